@@ -1,0 +1,248 @@
+"""How much signal and how much noise is left at each level: x_t = alpha_t x_0 + sigma_t eps.
+
+Discrete tables follow Ho et al. 2020 (betas, eq. 2 and 4) and Song & Ermon 2019 (sigmas); continuous schedules follow
+Song et al. 2021 (VE, VP and sub-VP, section 3 and appendix B) and state alpha and sigma only, since the SDE follows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+def like(coefficient: Tensor, x: Tensor) -> Tensor:
+    """Make a float64 coefficient, () or (B,), broadcast against x (B, ...): the one place where it is cast.
+
+    A 0-dimensional coefficient stays a host number: torch mixes it with any device and keeps x's precision, so a
+    sampling step waits for no device.
+    """
+    if coefficient.ndim == 0:
+        return coefficient
+    return coefficient.reshape(-1, *(1,) * (x.ndim - 1)).to(x.device, x.dtype)
+
+
+class Level(NamedTuple):
+    """One noise level, x_t = alpha x_0 + sigma eps. Both fields are () or (B, 1, ...) and broadcast against x."""
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def noise(self, x0: Tensor, eps: Tensor) -> Tensor:
+        """x_t from clean data and noise (Ho et al. 2020, eq. 4)."""
+        return self.alpha * x0 + self.sigma * eps
+
+    def x0(self, x: Tensor, eps: Tensor) -> Tensor:
+        """The clean data that x and eps imply; infinite where alpha is 0."""
+        return (x - self.sigma * eps) / self.alpha
+
+    def eps(self, x: Tensor, x0: Tensor) -> Tensor:
+        """The noise that x and x0 imply; undefined at clean data, where sigma is 0."""
+        return (x - self.alpha * x0) / self.sigma
+
+    def v(self, x0: Tensor, eps: Tensor) -> Tensor:
+        """The velocity alpha eps - sigma x0 (Salimans & Ho 2022, appendix D)."""
+        return self.alpha * eps - self.sigma * x0
+
+
+class Schedule(nn.Module):
+    """alpha(t) and sigma(t). A Module, because the schedule of 2015 is learned.
+
+    Times live on the host: t is a CPU tensor, () for a whole batch or (B,) for one time an image.
+    """
+
+    #: the time of (almost) pure noise, where sampling starts
+    end: float
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """float64 alpha and sigma, both of t's shape."""
+        raise NotImplementedError
+
+    def level(self, t: Tensor, x: Tensor) -> Level:
+        """The level at t, ready to be used with x (B, ...)."""
+        alpha, sigma = self.alpha_sigma(t)
+        return Level(like(alpha, x), like(sigma, x))
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log(alpha^2 / sigma^2), of t's shape; infinite at clean data."""
+        alpha, sigma = self.alpha_sigma(t)
+        return 2 * (alpha.log() - sigma.log())
+
+
+# ---------------------------------------------------------------- discrete time: levels 0 (clean data), 1, ..., T
+
+
+class Table(Schedule):
+    """Levels 1..T as given, and level 0, which is clean data: alpha 1, sigma 0.
+
+    Args:
+        alpha, sigma: (T,) each, for levels 1..T. Kept in float64.
+    """
+
+    def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
+        super().__init__()
+        if alpha.shape != sigma.shape or alpha.ndim != 1 or len(alpha) == 0:
+            raise ValueError(f"alpha and sigma are (T,) with T >= 1, not {tuple(alpha.shape)} and {tuple(sigma.shape)}")
+        one = torch.ones(1, dtype=torch.float64)
+        self._alpha = torch.cat([one, alpha.double()])
+        self._sigma = torch.cat([0 * one, sigma.double()])
+        self.T = len(alpha)
+        self.end = self.T
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self._alpha[t], self._sigma[t]
+
+
+def from_betas(betas: Tensor) -> Table:
+    """The variance-preserving table of betas (T,): alpha_t^2 = prod_{i<=t} (1 - beta_i) (Ho et al. 2020, eq. 4)."""
+    betas = betas.double()
+    if not bool(((betas > 0) & (betas <= 1)).all()):
+        raise ValueError(f"betas lie in (0, 1]; these span {betas.min():.3g} to {betas.max():.3g}")
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    return Table(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+
+
+def from_sigmas(sigmas: Tensor) -> Table:
+    """The variance-exploding table of sigmas (T,), ascending: alpha is 1 throughout (Song & Ermon 2019)."""
+    if not bool((sigmas.diff() > 0).all()):
+        raise ValueError("sigmas ascend: level 1 is the least noise, level T the most")
+    return Table(torch.ones_like(sigmas), sigmas)
+
+
+def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """betas (T,) evenly from start to end (Ho et al. 2020, section 4).
+
+    Improved DDPM scales the ends with 1000 / T, to keep the last level where it was.
+    """
+    return torch.linspace(start, end, T, dtype=torch.float64)
+
+
+def quad_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """betas (T,) whose square roots are evenly spaced (Ho et al. 2020, official code)."""
+    return torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2
+
+
+def const_betas(T: int, end: float = 0.02) -> Tensor:
+    """T times the same beta."""
+    return torch.full((T,), end, dtype=torch.float64)
+
+
+def warmup_betas(T: int, start: float = 1e-4, end: float = 0.02, fraction: float = 0.1) -> Tensor:
+    """betas (T,) that rise linearly over the first fraction of the levels, then stay at end."""
+    betas = const_betas(T, end)
+    rise = int(T * fraction)
+    betas[:rise] = torch.linspace(start, end, rise, dtype=torch.float64)
+    return betas
+
+
+def jsd_betas(T: int) -> Tensor:
+    """1/T, 1/(T-1), ..., 1: each level erases the same share of the signal (Sohl-Dickstein et al. 2015)."""
+    return 1 / torch.linspace(T, 1, T, dtype=torch.float64)
+
+
+def sigmoid_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """betas (T,) along a sigmoid over [-6, 6] (Song et al. 2020, DDIM, official code)."""
+    return torch.sigmoid(torch.linspace(-6, 6, T, dtype=torch.float64)) * (end - start) + start
+
+
+def cosine_betas(T: int, s: float = 0.008, cap: float = 0.999) -> Tensor:
+    """betas (T,) of alpha_bar(t) = cos^2((t/T + s) / (1 + s) pi/2) (Nichol & Dhariwal 2021, eq. 17)."""
+    t = torch.arange(T + 1, dtype=torch.float64) / T
+    return betas_from_alpha_bar(torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2, cap)
+
+
+def betas_from_alpha_bar(alpha_bar: Tensor, cap: float = 0.999) -> Tensor:
+    """betas (T,) of any falling alpha_bar (T + 1,), capped so that no level loses all its signal."""
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=cap)
+
+
+def geometric_sigmas(T: int, low: float, high: float) -> Tensor:
+    """sigmas (T,) from low to high, each a fixed multiple of the last (Song & Ermon 2019, section 4.3)."""
+    return torch.logspace(math.log10(low), math.log10(high), T, dtype=torch.float64)
+
+
+# ---------------------------------------------------------------- continuous time: t in [0, 1]
+
+
+class Continuous(Schedule):
+    """A schedule on t in [0, 1], given by alpha(t) and sigma(t)^2; the linear SDE dx = f x dt + g dw follows."""
+
+    end = 1.0
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha(t) and sigma(t)^2, differentiable in t."""
+        raise NotImplementedError
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, variance = self.alpha_variance(t.double())
+        return alpha, variance.sqrt()
+
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f(t) and g(t)^2 of dx = f x dt + g dw, both of t's shape, in float64.
+
+        f = alpha' / alpha and g^2 = (sigma^2)' - 2 f sigma^2, since dm = f m dt and dV = 2 f V dt + g^2 dt
+        (Song et al. 2021, appendix B).
+        """
+        t = t.double()
+        values, slopes = torch.func.jvp(self.alpha_variance, (t,), (torch.ones_like(t),))[:2]
+        (alpha, variance), (alpha_dot, variance_dot) = values, slopes
+        f = alpha_dot / alpha
+        return f, variance_dot - 2 * f * variance
+
+
+class VP(Continuous):
+    """Variance preserving: beta(t) = low + t (high - low) (Song et al. 2021, eq. 32 and 33)."""
+
+    def __init__(self, low: float = 0.1, high: float = 20.0) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def beta_integral(self, t: Tensor) -> Tensor:
+        """The integral of beta from 0 to t."""
+        return self.low * t + (self.high - self.low) * t**2 / 2
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        B = self.beta_integral(t)
+        return torch.exp(-B / 2), -torch.expm1(-B)
+
+
+class SubVP(VP):
+    """Sub-VP: VP's alpha with sigma = 1 - alpha^2, never above VP's (Song et al. 2021, eq. 34 and 35)."""
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, variance = super().alpha_variance(t)
+        return alpha, variance**2
+
+
+class VE(Continuous):
+    """Variance exploding: sigma(t) = low (high / low)^t (Song et al. 2021, eq. 30 and 31). sigma(0) is low, not 0."""
+
+    def __init__(self, low: float = 0.01, high: float = 50.0) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), self.low**2 * torch.exp(2 * math.log(self.high / self.low) * t)
+
+
+class Cosine(Continuous):
+    """Improved DDPM's cosine in continuous time, with alpha(0) exactly 1; alpha(1) is 0, where f is infinite."""
+
+    def __init__(self, s: float = 0.008) -> None:
+        super().__init__()
+        self.s = s
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        start = self.s / (1 + self.s) * math.pi / 2
+        alpha = torch.cos((t + self.s) / (1 + self.s) * math.pi / 2) / math.cos(start)
+        return alpha, 1 - alpha**2
+
+
+class LinearFlow(Continuous):
+    """The straight path of flow matching and rectified flow: alpha = 1 - t, sigma = t (Lipman et al. 2023)."""
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 - t, t**2
+
