@@ -1,0 +1,38 @@
+# Two commands matter: `make demo` and `make test`. Both need Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint check goldens bench clean help
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## sample the shipped model, train on digits for a minute, sample that, show the report
+	@BIN=$(BIN) sh scripts/demo.sh
+
+test: $(READY) lint ## set up and pass the default tests (about ten minutes on two cores at most)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## the longer checks
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+goldens: $(READY) ## print docs/goldens.md anew from the recorded numbers of the official code
+	$(BIN)/python scripts/golden_table.py
+
+bench: $(READY) ## overhead of the sampling loop
+	$(BIN)/python benchmarks/sampler_overhead.py
+
+clean: ## remove the environment and everything generated
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,348 @@
+"""The command line: `sfumato train | sample | inspect`, the only place where strings become objects.
+
+Bad input ends in one clear line on standard error and exit code 2; an interrupted run in its resume command and 130
+(Ctrl-C) or 143 (terminated).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+if TYPE_CHECKING:
+    from sfumato.model import Model, Sampler
+
+from sfumato import __version__
+from sfumato.papers.ddpm import DDPM
+from sfumato.train.config import TrainConfig, parse_count
+
+T = TypeVar("T")
+
+USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
+
+  sfumato train PRESET [--data SPEC] [--out DIR]    train a model; finishes with the command that samples from it
+  sfumato train --resume RUN                        go on with an interrupted run
+  sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
+  sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
+  sfumato presets                                   the list of presets and shipped models
+
+Each takes --help. Data specs: digits, emoji32, fashion, mnist (with :train or :test), folder:PATH, npz:PATH.
+"""
+
+
+class UsageError(ValueError):
+    """Something the user typed."""
+
+
+# ---------------------------------------------------------------- train
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train a model. Every option of the recipe and the training can be overridden."""
+
+    recipe: DDPM
+    """The paper's choices."""
+    train: TrainConfig
+    """The training numbers."""
+    data: str
+    """The training images: digits, emoji32, fashion, mnist, folder:PATH or npz:PATH."""
+    validation: str | None = None
+    """Images for the loss by noise level; by default the :test split where the data have one."""
+    out: Path | None = None
+    """The run folder; by default runs/PAPER-DATA-TIME."""
+
+
+@dataclass(frozen=True)
+class ResumeArguments:
+    """Go on with an interrupted run, with the options it was started with."""
+
+    resume: Path
+    """The run folder."""
+
+
+def train_command(arguments: list[str]) -> int:
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        return _resume(_parse(ResumeArguments, arguments, "sfumato train"))
+    if not arguments or arguments[0].startswith("-"):
+        if set(arguments) & {"-h", "--help"}:
+            print(USAGE)
+            return 0
+        raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
+    from sfumato.presets import preset
+
+    name, rest = arguments[0], arguments[1:]
+    chosen = preset(name)
+    assert isinstance(chosen.recipe, DDPM)
+    default = TrainArguments(chosen.recipe, chosen.train, chosen.data)
+    parsed = _parse(TrainArguments, rest, f"sfumato train {name}", default)
+    out = parsed.out or Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return _train(parsed, name, out, resume=False)
+
+
+def _resume(arguments: ResumeArguments) -> int:
+    from sfumato import papers
+    from sfumato.train.run import RunFolder
+
+    config = RunFolder.open(arguments.resume).config()
+    recipe = papers.from_json(config["recipe"])
+    assert isinstance(recipe, DDPM)
+    parsed = TrainArguments(recipe, TrainConfig.from_json(config["train"]), config["data"], config["validation"])
+    return _train(parsed, config["preset"], arguments.resume, resume=True)
+
+
+def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> int:
+    from sfumato import papers
+    from sfumato.data import open_source
+    from sfumato.model import Model
+    from sfumato.train.loop import train
+    from sfumato.train.report import write_report
+
+    images = open_source(arguments.data)
+    recipe = fit_to_data(arguments.recipe, images.shape, images.classes, images.labels is not None)
+    validation_spec = arguments.validation or _test_split(arguments.data)
+    validation = open_source(validation_spec) if validation_spec else None
+    if validation is not None and validation.shape != images.shape:
+        raise UsageError(f"validation images are {validation.shape}, training images {images.shape}")
+    command = shlex.join(["sfumato", *sys.argv[1:]])
+    config = {
+        "preset": name,
+        "recipe": papers.to_json(recipe),
+        "data": arguments.data,
+        "validation": validation_spec,
+        "command": command,
+    }
+
+    def preview(network: Any) -> Any:
+        count = arguments.train.preview_images
+        return Model(recipe, network, images.classes).sample(count, steps=arguments.train.preview_steps, seed=1)
+
+    result = train(
+        recipe, images, arguments.train, out, config=config, validation=validation, preview=preview, resume=resume
+    )
+    if not result.main_process:
+        return 0
+    if result.interrupted:
+        print(f"\nStopped at {result.images:,} images; everything is saved in {out}\nGo on with:  sfumato train --resume {out}")
+        return result.exit_code
+    print(f"Report:  {write_report(out)}\n")
+    print(f"sfumato sample {shlex.quote(str(out))}")
+    return 0
+
+
+def fit_to_data(recipe: DDPM, shape: tuple[int, int, int], classes: Sequence[str], labelled: bool) -> DDPM:
+    """The recipe with the data's shape and number of classes. A preset that wants labels takes them where there are any."""
+    wanted = len(classes) if recipe.classes and labelled else 0
+    if recipe.classes and not labelled:
+        print("These data have no labels: training without classes.")
+    return replace(recipe, shape=shape, classes=wanted)
+
+
+def _test_split(spec: str) -> str | None:
+    name = spec.partition("?")[0]
+    return spec.replace(name, f"{name.partition(':')[0]}:test", 1) if name in _SPLIT or name.endswith(":train") else None
+
+
+_SPLIT = ("digits", "emoji32", "fashion", "mnist")
+
+# ---------------------------------------------------------------- sample
+
+
+@dataclass(frozen=True)
+class SampleArguments:
+    """Make pictures: a PNG grid and an npz with the uint8 images (N, H, W, C)."""
+
+    target: tyro.conf.Positional[str]
+    """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
+    """How many pictures."""
+    steps: int = 50
+    """Network evaluations a picture, at most the model's number of levels."""
+    sampler: Literal["ddim", "ancestral"] = "ddim"
+    """DDIM, or the recipe's own ancestral steps."""
+    eta: float = 0.0
+    """DDIM's noise: 0 is deterministic, 1 ancestral."""
+    seed: int = 0
+    """Picture i depends on (seed, i) alone, whatever the batch."""
+    classes: tuple[str, ...] = ()
+    """Class names or numbers, taken in turn; by default all in turn, where the model has classes."""
+    batch: int = 64
+    """Pictures at a time; bounds the memory."""
+    weights: str | None = None
+    """`online`, or an EMA rate; by default the first EMA."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """bf16 where the machine is fast at it."""
+    device: str = "auto"
+    """cpu, cuda, mps; auto takes a GPU where there is one."""
+    animation: bool = False
+    """Also write the walk from noise to pictures as an animation."""
+    out: Path | None = None
+    """Where to; by default inside the run folder, or samples/ for a checkpoint."""
+
+
+def sample_command(arguments: list[str]) -> int:
+    parsed = _parse(SampleArguments, arguments, "sfumato sample")
+    from tqdm import tqdm
+
+    from sfumato.data import pictures
+    from sfumato.model import load
+    from sfumato.train.precision import best_device
+
+    device = best_device() if parsed.device == "auto" else parsed.device
+    model = load(parsed.target, weights=parsed.weights, device=device)
+    labels = model.labels(parsed.classes or None, parsed.n)
+    out = _writable(parsed.out or _sample_folder(parsed))
+    frames: list[Any] | None = [] if parsed.animation else None
+    started = time.perf_counter()
+    with tqdm(total=parsed.n * parsed.steps, unit="step", disable=None, leave=False, smoothing=0) as bar:
+        images = model.sample(
+            parsed.n, steps=parsed.steps, sampler=_sampler(parsed), seed=parsed.seed, classes=labels, batch=parsed.batch,
+            precision=parsed.precision, frames=frames, progress=bar.update,
+        )  # fmt: skip
+    seconds = time.perf_counter() - started
+    pictures.save_png(out / "grid.png", pictures.grid(images))
+    pictures.save_npz(out / "images.npz", images, labels)
+    written = ["grid.png", "images.npz"]
+    if frames:
+        pictures.save_animation(out / "walk.webp", [pictures.grid(frame) for frame in frames])
+        written.append("walk.webp")
+    record = {**vars(parsed), "out": str(out), "seconds": round(seconds, 2), "about": model.about, "version": __version__}
+    pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
+    per_second = parsed.n / seconds
+    print(f"{parsed.n} pictures, {parsed.steps} steps of {parsed.sampler}, in {seconds:.1f} s ({per_second:.1f} pictures/s)")
+    print(f"{out}/{{{','.join(written)}}}")
+    return 0
+
+
+def _sampler(parsed: SampleArguments) -> Sampler:
+    from sfumato.model import ancestral, ddim_sampler
+
+    if parsed.sampler == "ancestral" and parsed.eta:
+        raise UsageError("--eta belongs to --sampler ddim")
+    if not 0 <= parsed.eta <= 1:
+        raise UsageError(f"--eta lies between 0 and 1, not {parsed.eta}")
+    return ancestral if parsed.sampler == "ancestral" else ddim_sampler(parsed.eta)
+
+
+def _sample_folder(parsed: SampleArguments) -> Path:
+    name = f"{parsed.sampler}-{parsed.steps}-seed{parsed.seed}"
+    target = Path(parsed.target)
+    if target.is_dir():
+        return target / "samples" / name
+    return Path("samples") / f"{target.stem if target.exists() else parsed.target.replace('/', '-')}-{name}"
+
+
+def _writable(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"no permission to write in {folder}")
+    return folder
+
+
+# ---------------------------------------------------------------- inspect
+
+
+@dataclass(frozen=True)
+class InspectArguments:
+    """Look before you leap: what a preset, run, checkpoint or data set is, holds and costs here."""
+
+    what: tyro.conf.Positional[str]
+    """A preset (ddpm/fashion), a run folder, a checkpoint, or a data spec (fashion:test, folder:PATH)."""
+    batch: int = 64
+    """Images a training step, for the measured throughput."""
+    measure: bool = True
+    """Time a few training steps and forward passes."""
+
+
+def inspect_command(arguments: list[str]) -> int:
+    parsed = _parse(InspectArguments, arguments, "sfumato inspect")
+    from sfumato import inspection
+
+    for line in inspection.describe(parsed.what, batch=parsed.batch, measure=parsed.measure):
+        print(line)
+    return 0
+
+
+def presets_command(arguments: list[str]) -> int:
+    from sfumato.model import shipped
+    from sfumato.presets import PRESETS
+
+    if arguments:
+        raise UsageError("presets takes no options")
+    ready = shipped()
+    for name, chosen in PRESETS.items():
+        print(f"{name:16}{chosen.about}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
+    return 0
+
+
+# ---------------------------------------------------------------- from strings to objects
+
+
+def _parse(kind: type[T], arguments: list[str], program: str, default: T | None = None) -> T:
+    """Typed arguments; a wrong one becomes a UsageError of one line."""
+    arguments = [
+        str(parse_count(value)) if re.search(r"\.(images|warmup)$", flag) and re.fullmatch(r"[\d._]+[kKmMbB]", value) else value
+        for flag, value in zip(["", *arguments], arguments, strict=False)
+    ]
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            return tyro.cli(kind, args=arguments, prog=program, **({} if default is None else {"default": default}))
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        words = re.sub(r"[^\x20-\x7e\n]|\x1b\[[0-9;]*m", " ", heard.getvalue())
+        lines = [" ".join(line.split()) for line in words.splitlines()]
+        text = " ".join(line for line in lines if line and line != "Parsing error" and "For full helptext" not in line)
+        raise UsageError(f"{text} (see: {program} --help)") from None
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train_command,
+    "sample": sample_command,
+    "inspect": inspect_command,
+    "presets": presets_command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if words[0] in ("-V", "--version", "version"):
+        print(__version__)
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise UsageError(f"unknown command {words[0]!r}; known: {', '.join(COMMANDS)}")
+        return COMMANDS[words[0]](words[1:])
+    except (ValueError, OSError) as error:
+        print(f"sfumato: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sfumato: stopped", file=sys.stderr)
+        return 130
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""What a preset, run, checkpoint or data set is and costs on this machine, before anything long is started.
+
+Operations are counted by running the network once on the meta device; throughput and memory are measured, not guessed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfumato.core.randomness import ImageNoise
+from sfumato.data import open_source
+from sfumato.model import load, shipped
+from sfumato.papers.recipe import Recipe
+from sfumato.presets import PRESETS
+from sfumato.train.config import TrainConfig
+from sfumato.train.precision import autocast, best_device, best_precision
+
+
+def describe(what: str, *, batch: int = 64, measure: bool = True) -> Iterator[str]:
+    """The lines to print about a preset, a run folder, a checkpoint or a data spec."""
+    path = Path(what)
+    if what in PRESETS:
+        chosen = PRESETS[what]
+        yield f"{what}: {chosen.about}"
+        yield f"data: {chosen.data}"
+        yield from _recipe(chosen.recipe, chosen.train, batch, measure)
+        if what in shipped():
+            yield f"ships with a checkpoint: sfumato sample {what}"
+    elif path.is_dir() and (path / "config.json").exists() or path.suffix == ".safetensors":
+        model = load(path)
+        about = model.about
+        yield f"{about['path']}: {type(model.recipe).__name__}, {about['weights']} weights"
+        yield f"trained on {about['data'].get('spec')}, {about.get('images', 0):,} images seen"
+        if model.classes:
+            yield f"classes: {', '.join(model.classes)}"
+        yield from _recipe(model.recipe, None, batch, measure)
+    else:
+        yield str(open_source(what).card)
+
+
+def parameters(network: nn.Module) -> int:
+    """How many weights a network has."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def forward_flops(recipe: Recipe) -> int:
+    """Floating-point operations of one forward pass of one image (a multiply-add counts as two)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        network = recipe.model().eval()
+        x, t = torch.empty(1, *recipe.shape), torch.empty(1)
+        labels = {"y": torch.zeros(1, dtype=torch.long)} if recipe.classes else {}
+        with FlopCounterMode(display=False) as counter:
+            network(x, t, **labels)
+    return int(counter.get_total_flops())
+
+
+def _recipe(recipe: Recipe, config: TrainConfig | None, batch: int, measure: bool) -> Iterator[str]:
+    network = recipe.model()
+    count, flops = parameters(network), forward_flops(recipe)
+    channels, height, width = recipe.shape
+    labels = f", {recipe.classes} classes" if recipe.classes else ""
+    yield f"images: {channels} x {height} x {width}{labels}"
+    yield f"network: {count / 1e6:.2f}M parameters, {flops / 1e9:.3f} GFLOP an image forward, {3 * flops / 1e9:.3f} training"
+    weights = 4 * count / 1e6
+    rates = len(config.ema) if config else 1
+    yield f"memory for weights, gradients, Adam and {rates} EMA: {weights * (4 + rates):.0f} MB; checkpoint {weights * (3 + rates):.0f} MB"
+    if not measure:
+        return
+    device = torch.device(best_device())
+    precision, reason = best_precision(device)
+    training, sampling = throughput(recipe, network.to(device), batch, precision)
+    yield f"here ({device.type}, {precision}: {reason}), batch {batch}:"
+    yield f"  training {training:.0f} images/s; sampling {sampling:.0f} network evaluations/s, {sampling / 50:.1f} pictures/s at 50 steps"
+    if config and config.minutes:
+        yield f"  its budget of {config.minutes:g} minutes sees about {training * 60 * config.minutes:,.0f} images"
+    if config and config.images:
+        yield f"  its budget of {config.images:,} images takes about {_duration(config.images / training)}"
+
+
+def throughput(recipe: Recipe, network: nn.Module, batch: int, precision: str, seconds: float = 3.0) -> tuple[float, float]:
+    """Measured (training images/s, forward evaluations/s), each over about the given seconds after a warm-up."""
+    device = next(network.parameters()).device
+    x0 = torch.randn(batch, *recipe.shape, device=device)
+    labels: dict[str, Any] = {"y": torch.zeros(batch, dtype=torch.long, device=device)} if recipe.classes else {}
+    t, _ = recipe.times().draw((torch.arange(batch) + 0.5) / batch)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9, fused=True)
+
+    def train_step() -> None:
+        with autocast(device, precision):
+            loss = recipe.loss(network, x0, t, ImageNoise(0, range(batch)), **labels).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def forward() -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            network(x0, t.float().to(device), **labels)
+
+    return batch * _rate(train_step, device, seconds), batch * _rate(forward, device, seconds)
+
+
+def _rate(step: Any, device: torch.device, seconds: float) -> float:
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    for _ in range(2):
+        step()
+    synchronize()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds or count < 3:
+        step()
+        synchronize()
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"

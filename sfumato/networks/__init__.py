@@ -1,0 +1,1 @@
+"""The networks, as plain modules: they know channels, labels and a number for the time, and no diffusion."""

@@ -1,0 +1,30 @@
+"""Eight recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.recipe import Recipe
+
+PAPERS: dict[str, type[DDPM]] = {"ddpm": DDPM}
+"""The name under which a checkpoint keeps each recipe."""
+
+
+def to_json(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values, with the name of its paper."""
+    paper = next(name for name, kind in PAPERS.items() if type(recipe) is kind)
+    return {"paper": paper, **asdict(recipe)}  # type: ignore[call-overload]
+
+
+def from_json(values: dict[str, Any]) -> Recipe:
+    """The recipe that `to_json` wrote; ValueError names what is unknown."""
+    values = dict(values)
+    paper = values.pop("paper", None)
+    if paper not in PAPERS:
+        raise ValueError(f"unknown paper {paper!r} in a recipe; this version knows {', '.join(PAPERS)}")
+    known = {field.name for field in fields(PAPERS[paper])}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"unknown options in a {paper} recipe: {', '.join(unknown)}")
+    return PAPERS[paper](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
