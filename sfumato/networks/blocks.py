@@ -1,13 +1,13 @@
-"""The layers of the U-Nets: time embedding, residual block, self-attention, resampling.
+"""The layers of the U-Nets: time embedding, normalisation, residual block, self-attention, resampling.
 
-DDPM's (Ho et al. 2020, appendix B), Improved DDPM's (Nichol & Dhariwal 2021, appendix A) and ADM's (Dhariwal & Nichol
-2021, section 3) differ in a few options each, which are arguments here and nothing else.
+DDPM (Ho et al. 2020, appendix B), Improved DDPM (Nichol & Dhariwal 2021, appendix A) and ADM (Dhariwal & Nichol 2021,
+section 3) use the same layers and differ in a few options, which are arguments here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -16,151 +16,197 @@ from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
-# ---------------------------------------------------------------- time
 
-Embedding = Callable[[Tensor, int], Tensor]
-"""(t (B,), width) -> (B, width)."""
+# ---------------------------------------------------------------- time
 
 
 def sin_cos(t: Tensor, width: int) -> Tensor:
-    """Ho et al.'s sinusoids: sines then cosines, rates from 1 to 1/10,000 inclusive."""
-    return _waves(t, width, width // 2 - 1, torch.sin, torch.cos)
+    """Ho et al.'s sinusoids: sines, then cosines, at width/2 rates from 1 down to 1/10,000 inclusive.
+
+    Args: t (B,), integers or floats; width, the number of features. Returns (B, width) float32.
+    """
+    half = width // 2
+    angles = t.float()[:, None] * torch.exp(_steps(half, t) * -(math.log(10_000) / (half - 1)))
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
 
 
 def cos_sin(t: Tensor, width: int) -> Tensor:
-    """Improved DDPM's sinusoids: cosines then sines, rates from 1 to just above 1/10,000."""
-    return _waves(t, width, width // 2, torch.cos, torch.sin)
+    """Improved DDPM's and ADM's sinusoids: cosines, then sines, at width/2 rates from 1 down to almost 1/10,000.
+
+    Args: t (B,), integers or floats; width, the number of features. Returns (B, width) float32.
+    """
+    half = width // 2
+    angles = t.float()[:, None] * torch.exp(-math.log(10_000) * _steps(half, t) / half)
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
 
 
-def _waves(t: Tensor, width: int, last: int, *waves: Callable[[Tensor], Tensor]) -> Tensor:
-    steps = torch.arange(width // 2, dtype=torch.float32, device=t.device)
-    angles = t.float()[:, None] * torch.exp(-math.log(10_000) / last * steps)
-    return F.pad(torch.cat([wave(angles) for wave in waves], dim=1), (0, width % 2))
+def time_mlp(channels: int, emb_channels: int) -> nn.Sequential:
+    """The two dense layers between the sinusoids, (B, channels), and the blocks, (B, emb_channels)."""
+    return nn.Sequential(nn.Linear(channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
+
+
+def _steps(n: int, t: Tensor) -> Tensor:
+    return torch.arange(n, dtype=torch.float32, device=t.device)
 
 
 # ---------------------------------------------------------------- layers
 
 
-def norm(channels: int, eps: float) -> nn.GroupNorm:
-    """GroupNorm with 32 groups, or as many as divide a narrow layer."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation (Wu & He 2018) with `groups` groups, or as many as divide a narrow layer.
+
+    The statistics are float32 whatever the precision of x.
+    """
+
+    def __init__(self, channels: int, groups: int = 32, eps: float = 1e-5) -> None:
+        super().__init__(math.gcd(groups, channels), channels, eps=eps)
 
 
 def zeroed(module: M) -> M:
-    """The module with all parameters 0, so that the branch it ends starts as nothing."""
+    """The module with every parameter 0, so that the residual branch that it ends begins as nothing."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
-def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
-
-
-class Downsample(nn.Module):
-    """Half the size: a strided 3x3 convolution, or the mean of 2x2 where `learned` is off.
-
-    `same` pads on the right and at the bottom only, as TensorFlow's SAME does (Ho et al.); otherwise on all sides.
-    """
-
-    def __init__(self, channels: int, learned: bool, same: bool) -> None:
-        super().__init__()
-        self.same = same
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if same else 1) if learned else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.conv is None:
-            return F.avg_pool2d(x, 2)
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.same else x)
-
-
-class Upsample(nn.Module):
-    """Twice the size: each pixel four times, then a 3x3 convolution where `learned` is on."""
-
-    def __init__(self, channels: int, learned: bool) -> None:
-        super().__init__()
-        self.conv = conv(channels, channels) if learned else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        return x if self.conv is None else self.conv(x)
-
-
-class ResidualBlock(nn.Module):
-    """norm, SiLU, convolution, twice; the embedding enters between the two; a 1x1 shortcut where the width changes.
+class ResBlock(nn.Module):
+    """x + f(x, emb), with f = conv(dropout(silu(norm(conv(silu(norm(x))) and emb)))).
 
     Args:
-        scale_shift: the embedding scales and shifts the second norm (Improved DDPM) rather than being added before it.
-        resize: a function such as 2x2 mean or nearest that both branches take after the first SiLU (ADM's BigGAN blocks).
+        channels, out_channels: of the input and of the output; where they differ, x passes a 1x1 convolution.
+        emb_channels: width of the embedding.
+        dropout: its rate, before the second convolution.
+        scale_shift: the embedding scales and shifts the second norm's output (Nichol & Dhariwal 2021, section 3.3;
+            "adaptive group normalisation" in Dhariwal & Nichol 2021, eq. 7), instead of being added before that norm.
+        resample: applied to both branches before the first convolution (BigGAN's residual up- and downsampling).
+        groups, norm_eps: of the group norms.
     """
 
     def __init__(
         self,
-        in_channels: int,
+        channels: int,
         out_channels: int,
-        embedding: int,
-        dropout: float,
-        eps: float,
-        scale_shift: bool,
-        resize: Callable[[Tensor], Tensor] | None = None,
+        emb_channels: int,
+        dropout: float = 0.0,
+        scale_shift: bool = False,
+        resample: Callable[[Tensor], Tensor] | None = None,
+        groups: int = 32,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.scale_shift, self.resize = scale_shift, resize
-        self.norm1 = norm(in_channels, eps)
-        self.conv1 = conv(in_channels, out_channels)
-        self.embed = nn.Linear(embedding, 2 * out_channels if scale_shift else out_channels)
-        self.norm2 = norm(out_channels, eps)
+        self.scale_shift = scale_shift
+        self.resample = resample
+        self.norm1 = GroupNorm(channels, groups, norm_eps)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.emb = nn.Linear(emb_channels, out_channels * (2 if scale_shift else 1))
+        self.norm2 = GroupNorm(out_channels, groups, norm_eps)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(conv(out_channels, out_channels))
-        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, H, W) and emb (B, emb_channels), already through its SiLU -> (B, out_channels, H', W')."""
         h = F.silu(self.norm1(x))
-        if self.resize is not None:
-            h, x = self.resize(h), self.resize(x)
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
         h = self.conv1(h)
-        e = self.embed(F.silu(embedding))[:, :, None, None].to(h.dtype)
+        emb = self.emb(emb)[:, :, None, None]
         if self.scale_shift:
-            scale, shift = e.chunk(2, dim=1)
+            scale, shift = emb.chunk(2, dim=1)
             h = self.norm2(h) * (1 + scale) + shift
         else:
-            h = self.norm2(h + e)
+            h = self.norm2(h + emb)
         return self.shortcut(x) + self.conv2(self.dropout(F.silu(h)))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for q, k, v (B, heads, tokens, d).
-
-    Plain matrix products where there are few tokens on a CPU: fused attention is no faster forward there and a third
-    slower with its backward pass.
-    """
-    if q.device.type == "cpu" and q.shape[-2] < 1024:
-        return ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(-1) @ v
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1). q, k, v: (B, heads, tokens, d)."""
+    if q.device.type == "cpu" and q.shape[2] < 1024:
+        scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
+        return scores.softmax(dim=3) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
 
-class Attention(nn.Module):
-    """Self-attention over all pixels, added to its input. The rows of `qkv` are q, k and v whole, each head by head."""
+def heads_first(qkv: Tensor, heads: int) -> Iterable[Tensor]:
+    """(B, tokens, 3C), being q, k and v each whole -> three times (B, heads, tokens, C / heads)."""
+    batch, tokens, channels = qkv.shape
+    return qkv.view(batch, tokens, 3, heads, channels // (3 * heads)).permute(2, 0, 3, 1, 4).unbind()
 
-    def __init__(self, channels: int, heads: int, eps: float) -> None:
+
+class Attention(nn.Module):
+    """x + self-attention among the pixels of norm(x). `heads` must divide `channels`; groups and norm_eps as above."""
+
+    def __init__(self, channels: int, heads: int = 1, groups: int = 32, norm_eps: float = 1e-5) -> None:
         super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be split into {heads} attention heads")
         self.heads = heads
-        self.norm = norm(channels, eps)
-        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv1d(channels, channels, 1))
+        self.norm = GroupNorm(channels, groups, norm_eps)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, *size = x.shape
-        flat = self.norm(x).reshape(batch, channels, -1)
-        q, k, v = self.qkv(flat).reshape(batch, 3, self.heads, channels // self.heads, -1).transpose(-1, -2).unbind(1)
-        mixed = attend(q, k, v).transpose(-1, -2).reshape(batch, channels, -1)
-        return x + self.out(mixed).reshape(batch, channels, *size)
+        """x (B, C, H, W) -> the same shape."""
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        h = attend(*heads_first(self.qkv(tokens), self.heads))
+        h = self.out(h.transpose(1, 2).flatten(2))
+        return x + h.transpose(1, 2).view_as(x)
 
 
-def head_count(channels: int, heads: int, head_channels: int | None) -> int:
-    """The number of heads of a layer, from the number itself or from the width of one head."""
-    heads = heads if head_channels is None else channels // head_channels
-    if channels % heads:
-        raise ValueError(f"{heads} attention heads do not divide {channels} channels")
-    return heads
+# ---------------------------------------------------------------- resolution
+
+
+def halve(x: Tensor) -> Tensor:
+    """The mean of every 2x2 pixels."""
+    return F.avg_pool2d(x, 2)
+
+
+def double(x: Tensor) -> Tensor:
+    """Every pixel four times."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Downsample(nn.Module):
+    """Half the size: a 3x3 convolution of stride 2, or the mean of 2x2 pixels where not `conv`.
+
+    With `asymmetric` padding, zeros lie right and below only: TensorFlow's "SAME", as in Ho et al.'s networks.
+    """
+
+    def __init__(self, channels: int, conv: bool = True, asymmetric: bool = False) -> None:
+        super().__init__()
+        self.padding = (0, 1, 0, 1) if asymmetric else (1, 1, 1, 1)
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2) if conv else None
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, C, H/2, W/2); emb is not used, but ADM's residual downsampling uses it."""
+        return halve(x) if self.conv is None else self.conv(F.pad(x, self.padding))
+
+
+class Upsample(nn.Module):
+    """Twice the size: nearest neighbours, then a 3x3 convolution where `conv`."""
+
+    def __init__(self, channels: int, conv: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if conv else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, C, 2H, 2W); emb is not used, but ADM's residual upsampling uses it."""
+        return self.conv(double(x))
+
+
+class Level(nn.Module):
+    """All layers at one resolution: residual blocks, each followed by attention or nothing, then perhaps a resampling.
+
+    It only holds them: the network's `forward` says how they are walked.
+    """
+
+    def __init__(
+        self, block: Sequence[nn.Module], attention: Sequence[nn.Module | None], resample: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(block)
+        self.attention = nn.ModuleList([nn.Identity() if layer is None else layer for layer in attention])
+        self.resample = resample
+
+    def __iter__(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        return zip(self.block, self.attention, strict=True)

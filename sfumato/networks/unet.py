@@ -1,8 +1,7 @@
-"""One U-Net that is, by its options, DDPM's (`ho`), Improved DDPM's (`improved`) and ADM's (`adm`), and their upsamplers.
+"""The U-Net of the diffusion papers: `ho` (Ho et al. 2020, appendix B), `improved` (Nichol & Dhariwal 2021) and `adm`
+(Dhariwal & Nichol 2021), which differ in the options that these three functions state side by side.
 
-Ho et al. 2020, appendix B; Nichol & Dhariwal 2021, appendix A; Dhariwal & Nichol 2021, section 3. Down: at each level
-some residual blocks, with attention where asked, then half the size; up: one block more a level, each of which takes
-one kept feature map.
+Given `low_res_channels`, the network also sees a small image, which it enlarges (Nichol & Dhariwal 2021, section 5).
 """
 
 from __future__ import annotations
@@ -19,109 +18,50 @@ from torch.utils.checkpoint import checkpoint as recompute
 from sfumato.networks.blocks import (
     Attention,
     Downsample,
-    Embedding,
-    ResidualBlock,
+    GroupNorm,
+    Level,
+    ResBlock,
     Upsample,
-    conv,
     cos_sin,
-    head_count,
-    norm,
+    double,
+    halve,
     sin_cos,
+    time_mlp,
     zeroed,
 )
 
-Resample = Literal["conv", "pool", "residual"]
-"""How the size changes: by convolutions, by pooling and repeating alone, or inside residual blocks (ADM)."""
-
-
-class Stage(nn.Module):
-    """One residual block, and attention after it where asked."""
-
-    def __init__(self, block: ResidualBlock, attention: Attention | None = None) -> None:
-        super().__init__()
-        self.block, self.attention = block, attention
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        x = self.block(x, embedding)
-        return x if self.attention is None else self.attention(x)
-
-
-class Resize(nn.Module):
-    """A change of size in the place of a stage."""
-
-    def __init__(self, layer: Downsample | Upsample) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-class Parts:
-    """Makes the parts of a U-Net with its options filled in; `UNet` and the classifier both build from it."""
-
-    def __init__(
-        self, embedding: int, dropout: float, eps: float, scale_shift: bool, heads: int, head_channels: int | None,
-        attention_factors: Sequence[int], resample: Resample, same_padding: bool,
-    ) -> None:  # fmt: skip
-        self.residual = partial(
-            ResidualBlock, embedding=embedding, dropout=dropout, eps=eps, scale_shift=scale_shift
-        )
-        self.eps, self.heads, self.head_channels = eps, heads, head_channels
-        self.attention_factors, self.resample, self.same_padding = tuple(attention_factors), resample, same_padding
-
-    def attention(self, channels: int) -> Attention:
-        return Attention(channels, head_count(channels, self.heads, self.head_channels), self.eps)
-
-    def stage(self, in_channels: int, out_channels: int, factor: int) -> Stage:
-        attention = self.attention(out_channels) if factor in self.attention_factors else None
-        return Stage(self.residual(in_channels, out_channels), attention)
-
-    def down(self, channels: int) -> nn.Module:
-        if self.resample == "residual":
-            return Stage(self.residual(channels, channels, resize=partial(F.avg_pool2d, kernel_size=2)))
-        return Resize(Downsample(channels, self.resample == "conv", self.same_padding))
-
-    def up(self, channels: int) -> nn.Module:
-        if self.resample == "residual":
-            return Stage(self.residual(channels, channels, resize=partial(F.interpolate, scale_factor=2.0)))
-        return Resize(Upsample(channels, self.resample == "conv"))
-
-    def middle(self, channels: int) -> nn.ModuleList:
-        first = Stage(self.residual(channels, channels), self.attention(channels))
-        return nn.ModuleList([first, Stage(self.residual(channels, channels))])
-
-
-class TimeEmbedding(nn.Module):
-    """Sinusoids of t through two linear layers, (B,) -> (B, 4 channels)."""
-
-    def __init__(self, channels: int, waves: Embedding) -> None:
-        super().__init__()
-        self.channels, self.waves = channels, waves
-        self.linear1 = nn.Linear(channels, 4 * channels)
-        self.linear2 = nn.Linear(4 * channels, 4 * channels)
-
-    def forward(self, t: Tensor) -> Tensor:
-        return self.linear2(F.silu(self.linear1(self.waves(t, self.channels))))
+EMBEDDING = {"sin_cos": sin_cos, "cos_sin": cos_sin}
 
 
 class UNet(nn.Module):
-    """The U-Net. `ho`, `improved` and `adm` below fill in what each paper fixed.
+    """A convolutional network from noisy images and a number for the noise level to images of the same size.
+
+    Level i works at 1 / 2^i of the resolution with `multipliers[i] * channels` channels; on the way up, every block
+    also sees what the way down left at its resolution. All arguments are plain values, so that JSON can carry them.
 
     Args:
-        in_channels, out_channels: of the images; twice as many come out for a learned variance.
-        channels: the width that `multipliers` multiply; the embedding of time is four times as wide.
-        multipliers: the width of each level; each level has half the size of the one before.
-        blocks_per_level: residual blocks on the way down; one more on the way up.
-        attention_factors: downsampling factors (1, 2, 4, ...) at which attention follows each block.
-        heads, head_channels: attention heads, by number or by width.
-        dropout: before each block's second convolution.
-        num_classes: labels y in [0, num_classes) are added to the time; None for an unconditional network.
-        low_res_channels: channels of the small image that an upsampler is given besides.
-        stem: width of the first convolution, where it differs from the first level's.
-        waves: the sinusoids of time; eps: of GroupNorm; scale_shift, resample, same_padding: see `blocks`.
-        checkpoint: recompute each block in the backward pass instead of keeping its activations.
+        in_channels, out_channels: of the images; out_channels is twice in_channels where a variance is learned too.
+        channels: the unit of width.
+        multipliers: the width of each level in units of `channels`; their number is the number of levels.
+        blocks_per_level: residual blocks of each level on the way down; one more on the way up.
+        attention_factors: the levels with self-attention, by the factor 2^i by which they are smaller than the image.
+        heads: attention heads; `heads_up` of them on the way up, if given. Or:
+        head_channels: channels of a head, from which the number of heads follows.
+        dropout: rate inside the residual blocks.
+        num_classes: makes the network conditional on a label y.
+        low_res_channels: makes the network see a smaller image with this many channels.
+        scale_shift: how the embedding enters the residual blocks, see `ResBlock`.
+        resample: between levels, "conv" for strided convolutions, "pool" for plain pooling and nearest neighbours,
+            "residual" for residual blocks that resample.
+        asymmetric: padding of the strided convolutions, see `Downsample`.
+        embedding: sinusoids of the time, see `sin_cos` and `cos_sin`.
+        groups, norm_eps: of the group norms.
+        stem: channels after the first convolution; `multipliers[0] * channels` where None.
+        checkpoint: save memory in training by computing each block again in the backward pass.
     """
+
+    down: Any  # a ModuleList of Level; so is up
+    up: Any
 
     def __init__(
         self,
@@ -133,122 +73,283 @@ class UNet(nn.Module):
         blocks_per_level: int = 2,
         attention_factors: Sequence[int] = (2,),
         heads: int = 1,
+        heads_up: int | None = None,
         head_channels: int | None = None,
         dropout: float = 0.0,
         num_classes: int | None = None,
         low_res_channels: int = 0,
-        stem: int | None = None,
-        waves: Embedding = cos_sin,
-        eps: float = 1e-5,
         scale_shift: bool = False,
-        resample: Resample = "conv",
-        same_padding: bool = False,
+        resample: Literal["conv", "pool", "residual"] = "conv",
+        asymmetric: bool = False,
+        embedding: Literal["sin_cos", "cos_sin"] = "cos_sin",
+        groups: int = 32,
+        norm_eps: float = 1e-5,
+        stem: int | None = None,
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        self.in_channels, self.num_classes, self.low_res_channels = in_channels, num_classes, low_res_channels
-        self.checkpoint, self.factor = checkpoint, 2 ** (len(multipliers) - 1)
-        widths = [int(m * channels) for m in multipliers]
-        stem = widths[0] if stem is None else stem
-        parts = Parts(
-            4 * channels, dropout, eps, scale_shift, heads, head_channels, attention_factors, resample, same_padding
+        if embedding not in EMBEDDING:
+            raise ValueError(f"embedding is one of {', '.join(EMBEDDING)}, not {embedding!r}")
+        if resample not in ("conv", "pool", "residual"):
+            raise ValueError(f"resample is one of conv, pool, residual, not {resample!r}")
+        if unused := set(attention_factors) - {2**i for i in range(len(multipliers))}:
+            raise ValueError(f"no level is smaller by the attention factors {sorted(unused)}")
+        self.in_channels, self.channels, self.checkpoint = in_channels, channels, checkpoint
+        self.num_classes, self.low_res_channels = num_classes, low_res_channels
+        self.embedding = EMBEDDING[embedding]
+
+        emb_channels = 4 * channels
+        norm = partial(GroupNorm, groups=groups, eps=norm_eps)
+        block = partial(
+            ResBlock,
+            emb_channels=emb_channels,
+            dropout=dropout,
+            scale_shift=scale_shift,
+            groups=groups,
+            norm_eps=norm_eps,
         )
 
-        self.time = TimeEmbedding(channels, waves)
-        self.label = None if num_classes is None else nn.Embedding(num_classes, 4 * channels)
-        self.stem = conv(in_channels + low_res_channels, stem)
+        def attention(width: int, heads: int, factor: int = 0) -> nn.Module | None:
+            if factor and factor not in attention_factors:
+                return None
+            return Attention(width, width // head_channels if head_channels else heads, groups, norm_eps)
+
+        def down(width: int) -> nn.Module:
+            if resample == "residual":
+                return block(width, width, resample=halve)
+            return Downsample(width, resample == "conv", asymmetric)
+
+        def up(width: int) -> nn.Module:
+            if resample == "residual":
+                return block(width, width, resample=double)
+            return Upsample(width, resample == "conv")
+
+        self.time_mlp = time_mlp(channels, emb_channels)
+        self.label_embedding = None if num_classes is None else nn.Embedding(num_classes, emb_channels)
+
+        widths = [int(multiplier * channels) for multiplier in multipliers]
+        last = len(widths) - 1
+        width = stem or widths[0]
+        self.conv_in = nn.Conv2d(in_channels + low_res_channels, width, 3, padding=1)
+        skips = [width]  # channels of what the way down leaves for the way up
 
         self.down = nn.ModuleList()
-        width, kept = stem, [stem]  # kept: the widths of the feature maps that the way up will take
-        for level, out in enumerate(widths):
-            for _ in range(blocks_per_level):
-                self.down.append(parts.stage(width, out, 2**level))
-                width = out
-                kept.append(width)
-            if level < len(widths) - 1:
-                self.down.append(parts.down(width))
-                kept.append(width)
+        for i, out in enumerate(widths):
+            blocks = [block(c, out) for c in [width] + [out] * (blocks_per_level - 1)]
+            attentions = [attention(out, heads, 2**i) for _ in blocks]
+            self.down.append(Level(blocks, attentions, down(out) if i < last else None))
+            skips += [out] * (blocks_per_level + (i < last))
+            width = out
 
-        self.middle = parts.middle(width)
+        self.middle = Level([block(width, width), block(width, width)], [attention(width, heads), None])
 
-        self.up = nn.ModuleList()
-        for level, out in reversed(list(enumerate(widths))):
-            for _ in range(blocks_per_level + 1):
-                self.up.append(parts.stage(width + kept.pop(), out, 2**level))
-                width = out
-            if level > 0:
-                self.up.append(parts.up(width))
-        # an up stage takes a kept feature map; a change of size takes none
-        self.takes = [not _resizes(stage) for stage in self.up]
+        levels = []
+        for i, out in reversed(list(enumerate(widths))):
+            blocks = [block(c + skips.pop(), out) for c in [width] + [out] * blocks_per_level]
+            attentions = [attention(out, heads_up or heads, 2**i) for _ in blocks]
+            levels.append(Level(blocks, attentions, up(out) if i > 0 else None))
+            width = out
+        self.up = nn.ModuleList(reversed(levels))  # up[i] works at the resolution of down[i]
 
-        self.norm = norm(width, eps)
-        self.out = zeroed(conv(width, out_channels))
+        self.norm_out = norm(width)
+        self.conv_out = zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,), y (B,) int64, low_res (B, C', h, w) -> (B, out_channels, H, W).
+        """One evaluation.
 
-        Raises:
-            ValueError: labels or a small image missing or not wanted, a wrong number of channels, a size that does
-                not halve evenly at every level.
+        Args:
+            x: (B, in_channels, H, W) images; H and W must be multiples of 2^(levels - 1).
+            t: (B,) the number that stands for the noise level, integer or real.
+            y: (B,) labels from 0 to num_classes - 1, where the network has classes.
+            low_res: (B, low_res_channels, h, w), where it has low_res_channels; enlarged bilinearly to x's size.
+
+        Returns: (B, out_channels, H, W) in x's precision.
+
+        Raises: ValueError where an input does not fit the network.
         """
-        self._check(x, y, low_res)
+        self._check(x, t, y, low_res)
+        dtype = self.conv_in.weight.dtype
+        emb = self.time_mlp(self.embedding(t, self.channels).to(dtype))
+        if self.label_embedding is not None:
+            emb = emb + self.label_embedding(y)
+        emb = F.silu(emb)
+
+        h = x
         if low_res is not None:
-            x = torch.cat([x, F.interpolate(low_res, x.shape[-2:], mode="bilinear")], dim=1)
-        embedding = self.time(t)
-        if self.label is not None:
-            embedding = embedding + self.label(y)
-        x = self.stem(x)
-        kept = [x]
-        for stage in self.down:
-            x = self._run(stage, x, embedding)
-            kept.append(x)
-        for stage in self.middle:
-            x = self._run(stage, x, embedding)
-        for stage, takes in zip(self.up, self.takes, strict=True):
-            x = self._run(stage, torch.cat([x, kept.pop()], dim=1) if takes else x, embedding)
-        return self.out(F.silu(self.norm(x)))
+            h = torch.cat([x, F.interpolate(low_res.to(x.dtype), x.shape[2:], mode="bilinear")], dim=1)
+        h = self.conv_in(h.to(dtype))
+        skips = [h]
+        for level in self.down:
+            for block, attention in level:
+                h = attention(self._run(block, h, emb))
+                skips.append(h)
+            if level.resample is not None:
+                h = self._run(level.resample, h, emb)
+                skips.append(h)
+        for block, attention in self.middle:
+            h = attention(self._run(block, h, emb))
+        for level in reversed(self.up):
+            for block, attention in level:
+                h = attention(self._run(block, torch.cat([h, skips.pop()], dim=1), emb))
+            if level.resample is not None:
+                h = self._run(level.resample, h, emb)
+        return self.conv_out(F.silu(self.norm_out(h))).to(x.dtype)
 
-    def _run(self, stage: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+    def _run(self, block: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
         if self.checkpoint and torch.is_grad_enabled():
-            return recompute(stage, x, embedding, use_reentrant=False)
-        return stage(x, embedding)
+            return recompute(block, h, emb, use_reentrant=False)
+        return block(h, emb)
 
-    def _check(self, x: Tensor, y: Tensor | None, low_res: Tensor | None) -> None:
-        if x.shape[1] != self.in_channels:
-            raise ValueError(f"this network takes images of {self.in_channels} channels, not {x.shape[1]}")
-        if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
-            raise ValueError(f"height and width must be multiples of {self.factor}, not {x.shape[-2]}x{x.shape[-1]}")
-        if (y is None) != (self.num_classes is None):
+    def _check(self, x: Tensor, t: Tensor, y: Tensor | None, low_res: Tensor | None) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x is (B, {self.in_channels}, H, W) for this network, not {tuple(x.shape)}")
+        multiple = 2 ** (len(self.down) - 1)
+        if x.shape[2] % multiple or x.shape[3] % multiple:
             raise ValueError(
-                "this network was built without classes, so it takes no labels"
-                if y is not None
-                else f"this network needs labels y (B,) in [0, {self.num_classes})"
+                f"{x.shape[2]}x{x.shape[3]} images do not fit a U-Net with {len(self.down)} levels: "
+                f"height and width must be multiples of {multiple}"
             )
-        if y is not None and self.num_classes and y.device.type == "cpu" and bool((y < 0).any() | (y >= self.num_classes).any()):
-            raise ValueError(f"labels lie in [0, {self.num_classes}), not {int(y.min())} to {int(y.max())}")
-        if (low_res is None) != (self.low_res_channels == 0):
-            raise ValueError(
-                "this network is no upsampler, so it takes no low_res" if low_res is not None else "an upsampler needs low_res"
-            )
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"t is one number an image, ({len(x)},), not {tuple(t.shape)}")
+        check_labels(y, self.num_classes, len(x))
+        if (low_res is None) == (self.low_res_channels > 0):
+            raise ValueError("this network needs low_res" if low_res is None else "this network takes no low_res")
+        if low_res is not None and (low_res.ndim != 4 or low_res.shape[:2] != (len(x), self.low_res_channels)):
+            raise ValueError(f"low_res is ({len(x)}, {self.low_res_channels}, h, w), not {tuple(low_res.shape)}")
 
 
-def _resizes(stage: nn.Module) -> bool:
-    return isinstance(stage, Resize) or (isinstance(stage, Stage) and stage.block.resize is not None)
+def check_labels(y: Tensor | None, num_classes: int | None, batch: int) -> None:
+    """Raise ValueError unless y fits: (batch,) labels below num_classes, or None where the network has no classes."""
+    if num_classes is None:
+        if y is not None:
+            raise ValueError("labels y were given to a network without classes")
+        return
+    if y is None:
+        raise ValueError(f"this network needs labels y, ({batch},) integers from 0 to {num_classes - 1}")
+    if y.shape != (batch,):
+        raise ValueError(f"y is one label an image, ({batch},), not {tuple(y.shape)}")
+    if y.device.type == "cpu" and not torch.compiler.is_compiling() and ((y < 0) | (y >= num_classes)).any():
+        raise ValueError(f"labels run from 0 to {num_classes - 1}, but y holds {y.tolist()}")
 
 
-# ---------------------------------------------------------------- the three papers, side by side
+# ---------------------------------------------------------------- the papers' networks
 
 
-def ho(*, channels: int = 128, **options: Any) -> UNet:
-    """DDPM's: sines first, GroupNorm eps 1e-6, SAME padding, one head, embedding added (Ho et al. 2020)."""
-    return UNet(channels=channels, stem=channels, waves=sin_cos, eps=1e-6, same_padding=True, **options)
+def ho(
+    *,
+    in_channels: int = 3,
+    out_channels: int = 3,
+    channels: int = 128,
+    multipliers: Sequence[float] = (1, 2, 2, 2),
+    blocks_per_level: int = 2,
+    attention_factors: Sequence[int] = (2,),
+    dropout: float = 0.1,
+    num_classes: int | None = None,
+    checkpoint: bool = False,
+) -> UNet:
+    """DDPM's and DDIM's network (Ho et al. 2020, appendix B), by default as for 32x32 images: 35.7 million parameters.
+
+    For 256x256: multipliers (1, 1, 2, 2, 4, 4), attention_factors (16,), dropout 0: 114 million.
+    """
+    net = UNet(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        channels=channels,
+        multipliers=multipliers,
+        blocks_per_level=blocks_per_level,
+        attention_factors=attention_factors,
+        heads=1,
+        dropout=dropout,
+        num_classes=num_classes,
+        scale_shift=False,
+        resample="conv",
+        asymmetric=True,
+        embedding="sin_cos",
+        norm_eps=1e-6,
+        stem=channels,
+        checkpoint=checkpoint,
+    )
+    return fan_average(net)
 
 
-def improved(*, channels: int = 128, scale_shift: bool = True, heads: int = 4, **options: Any) -> UNet:
-    """Improved DDPM's: cosines first, four heads, the embedding scales and shifts (Nichol & Dhariwal 2021)."""
-    return UNet(channels=channels, stem=channels, scale_shift=scale_shift, heads=heads, **options)
+def improved(
+    *,
+    in_channels: int = 3,
+    out_channels: int = 6,
+    channels: int = 128,
+    multipliers: Sequence[float] = (1, 2, 2, 2),
+    blocks_per_level: int = 3,
+    attention_factors: Sequence[int] = (2, 4),
+    dropout: float = 0.0,
+    num_classes: int | None = None,
+    low_res_channels: int = 0,
+    checkpoint: bool = False,
+) -> UNet:
+    """Improved DDPM's network (Nichol & Dhariwal 2021, appendix A), by default as for CIFAR-10: 52.5 million weights.
+
+    For 64x64 ImageNet: multipliers (1, 2, 3, 4), attention_factors (4, 8): 121 million.
+    """
+    return UNet(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        channels=channels,
+        multipliers=multipliers,
+        blocks_per_level=blocks_per_level,
+        attention_factors=attention_factors,
+        heads=4,
+        dropout=dropout,
+        num_classes=num_classes,
+        low_res_channels=low_res_channels,
+        scale_shift=True,
+        resample="conv",
+        asymmetric=False,
+        embedding="cos_sin",
+        norm_eps=1e-5,
+        checkpoint=checkpoint,
+    )
 
 
-def adm(*, head_channels: int | None = 64, resample: Resample = "residual", **options: Any) -> UNet:
-    """ADM's: heads of 64 channels, changes of size inside residual blocks (Dhariwal & Nichol 2021, table 4)."""
-    return UNet(scale_shift=True, head_channels=head_channels, resample=resample, **options)
+def adm(
+    *,
+    in_channels: int = 3,
+    out_channels: int = 6,
+    channels: int = 256,
+    multipliers: Sequence[float] = (1, 1, 2, 2, 4, 4),
+    blocks_per_level: int = 2,
+    attention_factors: Sequence[int] = (8, 16, 32),
+    dropout: float = 0.0,
+    num_classes: int | None = 1000,
+    low_res_channels: int = 0,
+    checkpoint: bool = False,
+) -> UNet:
+    """ADM's network (Dhariwal & Nichol 2021, section 3), by default as for 256x256 ImageNet: 554 million parameters.
+
+    For 64x64: channels 192, multipliers (1, 2, 3, 4), 3 blocks, attention_factors (2, 4, 8), dropout 0.1: 296 million.
+    """
+    return UNet(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        channels=channels,
+        multipliers=multipliers,
+        blocks_per_level=blocks_per_level,
+        attention_factors=attention_factors,
+        head_channels=64,
+        dropout=dropout,
+        num_classes=num_classes,
+        low_res_channels=low_res_channels,
+        scale_shift=True,
+        resample="residual",
+        embedding="cos_sin",
+        norm_eps=1e-5,
+        checkpoint=checkpoint,
+    )
+
+
+def fan_average(net: UNet) -> UNet:
+    """Ho et al.'s initial weights: uniform with variance 2 / (fan in + fan out), biases 0; what began as 0 stays 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and (module.weight.is_meta or module.weight.any()):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return net

@@ -1,0 +1,7 @@
+"""Images in and out: one spec string opens any source, and every source is a set of uint8 pictures with a data card."""
+
+from sfumato.data.card import DataCard
+from sfumato.data.loader import Order, flip, to_float, to_uint8
+from sfumato.data.sources import DataError, Example, Images, open_source
+
+__all__ = ["DataCard", "DataError", "Example", "Images", "Order", "flip", "open_source", "to_float", "to_uint8"]

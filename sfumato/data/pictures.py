@@ -1,0 +1,94 @@
+"""Writing pictures out: grids, PNG, npz as evaluators read it, and animations; every file is complete or absent."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+PAPER = 235
+"""The grey between the pictures of a grid."""
+
+
+def grid(images: Tensor, columns: int | None = None, pad: int = 2, scale: int | None = None) -> Tensor:
+    """One picture (C, H', W') of many (N, C, H, W), uint8.
+
+    Args:
+        columns: by default about as many as rows.
+        pad: grey pixels between pictures, before scaling.
+        scale: each pixel this many times; by default so that a picture is at least 64 wide.
+    """
+    n, channels, height, width = images.shape
+    columns = min(columns or math.ceil(math.sqrt(n)), n)
+    scale = scale or max(1, math.ceil(64 / width))
+    rows = -(-n // columns)
+    sheet = torch.full((channels, pad + rows * (height + pad), pad + columns * (width + pad)), PAPER, dtype=torch.uint8)
+    for i, image in enumerate(images):
+        y, x = (pad + c * (s + pad) for c, s in zip(divmod(i, columns), (height, width), strict=True))
+        sheet[:, y : y + height, x : x + width] = image
+    return sheet.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+
+
+def to_pillow(image: Tensor) -> Image.Image:
+    """uint8 (C, H, W) with 1 or 3 channels -> Pillow."""
+    return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy())
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """uint8 (C, H, W) as a PNG file."""
+    buffer = io.BytesIO()
+    to_pillow(image).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def save_png(path: Path, image: Tensor) -> None:
+    """Write uint8 (C, H, W) as PNG."""
+    write_bytes(path, png_bytes(image))
+
+
+def save_npz(path: Path, images: Tensor, labels: Tensor | None = None) -> None:
+    """Write arr_0 uint8 (N, H, W, C), and arr_1 int64 (N,) where there are labels: what ADM's evaluator reads."""
+    arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()] + ([] if labels is None else [labels.numpy()])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, *arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def save_animation(path: Path, frames: list[Tensor], milliseconds: int = 60, hold: int = 1500) -> None:
+    """Write uint8 frames (C, H, W) as an animation, by the suffix .webp, .gif or .png; the last frame holds."""
+    kind = {".webp": "webp", ".gif": "gif", ".png": "png"}.get(path.suffix)
+    if kind is None:
+        raise ValueError(f"an animation ends in .webp, .gif or .png, not {path.suffix!r}")
+    first, *rest = [to_pillow(frame) for frame in frames]
+    durations = [milliseconds] * len(rest) + [hold]
+    options = {"lossless": True} if kind == "webp" else {}
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=rest, duration=durations, loop=0, **options)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, complete or not at all: into a temporary one beside it, then renamed."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
