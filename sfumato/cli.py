@@ -15,16 +15,17 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
 if TYPE_CHECKING:
-    from sfumato.model import Model, Sampler
+    from sfumato.model import Sampler
 
 from sfumato import __version__
+from sfumato.data.sources import SPLIT
 from sfumato.papers.ddpm import DDPM
 from sfumato.train.config import TrainConfig, parse_count
 
@@ -130,12 +131,13 @@ def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> 
         return Model(recipe, network, images.classes).sample(count, steps=arguments.train.preview_steps, seed=1)
 
     result = train(
-        recipe, images, arguments.train, out, config=config, validation=validation, preview=preview, resume=resume
+        recipe, images, arguments.train, out, info=config, validation=validation, preview=preview, resume=resume
     )
     if not result.main_process:
         return 0
     if result.interrupted:
-        print(f"\nStopped at {result.images:,} images; everything is saved in {out}\nGo on with:  sfumato train --resume {out}")
+        print(f"\nStopped at {result.images:,} images; everything is saved in {out}")
+        print(f"sfumato train --resume {shlex.quote(str(out))}")
         return result.exit_code
     print(f"Report:  {write_report(out)}\n")
     print(f"sfumato sample {shlex.quote(str(out))}")
@@ -143,7 +145,7 @@ def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> 
 
 
 def fit_to_data(recipe: DDPM, shape: tuple[int, int, int], classes: Sequence[str], labelled: bool) -> DDPM:
-    """The recipe with the data's shape and number of classes. A preset that wants labels takes them where there are any."""
+    """The recipe with the data's shape and classes; a preset that wants labels takes them where there are any."""
     wanted = len(classes) if recipe.classes and labelled else 0
     if recipe.classes and not labelled:
         print("These data have no labels: training without classes.")
@@ -151,11 +153,10 @@ def fit_to_data(recipe: DDPM, shape: tuple[int, int, int], classes: Sequence[str
 
 
 def _test_split(spec: str) -> str | None:
-    name = spec.partition("?")[0]
-    return spec.replace(name, f"{name.partition(':')[0]}:test", 1) if name in _SPLIT or name.endswith(":train") else None
-
-
-_SPLIT = ("digits", "emoji32", "fashion", "mnist")
+    """The spec of the test split beside a training split; None where there is none."""
+    body, mark, options = spec.partition("?")
+    name, _, split = body.partition(":")
+    return f"{name}:test{mark}{options}" if name in SPLIT and split in ("", "train") else None
 
 # ---------------------------------------------------------------- sample
 

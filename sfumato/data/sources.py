@@ -329,7 +329,8 @@ def _npz(spec: Spec) -> Images:
         pixels = pixels.transpose(0, 3, 1, 2)
     if pixels.shape[1] not in (1, 3):
         raise DataError(f"{path}: images have 1 or 3 channels, not {pixels.shape[1]}")
-    labels, classes = None, ()
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
     if marks is not None:
         if marks.shape != (len(pixels),) or marks.dtype.kind not in "iu" or marks.min() < 0:
             raise DataError(f"{path}: labels are integers from 0, one an image, not {marks.dtype} {marks.shape}")
@@ -497,6 +498,9 @@ def _metadata(root: Path) -> Iterator[tuple[str, str]]:
             raise DataError(f"{file}: every row has file_name and text")
         yield row["file_name"], row["text"]
 
+
+SPLIT = ("digits", "emoji32", "fashion", "mnist")
+"""The sets with a train and a test split."""
 
 READERS: dict[str, Callable[[Spec], Images]] = {
     "digits": _digits,

@@ -175,11 +175,12 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, conv: bool = True, asymmetric: bool = False) -> None:
         super().__init__()
         self.padding = (0, 1, 0, 1) if asymmetric else (1, 1, 1, 1)
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2) if conv else None
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2) if conv else nn.Identity()
+        self.pool = not conv
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, C, H, W) -> (B, C, H/2, W/2); emb is not used, but ADM's residual downsampling uses it."""
-        return halve(x) if self.conv is None else self.conv(F.pad(x, self.padding))
+        return halve(x) if self.pool else self.conv(F.pad(x, self.padding))
 
 
 class Upsample(nn.Module):

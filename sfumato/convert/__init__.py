@@ -1,0 +1,89 @@
+"""Foreign checkpoints: our network for the official constructor's arguments, with the official weights in it, and back.
+
+One file a format, which says how to build the network and which official key is which of our parameters; no paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.convert import ddim, openai
+from sfumato.convert.keys import Key, load
+
+
+class Layout(NamedTuple):
+    """A class of an official repository: args -> our network, and (our network, args) -> key map."""
+
+    model: Callable[[Mapping[str, Any]], nn.Module]
+    keys: Callable[[Any, Mapping[str, Any]], Iterable[Key]]
+
+
+def _legacy(net: Any, args: Mapping[str, Any]) -> Iterable[Key]:
+    return openai.keys(net, legacy_order=True)
+
+
+def _either(net: Any, args: Mapping[str, Any]) -> Iterable[Key]:
+    return openai.keys(net, legacy_order=not args.get("use_new_attention_order", False))
+
+
+LAYOUTS = {
+    "ddim/Model": Layout(ddim.model, ddim.keys),
+    "improved/UNetModel": Layout(lambda args: openai.unet(**args), _legacy),
+    "improved/SuperResModel": Layout(lambda args: openai.super_res(**args), _legacy),
+    "guided/UNetModel": Layout(lambda args: openai.unet(**args), _either),
+    "guided/SuperResModel": Layout(lambda args: openai.super_res(**args), _either),
+    "guided/EncoderUNetModel": Layout(lambda args: openai.encoder(**args), _either),
+}
+
+
+def from_official(layout: str, state_dict: Mapping[str, Tensor], args: Mapping[str, Any]) -> nn.Module:
+    """Our network with the official weights, in float32 and on their device (which may be "meta").
+
+    Args:
+        layout: REPOSITORY/CLASS, one of `LAYOUTS`.
+        state_dict: the official parameters, all of them; the prefix "module." of DataParallel may stand before each.
+        args: the official constructor's arguments by name; for ddim the configuration, {"model": ..., "data": ...}.
+
+    Returns: a module called as the official one is: (x, timesteps), with y= or low_res= where that has them.
+
+    Raises: ValueError for an unknown layout, for arguments that the layout does not have, and, with the first five
+    differences, if any key is missing or left over or any shape differs.
+    """
+    entry = _layout(layout)
+    if state_dict and all(name.startswith("module.") for name in state_dict):
+        state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    device = next(iter(state_dict.values())).device if state_dict else torch.device("cpu")
+    try:
+        with torch.device("meta"):
+            net = entry.model(args)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"these are not the arguments of {layout}: {error}") from error
+    net.to_empty(device=device)
+    load(net, entry.keys(net, args), state_dict)
+    return net.eval()
+
+
+def to_official(layout: str, ours: nn.Module | Mapping[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The inverse: tensors under the official keys, in the official order.
+
+    Args:
+        layout, args: as for `from_official`.
+        ours: our network, or one tensor for each of its parameters by our name: gradients map just like weights.
+
+    Raises: ValueError as `from_official` does for the layout; KeyError if a parameter has no tensor.
+    """
+    entry = _layout(layout)
+    tensors = {name: p.detach() for name, p in ours.named_parameters()} if isinstance(ours, nn.Module) else ours
+    with torch.device("meta"):
+        net = entry.model(args)
+    return {key.official: key.read(tensors[key.ours]).contiguous() for key in entry.keys(net, args)}
+
+
+def _layout(name: str) -> Layout:
+    if name not in LAYOUTS:
+        raise ValueError(f"no layout is called {name!r}; known are {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]

@@ -1,0 +1,61 @@
+"""Key maps, as data that reads both ways: which foreign tensor is which rows of which of our parameters.
+
+They belong to no paper; the foreign formats themselves are the other files of this folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Key(NamedTuple):
+    """`official` holds the `rows` of our parameter `ours`, transposed or not, with `ones` more dimensions of size 1."""
+
+    official: str
+    ours: str
+    rows: slice | Tensor = slice(None)
+    ones: int = 0
+    transposed: bool = False
+
+    def read(self, ours: Tensor) -> Tensor:
+        """Our tensor -> the official one."""
+        part = ours[self.rows]
+        return (part.T if self.transposed else part)[(...,) + (None,) * self.ones]
+
+    def write(self, ours: Tensor, official: Tensor) -> None:
+        """Copy the official tensor to its place in ours."""
+        part = official.flatten(-1 - self.ones) if self.ones else official
+        ours[self.rows] = part.T if self.transposed else part
+
+
+def same(official: str, ours: str, module: nn.Module, ones: int = 0) -> Iterator[Key]:
+    """Every parameter of `module`, which is called `official` there and `ours` here; its weight with `ones`."""
+    for name, parameter in module.named_parameters():
+        yield Key(f"{official}.{name}", f"{ours}.{name}", ones=ones if parameter.ndim > 1 else 0)
+
+
+def load(module: nn.Module, keys: Iterable[Key], state_dict: Mapping[str, Tensor]) -> None:
+    """Copy the whole of `state_dict` into `module`; ValueError lists the first five tensors that do not fit."""
+    ours = module.state_dict()
+    keys = list(keys)
+    expected = {key.official: tuple(key.read(ours[key.ours]).shape) for key in keys}
+    found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    differences = [f"{name} is missing" for name in expected if name not in found]
+    differences += [f"{name} {found[name]} is left over" for name in found if name not in expected]
+    differences += [
+        f"{name} is {found[name]} and should be {shape}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    if differences:
+        more = f"\n  and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise ValueError(
+            "the state dict does not fit the arguments:\n  " + "\n  ".join(differences[:5]) + more
+        )
+    with torch.no_grad():
+        for key in keys:
+            key.write(ours[key.ours], state_dict[key.official].to(ours[key.ours]))

@@ -1,0 +1,158 @@
+"""ADM's classifier of noisy images (Dhariwal & Nichol 2021, section 4): the way down of its U-Net, and a pool.
+
+Its input gradient is what guides sampling; four ways to pool are in use, of which the paper's is "attention".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfumato.networks.blocks import (
+    Attention,
+    Downsample,
+    GroupNorm,
+    Level,
+    ResBlock,
+    attend,
+    cos_sin,
+    halve,
+    heads_first,
+    time_mlp,
+    zeroed,
+)
+
+POOLS = ("adaptive", "attention", "spatial", "spatial_v2")
+
+
+class AttentionPool(nn.Module):
+    """One vector an image: the output of self-attention (Radford et al. 2021, section 2.4) at the mean of the pixels.
+
+    Args:
+        channels, out_channels: of the input and of the output.
+        heads: attention heads.
+        size: height and width of the input; each pixel, and the mean, has its learned position.
+    """
+
+    def __init__(self, channels: int, out_channels: int, heads: int, size: int) -> None:
+        super().__init__()
+        self.heads, self.size = heads, size
+        self.position = nn.Parameter(torch.randn(size**2 + 1, channels) / channels**0.5)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, size, size) -> (B, out_channels)."""
+        if x.shape[2:] != (self.size, self.size):
+            raise ValueError(f"attention pooling was made for {self.size}x{self.size}, not {x.shape[2]}x{x.shape[3]}")
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + self.position
+        q, k, v = heads_first(self.qkv(tokens), self.heads)
+        return self.out(attend(q[:, :, :1], k, v).flatten(1))
+
+
+class EncoderUNet(nn.Module):
+    """A classifier of noisy images. The arguments are plain values, and those not named here are `UNet`'s.
+
+    Args:
+        num_classes: how many logits an image gets.
+        pool: "attention" is `AttentionPool`; "adaptive" the mean over pixels and a 1x1 convolution; "spatial" and
+            "spatial_v2" the means over pixels after every block, and a small network (without and with group norm).
+        image_size: height and width of the images; only "attention" needs it.
+    """
+
+    down: Any  # a ModuleList of Level
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        channels: int = 128,
+        multipliers: Sequence[float] = (1, 1, 2, 2, 4, 4),
+        blocks_per_level: int = 2,
+        attention_factors: Sequence[int] = (8, 16, 32),
+        heads: int = 1,
+        head_channels: int | None = 64,
+        dropout: float = 0.0,
+        scale_shift: bool = True,
+        resample: Literal["conv", "pool", "residual"] = "residual",
+        pool: Literal["adaptive", "attention", "spatial", "spatial_v2"] = "attention",
+        image_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if pool not in POOLS:
+            raise ValueError(f"pool is one of {', '.join(POOLS)}, not {pool!r}")
+        self.in_channels, self.channels, self.pool = in_channels, channels, pool
+        emb_channels = 4 * channels
+        block = partial(ResBlock, emb_channels=emb_channels, dropout=dropout, scale_shift=scale_shift)
+
+        def heads_of(width: int) -> int:
+            return width // head_channels if head_channels else heads
+
+        def downsample(width: int) -> nn.Module:
+            if resample == "residual":
+                return block(width, width, resample=halve)
+            return Downsample(width, resample == "conv")
+
+        self.time_mlp = time_mlp(channels, emb_channels)
+        widths = [int(multiplier * channels) for multiplier in multipliers]
+        last = len(widths) - 1
+        width = widths[0]
+        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        features = width  # channels of everything that "spatial" pools
+
+        self.down = nn.ModuleList()
+        for i, out in enumerate(widths):
+            blocks = [block(c, out) for c in [width] + [out] * (blocks_per_level - 1)]
+            attentions = [Attention(out, heads_of(out)) if 2**i in attention_factors else None for _ in blocks]
+            self.down.append(Level(blocks, attentions, downsample(out) if i < last else None))
+            features += out * (blocks_per_level + (i < last))
+            width = out
+        self.middle: Any = Level([block(width, width), block(width, width)], [Attention(width, heads_of(width)), None])
+        features += width
+
+        if pool == "attention":
+            if image_size is None:
+                raise ValueError('pool="attention" needs image_size')
+            attention = AttentionPool(width, num_classes, heads_of(width), image_size // 2**last)
+            self.out = nn.Sequential(GroupNorm(width), nn.SiLU(), attention)
+        elif pool == "adaptive":
+            conv = zeroed(nn.Conv2d(width, num_classes, 1))
+            self.out = nn.Sequential(GroupNorm(width), nn.SiLU(), nn.AdaptiveAvgPool2d(1), conv, nn.Flatten())
+        elif pool == "spatial":
+            self.out = nn.Sequential(nn.Linear(features, 2048), nn.ReLU(), nn.Linear(2048, num_classes))
+        else:
+            hidden = [nn.Linear(features, 2048), GroupNorm(2048), nn.SiLU()]
+            self.out = nn.Sequential(*hidden, nn.Linear(2048, num_classes))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (B, in_channels, H, W), t (B,) the number that stands for the noise level -> logits (B, num_classes).
+
+        Raises: ValueError where an input does not fit the network.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x is (B, {self.in_channels}, H, W) for this network, not {tuple(x.shape)}")
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"t is one number an image, ({len(x)},), not {tuple(t.shape)}")
+        dtype = self.conv_in.weight.dtype
+        emb = F.silu(self.time_mlp(cos_sin(t, self.channels).to(dtype)))
+        h = self.conv_in(x.to(dtype))
+        features = [h.mean(dim=(2, 3))]
+        for level in self.down:
+            for block, attention in level:
+                h = attention(block(h, emb))
+                features.append(h.mean(dim=(2, 3)))
+            if level.resample is not None:
+                h = level.resample(h, emb)
+                features.append(h.mean(dim=(2, 3)))
+        for block, attention in self.middle:
+            h = attention(block(h, emb))
+        features.append(h.mean(dim=(2, 3)))
+        h = torch.cat(features, dim=1) if self.pool.startswith("spatial") else h
+        return self.out(h).to(x.dtype)

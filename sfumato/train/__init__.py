@@ -1,0 +1,16 @@
+"""Training: the loop, its settings, moving averages, and the run folder with its checkpoints.
+
+Importing this package is cheap: `accelerate` is imported when a run starts.
+"""
+
+from sfumato.train.checkpoint import Checkpoint, CheckpointError, read, save, save_weights
+from sfumato.train.config import TrainConfig, learning_rate_at, parse_count
+from sfumato.train.ema import EMA
+from sfumato.train.loop import TrainResult, train
+from sfumato.train.run import RunError, RunFolder
+from sfumato.train.state import NonFiniteError
+
+__all__ = [
+    "EMA", "Checkpoint", "CheckpointError", "NonFiniteError", "RunError", "RunFolder", "TrainConfig", "TrainResult",
+    "learning_rate_at", "parse_count", "read", "save", "save_weights", "train",
+]  # fmt: skip

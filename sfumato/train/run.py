@@ -1,0 +1,155 @@
+"""The run folder, which holds everything about a run: config, data card, metrics, pictures and checkpoints.
+
+Each file is complete or absent, except metrics.jsonl, to which lines are appended; a resumed run first forgets whatever
+is later than its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.data import pictures
+from sfumato.train import checkpoint
+from sfumato.train.checkpoint import Checkpoint, CheckpointError
+
+
+class RunError(ValueError):
+    """A folder that cannot take or give a run, in one clear line."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run; make one with `create` or `open`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> RunFolder:
+        """A new run in a folder that is absent or empty. RunError where there is something in it already."""
+        path = Path(path)
+        if (path / "config.json").exists():
+            raise RunError(f"{path} holds a run already; go on with it by: sfumato train --resume {shlex.quote(str(path))}")
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file, not a folder for a run")
+        if path.is_dir() and any(not child.name.startswith(".") for child in path.iterdir()):
+            raise RunError(f"{path} is not empty and holds no run; choose another folder")
+        path.mkdir(parents=True, exist_ok=True)
+        folder = cls(path)
+        folder.write_json("config.json", config)
+        return folder._prepared()
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """A run that exists. RunError where there is none."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise RunError(f"{path} is not a run folder: it has no config.json")
+        return cls(path)
+
+    def _prepared(self) -> RunFolder:
+        for name in ("samples", "checkpoints"):
+            (self.path / name).mkdir(exist_ok=True)
+        return self
+
+    # ---------------------------------------------------------------- small files
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write one of the JSON files."""
+        pictures.write_text(self.path / name, json.dumps(values, indent=2) + "\n")
+
+    def config(self) -> dict[str, Any]:
+        """What the run was started with."""
+        return _json(self.path / "config.json")
+
+    def data_card(self) -> dict[str, Any]:
+        """What the data held."""
+        return _json(self.path / "data_card.json")
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """One more line of metrics."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The metrics so far, all or of one kind: "train", "validation" or "preview"."""
+        return [record for record in self._records() if kind in (None, record["kind"])]
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        path = self.path / "metrics.jsonl"
+        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return  # the last line of a run that was killed while writing it
+
+    def save_preview(self, images: int, name: str, sheet: Tensor) -> None:
+        """Write a picture, uint8 (C, H, W), as samples/IMAGES-NAME.png."""
+        pictures.save_png(self.path / "samples" / f"{images:09d}-{name}.png", sheet)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, the newest first."""
+        found = [path for path in (self.path / "checkpoints").glob("*.safetensors") if path.stem.isdigit()]
+        return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+    def save_checkpoint(
+        self, images: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any], keep: int = 2
+    ) -> Path:
+        """Write checkpoints/IMAGES.safetensors, then remove all but the newest `keep`."""
+        path = self.path / "checkpoints" / f"{images:09d}.safetensors"
+        checkpoint.save(path, tensors, about)
+        for old in self.checkpoints()[keep:]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that can be read, saying so where it is not the newest; None where there is none."""
+        problem: CheckpointError | None = None
+        for path in self.checkpoints():
+            try:
+                found = checkpoint.read(path)
+            except CheckpointError as error:
+                problem = problem or error
+                continue
+            if problem:
+                print(f"{problem}; going back to {path.name}", file=sys.stderr)
+            return found
+        if problem:
+            raise problem
+        return None
+
+    def latest_checkpoint(self) -> Path | None:
+        """Where `latest` is."""
+        found = self.latest()
+        return found and found.path
+
+    def rewind(self, images: int) -> None:
+        """Forget whatever is later than so many images, and what a killed process left half-written."""
+        self._prepared()
+        records = [json.dumps(record) + "\n" for record in self._records() if record["images"] <= images]
+        pictures.write_text(self.path / "metrics.jsonl", "".join(records))
+        for picture in (self.path / "samples").glob("*-*.png"):
+            if picture.name.split("-")[0].isdigit() and int(picture.name.split("-")[0]) > images:
+                picture.unlink()
+        for path in self.checkpoints():
+            if int(path.stem) > images:
+                path.unlink()
+        for folder in (self.path, self.path / "samples", self.path / "checkpoints"):
+            for leftover in folder.glob(".*.*"):
+                leftover.unlink()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise RunError(f"{path} is damaged: it is not JSON") from None
