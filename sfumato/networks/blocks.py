@@ -61,6 +61,13 @@ class GroupNorm(nn.GroupNorm):
     def __init__(self, channels: int, groups: int = 32, eps: float = 1e-5) -> None:
         super().__init__(math.gcd(groups, channels), channels, eps=eps)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, ...) -> the same shape and memory format."""
+        small = self.num_channels < 8 * self.num_groups
+        if small and x.dtype == torch.bfloat16 and x.device.type == "cpu" and not x.is_contiguous():
+            return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        return super().forward(x)
+
 
 def zeroed(module: M) -> M:
     """The module with every parameter 0, so that the residual branch that it ends begins as nothing."""

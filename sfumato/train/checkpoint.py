@@ -127,8 +127,8 @@ class Checkpoint:
     @property
     def weights(self) -> tuple[str, ...]:
         """The sets of weights it holds: "online" and EMA rates, in the order of the run."""
-        online = ("online",) if any(name.startswith("model/") for name in self.shapes) else ()
-        return online + tuple(dict.fromkeys(name.split("/")[1] for name in self.shapes if name.startswith("ema/")))
+        prefixes = {"online": "model/"} | {str(rate): f"ema/{rate}/" for rate in self.about.get("ema", ())}
+        return tuple(name for name, prefix in prefixes.items() if any(key.startswith(prefix) for key in self.shapes))
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors below a prefix such as "model/", each in its own memory, without the prefix in their names."""
@@ -150,7 +150,7 @@ class Checkpoint:
         Raises:
             CheckpointError: no such set, or the network is of another architecture.
         """
-        chosen = _choose(self.path, self.weights, self.about.get("ema", ()), weights)
+        chosen = _choose(self, weights)
         prefix = "model/" if chosen == "online" else f"ema/{chosen}/"
         wanted = network.state_dict()
         self.check_fits({name: tuple(value.shape) for name, value in wanted.items()}, prefix)
@@ -171,16 +171,16 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} holds another architecture: {listed}{more}")
 
 
-def _choose(path: Path, held: tuple[str, ...], rates: Any, wanted: str | None) -> str:
-    averages = [str(rate) for rate in rates if str(rate) in held] or [name for name in held if name != "online"]
+def _choose(saved: Checkpoint, wanted: str | None) -> str:
+    held = saved.weights
+    if not held:
+        raise CheckpointError(f"{saved.path} holds no weights")
     if wanted is None:
-        if not held:
-            raise CheckpointError(f"{path} holds no weights")
-        return averages[0] if averages else "online"
+        return next((name for name in held if name != "online"), "online")
     for name in held:
         if name == wanted or (_number(name) is not None and _number(name) == _number(wanted)):
             return name
-    raise CheckpointError(f"{path} holds no weights {wanted!r}; it holds {', '.join(held)}")
+    raise CheckpointError(f"{saved.path} holds no weights {wanted!r}; it holds {', '.join(held)}")
 
 
 def _number(text: str) -> float | None:
@@ -244,7 +244,7 @@ def save_weights(path: Path, source: Checkpoint, weights: str | None = None, *, 
         weights: "online" or an EMA rate; the first EMA where None.
         half: store float16, which halves the file; they are float32 again once loaded.
     """
-    chosen = _choose(source.path, source.weights, source.about.get("ema", ()), weights)
+    chosen = _choose(source, weights)
     prefix = "model/" if chosen == "online" else f"ema/{chosen}/"
     tensors = {
         prefix + name: value.half() if half and value.is_floating_point() else value

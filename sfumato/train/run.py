@@ -7,6 +7,7 @@ is later than its checkpoint.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -144,8 +145,9 @@ class RunFolder:
             if int(path.stem) > images:
                 path.unlink()
         for folder in (self.path, self.path / "samples", self.path / "checkpoints"):
-            for leftover in folder.glob(".*.*"):
-                leftover.unlink()
+            for leftover in folder.iterdir():
+                if re.match(r"\..+\.(json|jsonl|png|html|safetensors)\.", leftover.name):
+                    leftover.unlink()
 
 
 def _json(path: Path) -> dict[str, Any]:

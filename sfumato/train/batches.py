@@ -1,0 +1,93 @@
+"""What a training step sees, as a function of the global image counter alone: images, flips, levels, noise, dropout.
+
+So it does not matter how a batch is cut into processes and parts, nor whether the run was ever interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.distributions import Noise
+from sfumato.core.randomness import ImageNoise, mix, uniforms
+from sfumato.core.times import Times, low_discrepancy
+from sfumato.data.loader import Order, flip, to_float
+from sfumato.data.sources import Images
+from sfumato.train.config import TrainConfig
+
+WEIGHTS, ORDER, FLIP, LEVEL, NOISE, DROPOUT, VALIDATION = range(7)
+"""What a stream of random numbers is for; the streams of one seed are independent."""
+
+RESIDENT = 1 << 30
+"""Data sets up to so many bytes are kept on the accelerator."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images x0 (B, C, H, W) in [-1, 1] with times t and importance weights (B,), noise and the network's labels."""
+
+    x0: Tensor
+    t: Tensor
+    weight: Tensor
+    noise: Noise
+    labels: dict[str, Any]
+    indices: Tensor
+
+
+class Batches:
+    """Cuts training batches out of a set of images.
+
+    Args:
+        labelled: hand the labels to the network as y.
+    """
+
+    def __init__(
+        self, images: Images, times: Times, config: TrainConfig, labelled: bool, device: torch.device | str = "cpu"
+    ) -> None:
+        accelerated = torch.device(device).type != "cpu" and images.images.nbytes <= RESIDENT
+        self.pixels = images.images.to(device) if accelerated else images.images
+        self.labels = images.labels if labelled else None
+        self.order = Order(len(images.images), mix(config.seed, ORDER))
+        self.times, self.config, self.device = times, config, device
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+
+    def __call__(self, counters: range) -> Batch:
+        """The batch of these image counters."""
+        seed, device = self.config.seed, self.device
+        indices = self.order.batch(counters.start, len(counters))
+        x0 = to_float(self.pixels[indices.to(self.pixels.device)].to(device)).contiguous(memory_format=self.layout)
+        if self.config.flip:
+            x0 = flip(x0, uniforms(mix(seed, FLIP), counters) < 0.5)
+        t, weight = self.times.draw(spread(self.config.times, mix(seed, LEVEL), counters))
+        labels = {} if self.labels is None else {"y": self.labels[indices].to(device)}
+        return Batch(x0, t, weight, ImageNoise(mix(seed, NOISE), counters), labels, indices)
+
+
+def spread(kind: str, seed: int, counters: range) -> Tensor:
+    """A uniform number in [0, 1) for each image counter, (B,) float64: the same in whatever company.
+
+    kind: "stratified" (evenly over consecutive counters), "random", or "antithetic" (counters 2i and 2i + 1 mirrored).
+    """
+    if kind == "stratified":
+        offset = float(uniforms(seed, [0])[0])
+        return low_discrepancy(torch.arange(counters.start, counters.stop), offset)
+    if kind == "random":
+        return uniforms(seed, counters)
+    u = uniforms(seed, [k // 2 for k in counters])
+    mirrored = torch.arange(counters.start, counters.stop) % 2 == 1
+    return torch.where(mirrored, 1 - u, u).clamp(max=math.nextafter(1, 0))
+
+
+def cut(counters: range, parts: int) -> list[range]:
+    """Counters in so many consecutive parts of (almost) equal length."""
+    edges = [counters.start + len(counters) * i // parts for i in range(parts + 1)]
+    return [range(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def seed_dropout(seed: int, counters: range) -> None:
+    """Make torch's own random numbers, which dropout uses, a function of the counters as well."""
+    torch.manual_seed(mix(seed, DROPOUT, counters.start))
