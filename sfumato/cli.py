@@ -124,6 +124,7 @@ def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> 
         "data": arguments.data,
         "validation": validation_spec,
         "command": command,
+        "parameters": sum(p.numel() for p in recipe.model().parameters()),
     }
 
     def preview(network: Any) -> Any:
@@ -131,7 +132,7 @@ def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> 
         return Model(recipe, network, images.classes).sample(count, steps=arguments.train.preview_steps, seed=1)
 
     result = train(
-        recipe, images, arguments.train, out, info=config, validation=validation, preview=preview, resume=resume
+        recipe, images, arguments.train, out, config=config, validation=validation, preview=preview, resume=resume
     )
     if not result.main_process:
         return 0
@@ -165,7 +166,7 @@ def _test_split(spec: str) -> str | None:
 class SampleArguments:
     """Make pictures: a PNG grid and an npz with the uint8 images (N, H, W, C)."""
 
-    target: tyro.conf.Positional[str]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many pictures."""
@@ -203,13 +204,15 @@ def sample_command(arguments: list[str]) -> int:
 
     device = best_device() if parsed.device == "auto" else parsed.device
     model = load(parsed.target, weights=parsed.weights, device=device)
+    sampler = _sampler(parsed)
+    model.check(parsed.n, parsed.batch, parsed.steps, sampler)
     labels = model.labels(parsed.classes or None, parsed.n)
     out = _writable(parsed.out or _sample_folder(parsed))
     frames: list[Any] | None = [] if parsed.animation else None
     started = time.perf_counter()
     with tqdm(total=parsed.n * parsed.steps, unit="step", disable=None, leave=False, smoothing=0) as bar:
         images = model.sample(
-            parsed.n, steps=parsed.steps, sampler=_sampler(parsed), seed=parsed.seed, classes=labels, batch=parsed.batch,
+            parsed.n, steps=parsed.steps, sampler=sampler, seed=parsed.seed, classes=labels, batch=parsed.batch,
             precision=parsed.precision, frames=frames, progress=bar.update,
         )  # fmt: skip
     seconds = time.perf_counter() - started
@@ -259,7 +262,7 @@ def _writable(folder: Path) -> Path:
 class InspectArguments:
     """Look before you leap: what a preset, run, checkpoint or data set is, holds and costs here."""
 
-    what: tyro.conf.Positional[str]
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
     """A preset (ddpm/fashion), a run folder, a checkpoint, or a data spec (fashion:test, folder:PATH)."""
     batch: int = 64
     """Images a training step, for the measured throughput."""
@@ -304,9 +307,8 @@ def _parse(kind: type[T], arguments: list[str], program: str, default: T | None 
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        words = re.sub(r"[^\x20-\x7e\n]|\x1b\[[0-9;]*m", " ", heard.getvalue())
-        lines = [" ".join(line.split()) for line in words.splitlines()]
-        text = " ".join(line for line in lines if line and line != "Parsing error" and "For full helptext" not in line)
+        plain = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]|[-+|]{3,}", " ", heard.getvalue()).partition("For full helptext")[0]
+        text = " ".join(plain.replace("Parsing error", " ").replace("|", " ").split())
         raise UsageError(f"{text} (see: {program} --help)") from None
 
 

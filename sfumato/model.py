@@ -39,7 +39,7 @@ def ddim_sampler(eta: float = 0.0) -> Sampler:
 
     def moves(recipe: Recipe, denoise: Denoise, steps: int | None = None) -> list[Move]:
         process = recipe.process()
-        return ddim.moves(process, denoise, steps or int(process.schedule.end), eta)
+        return ddim.moves(process, denoise, int(process.schedule.end) if steps is None else steps, eta)
 
     return moves
 
@@ -82,6 +82,12 @@ class Model:
         known = self.classes or tuple(str(i) for i in range(count))
         chosen = [_class_index(name, known) for name in names] if names else list(range(count))
         return torch.tensor([chosen[i % len(chosen)] for i in range(n)])
+
+    def check(self, n: int, batch: int, steps: int | None, sampler: Sampler) -> None:
+        """ValueError before any work where so many pictures cannot be made in so many steps."""
+        if n < 1 or batch < 1:
+            raise ValueError(f"the number of pictures and the batch are at least 1, not {n} and {batch}")
+        sampler(self.recipe, self.recipe.denoiser(self.network), steps)  # planning the moves costs nothing
 
     def trajectories(
         self, labels: Tensor | None, keys: Sequence[int], *, steps: int | None, sampler: Sampler, seed: int, precision: str
@@ -128,8 +134,8 @@ class Model:
         Raises:
             ValueError: n or batch below 1, steps 0 or above T, an unknown class.
         """
-        if n < 1 or batch < 1:
-            raise ValueError(f"n and batch are at least 1, not {n} and {batch}")
+        sampler = sampler or ddim_sampler()
+        self.check(n, batch, steps, sampler)
         labels = classes if isinstance(classes, Tensor) else self.labels(classes, n)
         precision = best_precision(self.device)[0] if precision == "auto" else precision
         finals, films = [], []
@@ -138,9 +144,7 @@ class Model:
             part = None if labels is None else labels[start : start + batch]
             film = []
             for i, x in enumerate(
-                self.trajectories(
-                    part, keys, steps=steps, sampler=sampler or ddim_sampler(), seed=seed, precision=precision
-                )
+                self.trajectories(part, keys, steps=steps, sampler=sampler, seed=seed, precision=precision)
             ):
                 if i and progress:
                     progress(len(keys))

@@ -41,7 +41,7 @@ LAYOUTS = {
 
 
 def from_official(layout: str, state_dict: Mapping[str, Tensor], args: Mapping[str, Any]) -> nn.Module:
-    """Our network with the official weights, in float32 and on their device (which may be "meta").
+    """Our network with the official weights, in eval mode, in float32 and on their device (which may be "meta").
 
     Args:
         layout: REPOSITORY/CLASS, one of `LAYOUTS`.
@@ -53,37 +53,41 @@ def from_official(layout: str, state_dict: Mapping[str, Tensor], args: Mapping[s
     Raises: ValueError for an unknown layout, for arguments that the layout does not have, and, with the first five
     differences, if any key is missing or left over or any shape differs.
     """
-    entry = _layout(layout)
+    net, keys = _build(layout, args)
     if state_dict and all(name.startswith("module.") for name in state_dict):
         state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-    device = next(iter(state_dict.values())).device if state_dict else torch.device("cpu")
-    try:
-        with torch.device("meta"):
-            net = entry.model(args)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"these are not the arguments of {layout}: {error}") from error
-    net.to_empty(device=device)
-    load(net, entry.keys(net, args), state_dict)
+    net.to_empty(device=next((tensor.device for tensor in state_dict.values()), "cpu"))
+    load(net, keys, state_dict)
     return net.eval()
 
 
 def to_official(layout: str, ours: nn.Module | Mapping[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The inverse: tensors under the official keys, in the official order.
+    """The inverse: copies of our tensors under the official keys, in the official order.
 
     Args:
         layout, args: as for `from_official`.
         ours: our network, or one tensor for each of its parameters by our name: gradients map just like weights.
 
-    Raises: ValueError as `from_official` does for the layout; KeyError if a parameter has no tensor.
+    Raises: ValueError as `from_official` does for layout and args; KeyError if a parameter has no tensor.
     """
-    entry = _layout(layout)
+    _, keys = _build(layout, args)
     tensors = {name: p.detach() for name, p in ours.named_parameters()} if isinstance(ours, nn.Module) else ours
-    with torch.device("meta"):
-        net = entry.model(args)
-    return {key.official: key.read(tensors[key.ours]).contiguous() for key in entry.keys(net, args)}
+    return {key.official: key.read(tensors[key.ours]).clone().contiguous() for key in keys}
 
 
-def _layout(name: str) -> Layout:
-    if name not in LAYOUTS:
-        raise ValueError(f"no layout is called {name!r}; known are {', '.join(LAYOUTS)}")
-    return LAYOUTS[name]
+def official_shapes(layout: str, args: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """What a checkpoint of this layout holds: official key -> shape, in the official order. Allocates nothing."""
+    net, _ = _build(layout, args)
+    return {name: tuple(tensor.shape) for name, tensor in to_official(layout, net, args).items()}
+
+
+def _build(layout: str, args: Mapping[str, Any]) -> tuple[nn.Module, list[Key]]:
+    """Our network on the "meta" device, and its key map."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"no layout is called {layout!r}; known are {', '.join(LAYOUTS)}")
+    try:
+        with torch.device("meta"):
+            net = LAYOUTS[layout].model(args)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"these are not the arguments of {layout}: {error}") from error
+    return net, list(LAYOUTS[layout].keys(net, args))

@@ -5,7 +5,7 @@ They belong to no paper; the foreign formats themselves are the other files of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Key(NamedTuple):
-    """`official` holds the `rows` of our parameter `ours`, transposed or not, with `ones` more dimensions of size 1."""
+    """The tensor `official` is the `rows` of our parameter `ours`, perhaps transposed, then `ones` dimensions of 1."""
 
     official: str
     ours: str
@@ -38,10 +38,9 @@ def same(official: str, ours: str, module: nn.Module, ones: int = 0) -> Iterator
         yield Key(f"{official}.{name}", f"{ours}.{name}", ones=ones if parameter.ndim > 1 else 0)
 
 
-def load(module: nn.Module, keys: Iterable[Key], state_dict: Mapping[str, Tensor]) -> None:
+def load(module: nn.Module, keys: Sequence[Key], state_dict: Mapping[str, Tensor]) -> None:
     """Copy the whole of `state_dict` into `module`; ValueError lists the first five tensors that do not fit."""
     ours = module.state_dict()
-    keys = list(keys)
     expected = {key.official: tuple(key.read(ours[key.ours]).shape) for key in keys}
     found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     differences = [f"{name} is missing" for name in expected if name not in found]
@@ -53,9 +52,7 @@ def load(module: nn.Module, keys: Iterable[Key], state_dict: Mapping[str, Tensor
     ]
     if differences:
         more = f"\n  and {len(differences) - 5} more" if len(differences) > 5 else ""
-        raise ValueError(
-            "the state dict does not fit the arguments:\n  " + "\n  ".join(differences[:5]) + more
-        )
+        raise ValueError("the state dict does not fit the arguments:\n  " + "\n  ".join(differences[:5]) + more)
     with torch.no_grad():
         for key in keys:
             key.write(ours[key.ours], state_dict[key.official].to(ours[key.ours]))

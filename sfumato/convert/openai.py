@@ -48,8 +48,8 @@ def unet(
     use_fp16: bool = False,
     use_new_attention_order: bool = False,
 ) -> UNet:
-    """Our network for UNetModel's arguments. The last three are accepted and change nothing here: the key map sees to
-    the attention order, and the weights are as precise as the caller makes them."""
+    """Our network for UNetModel's arguments. The last three change nothing here: the size is the input's, the precision
+    the caller's, and the attention order is dealt with in the key map."""
     if dims != 2:
         raise ValueError(f"only images (dims=2) are supported, not dims={dims}")
     return UNet(
@@ -88,17 +88,17 @@ def encoder(
     channel_mult: Sequence[float] = (1, 2, 4, 8),
     conv_resample: bool = True,
     dims: int = 2,
-    use_checkpoint: bool = False,
-    use_fp16: bool = False,
     num_heads: int = 1,
     num_head_channels: int = -1,
-    num_heads_upsample: int = -1,
     use_scale_shift_norm: bool = False,
     resblock_updown: bool = False,
-    use_new_attention_order: bool = False,
     pool: Any = "adaptive",
+    num_heads_upsample: int = -1,
+    use_checkpoint: bool = False,
+    use_fp16: bool = False,
+    use_new_attention_order: bool = False,
 ) -> EncoderUNet:
-    """Our network for EncoderUNetModel's arguments."""
+    """Our network for EncoderUNetModel's arguments, of which the last four change nothing here."""
     if dims != 2:
         raise ValueError(f"only images (dims=2) are supported, not dims={dims}")
     return EncoderUNet(

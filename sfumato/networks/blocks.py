@@ -30,13 +30,13 @@ def sin_cos(t: Tensor, width: int) -> Tensor:
     return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
 
 
-def cos_sin(t: Tensor, width: int) -> Tensor:
-    """Improved DDPM's and ADM's sinusoids: cosines, then sines, at width/2 rates from 1 down to almost 1/10,000.
+def cos_sin(t: Tensor, width: int, period: float = 10_000) -> Tensor:
+    """Improved DDPM's and ADM's sinusoids: cosines, then sines, at width/2 rates from 1 down to almost 1/period.
 
     Args: t (B,), integers or floats; width, the number of features. Returns (B, width) float32.
     """
     half = width // 2
-    angles = t.float()[:, None] * torch.exp(-math.log(10_000) * _steps(half, t) / half)
+    angles = t.float()[:, None] * torch.exp(-math.log(period) * _steps(half, t) / half)
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
 
 
@@ -55,7 +55,7 @@ def _steps(n: int, t: Tensor) -> Tensor:
 class GroupNorm(nn.GroupNorm):
     """Group normalisation (Wu & He 2018) with `groups` groups, or as many as divide a narrow layer.
 
-    The statistics are float32 whatever the precision of x.
+    The statistics are float32 also where x is bfloat16.
     """
 
     def __init__(self, channels: int, groups: int = 32, eps: float = 1e-5) -> None:
@@ -63,8 +63,10 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, ...) -> the same shape and memory format."""
-        small = self.num_channels < 8 * self.num_groups
-        if small and x.dtype == torch.bfloat16 and x.device.type == "cpu" and not x.is_contiguous():
+        # With few channels a group, torch 2.13's bfloat16 channels_last kernel needs, forward and backward, 68 ms for
+        # 64x32x28x28 and 17 ms for 64x64x14x14 on one core, against 6.5 and 3 through a contiguous copy.
+        few = self.num_channels < 8 * self.num_groups
+        if few and x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.ndim == 4 and not x.is_contiguous():
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(x)
 
@@ -83,8 +85,8 @@ class ResBlock(nn.Module):
         channels, out_channels: of the input and of the output; where they differ, x passes a 1x1 convolution.
         emb_channels: width of the embedding.
         dropout: its rate, before the second convolution.
-        scale_shift: the embedding scales and shifts the second norm's output (Nichol & Dhariwal 2021, section 3.3;
-            "adaptive group normalisation" in Dhariwal & Nichol 2021, eq. 7), instead of being added before that norm.
+        scale_shift: the embedding scales and shifts the second norm's output (Nichol & Dhariwal 2021, appendix A;
+            Dhariwal & Nichol 2021, section 3.1), instead of being added before that norm.
         resample: applied to both branches before the first convolution (BigGAN's residual up- and downsampling).
         groups, norm_eps: of the group norms.
     """
@@ -128,9 +130,10 @@ class ResBlock(nn.Module):
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1). q, k, v: (B, heads, tokens, d)."""
-    if q.device.type == "cpu" and q.shape[2] < 1024:
-        scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
-        return scores.softmax(dim=3) @ v
+    # On a CPU in bfloat16 plain products are faster: forward and backward 13 against 32 ms for 64 images of 196 tokens,
+    # 132 against 221 ms for one of 4096 (one core, torch 2.13). In float32 the fused kernel is as fast or faster.
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= 4096:
+        return ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(dim=3) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
 
@@ -181,13 +184,15 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, conv: bool = True, asymmetric: bool = False) -> None:
         super().__init__()
-        self.padding = (0, 1, 0, 1) if asymmetric else (1, 1, 1, 1)
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2) if conv else nn.Identity()
-        self.pool = not conv
+        self.pool, self.asymmetric = not conv, asymmetric
+        padding = 0 if asymmetric else 1
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding) if conv else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, C, H, W) -> (B, C, H/2, W/2); emb is not used, but ADM's residual downsampling uses it."""
-        return halve(x) if self.pool else self.conv(F.pad(x, self.padding))
+        if self.pool:
+            return halve(x)
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
 
 
 class Upsample(nn.Module):

@@ -1,7 +1,7 @@
 """The U-Net of the diffusion papers: `ho` (Ho et al. 2020, appendix B), `improved` (Nichol & Dhariwal 2021) and `adm`
 (Dhariwal & Nichol 2021), which differ in the options that these three functions state side by side.
 
-Given `low_res_channels`, the network also sees a small image, which it enlarges (Nichol & Dhariwal 2021, section 5).
+Given `low_res_channels`, the network also sees a small image, which it learns to enlarge (both OpenAI papers).
 """
 
 from __future__ import annotations
@@ -280,6 +280,7 @@ def improved(
     multipliers: Sequence[float] = (1, 2, 2, 2),
     blocks_per_level: int = 3,
     attention_factors: Sequence[int] = (2, 4),
+    heads: int = 4,
     dropout: float = 0.0,
     num_classes: int | None = None,
     low_res_channels: int = 0,
@@ -296,7 +297,7 @@ def improved(
         multipliers=multipliers,
         blocks_per_level=blocks_per_level,
         attention_factors=attention_factors,
-        heads=4,
+        heads=heads,
         dropout=dropout,
         num_classes=num_classes,
         low_res_channels=low_res_channels,
@@ -317,6 +318,7 @@ def adm(
     multipliers: Sequence[float] = (1, 1, 2, 2, 4, 4),
     blocks_per_level: int = 2,
     attention_factors: Sequence[int] = (8, 16, 32),
+    head_channels: int = 64,
     dropout: float = 0.0,
     num_classes: int | None = 1000,
     low_res_channels: int = 0,
@@ -333,7 +335,7 @@ def adm(
         multipliers=multipliers,
         blocks_per_level=blocks_per_level,
         attention_factors=attention_factors,
-        head_channels=64,
+        head_channels=head_channels,
         dropout=dropout,
         num_classes=num_classes,
         low_res_channels=low_res_channels,

@@ -108,4 +108,4 @@ class DDPM:
 
     def moves(self, denoise: Denoise, steps: int | None = None) -> list[Move]:
         kernel = kernels.Ancestral(self.process(), denoise, STD[self.variance])
-        return descend(kernel, times.strided(self.steps, steps or self.steps))
+        return descend(kernel, times.strided(self.steps, self.steps if steps is None else steps))

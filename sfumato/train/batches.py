@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -85,9 +86,13 @@ def spread(kind: str, seed: int, counters: range) -> Tensor:
 def cut(counters: range, parts: int) -> list[range]:
     """Counters in so many consecutive parts of (almost) equal length."""
     edges = [counters.start + len(counters) * i // parts for i in range(parts + 1)]
-    return [range(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(edges)]
 
 
-def seed_dropout(seed: int, counters: range) -> None:
-    """Make torch's own random numbers, which dropout uses, a function of the counters as well."""
-    torch.manual_seed(mix(seed, DROPOUT, counters.start))
+def seed_dropout(seed: int, counters: range, device: torch.device) -> None:
+    """Make torch's own random numbers on the device, which dropout uses, a function of the counters as well."""
+    key = mix(seed, DROPOUT, counters.start)
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(key)  # torch.manual_seed would format a stack trace for each absent GPU
+    else:
+        torch.get_device_module(device).manual_seed(key)

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file that holds a run as it stands, written whole or not at all, and its reader.
 
-Tensors are named model/KEY, ema/RATE/KEY, optimizer/PARAMETER/KEY and times/KEY; one JSON text in the header carries the
-recipe, the training numbers, the data and the progress. Nothing is ever unpickled.
+Tensors are named model/KEY, ema/RATE/KEY, optimizer/PARAMETER/KEY and times/KEY; one JSON text in the header carries
+the recipe, the training numbers, the data and the progress. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for name in names:
             flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
+            file.write(flat.view(torch.uint8).numpy().data)
 
 
 # ---------------------------------------------------------------- reading

@@ -1,4 +1,4 @@
-"""The numbers of a training run, as plain values that a checkpoint carries, and the learning rate that follows from them.
+"""The numbers of a training run, as plain values that a checkpoint carries, and the learning rate that follows.
 
 The unit of time is images seen; a budget in images or in minutes is always finite, and everything fits itself to it.
 """
@@ -88,7 +88,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         positive = ("images", "minutes", "batch", "accumulate", "learning_rate", "log_every", "validate_every",
                     "preview_every", "keep", "preview_steps", "threads")  # fmt: skip
-        not_negative = ("warmup", "weight_decay", "clip", "checkpoint_every", "validation_images", "preview_images", "seed")
+        not_negative = ("warmup", "weight_decay", "clip", "checkpoint_every", "validation_images", "preview_images",
+                        "seed")  # fmt: skip
         for name in positive + not_negative:
             value, above = getattr(self, name), name in positive
             if value is not None and not (math.isfinite(value) and (value > 0 if above else value >= 0)):
@@ -125,7 +126,8 @@ class TrainConfig:
         """What `to_json` wrote, also after a trip through JSON; ValueError names unknown options."""
         if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
             raise ValueError(f"unknown training options: {', '.join(unknown)}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**plain)
 
 
 def learning_rate_at(progress: float, images: int, config: TrainConfig) -> float:

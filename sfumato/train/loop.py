@@ -1,508 +1,467 @@
-"""The training loop: a global image counter decides everything, so that any cut into processes and parts agrees.
+"""The training loop: images in, a run folder with checkpoints out, on a CPU, a GPU or several processes.
 
-Order of the data, flips, times and noise all follow from (seed, counter); a run that was stopped goes on bit for bit, on
-one process or several (`accelerate launch`, `torchrun`).
+Every step is a function of the number of images seen (`batches`), so a run that was stopped, killed or cut differently
+goes on as the same run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from sfumato import papers
-from sfumato.core.randomness import ImageNoise, mix, uniforms
-from sfumato.core.times import low_discrepancy
-from sfumato.data import Images, Order, flip, pictures, to_float
+from sfumato.core.randomness import mix
+from sfumato.data import pictures
+from sfumato.data.sources import Images
 from sfumato.papers.recipe import Recipe
-from sfumato.train import checkpoint
-from sfumato.train.config import TrainConfig, learning_rate_at, progress
+from sfumato.train.batches import WEIGHTS, Batch, Batches, cut, seed_dropout
+from sfumato.train.config import TrainConfig, learning_rate_at
+from sfumato.train.display import Display
 from sfumato.train.ema import EMA
-from sfumato.train.precision import autocast, best_precision
-from sfumato.train.run import RunFolder
+from sfumato.train.precision import autocast, best_device, best_precision
+from sfumato.train.run import RunError, RunFolder
+from sfumato.train.signals import Interrupt, listening
+from sfumato.train.state import NonFiniteError, State
+from sfumato.train.validation import Validation, colours, evaluating
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 PATIENCE = 10
-"""Non-finite steps in a row before the run stops."""
-BINS = 8
-"""Noise levels at which the validation loss is measured."""
-NOISE, TIMES, FLIPS, DROPOUT, VALIDATION = range(5)
-"""Streams of randomness, so that no two draws share a key."""
+"""So many steps in a row may be skipped because their loss or gradient is not finite."""
+
+SHARE = 0.1
+"""Validation and previews are left out, but for the last, while they have taken more than this share of the time."""
 
 Preview = Callable[[nn.Module], Tensor]
-"""A network -> pictures, uint8 (N, C, H, W)."""
-
-
-class NonFiniteError(ValueError):
-    """Training broke down: the loss or the gradient was not finite several times in a row."""
+"""A network in evaluation mode -> pictures, uint8 (N, C, H, W)."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended. `signal` is what interrupted it, 0 where it finished."""
+    """What came of a run.
 
+    Attributes:
+        folder: where everything is.
+        images, seconds: over all resumes.
+        images_per_second: of this session.
+        skipped: steps whose loss or gradient was not finite.
+        signal: the signal that interrupted it, or 0.
+        main_process: whether this process is the one that writes and speaks.
+    """
+
+    folder: Path
     images: int
     seconds: float
-    skipped: int
-    signal: int
-    main_process: bool
+    images_per_second: float
+    skipped: int = 0
+    signal: int = 0
+    main_process: bool = True
 
     @property
     def interrupted(self) -> bool:
+        """Whether a signal ended the run before its budget did."""
         return self.signal != 0
 
     @property
     def exit_code(self) -> int:
+        """0, or 128 and the signal's number."""
         return 128 + self.signal if self.signal else 0
-
-
-@dataclass
-class State:
-    """What changes while training, besides tensors; a checkpoint carries all of it."""
-
-    step: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    updates: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-
-
-@dataclass
-class Stopper:
-    """Remembers SIGINT and SIGTERM until the step is done; a second one acts at once."""
-
-    signal: int = 0
-    previous: dict[int, Any] = field(default_factory=dict)
-
-    def __enter__(self) -> Stopper:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.previous[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        for known, handler in self.previous.items():
-            signal.signal(known, handler)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
 
 
 def train(
     recipe: Recipe,
     images: Images,
-    config: TrainConfig,
-    out: Path,
+    settings: TrainConfig,
+    out: str | Path,
     *,
-    info: dict[str, Any] | None = None,
+    config: Mapping[str, Any],
     validation: Images | None = None,
     preview: Preview | None = None,
     resume: bool = False,
     quiet: bool = False,
 ) -> TrainResult:
-    """Train a recipe on images into a run folder.
+    """Train a recipe on images until the budget is spent or a signal arrives.
 
     Args:
-        recipe: the paper's choices; its shape and classes are the data's.
-        info: what else config.json should hold (preset, data specs, command).
-        validation: images for the loss by noise level; the first training images where None.
-        preview: makes the preview pictures from a network.
-        resume: go on from the newest checkpoint in `out`.
+        recipe: the paper's choices, fitted to the images.
+        settings: the training numbers.
+        out: the run folder; new, or with `resume` an existing one.
+        config: kept as config.json beside the training numbers; config["recipe"] is the recipe as plain values.
+        validation: images for the loss by noise level; the training images where None.
+        preview: makes pictures from a network, the same ones each time.
+        resume: go on from the newest checkpoint.
         quiet: print nothing.
 
     Raises:
-        ValueError: data that do not fit the recipe, a batch that cannot be cut, a run folder in use.
-        NonFiniteError: the loss or gradient was not finite ten times in a row; a dump lies in the run folder.
-        OSError: the folder cannot be written.
+        RunError: the folder holds something else, or the run in it is another one.
+        CheckpointError: the checkpoint is damaged or of another architecture.
+        NonFiniteError: the loss or gradient was not finite 10 times in a row; a dump is in the folder.
+        OSError: disk full, no permission; the last checkpoint is untouched.
     """
-    if images.shape != recipe.shape:
-        raise ValueError(f"the recipe is for images of {recipe.shape}, these are {images.shape}")
-    if recipe.classes and images.labels is None:
-        raise ValueError("the recipe wants labels, and these images have none")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    accelerator = Accelerator()
-    main, world, rank = accelerator.is_main_process, accelerator.num_processes, accelerator.process_index
-    if config.batch % (world * config.accumulate):
-        raise ValueError(f"a batch of {config.batch} cannot be cut for {world} processes x {config.accumulate} parts")
-    precision, reason = best_precision(accelerator.device) if config.precision == "auto" else (config.precision, "asked")
-    say = tqdm.write if main and not quiet else (lambda _: None)
+    accelerator = _accelerator(settings)
+    device = accelerator.device
+    precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
+    with listening() as interrupt, _threads(settings.threads):
+        state = _first_state(recipe, settings, device)
+        folder = _open_folder(accelerator, Path(out), state, images, settings, config, resume)
+        progress = settings.progress(state.images, state.seconds)
+        with Display(state, progress, accelerator.is_main_process and not quiet) as display:
+            if not resume:
+                display.say(f"{images.card}\n")
+            many = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+            again = f"; going on at {state.images:,} images, {progress:.0%}" if resume else ""
+            display.say(f"run      {folder.path}")
+            display.say(f"machine  {device.type}{many}, {precision} ({reason})")
+            display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
+            model: Any = accelerator.prepare_model(state.network)
+            compiled: Any = torch.compile(model) if settings.compile else model
+            labelled = bool(recipe.classes) and images.labels is not None
+            run = Run(
+                recipe, settings, config, accelerator, folder, state, display, interrupt,
+                model=compiled,
+                batches=Batches(images, state.times, settings, labelled, device),
+                clock=Clock(state.seconds),
+                images=images, validation=validation or images, preview=preview, precision=precision,
+            )  # fmt: skip
+            return _loop(run, progress)
 
-    run = RunFolder.open(out) if resume else RunFolder(out)
-    if main and not resume:
-        run = RunFolder.create(out)
-        run.write_json("data_card.json", images.card.to_json())
-        header = {**(info or {}), "recipe": papers.to_json(recipe), "train": config.to_json()}
-        run.write_json("config.json", header)
-        pictures.save_png(out / "samples" / "data.png", pictures.grid(images.images[_spread(images, config)]))
+
+# ---------------------------------------------------------------- before the first step
+
+
+def _accelerator(settings: TrainConfig) -> Accelerator:
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision="no", cpu=best_device() == "cpu")
+    if settings.batch < accelerator.num_processes * settings.accumulate:
+        raise ValueError(
+            f"a batch of {settings.batch} images is too small for {accelerator.num_processes} processes "
+            f"with {settings.accumulate} parts each"
+        )
+    return accelerator
+
+
+def _open_folder(
+    accelerator: Accelerator, path: Path, state: State, images: Images, settings: TrainConfig,
+    config: Mapping[str, Any], resume: bool,
+) -> RunFolder:  # fmt: skip
+    """The run folder, made anew or taken up where it stands; the main process writes, and the others wait."""
+    values = {**config, "train": settings.to_json()}
+    if accelerator.is_main_process and not resume:
+        RunFolder.create(path, values)
     accelerator.wait_for_everyone()
-    say(f"run      {out}")
-    say(str(images.card))
+    folder = RunFolder.open(path)
+    if resume:
+        _go_back(folder, state, images, config)
+    accelerator.wait_for_everyone()  # all have read what the main process may now remove
+    if accelerator.is_main_process:
+        folder.rewind(state.images)
+        folder.write_json("config.json", values)
+        folder.write_json("data_card.json", images.card.to_json())
+        shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
+        pictures.save_png(folder.path / "samples" / "data.png", pictures.grid(images.images[shown]))
+    return folder
 
-    torch.manual_seed(mix(config.seed, DROPOUT))
-    network = recipe.model()
-    saved = _latest(run, recipe, say) if resume else None
-    if saved is not None:
-        checkpoint.load_strictly(network, saved.tensors("model/") | saved.tensors("buffer/"), str(saved.path))
-    network = network.to(accelerator.device)
-    if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+def _first_state(recipe: Recipe, settings: TrainConfig, device: torch.device) -> State:
+    torch.manual_seed(mix(settings.seed, WEIGHTS))
+    network = recipe.model().train()
+    network.to(device)
+    if settings.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay,
-        fused=accelerator.device.type in ("cpu", "cuda"),
+        network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
+        fused=True,
     )  # fmt: skip
-    ema, state = EMA(network, config.ema), State()
-    if saved is not None:
-        state = _restore(saved, network, optimizer, ema)
-    forward: nn.Module = accelerator.prepare_model(network)
-    if config.compile:
-        forward = torch.compile(forward)  # type: ignore[assignment]
-    count = sum(p.numel() for p in network.parameters())
-    say(f"network  {count / 1e6:.2f}M parameters on {accelerator.device}, {precision} ({reason}), {world} process(es)")
-
-    work = _Work(recipe, images, config, accelerator, forward, network, optimizer, ema, state, precision)
-    watch = _Watch(recipe, validation or images, config, accelerator.device, precision, preview, run)
-    previews = _marks(config.previews, progress(config, state.images, state.seconds))
-    saved_at = time.monotonic()
-    recent: list[float] = []
-    logged = state.images
-    share = progress(config, state.images, state.seconds)
-    with Stopper() as stopper, _bar(config, state, disable=not main or quiet) as bar:
-        while share < 1 and not _agreed(accelerator, stopper.signal):
-            started = time.perf_counter()
-            loss, gradient, rate, decays = work.step(share)
-            state.seconds += time.perf_counter() - started
-            if not math.isfinite(loss) and state.skipped_in_a_row >= PATIENCE:
-                if main:
-                    work.dump(run)
-                raise NonFiniteError(
-                    f"the loss or its gradient was not finite {PATIENCE} times in a row at {state.images:,} images; "
-                    f"see {out / 'nonfinite.json'} (a lower --train.learning-rate or --train.precision float32 may help)"
-                )
-            recent.append(loss)
-            share = _shared(accelerator, progress(config, state.images, state.seconds))
-            if main:
-                _move(bar, config, state, share, recent)
-                if state.images - logged >= config.log_images or share >= 1:
-                    logged = state.images
-                    finite = [x for x in recent if math.isfinite(x)]
-                    run.log({
-                        "kind": "train", "images": state.images, "step": state.step, "seconds": round(state.seconds, 3),
-                        "loss": sum(finite) / max(1, len(finite)), "learning_rate": rate, "gradient": gradient,
-                        "skipped": state.skipped, "ema": {str(k): v for k, v in decays.items()},
-                    })  # fmt: skip
-                    recent.clear()
-                if previews and share >= previews[0] and share < 1:
-                    while previews and share >= previews[0]:
-                        previews.pop(0)
-                    watch.look(network, ema, state)
-                if time.monotonic() - saved_at > 60 * config.checkpoint_minutes and share < 1:
-                    _save(run, recipe, config, images, network, optimizer, ema, state)
-                    saved_at = time.monotonic()
-        stopped = _agreed(accelerator, stopper.signal)
-        if main:
-            _save(run, recipe, config, images, network, optimizer, ema, state)
-            if not stopped:
-                watch.look(network, ema, state)
-    if main:
-        _warn_short_ema(config, state, say)
-        if state.skipped:
-            say(f"skipped  {state.skipped} steps whose loss or gradient was not finite")
-        say(f"trained  {state.images:,} images in {state.seconds:.0f} s ({state.images / max(state.seconds, 1e-9):.0f} images/s)")
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return TrainResult(state.images, state.seconds, state.skipped, stopped, main)
+    return State(network, optimizer, EMA(network, settings.ema), recipe.times())
 
 
-# ---------------------------------------------------------------- one step
+def _go_back(folder: RunFolder, state: State, images: Images, config: Mapping[str, Any]) -> None:
+    """Take up the newest checkpoint, if the run came so far. RunError where it belongs to another run."""
+    saved = folder.latest()
+    if saved is None:
+        return
+    recipe = _plain(config["recipe"])
+    if differing := [name for name in {**recipe, **saved.recipe} if saved.recipe.get(name) != recipe.get(name)]:
+        raise RunError(f"{saved.path} was trained with another recipe: {', '.join(differing)} differ")
+    if saved.data.get("fingerprint") != images.card.fingerprint:
+        raise RunError(f"{saved.path} was trained on other images than {images.card.spec} holds now")
+    state.load(saved)
 
 
-@dataclass
-class _Work:
-    """What a training step needs."""
-
-    recipe: Recipe
-    images: Images
-    config: TrainConfig
-    accelerator: Accelerator
-    forward: nn.Module
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    ema: EMA
-    state: State
-    precision: str
-
-    def __post_init__(self) -> None:
-        self.order = Order(len(self.images), mix(self.config.seed))
-        self.times = self.recipe.times()
-        self.last: dict[str, Any] = {}
-
-    def step(self, share: float) -> tuple[float, float, float, dict[float, float]]:
-        """One optimiser step; returns the loss, the gradient's norm, the learning rate and the EMA decays."""
-        config, state, accelerator = self.config, self.state, self.accelerator
-        size = config.batch // (accelerator.num_processes * config.accumulate)
-        mine = state.images + accelerator.process_index * size * config.accumulate
-        self.forward.train()
-        total = torch.zeros((), device=accelerator.device)
-        for part in range(config.accumulate):
-            losses = self.losses(mine + part * size, size)
-            loss = losses.mean() / config.accumulate
-            total += loss.detach()
-            if part < config.accumulate - 1:
-                with accelerator.no_sync(self.forward):
-                    accelerator.backward(loss)
-            else:
-                accelerator.backward(loss)
-        mean = float(accelerator.reduce(total, "mean"))
-        limit = config.clip or math.inf
-        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
-        rate = learning_rate_at(config, state.images, share)
-        decays: dict[float, float] = {}
-        state.step += 1
-        state.images += config.batch
-        if math.isfinite(mean) and math.isfinite(norm):
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
-            state.updates += 1
-            state.skipped_in_a_row = 0
-            decays = self.ema.update(state.updates, progress(config, state.images, state.seconds))
-        else:
-            state.skipped += 1
-            state.skipped_in_a_row += 1
-            mean = math.nan
-        self.last["gradients"] = None if math.isfinite(mean) else self._nonfinite()
-        self.optimizer.zero_grad()
-        return mean, norm, rate, decays
-
-    def losses(self, start: int, size: int) -> Tensor:
-        """The weighted loss of each image with the counters start, ..., start + size - 1."""
-        config, device = self.config, self.accelerator.device
-        counters = range(start, start + size)
-        indices = self.order.batch(start, size)
-        x0 = to_float(self.images.images[indices].to(device, non_blocking=True))
-        if config.channels_last:
-            x0 = x0.contiguous(memory_format=torch.channels_last)
-        if config.flip:
-            x0 = flip(x0, uniforms(mix(config.seed, FLIPS), counters) < 0.5)
-        t, weight = self.times.draw(time_numbers(config, start, size))
-        labels: dict[str, Any] = {}
-        if self.recipe.classes and self.images.labels is not None:
-            labels["y"] = self.images.labels[indices].to(device, non_blocking=True)
-        self.last.update(start=start, keys=[self.images.keys[i] for i in indices.tolist()], t=t)
-        noise = ImageNoise(mix(config.seed, NOISE), counters)
-        torch.manual_seed(mix(config.seed, DROPOUT, start))  # dropout, too, follows from the counter
-        with autocast(device, self.precision):
-            losses = self.recipe.loss(self.forward, x0, t, noise, **labels)
-        return losses.float() * weight.to(device, torch.float32)
-
-    def _nonfinite(self) -> list[str]:
-        named = self.network.named_parameters()
-        return [n for n, p in named if p.grad is not None and not bool(p.grad.isfinite().all())]
-
-    def dump(self, run: RunFolder) -> None:
-        """What the last step saw, for a run that broke down."""
-        t = self.last["t"]
-        sigma = self.recipe.process().schedule.alpha_sigma(t)[1]
-        weights = [n for n, p in self.network.named_parameters() if not bool(p.isfinite().all())]
-        run.write_json("nonfinite.json", {
-            "images": self.state.images, "step": self.state.step, "first_counter": self.last["start"],
-            "keys": self.last["keys"], "t": t.tolist(), "sigma": sigma.tolist(),
-            "gradients_not_finite": self.last["gradients"], "weights_not_finite": weights,
-        })  # fmt: skip
+def _plain(values: Any) -> Any:
+    return json.loads(json.dumps(values))
 
 
-def time_numbers(config: TrainConfig, start: int, size: int) -> Tensor:
-    """The uniform numbers (size,) that become the training times of these counters."""
-    counters = range(start, start + size)
-    seed = mix(config.seed, TIMES)
-    if config.times == "stratified":
-        return low_discrepancy(torch.tensor(counters), float(uniforms(seed, [0])))
-    if config.times == "random":
-        return uniforms(seed, counters)
-    u = uniforms(seed, [counter // 2 for counter in counters])  # antithetic: an odd counter mirrors the even one before
-    odd = torch.tensor([counter % 2 == 1 for counter in counters])
-    return torch.where(odd, (1 - u).clamp(max=math.nextafter(1, 0)), u)
+@contextlib.contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-# ---------------------------------------------------------------- looking at the run
+# ---------------------------------------------------------------- the loop
 
 
-@dataclass
-class _Watch:
-    """Losses by noise level on fixed images, noise and times, and preview pictures, of online and averaged weights."""
+class Clock:
+    """Seconds of training, over all resumes; it stands still while the run is looked at or saved."""
 
-    recipe: Recipe
-    validation: Images
-    config: TrainConfig
-    device: torch.device
-    precision: str
-    preview: Preview | None
-    run: RunFolder
+    def __init__(self, seconds: float) -> None:
+        self.before, self.started, self.away = seconds, time.perf_counter(), 0.0
 
-    def look(self, network: nn.Module, ema: EMA, state: State) -> None:
-        """Measure and draw both; the online weights are back afterwards."""
-        record: dict[str, Any] = {"kind": "validation", "images": state.images, "seconds": round(state.seconds, 3)}
-        online = {k: p.detach().clone() for k, p in network.named_parameters()}
-        rate, average = next(iter(ema.averages.items()))
-        network.eval()
+    def __call__(self) -> float:
+        return self.before + time.perf_counter() - self.started - self.away
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """Does not run while the context lasts."""
+        began = time.perf_counter()
         try:
-            for name, weights in (("online", online), (f"ema-{rate}", average)):
-                _put(network, weights)
-                kind = name.partition("-")[0]
-                record[kind] = self.losses(network)
-                if self.preview is not None:
-                    images = self.preview(network)
-                    record[f"{kind}_mean"], record[f"{kind}_std"] = _moments(images)
-                    grid = pictures.grid(images)
-                    pictures.save_png(self.run.path / "samples" / f"{state.images:012d}-{kind}.png", grid)
+            yield
         finally:
-            _put(network, online)
-            network.train()
-        self.run.log(record)
-
-    @torch.inference_mode()
-    def losses(self, network: nn.Module) -> list[float]:
-        """The mean loss in each of BINS equal parts of the training times."""
-        n = min(self.config.validation_images, len(self.validation))
-        x0 = to_float(self.validation.images[:n].to(self.device))
-        labels = {}
-        if self.recipe.classes and self.validation.labels is not None:
-            labels["y"] = self.validation.labels[:n].to(self.device)
-        times, means = self.recipe.times(), []
-        for b in range(BINS):
-            t, _ = times.draw((b + (torch.arange(n, dtype=torch.float64) + 0.5) / n) / BINS)
-            noise = ImageNoise(mix(VALIDATION, b), range(n))
-            with autocast(self.device, self.precision):
-                means.append(float(self.recipe.loss(network, x0, t, noise, **labels).float().mean()))
-        return means
+            self.away += time.perf_counter() - began
 
 
-def _put(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(weights[name])
+@dataclass(frozen=True)
+class Run:
+    """Everything that a step needs: what stays the same from first to last, and the state that does not."""
+
+    recipe: Recipe
+    settings: TrainConfig
+    config: Mapping[str, Any]
+    accelerator: Any
+    folder: RunFolder
+    state: State
+    display: Display
+    interrupt: Interrupt
+    model: nn.Module
+    """The state's network as it trains: perhaps compiled, perhaps one of several replicas."""
+    batches: Batches
+    clock: Clock
+    images: Images
+    validation: Images
+    preview: Preview | None
+    precision: str
+    recent: list[tuple[float, float]] = field(default_factory=list)
+    """Loss and gradient norm of the steps since the last line of metrics."""
 
 
-def _moments(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, in 0..255: a tint shows here first."""
-    x = images.float()
-    return x.mean((0, 2, 3)).tolist(), x.std((0, 2, 3)).tolist()
+def _loop(run: Run, progress: float) -> TrainResult:
+    settings, state, main = run.settings, run.state, run.accelerator.is_main_process
+    began, saved, stop, noted = (state.images, state.seconds), state.seconds, 0, False
+    reports: deque[Tensor] = deque()
+    ahead = 1 if run.accelerator.device.type == "cuda" else 0  # steps whose numbers the host has not waited for
+
+    while progress < 1 and not stop:
+        rate = learning_rate_at(progress, state.images, settings)
+        reports.append(_step(run, range(state.images, state.images + settings.batch), rate))
+        state.images, state.step = state.images + settings.batch, state.step + 1
+        while len(reports) > ahead:
+            stop = _take_in(run, reports.popleft())
+
+        last, progress = progress, settings.progress(state.images, state.seconds)
+        steps = state.step / progress  # that the whole run will have taken
+        decays = state.ema.update(state.step - 1, steps)
+        finished = progress >= 1
+        while reports and (finished or stop):
+            _take_in(run, reports.popleft())
+        if progress >= 0.01 and not noted:
+            noted = True
+            for sentence in state.ema.shortened(steps):
+                run.display.say(f"note     {sentence}")
+        if finished or _crossed(last, progress, settings.log_every):
+            _log(run, rate, decays, _rate(run, began))
+        with run.clock.standing():
+            if main and (finished or (not stop and run.clock.away < SHARE * run.clock())):
+                if settings.validation_images and (finished or _crossed(last, progress, settings.validate_every)):
+                    _validate(run)
+                if settings.preview_images and (finished or _crossed(last, progress, settings.preview_every)):
+                    _show(run)
+            if finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every:
+                saved = state.seconds
+                _save(run)
+
+    run.accelerator.wait_for_everyone()
+    return TrainResult(run.folder.path, state.images, state.seconds, _rate(run, began), state.skipped, stop, main)
 
 
-def _spread(images: Images, config: TrainConfig) -> Tensor:
-    """As many images as a preview has, evenly from the whole set."""
-    n = min(config.preview_images, len(images))
-    return torch.arange(n) * len(images) // n
+def _crossed(last: float, now: float, every: float) -> bool:
+    """Whether a multiple of `every` lies in (last, now]."""
+    return int(now / every + 1e-9) > int(last / every + 1e-9)
 
 
-def _marks(n: int, share: float) -> list[float]:
-    """The shares of the run at which to look, denser at the start, those behind us left out."""
-    return [m for m in (((i + 1) / (n + 1)) ** 1.5 for i in range(n)) if m > share]
+def _rate(run: Run, began: tuple[int, float]) -> float:
+    """Images a second in this session, which began with so many images and seconds."""
+    return (run.state.images - began[0]) / max(run.state.seconds - began[1], 1e-9)
 
 
-def _bar(config: TrainConfig, state: State, *, disable: bool) -> Any:
-    return tqdm(
-        total=1.0, initial=progress(config, state.images, state.seconds), disable=disable, mininterval=0.5,
-        bar_format="{percentage:3.0f}%|{bar}| {desc}",
+def _step(run: Run, counters: range, rate: float) -> Tensor:
+    """One update with the images of these counters, of which this process takes its share.
+
+    Returns (5,) on the device: loss and gradient norm, and what the processes agree on: seconds, SIGINT, SIGTERM.
+    """
+    settings, optimizer, accelerator = run.settings, run.state.optimizer, run.accelerator
+    share = cut(counters, accelerator.num_processes)[accelerator.process_index]
+    optimizer.zero_grad()
+    loss = _accumulate_gradients(run, cut(share, settings.accumulate))
+    heard = run.interrupt.signal
+    said = (run.clock() if accelerator.is_main_process else 0.0, heard == signal.SIGINT, heard == signal.SIGTERM)
+    report = torch.cat([loss[None], torch.tensor(said, dtype=loss.dtype).to(loss.device, non_blocking=True)])
+    if accelerator.num_processes > 1:
+        report = accelerator.reduce(report, "sum")
+    norm = nn.utils.clip_grad_norm_(run.state.network.parameters(), settings.clip or math.inf, foreach=True)
+    optimizer.found_inf = (~(report[0] + norm).isfinite()).float()  # type: ignore[attr-defined]  # 1: the fused update skips itself
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return torch.cat([report[:1], norm[None].to(report), report[1:]])
+
+
+def _accumulate_gradients(run: Run, parts: list[range]) -> Tensor:
+    """Leave the gradient of the whole batch's mean loss in the parameters; returns this process's part of that loss."""
+    settings, accelerator = run.settings, run.accelerator
+    total = torch.zeros((), dtype=torch.float64 if accelerator.device.type != "mps" else torch.float32)
+    total = total.to(accelerator.device)
+    for i, counters in enumerate(parts):
+        batch = run.batches(counters)
+        seed_dropout(settings.seed, counters, accelerator.device)
+        waiting = accelerator.no_sync(run.model) if i + 1 < len(parts) else contextlib.nullcontext()
+        with waiting:
+            losses = _losses(run, run.model, batch)
+            loss = (losses * batch.weight.to(losses)).sum() / settings.batch
+            accelerator.backward(loss * accelerator.num_processes)  # processes average their gradients
+        total += loss.detach()
+        if hasattr(run.state.times, "update"):
+            everywhere = accelerator.gather((batch.t.to(losses.device), losses.detach()))
+            run.state.times.update(*(values.cpu() for values in everywhere))
+    return total
+
+
+def _losses(run: Run, model: nn.Module, batch: Batch) -> Tensor:
+    with autocast(run.accelerator.device, run.precision):
+        return run.recipe.loss(model, batch.x0, batch.t, batch.noise, **batch.labels).float()
+
+
+# ---------------------------------------------------------------- between two steps
+
+
+def _take_in(run: Run, report: Tensor) -> int:
+    """Read what a step reported; returns the signal that some process received, or 0."""
+    state = run.state
+    loss, norm, state.seconds, interrupted, terminated = report.tolist()
+    if math.isfinite(loss + norm):
+        state.skipped_in_a_row = 0
+        run.recent.append((loss, norm))
+    else:
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        if state.skipped_in_a_row >= PATIENCE:
+            raise NonFiniteError(_dump(run))
+    run.display.step(state, run.settings.progress(state.images, state.seconds), loss)
+    return signal.SIGINT if interrupted else signal.SIGTERM if terminated else 0
+
+
+def _log(run: Run, rate: float, decays: dict[float, float], images_per_second: float) -> None:
+    loss, norm = (sum(values) / len(values) for values in zip(*run.recent or [(math.nan, math.nan)], strict=True))
+    run.recent.clear()
+    _record(
+        run, "train", loss=loss, learning_rate=rate, gradient_norm=norm,
+        images_per_second=round(images_per_second, 2), ema={str(r): round(d, 6) for r, d in decays.items()},
+        skipped=run.state.skipped,
     )  # fmt: skip
 
 
-def _move(bar: Any, config: TrainConfig, state: State, share: float, recent: list[float]) -> None:
-    speed = state.images / max(state.seconds, 1e-9)
-    left = state.seconds * (1 - share) / max(share, 1e-9)
-    tail = [x for x in recent[-50:] if math.isfinite(x)]
-    loss = f"loss {sum(tail) / len(tail):.4f}, " if tail else ""
-    bar.set_description_str(
-        f"{loss}{state.images:,} images, {speed:.0f}/s, {tqdm.format_interval(int(left))} left", refresh=False
+def _validate(run: Run) -> None:
+    """The loss by noise level, of the online weights and of the first average."""
+    state, settings = run.state, run.settings
+    measure = Validation(run.recipe, state.times, run.validation, settings.validation_images, settings.seed,
+                         run.accelerator.device, run.precision)  # fmt: skip
+    online = measure.loss_by_level(state.network)
+    with state.ema.swapped(settings.ema[0]) as averaged:
+        ema = measure.loss_by_level(averaged)
+    on = "training images" if run.validation is run.images else run.validation.card.spec
+    _record(run, "validation", on=on, online=online, ema=ema, rate=settings.ema[0])
+
+
+def _show(run: Run) -> None:
+    """Preview pictures of the online weights and of the first average, and their colours beside the data's."""
+    if run.preview is None:
+        return
+    state, seen = run.state, {}
+    with evaluating(state.network):
+        online = run.preview(state.network)
+        with state.ema.swapped(run.settings.ema[0]) as averaged:
+            ema = run.preview(averaged)
+    for name, images in (("online", online), ("ema", ema)):
+        run.folder.save_preview(state.images, name, pictures.grid(images))
+        seen[name] = colours(images)
+    card = run.images.card
+    _record(run, "preview", **seen, data={"mean": list(card.mean), "std": list(card.std)})
+
+
+def _record(run: Run, kind: str, **values: Any) -> None:
+    if run.accelerator.is_main_process:
+        state = run.state
+        head = {"kind": kind, "images": state.images, "step": state.step, "seconds": round(state.seconds, 3)}
+        run.folder.append(head | values)
+
+
+def _save(run: Run) -> None:
+    """A checkpoint of the run as it stands."""
+    if run.accelerator.is_main_process:
+        card = run.images.card
+        about = {
+            "recipe": run.config["recipe"],
+            "train": run.settings.to_json(),
+            "data": {
+                "spec": card.spec, "shape": card.shape, "classes": run.images.classes, "fingerprint": card.fingerprint,
+            },
+            "progress": run.state.progress(),
+            "ema": [str(rate) for rate in run.state.ema.rates],
+        }
+        run.folder.save_checkpoint(run.state.images, run.state.tensors(), about, run.settings.keep)
+
+
+def _dump(run: Run) -> str:
+    """Write what was in the last step, which failed, as non-finite-IMAGES.json; returns one line about it."""
+    state, accelerator = run.state, run.accelerator
+    counters = range(state.images - run.settings.batch, state.images)
+    batch = run.batches(cut(counters, accelerator.num_processes)[accelerator.process_index])
+    level = run.recipe.process().level(batch.t, batch.x0)
+    state.optimizer.zero_grad()
+    seed_dropout(run.settings.seed, counters, accelerator.device)
+    losses = _losses(run, state.network, batch)
+    losses.sum().backward()
+    named = dict(state.network.named_parameters())
+    path = run.folder.path / f"non-finite-{counters.start:09d}.json"
+    if accelerator.is_main_process:
+        values = {
+            "step": state.step,
+            "skipped": state.skipped,
+            "counters": [counters.start, counters.stop],
+            "data": [run.images.keys[i] for i in batch.indices.tolist()],
+            "t": batch.t.tolist(),
+            "sigma": level.sigma.flatten().tolist(),
+            "loss": [repr(v) for v in losses.tolist()],
+            "parameters": [n for n, p in named.items() if not p.isfinite().all()],
+            "gradients": [n for n, p in named.items() if p.grad is not None and not p.grad.isfinite().all()],
+        }
+        run.folder.write_json(path.name, values)
+    return (
+        f"the loss or gradient was not finite {PATIENCE} times in a row, the last at {counters.start:,} images; "
+        f"details are in {path}; a lower learning rate or precision float32 may help"
     )
-    bar.update(share - bar.n)
-
-
-def _warn_short_ema(config: TrainConfig, state: State, say: Callable[[str], object]) -> None:
-    for rate in config.ema:
-        if (half_life := math.log(0.5) / math.log(rate) if rate else 0) > 0.1 * state.updates:
-            say(
-                f"note     EMA {rate} has a half-life of {half_life:,.0f} steps, long for this run of {state.updates:,}; "
-                "it was shortened to fit"
-            )
-
-
-# ---------------------------------------------------------------- several processes
-
-
-def _agreed(accelerator: Accelerator, number: int) -> int:
-    """The signal that any process met, so that all stop at the same step."""
-    if accelerator.num_processes == 1:
-        return number
-    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())  # type: ignore[union-attr]
-
-
-def _shared(accelerator: Accelerator, share: float) -> float:
-    """The largest share of any process: clocks differ, the end must not."""
-    if accelerator.num_processes == 1:
-        return share
-    mine = torch.tensor([share], dtype=torch.float64, device=accelerator.device)
-    return float(accelerator.gather(mine).max())  # type: ignore[union-attr]
-
-
-# ---------------------------------------------------------------- checkpoints
-
-
-def _save(
-    run: RunFolder, recipe: Recipe, config: TrainConfig, images: Images, network: nn.Module,
-    optimizer: torch.optim.Optimizer, ema: EMA, state: State,
-) -> None:  # fmt: skip
-    names = {p: n for n, p in network.named_parameters()}
-    tensors = {f"model/{n}": p for p, n in names.items()}
-    tensors |= {f"buffer/{n}": b for n, b in network.named_buffers()}
-    for rate, average in ema.state().items():
-        tensors |= {f"ema/{rate}/{n}": t for n, t in average.items()}
-    for parameter, values in optimizer.state.items():
-        tensors |= {f"optimizer/{names[parameter]}/{k}": v for k, v in values.items()}
-    data = {
-        "spec": images.spec, "shape": list(images.shape), "classes": list(images.classes), "count": len(images),
-        "fingerprint": images.card.fingerprint,
-    }  # fmt: skip
-    checkpoint.save(
-        run.new_checkpoint(state.images), tensors, recipe=papers.to_json(recipe), train=config.to_json(), data=data,
-        progress=dict(vars(state)),
-    )  # fmt: skip
-    run.prune(config.keep)
-
-
-def _latest(run: RunFolder, recipe: Recipe, say: Callable[[str], object]) -> checkpoint.Checkpoint | None:
-    """The checkpoint to go on from; what a killed process left half-written or logged beyond it is cleared away."""
-    for stale in (run.path / "checkpoints").glob(".*.safetensors.*"):
-        stale.unlink(missing_ok=True)
-    path = run.latest_checkpoint()
-    saved = None if path is None else checkpoint.read(path)
-    if saved is not None and saved.recipe != json.loads(json.dumps(papers.to_json(recipe))):
-        raise checkpoint.CheckpointError(f"{path} belongs to another recipe than {run.path / 'config.json'}")
-    images = 0 if saved is None else saved.progress["images"]
-    run.rewind(images)
-    say(f"resume   from {path.name}: {images:,} images" if path else "resume   no checkpoint yet: from the start")
-    return saved
-
-
-def _restore(saved: checkpoint.Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA) -> State:
-    """Take up the optimiser, the averages and the counters of a checkpoint whose weights are loaded."""
-    ema.load({rate: saved.tensors(f"ema/{rate}/") for rate in ema.state()})
-    parameters = dict(network.named_parameters())
-    for key, value in saved.tensors("optimizer/").items():
-        name, _, slot = key.rpartition("/")
-        parameter = parameters[name]
-        optimizer.state[parameter][slot] = value if slot == "step" else value.to(parameter.device)
-    return State(**saved.progress)

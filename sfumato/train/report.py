@@ -1,4 +1,265 @@
-"""report.html"""
+"""report.html: one page about a run that needs nothing beside it: curves, previews over time, data card, commands.
+
+Pictures and curves are embedded, so that the file can be mailed; it reads well on a phone, and in the dark.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from sfumato.data import pictures
+from sfumato.train.run import RunFolder
+
+STYLE = """
+:root { --ink: #23282f; --soft: #6a7280; --paper: #faf9f7; --card: #fff; --line: #e4e1dc; --accent: #b4552d; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e3de; --soft: #9aa0a8; --paper: #17191c; --card: #1f2226; --line: #33373d; --accent: #e08a5f; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font: 600 2rem/1.2 Georgia, serif; margin: 0; }
+h2 { font: 600 1.25rem Georgia, serif; margin: 2.6rem 0 .9rem; }
+p.lead, figcaption, .soft { color: var(--soft); }
+p.lead { margin: .3rem 0 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .8rem; margin: 1.6rem 0 0; }
+.facts div, figure, pre, details { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.facts div { padding: .8rem 1rem; }
+.facts b { display: block; font: 600 1.3rem Georgia, serif; }
+.facts span { color: var(--soft); font-size: .85rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem; }
+figure { margin: 0; padding: 1rem; overflow: hidden; }
+figure img, figure svg { display: block; width: 100%; height: auto; }
+figure img { image-rendering: pixelated; border-radius: 4px; }
+figcaption { font-size: .88rem; margin-top: .6rem; }
+.strip { display: flex; gap: 1rem; overflow-x: auto; padding-bottom: .5rem; }
+.strip figure { flex: 0 0 230px; padding: .7rem; }
+pre { padding: 1rem; overflow-x: auto; font: .88rem/1.6 ui-monospace, monospace; margin: 0; }
+details { padding: .8rem 1rem; margin-top: .8rem; }
+details pre { border: 0; padding: .6rem 0 0; }
+summary { cursor: pointer; }
+.note { border-left: 3px solid var(--accent); padding-left: .9rem; }
+"""
+
+
 def write_report(path: Path) -> Path:
+    """Write report.html into a run folder from what lies there; returns where it is.
+
+    Raises:
+        ValueError: no run folder.
+        OSError: it cannot be written.
+    """
+    run = RunFolder.open(path)
+    config, card = run.config(), run.data_card()
+    train, validation = run.metrics("train"), run.metrics("validation")
+    parts = [
+        _head(path, config),
+        _facts(config, card, train),
+        _notes(train, validation),
+        _results(run),
+        _curves(train, validation),
+        _over_time(run),
+        _data(run, card),
+        _commands(path, config),
+        _settings(config),
+    ]
+    title = html.escape(str(config.get("preset", path.name)))
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} - sfumato</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+        f"<body><main>{''.join(parts)}</main></body></html>"
+    )
+    pictures.write_text(path / "report.html", page)
     return path / "report.html"
+
+
+# ---------------------------------------------------------------- parts, from the top
+
+
+def _head(path: Path, config: dict[str, Any]) -> str:
+    name, data = html.escape(str(config.get("preset", "a run"))), html.escape(str(config.get("data", "")))
+    return f'<h1>{name}</h1><p class="lead">trained on {data}; everything about it lies in <code>{path.name}</code></p>'
+
+
+def _facts(config: dict[str, Any], card: dict[str, Any], train: list[dict[str, Any]]) -> str:
+    last = train[-1] if train else {"images": 0, "seconds": 0.0}
+    images, seconds = last["images"], last["seconds"]
+    recipe = config["recipe"]
+    facts = [
+        (f"{images:,}", f"images seen, {images / max(card['count'], 1):.1f} epochs"),
+        (_clock(seconds), "of training"),
+        (f"{images / max(seconds, 1e-9):,.0f}", "images a second"),
+        (f"{config['parameters'] / 1e6:.2f}M" if "parameters" in config else "-", "parameters"),
+        (recipe.get("prediction", "-"), f"prediction, {recipe.get('betas', '')} schedule, {recipe.get('steps', '-')} levels"),
+    ]
+    cells = "".join(f"<div><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>" for a, b in facts)
+    return f'<div class="facts">{cells}</div>'
+
+
+def _notes(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
+    notes = []
+    skipped = train[-1].get("skipped", 0) if train else 0
+    if skipped:
+        notes.append(f"{skipped} steps were skipped because their loss or gradient was not finite.")
+    if not train:
+        notes.append("This run has not logged anything yet.")
+    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+
+
+def _results(run: RunFolder) -> str:
+    final = _previews(run, "ema")[-1:]
+    data = run.path / "samples" / "data.png"
+    figures = [_picture(p, f"Samples of the averaged weights after {images:,} images.") for images, p in final]
+    if data.is_file():
+        figures.append(_picture(data, "Training images, for comparison: evenly spread over the set."))
+    return f'<h2>What it makes</h2><div class="pair">{"".join(figures)}</div>' if figures else ""
+
+
+def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
+    if len(train) < 2:
+        return ""
+    seen = [r["images"] for r in train]
+    loss = [(seen, _smooth([r["loss"] for r in train]), "training", "#b4552d")]
+    figures = [_chart(loss, "Training loss (smoothed), by images seen.", log_y=True)]
+    by_level = {key: [r[key] for r in validation if key in r] for key in ("online", "ema")}
+    if validation and by_level["ema"]:
+        at = [r["images"] for r in validation if "ema" in r]
+        bins = len(by_level["ema"][0])
+        lines = [
+            (at, [v[b] for v in by_level["ema"]], f"{100 * b // bins}-{100 * (b + 1) // bins} %", _shade(b / max(bins - 1, 1)))
+            for b in range(bins)
+        ]
+        text = "Loss of the averaged weights by noise level (share of the schedule, light is clean), on fixed images and noise."
+        figures.append(_chart(lines, text, log_y=True))
+    rate = [(seen, [r["learning_rate"] for r in train], "learning rate", "#4a7a8c")]
+    speed = [(seen, _speeds(train), "images/s", "#6b7f3f")]
+    figures += [_chart(rate, "Learning rate."), _chart(speed, "Images a second.", zero=True)]
+    return f'<h2>How it went</h2><div class="pair">{"".join(figures)}</div>'
+
+
+def _over_time(run: RunFolder) -> str:
+    rows = []
+    for kind, text in (("ema", "averaged weights"), ("online", "online weights")):
+        shown = _previews(run, kind)
+        figures = "".join(_picture(p, f"{images:,} images") for images, p in shown)
+        if figures:
+            rows.append(f'<p class="soft">The same noise through the {text}:</p><div class="strip">{figures}</div>')
+    return f"<h2>Previews over time</h2>{''.join(rows)}" if rows else ""
+
+
+def _data(run: RunFolder, card: dict[str, Any]) -> str:
+    channels, height, width = card["shape"]
+    rows = [
+        ("images", f"{card['count']:,} of {width} x {height}, {channels} channel{'s' * (channels > 1)}"),
+        ("spec", card["spec"]),
+        ("classes", ", ".join(f"{name} {n:,}" for name, n in card["classes"].items()) if card["classes"] else "none"),
+        ("corrupt files", ", ".join(card["corrupt"]) or "none"),
+        *(("note", note) for note in card["notes"]),
+        ("licence", card.get("licence") or "not known"),
+    ]
+    text = "\n".join(f"{name:14}{value}" for name, value in rows)
+    return f"<h2>Data card</h2><pre>{html.escape(text)}</pre>"
+
+
+def _commands(path: Path, config: dict[str, Any]) -> str:
+    where = shlex.quote(str(path))
+    lines = [
+        f"{config.get('command', '')}    # this run",
+        f"sfumato sample {where} -n 64 --steps 50 --seed 0",
+        f"sfumato sample {where} -n 16 --sampler ancestral --steps 250 --animation",
+        f"sfumato inspect {where}",
+    ]
+    return f"<h2>Commands</h2><pre>{html.escape(chr(10).join(lines))}</pre>"
+
+
+def _settings(config: dict[str, Any]) -> str:
+    text = html.escape(json.dumps({"recipe": config["recipe"], "train": config["train"]}, indent=2))
+    return f"<h2>Settings</h2><details><summary>recipe and training numbers (config.json)</summary><pre>{text}</pre></details>"
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def _previews(run: RunFolder, kind: str) -> list[tuple[int, Path]]:
+    found = [p for p in (run.path / "samples").glob(f"*-{kind}.png") if p.stem.split("-")[0].isdigit()]
+    return sorted((int(p.stem.split("-")[0]), p) for p in found)
+
+
+def _picture(path: Path, caption: str) -> str:
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
+
+
+Line = tuple[Sequence[float], Sequence[float], str, str]
+
+
+def _chart(lines: Iterable[Line], caption: str, *, log_y: bool = False, zero: bool = False) -> str:
+    """A figure with an inline SVG; colours that read on light and dark."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    grey = "#8a8f98"
+    style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "axes.edgecolor": grey,
+             "text.color": grey, "axes.labelcolor": grey, "xtick.color": grey, "ytick.color": grey}  # fmt: skip
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(6.2, 3.3), layout="constrained")
+        axes = figure.add_subplot()
+        drawn = list(lines)
+        for x, y, label, colour in drawn:
+            axes.plot(x, y, color=colour, linewidth=1.6, label=label)
+        if log_y and all(v > 0 for _, y, _, _ in drawn for v in y if math.isfinite(v)):
+            axes.set_yscale("log")
+        if zero:
+            axes.set_ylim(bottom=0)
+        axes.set_xlabel("images seen")
+        axes.xaxis.set_major_formatter(lambda v, _: f"{v / 1e6:g}M" if v >= 1e6 else f"{v / 1e3:g}k" if v else "0")
+        axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+        axes.yaxis.set_minor_formatter(lambda v, _: "")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.2)
+        if len(drawn) > 1:
+            axes.legend(frameon=False, fontsize=8, ncols=2)
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # the page names no address but the SVG standard
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue()
+    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _shade(share: float) -> str:
+    """From light (clean) to dark orange (noisy)."""
+    light, dark = (231, 178, 120), (110, 44, 24)
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark, strict=True))
+
+
+def _smooth(values: Sequence[float], weight: float = 0.85) -> list[float]:
+    smoothed, mean = [], math.nan
+    for value in values:
+        mean = value if math.isnan(mean) else mean if math.isnan(value) else weight * mean + (1 - weight) * value
+        smoothed.append(mean)
+    return smoothed
+
+
+def _speeds(train: list[dict[str, Any]]) -> list[float]:
+    """Images a second between records."""
+    speeds, images, seconds = [], 0, 0.0
+    for record in train:
+        elapsed = record["seconds"] - seconds
+        speeds.append((record["images"] - images) / elapsed if elapsed > 0 else math.nan)
+        images, seconds = record["images"], record["seconds"]
+    return _smooth(speeds)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

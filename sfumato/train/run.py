@@ -37,7 +37,7 @@ class RunFolder:
         """A new run in a folder that is absent or empty. RunError where there is something in it already."""
         path = Path(path)
         if (path / "config.json").exists():
-            raise RunError(f"{path} holds a run already; go on with it by: sfumato train --resume {shlex.quote(str(path))}")
+            raise RunError(f"{path} holds a run already; go on with: sfumato train --resume {shlex.quote(str(path))}")
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file, not a folder for a run")
         if path.is_dir() and any(not child.name.startswith(".") for child in path.iterdir()):
@@ -131,7 +131,7 @@ class RunFolder:
     def latest_checkpoint(self) -> Path | None:
         """Where `latest` is."""
         found = self.latest()
-        return found and found.path
+        return found.path if found else None
 
     def rewind(self, images: int) -> None:
         """Forget whatever is later than so many images, and what a killed process left half-written."""

@@ -1,4 +1,7 @@
-"""Ctrl-C and termination, heard between two steps: the first asks the run to save and stop, the second stops it at once."""
+"""Ctrl-C and termination, heard between two steps.
+
+The first signal asks the run to save and stop, the second stops it at once.
+"""
 
 from __future__ import annotations
 

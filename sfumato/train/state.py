@@ -49,7 +49,7 @@ class State:
         for rate in self.ema.rates:
             named |= {f"ema/{rate}/{key}": value for key, value in self.ema.state_dict(rate).items()}
         for name, parameter in self.network.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
                 named[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
         if hasattr(self.times, "state_dict"):
             named |= {f"times/{key}": torch.as_tensor(value) for key, value in self.times.state_dict().items()}

@@ -1,0 +1,177 @@
+"""The command line end to end: train, sample, inspect on tiny runs; and bad input: one clear line, exit code 2, no file.
+
+Most checks call `main` in this process; the run folder that they share is trained once.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.cli import main
+
+SMALL = ["--recipe.channels", "32", "--recipe.multipliers", "1", "2", "--recipe.steps", "40", "--train.precision", "float32",
+         "--train.preview-images", "4", "--train.preview-steps", "2", "--train.validation-images", "8"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["train", "ddpm/digits", "--train.images", "1k", "--train.batch", "32", "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail; returns its one line."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("sfumato: ")
+    return lines[0]
+
+
+def test_a_run_folder_holds_everything(run: Path) -> None:
+    for name in ("config.json", "data_card.json", "metrics.jsonl", "report.html"):
+        assert (run / name).stat().st_size > 0
+    assert list((run / "checkpoints").glob("*.safetensors"))
+    assert (run / "samples" / "data.png").is_file()
+    assert list((run / "samples").glob("*-ema.png"))
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"]["steps"] == 40
+    assert config["train"]["images"] == 1000
+    page = (run / "report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<svg") >= 3
+
+
+def test_sample_writes_grid_npz_and_animation(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "pictures"
+    assert main(["sample", str(run), "-n", "5", "--steps", "3", "--out", str(out), "--animation", "--batch", "2"]) == 0
+    assert str(out) in capsys.readouterr().out
+    with np.load(out / "images.npz") as file:
+        assert file["arr_0"].shape == (5, 8, 8, 1)
+        assert file["arr_0"].dtype == np.uint8
+        assert file["arr_1"].tolist() == [0, 1, 2, 3, 4]
+    with Image.open(out / "walk.webp") as film:
+        assert film.n_frames == 4  # type: ignore[attr-defined]
+    assert json.loads((out / "sample.json").read_text())["seed"] == 0
+
+
+def test_sample_goes_into_the_run_by_default(run: Path) -> None:
+    assert main(["sample", str(run), "-n", "2", "--steps", "2", "--sampler", "ancestral", "--classes", "3"]) == 0
+    assert (run / "samples" / "ancestral-2-seed0" / "grid.png").is_file()
+
+
+def test_inspect_says_what_things_are(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "ddpm/digits", "--no-measure"]) == 0
+    assert "parameters" in capsys.readouterr().out
+    assert main(["inspect", str(run), "--no-measure"]) == 0
+    assert "1,000" in capsys.readouterr().out.replace("1,024", "1,000")
+    assert main(["inspect", "digits:test"]) == 0
+    assert "8x8" in capsys.readouterr().out
+
+
+def test_resume_goes_on_and_finishes(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train", "ddpm/digits", "--train.images", "320", "--train.batch", "32", "--out", str(out), *SMALL]
+    assert main(command) == 0
+    config = json.loads((out / "config.json").read_text())
+    config["train"]["images"] = 640
+    (out / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", str(out)]) == 0
+    assert sorted(p.stem for p in (out / "checkpoints").glob("*"))[-1].endswith("640")
+
+
+def test_training_on_a_folder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = np.random.default_rng(i).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    out = tmp_path / "run"
+    data = f"folder:{tmp_path / 'images'}?size=8"
+    assert main(["train", "ddpm/digits", "--data", data, "--train.images", "64", "--train.batch", "16", "--out", str(out), *SMALL]) == 0
+    assert json.loads((out / "config.json").read_text())["recipe"]["shape"] == [3, 8, 8]
+    assert main(["sample", str(out), "-n", "2", "--steps", "2", "--classes", "b"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["paint"], "unknown command"),
+        (["train"], "needs a preset"),
+        (["train", "ddpm/fashon"], "did you mean ddpm/fashion"),
+        (["train", "ddpm/digits", "--recipe.stepps", "5"], "stepps"),
+        (["train", "ddpm/digits", "--train.batch", "many"], "many"),
+        (["train", "ddpm/digits", "--train.batch", "0"], "batch"),
+        (["train", "ddpm/digits", "--train.ema", "1.5"], "ema"),
+        (["train", "ddpm/digits", "--data", "digit"], "did you mean digits"),
+        (["train", "ddpm/digits", "--data", "folder:/nowhere/at/all"], "no folder"),
+        (["train", "ddpm/digits", "--recipe.betas", "wavy"], "wavy"),
+        (["train", "--resume", "/nowhere/at/all"], "config.json"),
+        (["sample", "/nowhere/at/all"], "no such run folder"),
+        (["sample"], "target"),
+        (["inspect", "nothing-of-the-kind"], "unknown data set"),
+        (["presets", "--all"], "no options"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert words.lower() in failing(arguments, capsys).lower()
+
+
+def test_bad_sampling_options(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "none"
+    for options, words in (
+        (["--steps", "0"], "between 1 and 40"),
+        (["--steps", "41"], "between 1 and 40"),
+        (["-n", "0"], "at least 1"),
+        (["--steps", "5", "--classes", "eleven"], "unknown class"),
+        (["--steps", "5", "--eta", "2"], "between 0 and 1"),
+        (["--sampler", "ancestral", "--eta", "0.5"], "belongs to"),
+        (["--steps", "5", "--weights", "0.5"], "0.5"),
+    ):
+        assert words in failing(["sample", str(run), "--out", str(out), *options], capsys)
+        assert not out.exists()
+
+
+def test_an_existing_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(p.name for p in run.rglob("*"))
+    assert "--resume" in failing(["train", "ddpm/digits", "--out", str(run), *SMALL], capsys)
+    assert sorted(p.name for p in run.rglob("*")) == before
+
+
+def test_bad_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no images" in failing(["train", "ddpm/digits", "--data", f"folder:{tmp_path / 'empty'}"], capsys)
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    Image.new("L", (8, 8)).save(mixed / "grey.png")
+    Image.new("RGB", (8, 8)).save(mixed / "colour.png")
+    assert "channels=" in failing(["train", "ddpm/digits", "--data", f"folder:{mixed}"], capsys)
+
+
+def test_a_truncated_checkpoint(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = next((run / "checkpoints").glob("*.safetensors")).read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "truncated" in failing(["sample", str(tmp_path / "cut.safetensors")], capsys)
+
+
+def test_no_permission_and_no_traceback_as_a_user(tmp_path: Path) -> None:
+    """In a process of its own, as typed."""
+    file = tmp_path / "file"
+    file.write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "sfumato.cli", "train", "ddpm/digits", "--out", str(file / "run"), *SMALL],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,142 @@
+"""A recipe, images and runs so small that a test can train them in a second."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core import losses, schedules
+from sfumato.core.denoisers import Denoise, Denoiser, predict_v
+from sfumato.core.distributions import Gaussian, Noise
+from sfumato.core.kernels import DDIM
+from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.sampling import Move, descend
+from sfumato.core.times import Times, UniformLevels, strided
+from sfumato.data.card import make_card
+from sfumato.data.sources import Images
+from sfumato.train.config import TrainConfig
+from sfumato.train.loop import TrainResult, train
+from sfumato.train.run import RunFolder
+
+
+class Net(nn.Module):
+    """Two convolutions, dropout, a time and a label embedding, and a buffer that counts calls."""
+
+    def __init__(self, width: int, dropout: float, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, width, 3, padding=1)
+        self.time = nn.Linear(1, width)
+        self.label = nn.Embedding(classes, width) if classes else None
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Conv2d(width, 1, 3, padding=1)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        embedded = self.time(t[:, None] / 100)
+        if self.label is not None:
+            embedded = embedded + self.label(y)
+        return self.last(self.dropout(torch.relu(self.first(x) + embedded[:, :, None, None]))) * self.scale
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A tiny diffusion model with v prediction on cosine betas."""
+
+    shape: tuple[int, int, int] = (1, 8, 8)
+    classes: int = 3
+    width: int = 8
+    dropout: float = 0.1
+    poison: int = -1
+    """From this level upwards the loss is NaN; -1 for never."""
+
+    def process(self) -> GaussianDiffusion:
+        return GaussianDiffusion(schedules.from_betas(schedules.cosine_betas(100)))
+
+    def model(self) -> nn.Module:
+        return Net(self.width, self.dropout, self.classes)
+
+    def times(self) -> Times:
+        return UniformLevels(100)
+
+    def _denoiser(self, model: nn.Module, **labels: Any) -> Denoise:
+        return Denoiser(model, self.process(), predict_v, labels=labels)
+
+    def loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, **labels: Any) -> Tensor:
+        eps = noise(x0)
+        x_t = self.process().level(t, x0).noise(x0, eps)
+        found = losses.weighted(self._denoiser(model, **labels)(x_t, t), x0, eps, losses.v_weight)
+        return torch.where(t.to(found.device) >= self.poison, torch.nan, 1.0) * found if self.poison >= 0 else found
+
+    def denoiser(self, model: nn.Module, **labels: Any) -> Denoise:
+        return self._denoiser(model, **labels)
+
+    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Gaussian:
+        return self.process().prior(shape, device)
+
+    def moves(self, denoise: Denoise, steps: int | None = None) -> list[Move]:
+        return descend(DDIM(self.process(), denoise), strided(100, steps or 100))
+
+
+def images(n: int = 90, classes: int = 3, seed: int = 0) -> Images:
+    """Bright bars on a dark ground, at a height that depends on the class, with some noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    pixels = torch.randint(0, 60, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    pixels[torch.arange(n), 0, labels * 2 + 1] += 180
+    names = tuple(f"bar{i}" for i in range(classes))
+    card = make_card("bars", pixels, labels, names)
+    return Images(pixels, labels, None, tuple(f"bar-{i}" for i in range(n)), names, card)
+
+
+SMALL = TrainConfig(
+    images=240, batch=8, learning_rate=3e-3, warmup=40, ema=(0.99, 0.9), precision="float32", flip=True,
+    validation_images=16, preview_images=0, checkpoint_every=1000.0, log_every=0.1, threads=1,
+)  # fmt: skip
+
+
+def run(
+    out: str | Path, recipe: Toy = Toy(), resume: bool = False, quiet: bool = True,
+    preview: Callable[[nn.Module], Tensor] | None = None, **changes: Any,
+) -> TrainResult:  # fmt: skip
+    """Train the toy with some of the settings changed."""
+    config = {"recipe": {"paper": "toy", **asdict(recipe)}}
+    settings = replace(SMALL, **changes)
+    return train(recipe, images(), settings, out, config=config, resume=resume, quiet=quiet, preview=preview)
+
+
+def tensors(out: str | Path) -> dict[str, Tensor]:
+    """Everything in the newest checkpoint of a run."""
+    saved = RunFolder.open(out).latest()
+    assert saved is not None
+    return saved.tensors("")
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Whether two checkpoints are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def in_child(out: str, options: dict[str, Any]) -> None:
+    """The target of a process: train with these options of `run`, then leave with the exit code of the result."""
+    dropout = options.pop("dropout", 0.1)
+    sys.exit(run(out, Toy(dropout=dropout), **options).exit_code)
+
+
+if __name__ == "__main__":
+    in_child(sys.argv[1], json.loads(sys.argv[2]))
