@@ -40,7 +40,9 @@ def main(package: Path) -> None:
     atlas = np.full((rows * SIDE, COLUMNS * SIDE, 3), 255, np.uint8)
     for i, entry in enumerate(base):
         y, x = divmod(i, COLUMNS)
-        atlas[y * SIDE : (y + 1) * SIDE, x * SIDE : (x + 1) * SIDE] = picture(package / "img/google/64" / entry["image"])
+        atlas[y * SIDE : (y + 1) * SIDE, x * SIDE : (x + 1) * SIDE] = picture(
+            package / "img/google/64" / entry["image"]
+        )
     Image.fromarray(atlas).save(ASSETS / "emoji32.png", optimize=True)
     classes = sorted({e["category"] for e in base})
     index = {
@@ -48,7 +50,12 @@ def main(package: Path) -> None:
         "columns": COLUMNS,
         "classes": classes,
         "emoji": [
-            [e["unified"], e["name"].lower(), classes.index(e["category"]), "test" if is_test(e["unified"]) else "train"]
+            [
+                e["unified"],
+                e["name"].lower(),
+                classes.index(e["category"]),
+                "test" if is_test(e["unified"]) else "train",
+            ]
             for e in base
         ],
     }

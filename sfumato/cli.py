@@ -159,6 +159,7 @@ def _test_split(spec: str) -> str | None:
     name, _, split = body.partition(":")
     return f"{name}:test{mark}{options}" if name in SPLIT and split in ("", "train") else None
 
+
 # ---------------------------------------------------------------- sample
 
 
@@ -222,10 +223,19 @@ def sample_command(arguments: list[str]) -> int:
     if frames:
         pictures.save_animation(out / "walk.webp", [pictures.grid(frame) for frame in frames])
         written.append("walk.webp")
-    record = {**vars(parsed), "out": str(out), "seconds": round(seconds, 2), "about": model.about, "version": __version__}
+    record = {
+        **vars(parsed),
+        "out": str(out),
+        "seconds": round(seconds, 2),
+        "about": model.about,
+        "version": __version__,
+    }
     pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
     per_second = parsed.n / seconds
-    print(f"{parsed.n} pictures, {parsed.steps} steps of {parsed.sampler}, in {seconds:.1f} s ({per_second:.1f} pictures/s)")
+    print(
+        f"{parsed.n} pictures, {parsed.steps} steps of {parsed.sampler}, "
+        f"in {seconds:.1f} s ({per_second:.1f} pictures/s)"
+    )
     print(f"{out}/{{{','.join(written)}}}")
     return 0
 
@@ -297,17 +307,23 @@ def presets_command(arguments: list[str]) -> int:
 def _parse(kind: type[T], arguments: list[str], program: str, default: T | None = None) -> T:
     """Typed arguments; a wrong one becomes a UsageError of one line."""
     arguments = [
-        str(parse_count(value)) if re.search(r"\.(images|warmup)$", flag) and re.fullmatch(r"[\d._]+[kKmMbB]", value) else value
+        str(parse_count(value))
+        if re.search(r"\.(images|warmup)$", flag) and re.fullmatch(r"[\d._]+[kKmMbB]", value)
+        else value
         for flag, value in zip(["", *arguments], arguments, strict=False)
     ]
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(kind, args=arguments, prog=program, **({} if default is None else {"default": default}))
+            if default is None:
+                return tyro.cli(kind, args=arguments, prog=program)
+            return tyro.cli(kind, args=arguments, prog=program, default=default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        plain = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]|[-+|]{3,}", " ", heard.getvalue()).partition("For full helptext")[0]
+        plain = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]|[-+|]{3,}", " ", heard.getvalue()).partition(
+            "For full helptext"
+        )[0]
         text = " ".join(plain.replace("Parsing error", " ").replace("|", " ").split())
         raise UsageError(f"{text} (see: {program} --help)") from None
 

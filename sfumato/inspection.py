@@ -32,7 +32,7 @@ def describe(what: str, *, batch: int = 64, measure: bool = True) -> Iterator[st
         yield from _recipe(chosen.recipe, chosen.train, batch, measure)
         if what in shipped():
             yield f"ships with a checkpoint: sfumato sample {what}"
-    elif path.is_dir() and (path / "config.json").exists() or path.suffix == ".safetensors":
+    elif (path / "config.json").is_file() or path.suffix == ".safetensors":
         model = load(path)
         about = model.about
         yield f"{about['path']}: {type(model.recipe).__name__}, {about['weights']} weights"
@@ -68,24 +68,29 @@ def _recipe(recipe: Recipe, config: TrainConfig | None, batch: int, measure: boo
     channels, height, width = recipe.shape
     labels = f", {recipe.classes} classes" if recipe.classes else ""
     yield f"images: {channels} x {height} x {width}{labels}"
-    yield f"network: {count / 1e6:.2f}M parameters, {flops / 1e9:.3f} GFLOP an image forward, {3 * flops / 1e9:.3f} training"
+    yield f"network: {count / 1e6:.2f}M parameters"
+    yield f"operations: {flops / 1e9:.3f} GFLOP an image forward, {3 * flops / 1e9:.3f} in training"
     weights = 4 * count / 1e6
     rates = len(config.ema) if config else 1
-    yield f"memory for weights, gradients, Adam and {rates} EMA: {weights * (4 + rates):.0f} MB; checkpoint {weights * (3 + rates):.0f} MB"
+    state, saved = weights * (4 + rates), weights * (3 + rates)
+    yield f"memory for weights, gradients, Adam and {rates} EMA: {state:.0f} MB; a checkpoint: {saved:.0f} MB"
     if not measure:
         return
     device = torch.device(best_device())
     precision, reason = best_precision(device)
     training, sampling = throughput(recipe, network.to(device), batch, precision)
     yield f"here ({device.type}, {precision}: {reason}), batch {batch}:"
-    yield f"  training {training:.0f} images/s; sampling {sampling:.0f} network evaluations/s, {sampling / 50:.1f} pictures/s at 50 steps"
+    yield f"  training {training:.0f} images/s"
+    yield f"  sampling {sampling:.0f} network evaluations/s: {sampling / 50:.1f} pictures/s in 50 steps"
     if config and config.minutes:
         yield f"  its budget of {config.minutes:g} minutes sees about {training * 60 * config.minutes:,.0f} images"
     if config and config.images:
         yield f"  its budget of {config.images:,} images takes about {_duration(config.images / training)}"
 
 
-def throughput(recipe: Recipe, network: nn.Module, batch: int, precision: str, seconds: float = 3.0) -> tuple[float, float]:
+def throughput(
+    recipe: Recipe, network: nn.Module, batch: int, precision: str, seconds: float = 3.0
+) -> tuple[float, float]:
     """Measured (training images/s, forward evaluations/s), each over about the given seconds after a warm-up."""
     device = next(network.parameters()).device
     x0 = torch.randn(batch, *recipe.shape, device=device)

@@ -90,7 +90,14 @@ class Model:
         sampler(self.recipe, self.recipe.denoiser(self.network), steps)  # planning the moves costs nothing
 
     def trajectories(
-        self, labels: Tensor | None, keys: Sequence[int], *, steps: int | None, sampler: Sampler, seed: int, precision: str
+        self,
+        labels: Tensor | None,
+        keys: Sequence[int],
+        *,
+        steps: int | None,
+        sampler: Sampler,
+        seed: int,
+        precision: str,
     ) -> Iterator[Tensor]:
         """Walk one batch from noise to data; yields every state, (B, C, H, W) float32, the noise first."""
         noise = ImageNoise(seed, keys)

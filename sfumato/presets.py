@@ -30,8 +30,8 @@ class Preset:
     about: str
 
 
-# What fits a short run (docs/training.md): v prediction on cosine betas, a small net, a high learning rate that decays to
-# zero over whatever budget is given. The paper's own numbers need hundreds of times as long.
+# What fits a short run (docs/training.md): v prediction on cosine betas, a small net, a high learning rate that decays
+# to zero over whatever budget is given. The paper's own numbers need hundreds of times as long.
 SHORT = DDPM(betas="cosine", prediction="v", weight="v", channels=32, multipliers=(1, 2, 2), blocks=1, attention=(4,),
              dropout=0.0)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The command line end to end: train, sample, inspect on tiny runs; and bad input: one clear line, exit code 2, no file.
+"""The command line end to end: train, sample, inspect on tiny runs; bad input ends in one clear line and exit code 2.
 
 Most checks call `main` in this process; the run folder that they share is trained once.
 """
@@ -16,8 +16,9 @@ from PIL import Image
 
 from sfumato.cli import main
 
-SMALL = ["--recipe.channels", "32", "--recipe.multipliers", "1", "2", "--recipe.steps", "40", "--train.precision", "float32",
-         "--train.preview-images", "4", "--train.preview-steps", "2", "--train.validation-images", "8"]  # fmt: skip
+SMALL = ["--recipe.channels", "32", "--recipe.multipliers", "1", "2", "--recipe.steps", "40",
+         "--train.precision", "float32", "--train.preview-images", "4", "--train.preview-steps", "2",
+         "--train.validation-images", "8"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,8 @@ def test_training_on_a_folder(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
     out = tmp_path / "run"
     data = f"folder:{tmp_path / 'images'}?size=8"
-    assert main(["train", "ddpm/digits", "--data", data, "--train.images", "64", "--train.batch", "16", "--out", str(out), *SMALL]) == 0
+    budget = ["--train.images", "64", "--train.batch", "16"]
+    assert main(["train", "ddpm/digits", "--data", data, *budget, "--out", str(out), *SMALL]) == 0
     assert json.loads((out / "config.json").read_text())["recipe"]["shape"] == [3, 8, 8]
     assert main(["sample", str(out), "-n", "2", "--steps", "2", "--classes", "b"]) == 0
 

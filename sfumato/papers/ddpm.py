@@ -7,6 +7,7 @@ class labels, each by one field.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, descend
 from sfumato.networks import unet
 
-BETAS = {
+BETAS: dict[str, Callable[[int], Tensor]] = {
     "linear": schedules.linear_betas,
     "quad": schedules.quad_betas,
     "const": schedules.const_betas,

@@ -33,8 +33,8 @@ class EMA:
     def __init__(self, network: nn.Module, rates: Sequence[float]) -> None:
         self.network = network
         self.rates = tuple(rates)
-        self.parameters = [p.detach() for p in network.parameters()]
-        self.shadows = {rate: [p.clone().float() for p in self.parameters] for rate in self.rates}
+        self.parameters = list(network.parameters())  # not their data, which a wrapper may exchange
+        self.shadows = {rate: [p.detach().clone().float() for p in self.parameters] for rate in self.rates}
 
     @torch.no_grad()
     def update(self, n: int, total: float) -> dict[float, float]:
@@ -56,11 +56,11 @@ class EMA:
     @contextlib.contextmanager
     def swapped(self, rate: float) -> Iterator[nn.Module]:
         """The network with averaged weights, for as long as the context lasts."""
-        _swap(self.network, self.shadows[rate])
+        _swap(self.parameters, self.shadows[rate])
         try:
             yield self.network
         finally:
-            _swap(self.network, self.shadows[rate])
+            _swap(self.parameters, self.shadows[rate])
 
     def state_dict(self, rate: float) -> dict[str, Tensor]:
         """The network's state with averaged weights; shares memory with the average."""
@@ -73,6 +73,6 @@ class EMA:
             self.network.load_state_dict(state)
 
 
-def _swap(network: nn.Module, shadow: list[Tensor]) -> None:
-    for i, parameter in enumerate(network.parameters()):
+def _swap(parameters: list[nn.Parameter], shadow: list[Tensor]) -> None:
+    for i, parameter in enumerate(parameters):
         parameter.data, shadow[i] = shadow[i], parameter.data

@@ -98,7 +98,7 @@ def _facts(config: dict[str, Any], card: dict[str, Any], train: list[dict[str, A
         (_clock(seconds), "of training"),
         (f"{images / max(seconds, 1e-9):,.0f}", "images a second"),
         (f"{config['parameters'] / 1e6:.2f}M" if "parameters" in config else "-", "parameters"),
-        (recipe.get("prediction", "-"), f"prediction, {recipe.get('betas', '')} schedule, {recipe.get('steps', '-')} levels"),
+        (str(recipe.get("prediction", "-")), f"prediction; {recipe.get('betas')} betas, {recipe.get('steps')} levels"),
     ]
     cells = "".join(f"<div><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>" for a, b in facts)
     return f'<div class="facts">{cells}</div>'
@@ -134,10 +134,10 @@ def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> st
         at = [r["images"] for r in validation if "ema" in r]
         bins = len(by_level["ema"][0])
         lines = [
-            (at, [v[b] for v in by_level["ema"]], f"{100 * b // bins}-{100 * (b + 1) // bins} %", _shade(b / max(bins - 1, 1)))
+            (at, [v[b] for v in by_level["ema"]], f"{100 * b // bins}-{100 * (b + 1) // bins} %", _shade(b / bins))
             for b in range(bins)
         ]
-        text = "Loss of the averaged weights by noise level (share of the schedule, light is clean), on fixed images and noise."
+        text = "Loss of the averaged weights by share of the schedule (light is clean), on fixed images and noise."
         figures.append(_chart(lines, text, log_y=True))
     rate = [(seen, [r["learning_rate"] for r in train], "learning rate", "#4a7a8c")]
     speed = [(seen, _speeds(train), "images/s", "#6b7f3f")]
@@ -182,7 +182,8 @@ def _commands(path: Path, config: dict[str, Any]) -> str:
 
 def _settings(config: dict[str, Any]) -> str:
     text = html.escape(json.dumps({"recipe": config["recipe"], "train": config["train"]}, indent=2))
-    return f"<h2>Settings</h2><details><summary>recipe and training numbers (config.json)</summary><pre>{text}</pre></details>"
+    summary = "<summary>recipe and training numbers (config.json)</summary>"
+    return f"<h2>Settings</h2><details>{summary}<pre>{text}</pre></details>"
 
 
 # ---------------------------------------------------------------- pieces
@@ -208,7 +209,8 @@ def _chart(lines: Iterable[Line], caption: str, *, log_y: bool = False, zero: bo
     from matplotlib.figure import Figure
 
     grey = "#8a8f98"
-    style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "axes.edgecolor": grey,
+    style: dict[Any, Any] = {
+             "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "axes.edgecolor": grey,
              "text.color": grey, "axes.labelcolor": grey, "xtick.color": grey, "ytick.color": grey}  # fmt: skip
     with mpl.rc_context(style):
         figure = Figure(figsize=(6.2, 3.3), layout="constrained")

@@ -1,4 +1,4 @@
-"""The DDPM recipe: its loss against Ho et al.'s formula, every choice of prediction, and sampling to the data's moments.
+"""The DDPM recipe: its loss against Ho et al.'s formula, every choice of prediction, and sampling to known ends.
 
 The network is replaced by exact or trivial ones, so that each check has a known answer.
 """
