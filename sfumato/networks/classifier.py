@@ -21,6 +21,7 @@ from sfumato.networks.blocks import (
     ResBlock,
     attend,
     cos_sin,
+    count_heads,
     halve,
     heads_first,
     time_mlp,
@@ -94,8 +95,8 @@ class EncoderUNet(nn.Module):
         emb_channels = 4 * channels
         block = partial(ResBlock, emb_channels=emb_channels, dropout=dropout, scale_shift=scale_shift)
 
-        def heads_of(width: int) -> int:
-            return width // head_channels if head_channels else heads
+        def attention(width: int) -> nn.Module:
+            return Attention(width, count_heads(width, heads, head_channels))
 
         def downsample(width: int) -> nn.Module:
             if resample == "residual":
@@ -112,16 +113,16 @@ class EncoderUNet(nn.Module):
         self.down = nn.ModuleList()
         for i, out in enumerate(widths):
             blocks = [block(c, out) for c in [width] + [out] * (blocks_per_level - 1)]
-            attentions = [Attention(out, heads_of(out)) if 2**i in attention_factors else None for _ in blocks]
+            attentions = [attention(out) if 2**i in attention_factors else None for _ in blocks]
             self.down.append(Level(blocks, attentions, downsample(out) if i < last else None))
             features += out * (blocks_per_level + (i < last))
             width = out
-        self.middle: Any = Level([block(width, width), block(width, width)], [Attention(width, heads_of(width)), None])
+        self.middle: Any = Level([block(width, width), block(width, width)], [attention(width), None])
         features += width
 
         if pool == "attention":
-            attention = AttentionPool(width, num_classes, heads_of(width), image_size // 2**last)
-            self.out = nn.Sequential(GroupNorm(width), nn.SiLU(), attention)
+            pooling = AttentionPool(width, num_classes, count_heads(width, heads, head_channels), image_size // 2**last)
+            self.out = nn.Sequential(GroupNorm(width), nn.SiLU(), pooling)
         elif pool == "adaptive":
             conv = zeroed(nn.Conv2d(width, num_classes, 1))
             self.out = nn.Sequential(GroupNorm(width), nn.SiLU(), nn.AdaptiveAvgPool2d(1), conv, nn.Flatten())

@@ -23,6 +23,7 @@ from sfumato.networks.blocks import (
     ResBlock,
     Upsample,
     cos_sin,
+    count_heads,
     double,
     halve,
     sin_cos,
@@ -112,7 +113,7 @@ class UNet(nn.Module):
         def attention(width: int, heads: int, factor: int = 0) -> nn.Module | None:
             if factor and factor not in attention_factors:
                 return None
-            return Attention(width, width // head_channels if head_channels else heads, groups, norm_eps)
+            return Attention(width, count_heads(width, heads, head_channels), groups, norm_eps)
 
         def down(width: int) -> nn.Module:
             if resample == "residual":
@@ -226,10 +227,11 @@ def check_labels(y: Tensor | None, num_classes: int | None, batch: int) -> None:
         return
     if y is None:
         raise ValueError(f"this network needs labels y, ({batch},) integers from 0 to {num_classes - 1}")
-    if y.shape != (batch,):
-        raise ValueError(f"y is one label an image, ({batch},), not {tuple(y.shape)}")
-    if y.device.type == "cpu" and not torch.compiler.is_compiling() and ((y < 0) | (y >= num_classes)).any():
-        raise ValueError(f"labels run from 0 to {num_classes - 1}, but y holds {y.tolist()}")
+    if y.shape != (batch,) or y.is_floating_point():
+        raise ValueError(f"y is one integer label an image, ({batch},), not {tuple(y.shape)} of {y.dtype}")
+    if y.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere a look at y would be a wait
+        for label in y[(y < 0) | (y >= num_classes)].tolist():
+            raise ValueError(f"labels run from 0 to {num_classes - 1}, but y holds {label}")
 
 
 # ---------------------------------------------------------------- the papers' networks

@@ -202,10 +202,14 @@ def read(path: str | Path) -> Checkpoint:
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or KEY not in metadata:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of sfumato")
-    about = json.loads(metadata[KEY])
+    try:
+        about = json.loads(metadata[KEY])
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+    except (ValueError, TypeError, LookupError):
+        raise CheckpointError(f"{path} is damaged: its header is no JSON text of sfumato") from None
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {about.get('format')}; this version of sfumato reads format {FORMAT}")
-    return Checkpoint(path, about, {name: tuple(entry["shape"]) for name, entry in header.items()})
+    return Checkpoint(path, about, shapes)
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -214,11 +218,11 @@ def _header(path: Path) -> dict[str, Any]:
         size = os.fstat(file.fileno()).st_size
         start = file.read(9)
         length = int.from_bytes(start[:8], "little")
-        if start[:2] == b"PK" or start[:1] == b"\x80":
-            raise CheckpointError(f"{path} is a pickle, which can carry code, so it was not opened")
         if size == 0:
             raise CheckpointError(f"{path} is empty")
         if size > 8 and (start[8:] != b"{" or length > LARGEST_HEADER):
+            if start[:2] == b"PK" or start[:1] == b"\x80":
+                raise CheckpointError(f"{path} is a pickle, which can carry code, so it was not opened")
             raise CheckpointError(f"{path} is not a safetensors file")
         file.seek(8)
         text = file.read(length) if size >= 8 + length else b""

@@ -13,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 PATIENCE = 10
 """So many steps in a row may be skipped because their loss or gradient is not finite."""
 
-SHARE = 0.1
-"""Validation and previews are left out, but for the last, while they have taken more than this share of the time."""
+GRACE, SHARE = 5.0, 0.1
+"""Validation and previews, but for the last, are left out while they have taken more than so many seconds and this share
+of the training time."""
 
 Preview = Callable[[nn.Module], Tensor]
 """A network in evaluation mode -> pictures, uint8 (N, C, H, W)."""
@@ -256,8 +257,6 @@ class Run:
     validation: Images
     preview: Preview | None
     precision: str
-    recent: list[tuple[float, float]] = field(default_factory=list)
-    """Loss and gradient norm of the steps since the last line of metrics."""
 
 
 def _loop(run: Run, progress: float) -> TrainResult:
@@ -277,7 +276,8 @@ def _loop(run: Run, progress: float) -> TrainResult:
         steps = state.step / progress  # that the whole run will have taken
         decays = state.ema.update(state.step - 1, steps)
         finished = progress >= 1
-        while reports and (finished or stop):
+        due = bool(finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every)
+        while reports and due:
             _take_in(run, reports.popleft())
         if progress >= 0.01 and not noted:
             noted = True
@@ -286,12 +286,12 @@ def _loop(run: Run, progress: float) -> TrainResult:
         if finished or _crossed(last, progress, settings.log_every):
             _log(run, rate, decays, _rate(run, began))
         with run.clock.standing():
-            if main and (finished or (not stop and run.clock.away < SHARE * run.clock())):
+            if main and (finished or (not stop and run.clock.away < GRACE + SHARE * run.clock())):
                 if settings.validation_images and (finished or _crossed(last, progress, settings.validate_every)):
                     _validate(run)
                 if settings.preview_images and (finished or _crossed(last, progress, settings.preview_every)):
                     _show(run)
-            if finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every:
+            if due:
                 saved = state.seconds
                 _save(run)
 
@@ -365,7 +365,7 @@ def _take_in(run: Run, report: Tensor) -> int:
     loss, norm, state.seconds, interrupted, terminated = report.tolist()
     if math.isfinite(loss + norm):
         state.skipped_in_a_row = 0
-        run.recent.append((loss, norm))
+        state.recent.append((loss, norm))
     else:
         state.skipped += 1
         state.skipped_in_a_row += 1
@@ -376,8 +376,9 @@ def _take_in(run: Run, report: Tensor) -> int:
 
 
 def _log(run: Run, rate: float, decays: dict[float, float], images_per_second: float) -> None:
-    loss, norm = (sum(values) / len(values) for values in zip(*run.recent or [(math.nan, math.nan)], strict=True))
-    run.recent.clear()
+    recent = run.state.recent or [(math.nan, math.nan)]
+    loss, norm = (sum(values) / len(values) for values in zip(*recent, strict=True))
+    run.state.recent.clear()
     _record(
         run, "train", loss=loss, learning_rate=rate, gradient_norm=norm,
         images_per_second=round(images_per_second, 2), ema={str(r): round(d, 6) for r, d in decays.items()},

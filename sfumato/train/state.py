@@ -5,7 +5,7 @@ Randomness has no state here: it follows from the seed and the number of images 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class State:
         times: which levels to train on; may learn, in which case it has state_dict and load_state_dict.
         images, step, seconds: progress.
         skipped, skipped_in_a_row: steps whose loss or gradient was not finite.
+        recent: loss and gradient norm of the steps since the last line of metrics.
     """
 
     network: nn.Module
@@ -42,6 +43,7 @@ class State:
     seconds: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    recent: list[tuple[float, float]] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything by name; shares memory with the run."""
@@ -53,6 +55,7 @@ class State:
                 named[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
         if hasattr(self.times, "state_dict"):
             named |= {f"times/{key}": torch.as_tensor(value) for key, value in self.times.state_dict().items()}
+        named["recent"] = torch.tensor(self.recent, dtype=torch.float64).reshape(-1, 2)
         return named
 
     def progress(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ class State:
             self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in held.items()}
         if hasattr(self.times, "load_state_dict"):
             self.times.load_state_dict(saved.tensors("times/"))
+        self.recent = [(loss, norm) for loss, norm in saved.tensors("recent")[""].tolist()]
         for name, value in saved.progress.items():
             setattr(self, name, value)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "convert"))
 
-import golden_networks  # noqa: E402
+import golden_networks
 
 golden_networks.distil()
 print(f"{golden_networks.DISTILLED}: {golden_networks.DISTILLED.stat().st_size} bytes")

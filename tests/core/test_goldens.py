@@ -1,0 +1,396 @@
+"""The core against the recorded numbers of the official code: schedules, respacing, one step of every kind, and loops.
+
+Official index i is our level i + 1 and level 0 is clean data. Where the official code patches the variance of the first
+level (README of the recording, behaviour 5), the patch is written out here, since no noise is drawn into clean data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sfumato.convert import from_official
+from sfumato.core import kernels, schedules, times
+from sfumato.core.denoisers import (
+    Denoise,
+    Denoiser,
+    Prediction,
+    predict_eps,
+    predict_previous_mean,
+    predict_x0,
+    with_variance,
+)
+from sfumato.core.distributions import Gaussian, discretised_log_prob, normal_cdf_tanh
+from sfumato.core.guidance import clipped
+from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.sampling import descend, walk
+from sfumato.papers import ddim
+from tests.golden.cases import Case, compare, filled, load, make_input, normal, sources
+
+NEXT = {"prior_bpd", "vb_terms_bpd", "training_losses", "condition_mean", "condition_score"}
+"""Operations on bounds and guidance, which are no part of the core yet."""
+
+
+def official_betas(name: str, T: int) -> Tensor:
+    """Improved DDPM's schedules; its linear one is scaled to any number of levels."""
+    if name == "linear":
+        return schedules.linear_betas(T, 0.1 / T, 20 / T)
+    return schedules.cosine_betas(T)
+
+
+class Chain:
+    """An official diffusion: its levels in ascending order, the level below each, and what the network is told."""
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        self.T = about["T"]
+        betas = official_betas(about["schedule"], self.T)
+        noisier = torch.ones(1, dtype=torch.float64)  # a level beyond the last, all noise, which encoding can go to
+        self.process = GaussianDiffusion(schedules.from_betas(torch.cat([betas, noisier])))
+        text = about.get("respacing")
+        down = times.respace(self.T, text) if text else times.strided(self.T, self.T)
+        self.levels = down.flip(0)[1:]
+        self.below = torch.cat([torch.zeros(1, dtype=torch.long), self.levels[:-1]])
+        self.above = torch.cat([self.levels[1:], torch.tensor([self.T + 1])])
+        self.rescale = about.get("rescale_timesteps", False)
+
+    def condition(self, t: Tensor) -> Tensor:
+        return (t - 1).float() * (1000.0 / self.T) if self.rescale else t - 1
+
+    def previous(self, t: Tensor) -> Tensor:
+        return self.below[torch.searchsorted(self.levels, t)]
+
+    def read(self, mean_type: str, var_type: str) -> Callable[..., Prediction]:
+        read = {
+            "EPSILON": predict_eps,
+            "START_X": predict_x0,
+            "PREVIOUS_X": partial(predict_previous_mean, previous=self.previous),
+        }[mean_type]
+        return with_variance(read) if var_type.startswith("LEARNED") else read
+
+
+STD = {
+    "FIXED_SMALL": kernels.small,
+    "FIXED_LARGE": kernels.large,
+    "LEARNED": kernels.learned,
+    "LEARNED_RANGE": kernels.learned_range,
+}
+
+
+class Answer(nn.Module):
+    """A network that always answers the same."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.output
+
+
+def adjusted(denoise: Denoise) -> Denoise:
+    """The recording's denoised_fn, 0.5 x + 0.1."""
+    return lambda x, t: (p := denoise(x, t)).with_x0(0.5 * p.x0 + 0.1)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def official_tables(process: GaussianDiffusion, levels: Tensor) -> dict[str, Tensor]:
+    """The tables of GaussianDiffusion by their official names, from the coefficients of our process."""
+    below = torch.cat([torch.zeros(1, dtype=torch.long), levels[:-1]])
+    alpha, sigma = process.schedule.alpha_sigma(levels)
+    alpha_below = process.schedule.alpha_sigma(below)[0]
+    of_x, of_x0, std = process.posterior_coefficients(levels, below)
+    variance = std**2
+    return {
+        "betas": process.between(below, levels).sigma ** 2,
+        "alphas_cumprod": alpha**2,
+        "alphas_cumprod_prev": alpha_below**2,
+        "alphas_cumprod_next": torch.cat([alpha[1:] ** 2, torch.zeros(1, dtype=torch.float64)]),
+        "sqrt_alphas_cumprod": alpha,
+        "sqrt_one_minus_alphas_cumprod": sigma,
+        "log_one_minus_alphas_cumprod": (sigma**2).log(),
+        "sqrt_recip_alphas_cumprod": 1 / alpha,
+        "sqrt_recipm1_alphas_cumprod": sigma / alpha,
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": torch.cat([variance[1:2], variance[1:]]).log(),
+        "posterior_mean_coef1": of_x0,
+        "posterior_mean_coef2": of_x,
+    }
+
+
+@pytest.mark.parametrize(("source", "name"), sources("schedules"))
+def test_schedules(source: str, name: str) -> None:
+    case = load(source, name)
+    for entry in case.recipe["schedules"]:
+        process = GaussianDiffusion(schedules.from_betas(official_betas(entry["schedule"], entry["T"])))
+        ours = official_tables(process, torch.arange(1, entry["T"] + 1))
+        for table in entry["tables"]:
+            compare(case, entry["out"] + table, ours[table])
+
+
+@pytest.mark.parametrize(("source", "name"), sources("ddim_schedule"))
+def test_schedules_of_ddim(source: str, name: str) -> None:
+    case = load(source, name)
+    for entry in case.recipe["schedules"]:
+        kind, T, start, end = (entry[k] for k in ("beta_schedule", "T", "beta_start", "beta_end"))
+        betas = {
+            "linear": lambda T=T, a=start, b=end: schedules.linear_betas(T, a, b),
+            "quad": lambda T=T, a=start, b=end: schedules.quad_betas(T, a, b),
+            "sigmoid": lambda T=T, a=start, b=end: schedules.sigmoid_betas(T, a, b),
+            "const": lambda T=T, b=end: schedules.const_betas(T, b),
+            "jsd": lambda T=T: schedules.jsd_betas(T),
+        }[kind]()
+        process = GaussianDiffusion(schedules.from_betas(betas))
+        levels = torch.arange(T + 1)
+        out = entry["out"]
+        compare(case, out + "betas", betas)
+        compare(case, out + "compute_alpha_from_minus1", process.schedule.alpha_sigma(levels)[0] ** 2)
+        small = process.posterior_coefficients(levels[1:], levels[:-1])[2] ** 2
+        if out + "logvar_fixedlarge" in case.recipe["outputs"]:
+            compare(case, out + "logvar_fixedlarge", betas.log())
+            # there 1 - alpha-bar is a difference of float32 numbers near 1, as small as 2e-4
+            compare(case, out + "logvar_fixedsmall", small.clamp(min=1e-20).log(), slack=5e-4)
+
+
+@pytest.mark.parametrize(("source", "name"), sources("respace"))
+def test_respacing(source: str, name: str) -> None:
+    case = load(source, name)
+    for call in case.recipe["calls"]:
+        T, wanted, out = call["T"], call["sections"], call["out"]
+        grid = partial(times.respace, T, wanted) if isinstance(wanted, str) else partial(times.sections, T, wanted)
+        if out + "error" in case.recipe.get("errors", {}):
+            with pytest.raises(ValueError, match="level"):
+                grid()
+            continue
+        levels = grid().flip(0)[1:]
+        compare(case, out + "timesteps", levels - 1)
+        if "schedule" in call:
+            process = GaussianDiffusion(schedules.from_betas(official_betas(call["schedule"], T)))
+            ours = official_tables(process, levels)
+            compare(case, out + "timestep_map", levels - 1)
+            for table in ("betas", "alphas_cumprod"):
+                compare(case, out + table, ours[table])
+
+
+# ---------------------------------------------------------------- one step
+
+
+@pytest.mark.parametrize(("source", "name"), sources("diffusion"))
+def test_one_step(source: str, name: str) -> None:
+    case = load(source, name)
+    chain = Chain(case.recipe["process"])
+    inputs = {key: make_input(spec) for key, spec in case.recipe["inputs"].items()}
+    if case.recipe["precision"] == "float64":
+        inputs = {key: value.double() for key, value in inputs.items()}
+    t = chain.levels[torch.tensor(case.recipe["t"])]
+    done = 0
+    for op in case.recipe["ops"]:
+        if op["op"] in NEXT or "cond_fn" in op:
+            continue
+        for output, ours in step_outputs(chain, op, inputs, t).items():
+            assert op["out"] + output in case.recipe["outputs"]
+            compare(case, op["out"] + output, ours)
+            done += 1
+    assert done > 30
+
+
+def step_outputs(chain: Chain, op: dict[str, Any], inputs: dict[str, Tensor], t: Tensor) -> dict[str, Tensor]:
+    """What the official operation returns, from the pieces of the core; t (B,) are levels."""
+    process, below = chain.process, chain.previous(t)
+    x0, x, noise = inputs["x_start"], inputs["x_t"], inputs["noise"]
+    kind = op["op"]
+    if kind == "tables":
+        return {**official_tables(process, chain.levels), "timestep_map": chain.levels - 1}
+    if kind == "model_timesteps":
+        return {"passed": chain.condition(t)}
+    if kind == "q_mean_variance":
+        marginal = process.marginal(x0, t)
+        variance = process.schedule.alpha_sigma(t)[1] ** 2
+        both = {"variance": variance, "log_variance": variance.log()}  # in float64, then cast, as the tables are
+        return {"mean": marginal.mean, **{key: schedules.like(v, x0).expand_as(x0) for key, v in both.items()}}
+    if kind == "q_sample":
+        return {"x_t": process.level(t, x0).noise(x0, noise)}
+    if kind == "q_posterior_mean_variance":
+        posterior = process.posterior(x, x0, t, below)
+        log = small_log_variance(chain, t, x)
+        return {"mean": posterior.mean, "variance": (posterior.std**2).expand_as(x), "log_variance": log.expand_as(x)}
+
+    output = inputs["model_out_2c" if op["var_type"].startswith("LEARNED") else "model_out"]
+    raw = Denoiser(Answer(output), process, chain.read(op["mean_type"], op["var_type"]), chain.condition)
+    denoise = adjusted(raw) if "denoised_fn" in op else raw
+    denoise = clipped(denoise) if op.get("clip_denoised", True) else denoise
+    prediction = denoise(x, t)
+    # officially a predicted mean is taken as it is, even where the x0 that it implies is clipped
+    of_mean = raw if op["mean_type"] == "PREVIOUS_X" else denoise
+    if kind == "ddim_sample":
+        sample = kernels.DDIM(process, denoise, op["eta"])(x, t, below).sample(lambda _: noise)
+        return {"sample": sample, "pred_xstart": prediction.x0}
+    if kind == "ddim_reverse_sample":
+        above = chain.above[torch.searchsorted(chain.levels, t)]
+        return {"sample": kernels.DDIM(process, denoise)(x, t, above).mean, "pred_xstart": prediction.x0}
+    ancestral = kernels.Ancestral(process, of_mean, STD[op["var_type"]])(x, t, below)
+    if kind == "p_sample":
+        return {"sample": ancestral.sample(lambda _: noise), "pred_xstart": prediction.x0}
+    assert kind == "p_mean_variance", kind
+    log = log_variance(chain, op["var_type"], raw(x, t), t)
+    variance = log.exp()
+    if op["var_type"] == "FIXED_SMALL":  # officially exactly 0 into clean data, though its log says otherwise
+        variance = variance * (below > 0).reshape(-1, 1, 1, 1)
+    inside = below > 0
+    std = ancestral.std.expand_as(x)[inside]
+    assert torch.allclose(std, (log / 2).exp().expand_as(x)[inside], rtol=1e-5)
+    return {
+        "mean": ancestral.mean, "variance": variance.expand_as(x), "log_variance": log.expand_as(x),
+        "pred_xstart": prediction.x0,
+    }  # fmt: skip
+
+
+def small_log_variance(chain: Chain, t: Tensor, x: Tensor) -> Tensor:
+    """Log of the posterior's variance, at the first level patched with the second's."""
+    patched = torch.where(t == chain.levels[0], chain.levels[1], t)
+    std = chain.process.posterior_coefficients(patched, chain.previous(patched))[2]
+    return schedules.like((std**2).log(), x)
+
+
+def log_variance(chain: Chain, var_type: str, prediction: Prediction, t: Tensor) -> Tensor:
+    """The official log variance, patched at the first level."""
+    small = small_log_variance(chain, t, prediction.x)
+    large = schedules.like((chain.process.between(chain.previous(t), t).sigma ** 2).log(), prediction.x)
+    first = (t == chain.levels[0]).reshape(-1, 1, 1, 1)
+    if var_type == "FIXED_SMALL":
+        return small
+    if var_type == "FIXED_LARGE":
+        return torch.where(first, small, large)
+    assert prediction.variance is not None
+    if var_type == "LEARNED":
+        return prediction.variance
+    part = (prediction.variance + 1) / 2
+    return part * large + (1 - part) * small
+
+
+@pytest.mark.parametrize(("source", "name"), sources("likelihood"))
+def test_likelihood_terms(source: str, name: str) -> None:
+    case = load(source, name)
+    recipe = case.recipe
+    x = torch.tensor(recipe["x_int"], dtype=torch.float32) / 127.5 - 1
+    means, scales = torch.tensor(recipe["means"]), torch.tensor(recipe["log_scales"])
+    decoder = Gaussian(means[None, :, None], scales.exp())
+    close = {"log_probs": discretised_log_prob(decoder, x[:, None, None]).expand(len(x), len(means), len(scales))}
+    close["approx_cdf"] = normal_cdf_tanh(torch.tensor(recipe["cdf_x"]))
+    parts = {key: make_input(spec) for key, spec in recipe["inputs"].items()}
+    first = Gaussian(parts["mean1"], (parts["logvar1"] / 2).exp())
+    second = Gaussian(parts["mean2"], (parts["logvar2"] / 2).exp())
+    close["normal_kl"] = first.kl(second)
+    close["normal_kl_vs_standard"] = first.kl(Gaussian(torch.zeros(()), torch.ones(())))
+    for output, ours in close.items():
+        expected, where = case.numbers[output], case.places[output]
+        flat = ours.reshape(-1).double().numpy()
+        flat = flat if where is None else flat[where]
+        # the difference of two rounded CDFs, each good to 6e-8, decides the log of a small mass
+        slack = 1e-4 + 3e-7 / np.exp(np.minimum(expected, 0)) if output == "log_probs" else 1e-5 * (1 + np.abs(expected))
+        assert np.all(np.abs(flat - expected) <= slack), output
+
+
+@pytest.mark.parametrize(("source", "name"), sources("ddim_loss"))
+def test_loss_of_ddim(source: str, name: str) -> None:
+    """DDIM's training loss sums over pixels what L_simple averages."""
+    from sfumato.core.losses import simple
+
+    case = load(source, name)
+    inputs = {key: make_input(spec) for key, spec in case.recipe["inputs"].items()}
+    for call in case.recipe["calls"]:
+        about = call["schedule"]
+        betas = schedules.linear_betas(about["num_diffusion_timesteps"], about["beta_start"], about["beta_end"])
+        process = GaussianDiffusion(schedules.from_betas(betas))
+        t = torch.tensor(call["t"]) + 1
+        x_t = process.level(t, inputs["x0"]).noise(inputs["x0"], inputs["noise"])
+        prediction = Denoiser(Answer(inputs["model_out"]), process)(x_t, t)
+        per_image = simple(prediction, inputs["noise"]) * inputs["x0"][0].numel()
+        compare(case, call["out"] + "loss_per_sample", per_image)
+        compare(case, call["out"] + "loss", per_image.mean())
+
+
+# ---------------------------------------------------------------- whole loops
+
+
+def recorded_network(model: dict[str, Any]) -> nn.Module:
+    """The official network of a loop, with its recorded weights, as ours."""
+    state = {key: filled(key, shape) for key, shape in model["params"]}
+    return from_official(f"{model['repo']}/{model['class']}", state, model["args"]).eval()
+
+
+class RecordedNoise:
+    """The k-th draw has a label of its own."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.k = label, 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        z = normal(self.label.replace("*", str(self.k)), list(x.shape))
+        self.k += 1
+        return torch.from_numpy(z)
+
+
+@pytest.mark.parametrize(("source", "name"), sources("loop"))
+def test_sampling_loops(source: str, name: str) -> None:
+    case = load(source, name)
+    recipe = case.recipe
+    if "classifier" in recipe:
+        pytest.skip("classifier guidance is no part of the core yet")
+    chain = Chain(recipe["process"])
+    labels = {"y": torch.tensor(recipe["y"])} if "y" in recipe else {}
+    labels |= {key: make_input(spec) for key, spec in recipe["inputs"].items() if key == "low_res"}
+    read = chain.read(recipe["mean_type"], recipe["var_type"])
+    denoise: Denoise = Denoiser(recorded_network(recipe["model"]), chain.process, read, chain.condition, labels)
+    denoise = clipped(denoise) if recipe["clip_denoised"] else denoise
+    if recipe["sampler"] == "ddim_sample_loop":
+        kernel: Any = kernels.DDIM(chain.process, denoise, recipe["eta"])
+    else:
+        kernel = kernels.Ancestral(chain.process, denoise, STD[recipe["var_type"]])
+    down = torch.cat([chain.levels.flip(0), torch.zeros(1, dtype=torch.long)])
+    with torch.no_grad():
+        moves, noise = descend(kernel, down), RecordedNoise(recipe["noise_label"])
+        states = list(walk(make_input(recipe["inputs"]["x_T"]), moves, noise))
+    compare(case, "final", states[-1])
+    if recipe["keep_steps"]:
+        compare(case, "steps", torch.stack(states))
+
+
+@pytest.mark.parametrize(("source", "name"), sources("ddim_loop"))
+def test_sampling_loops_of_ddim(source: str, name: str) -> None:
+    case = load(source, name)
+    recipe, about = case.recipe, case.recipe["diffusion"]
+    T = about["num_diffusion_timesteps"]
+    process = GaussianDiffusion(
+        schedules.from_betas(schedules.linear_betas(T, about["beta_start"], about["beta_end"]))
+    )
+    network = recorded_network(recipe["model"])
+    denoise = Denoiser(network, process, condition=lambda t: t - 1)
+    for call in recipe["calls"]:
+        spacing = {"uniform": times.ddim_uniform, "quad": times.ddim_quadratic}[call["skip_type"]]
+        down = spacing(T, call["timesteps"])
+        out, noise = call["out"], RecordedNoise(recipe["noise_label"])
+        compare(case, out + "seq", down[:-1] - 1)
+        if call["sample_type"] == "generalized":
+            moves = ddim.moves(process, denoise, call["timesteps"], call["eta"], spacing)
+        else:
+            moves = descend(kernels.Ancestral(process, clipped(denoise), kernels.large), down)
+        with torch.no_grad():
+            states = list(walk(make_input(recipe["inputs"]["x_T"]), moves, noise))
+        compare(case, out + "final", states[-1])
+        if call.get("keep_steps"):
+            compare(case, out + "steps", torch.stack(states))
+
+
+def test_the_random_numbers_are_the_recordings() -> None:
+    """The README of the recording gives these."""
+    expected = [2.4332392, 1.6408331, 0.5772560, 0.0343083]
+    assert all(math.isclose(a, b, abs_tol=1e-7) for a, b in zip(normal("x", [4]).tolist(), expected, strict=True))

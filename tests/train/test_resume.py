@@ -1,0 +1,144 @@
+"""A run that was stopped, killed or cut into processes is the same run: bit for bit on one process, else to rounding."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy
+import torch
+
+from sfumato.train import checkpoint
+from sfumato.train.run import RunFolder
+
+FREQUENT = {"checkpoint_every": 0.0, "validate_every": 0.3}
+
+
+@pytest.fixture(scope="module")
+def children() -> Any:
+    """Processes that start quickly, since a server has imported torch for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "accelerate"])
+    return context
+
+
+def losses(out: Path) -> dict[int, float]:
+    records = RunFolder.open(out).metrics("train")
+    assert len({r["images"] for r in records}) == len(records)  # nothing is doubled
+    return {r["images"]: r["loss"] for r in records}
+
+
+def test_two_thousand_steps_are_one_thousand_and_one_thousand(tmp_path: Path) -> None:
+    """With dropout, flips and two averages; a preview at step 999 interrupts the first half."""
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+
+    pending = [signal.SIGINT]
+
+    def interrupt(network: torch.nn.Module) -> torch.Tensor:
+        if pending:
+            os.kill(os.getpid(), pending.pop())
+        return torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+
+    options: dict[str, Any] = {"images": 8_000, "batch": 4, "preview_every": 999 / 2000, "preview_images": 1}
+    toy.run(whole, **options)
+    first = toy.run(halves, preview=interrupt, **options)
+    assert (first.images, first.exit_code) == (4_000, 130)
+    second = toy.run(halves, preview=interrupt, resume=True, **options)
+    assert (second.images, second.exit_code) == (8_000, 0)
+    assert toy.same(toy.tensors(whole), toy.tensors(halves))
+    assert losses(whole) == losses(halves)
+
+
+def test_a_changed_batch_goes_on_from_the_same_image(tmp_path: Path) -> None:
+    toy.run(tmp_path / "run", images=80, batch=8)
+    assert toy.run(tmp_path / "run", images=92, batch=6, resume=True).images == 92
+
+
+def test_another_average_begins_at_the_online_weights(tmp_path: Path) -> None:
+    toy.run(tmp_path / "run", images=80)
+    assert toy.run(tmp_path / "run", images=160, ema=(0.5, 0.9), resume=True).images == 160
+    saved = RunFolder.open(tmp_path / "run").latest()
+    assert saved is not None
+    assert saved.weights == ("online", "0.5", "0.9")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_leaves(tmp_path: Path, children: Any, number: int, code: int) -> None:
+    out = tmp_path / "run"
+    child = children.Process(target=toy.in_child, args=(str(out), {"images": 10**7}))
+    child.start()
+    toy.wait_for(lambda: (out / "metrics.jsonl").exists() and child.is_alive())
+    time.sleep(0.3)
+    os.kill(child.pid, number)
+    child.join(30)
+    assert child.exitcode == code
+    (path,) = RunFolder.open(out).checkpoints()
+    images = int(path.stem)
+    assert images > 0
+    done = toy.run(out, images=images + 80, resume=True)
+    assert (done.images, done.interrupted) == (images + 80, False)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, children: Any) -> None:
+    out = tmp_path / "run"
+    child = children.Process(target=toy.in_child, args=(str(out), {"images": 10**7, "batch": 400_000}))  # a long step
+    child.start()
+    toy.wait_for(lambda: (out / "samples" / "data.png").exists())
+    time.sleep(1.0)
+    for _ in range(2):
+        os.kill(child.pid, signal.SIGINT)
+        time.sleep(0.2)
+    child.join(30)
+    assert child.exitcode == 1  # by KeyboardInterrupt
+    assert RunFolder.open(out).checkpoints() == []
+
+
+def test_killed_at_random_instants_it_is_the_same_run(tmp_path: Path, children: Any) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    options = {"images": 1600, **FREQUENT}
+    toy.run(whole, **options)
+    dice = random.Random(0)
+    (out).mkdir()
+    for kills in range(40):
+        begun = (out / "config.json").exists()
+        child = children.Process(target=toy.in_child, args=(str(out), {**options, "resume": begun}))
+        child.start()
+        toy.wait_for(lambda: (out / "config.json").exists())
+        child.join(0.05 + dice.random() * (0.4 if kills < 8 else 30))
+        if child.exitcode is not None:
+            break
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        for path in RunFolder.open(out).checkpoints():
+            checkpoint.read(path)  # complete or absent
+    assert child.exitcode == 0
+    assert kills >= 8
+    assert toy.same(toy.tensors(whole), toy.tensors(out))
+    assert losses(whole) == losses(out)
+    assert not [path for path in out.rglob(".*")]
+
+
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    toy.run(one, toy.Toy(dropout=0.0))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, toy.__file__, str(two), '{"dropout": 0.0, "quiet": false}'],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("machine  cpu, 2 processes") == 1
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    alone, together = toy.tensors(one), toy.tensors(two)
+    assert alone.keys() == together.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,100 @@
+"""The settings of a run: counts as people write them, budgets, and the learning rate that fits itself to them."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.train.config import SUFFIXES, TrainConfig, learning_rate_at, parse_count
+
+
+@given(st.integers(0, 10**15), st.sampled_from(["{}", "{:_}", " {} ", "0{}"]))
+def test_counts_are_read_back(n: int, form: str) -> None:
+    assert parse_count(form.format(n)) == n == parse_count(n)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["k", "K", "m", "M", "b", "B"]))
+def test_thousandths_of_a_suffix_are_exact(n: int, suffix: str) -> None:
+    assert parse_count(f"{n // 1000}.{n % 1000:03}{suffix}") == n * SUFFIXES[suffix.lower()] // 1000
+
+
+@given(st.text(max_size=8))
+def test_anything_is_a_count_or_one_clear_error(text: str) -> None:
+    try:
+        assert parse_count(text) >= 0
+    except ValueError as error:
+        assert "is not a count" in str(error)
+
+
+@pytest.mark.parametrize("text", ["", "2X", "-5", "1.5", "0.0001k", "nan", "inf", "1e6", "k", "1.2.3M", "٣"])
+def test_what_is_no_count(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a count; write for example"):
+        parse_count(text)
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
+    config = TrainConfig(images=100_000, batch=50, learning_rate=1.0, warmup=1_000)
+    steps = range(0, 100_000, 50)
+    rates = [learning_rate_at(k / 100_000, k, config) for k in steps]
+    assert rates[0] == pytest.approx(0.05)
+    assert max(rates) == rates[19] == pytest.approx(1, abs=1e-3)
+    assert all(a < b for a, b in zip(rates[:19], rates[1:20], strict=True))
+    assert all(a > b for a, b in zip(rates[20:], rates[21:], strict=False))
+    assert rates[-1] < 1e-6
+    half = learning_rate_at(0.5, 50_000, config)
+    assert half == pytest.approx(0.5)
+
+
+def test_a_constant_rate_stays_and_no_warmup_starts_at_once() -> None:
+    config = TrainConfig(learning_rate=0.3, warmup=0, decay="constant")
+    assert {learning_rate_at(p / 10, 0, config) for p in range(11)} == {0.3}
+
+
+def test_a_short_run_is_not_all_warmup() -> None:
+    config = TrainConfig(images=1_000, batch=10, warmup=1_000_000, learning_rate=1.0, decay="constant")
+    assert learning_rate_at(0.1, 100, config) == 1.0
+    assert learning_rate_at(0.05, 50, config) == pytest.approx(0.5)
+
+
+def test_whichever_budget_is_spent_first_counts() -> None:
+    both = TrainConfig(images=1_000, minutes=1.0)
+    assert both.progress(500, 6.0) == 0.5
+    assert both.progress(100, 30.0) == 0.5
+    assert both.progress(5_000, 0.0) == 1.0
+    assert both.budget() == "1,000 images or 1 minutes"
+    assert TrainConfig(images=1_000).progress(0, 1e9) == 0
+    assert TrainConfig().progress(10**12, 300.0) == 0.5
+    assert TrainConfig().budget() == "10 minutes"
+
+
+def test_settings_survive_json() -> None:
+    config = TrainConfig(images=5, ema=(0.9, 0.5), betas=(0.1, 0.2), flip=True)
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    with pytest.raises(ValueError, match="unknown training options: lr"):
+        TrainConfig.from_json({"lr": 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch": 0}, "batch is above 0, not 0"),
+        ({"images": -1}, "images is above 0"),
+        ({"minutes": math.inf}, "minutes is above 0, not inf"),
+        ({"learning_rate": math.nan}, "learning_rate is above 0, not nan"),
+        ({"clip": -1.0}, "clip is at least 0"),
+        ({"ema": ()}, "ema is one or more different rates"),
+        ({"ema": (1.0,)}, "ema is one or more different rates"),
+        ({"ema": (0.9, 0.9)}, "ema is one or more different rates"),
+        ({"betas": (0.9, 1.0)}, "betas are two rates"),
+        ({"decay": "linear"}, "decay is one of cosine, constant, not 'linear'"),
+        ({"times": "all"}, "times is one of"),
+        ({"batch": 4, "accumulate": 5}, "a batch of 4 images cannot be split into 5 parts"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**values)
