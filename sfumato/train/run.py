@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sfumato.data import pictures
 from sfumato.train import checkpoint
-from sfumato.train.checkpoint import Checkpoint, CheckpointError
+from sfumato.train.checkpoint import Checkpoint, CheckpointError, naming, whole_file
 
 
 class RunError(ValueError):
@@ -64,7 +64,7 @@ class RunFolder:
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""
-        pictures.write_text(self.path / name, json.dumps(values, indent=2) + "\n")
+        _write(self.path / name, json.dumps(values, indent=2) + "\n")
 
     def config(self) -> dict[str, Any]:
         """What the run was started with."""
@@ -76,7 +76,8 @@ class RunFolder:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """One more line of metrics."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -93,7 +94,8 @@ class RunFolder:
 
     def save_preview(self, images: int, name: str, sheet: Tensor) -> None:
         """Write a picture, uint8 (C, H, W), as samples/IMAGES-NAME.png."""
-        pictures.save_png(self.path / "samples" / f"{images:09d}-{name}.png", sheet)
+        with whole_file(self.path / "samples" / f"{images:09d}-{name}.png") as file:
+            file.write(pictures.png_bytes(sheet))
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -137,7 +139,7 @@ class RunFolder:
         """Forget whatever is later than so many images, and what a killed process left half-written."""
         self._prepared()
         records = [json.dumps(record) + "\n" for record in self._records() if record["images"] <= images]
-        pictures.write_text(self.path / "metrics.jsonl", "".join(records))
+        _write(self.path / "metrics.jsonl", "".join(records))
         for picture in (self.path / "samples").glob("*-*.png"):
             if picture.name.split("-")[0].isdigit() and int(picture.name.split("-")[0]) > images:
                 picture.unlink()
@@ -148,6 +150,11 @@ class RunFolder:
             for leftover in folder.iterdir():
                 if re.match(r"\..+\.(json|jsonl|png|html|safetensors)\.", leftover.name):
                     leftover.unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -134,8 +134,9 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 def in_child(out: str, options: dict[str, Any]) -> None:
     """The target of a process: train with these options of `run`, then leave with the exit code of the result."""
-    dropout = options.pop("dropout", 0.1)
-    sys.exit(run(out, Toy(dropout=dropout), **options).exit_code)
+    dropout, sleepy = options.pop("dropout", 0.1), options.pop("sleepy", False)
+    preview = (lambda network: time.sleep(60)) if sleepy else None
+    sys.exit(run(out, Toy(dropout=dropout), preview=preview, **options).exit_code)
 
 
 if __name__ == "__main__":
