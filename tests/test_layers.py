@@ -31,7 +31,8 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names = [f"sfumato.{alias.name}" for alias in node.names] if node.module == "sfumato" else [str(node.module)]
+            whole = node.module == "sfumato"
+            names = [f"sfumato.{alias.name}" for alias in node.names] if whole else [str(node.module)]
             found |= set(names)
     return found
 

@@ -60,12 +60,18 @@ class Batches:
         """The batch of these image counters."""
         seed, device = self.config.seed, self.device
         indices = self.order.batch(counters.start, len(counters))
-        x0 = to_float(self.pixels[indices.to(self.pixels.device)].to(device)).contiguous(memory_format=self.layout)
+        pixels = _move(self.pixels[_move(indices, self.pixels.device)], device)
+        x0 = to_float(pixels).contiguous(memory_format=self.layout)
         if self.config.flip:
-            x0 = flip(x0, uniforms(mix(seed, FLIP), counters) < 0.5)
+            x0 = flip(x0, _move(uniforms(mix(seed, FLIP), counters) < 0.5, device))
         t, weight = self.times.draw(spread(self.config.times, mix(seed, LEVEL), counters))
-        labels = {} if self.labels is None else {"y": self.labels[indices].to(device)}
-        return Batch(x0, t, weight, ImageNoise(mix(seed, NOISE), counters), labels, indices)
+        labels = {} if self.labels is None else {"y": _move(self.labels[indices], device)}
+        return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), labels, indices)
+
+
+def _move(values: Tensor, device: torch.device | str) -> Tensor:
+    """The values on the device, without waiting for what the device is busy with."""
+    return values.to(device, non_blocking=True)
 
 
 def spread(kind: str, seed: int, counters: range) -> Tensor:

@@ -33,7 +33,7 @@ class EMA:
     def __init__(self, network: nn.Module, rates: Sequence[float]) -> None:
         self.network = network
         self.rates = tuple(rates)
-        self.parameters = list(network.parameters())  # not their data, which a wrapper may exchange
+        self.parameters: list[Tensor] = list(network.parameters())  # not their data, which a wrapper may exchange
         self.shadows = {rate: [p.detach().clone().float() for p in self.parameters] for rate in self.rates}
 
     @torch.no_grad()
@@ -73,6 +73,6 @@ class EMA:
             self.network.load_state_dict(state)
 
 
-def _swap(parameters: list[nn.Parameter], shadow: list[Tensor]) -> None:
+def _swap(parameters: list[Tensor], shadow: list[Tensor]) -> None:
     for i, parameter in enumerate(parameters):
         parameter.data, shadow[i] = shadow[i], parameter.data

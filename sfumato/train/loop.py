@@ -41,8 +41,8 @@ PATIENCE = 10
 """So many steps in a row may be skipped because their loss or gradient is not finite."""
 
 GRACE, SHARE = 5.0, 0.1
-"""Validation and previews, but for the last, are left out while they have taken more than so many seconds and this share
-of the training time."""
+"""Validation and previews, but for the last, are left out while they have taken more than so many seconds and this
+share of the training time."""
 
 Preview = Callable[[nn.Module], Tensor]
 """A network in evaluation mode -> pictures, uint8 (N, C, H, W)."""
@@ -260,7 +260,7 @@ class Run:
 
 
 def _loop(run: Run, progress: float) -> TrainResult:
-    settings, state, main = run.settings, run.state, run.accelerator.is_main_process
+    settings, state = run.settings, run.state
     began, saved, stop, noted = (state.images, state.seconds), state.seconds, 0, False
     reports: deque[Tensor] = deque()
     ahead = 1 if run.accelerator.device.type == "cuda" else 0  # steps whose numbers the host has not waited for
@@ -273,7 +273,7 @@ def _loop(run: Run, progress: float) -> TrainResult:
             stop = _take_in(run, reports.popleft())
 
         last, progress = progress, settings.progress(state.images, state.seconds)
-        steps = state.step / progress  # that the whole run will have taken
+        steps = state.step / max(progress, 1e-9)  # that the whole run will have taken
         decays = state.ema.update(state.step - 1, steps)
         finished = progress >= 1
         due = bool(finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every)
@@ -286,17 +286,17 @@ def _loop(run: Run, progress: float) -> TrainResult:
         if finished or _crossed(last, progress, settings.log_every):
             _log(run, rate, decays, _rate(run, began))
         with run.clock.standing():
-            if main and (finished or (not stop and run.clock.away < GRACE + SHARE * run.clock())):
-                if settings.validation_images and (finished or _crossed(last, progress, settings.validate_every)):
-                    _validate(run)
-                if settings.preview_images and (finished or _crossed(last, progress, settings.preview_every)):
-                    _show(run)
+            if finished or not stop:
+                _watch(run, last, progress)
             if due:
                 saved = state.seconds
                 _save(run)
 
     run.accelerator.wait_for_everyone()
-    return TrainResult(run.folder.path, state.images, state.seconds, _rate(run, began), state.skipped, stop, main)
+    return TrainResult(
+        run.folder.path, state.images, state.seconds, _rate(run, began), state.skipped, 0 if progress >= 1 else stop,
+        run.accelerator.is_main_process,
+    )  # fmt: skip
 
 
 def _crossed(last: float, now: float, every: float) -> bool:
@@ -324,7 +324,8 @@ def _step(run: Run, counters: range, rate: float) -> Tensor:
     if accelerator.num_processes > 1:
         report = accelerator.reduce(report, "sum")
     norm = nn.utils.clip_grad_norm_(run.state.network.parameters(), settings.clip or math.inf, foreach=True)
-    optimizer.found_inf = (~(report[0] + norm).isfinite()).float()  # type: ignore[attr-defined]  # 1: the fused update skips itself
+    skip = ~(report[0] + norm).isfinite()
+    optimizer.found_inf = skip.float()  # type: ignore[attr-defined]  # where it is 1, the fused update does nothing
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
@@ -342,7 +343,7 @@ def _accumulate_gradients(run: Run, parts: list[range]) -> Tensor:
         waiting = accelerator.no_sync(run.model) if i + 1 < len(parts) else contextlib.nullcontext()
         with waiting:
             losses = _losses(run, run.model, batch)
-            loss = (losses * batch.weight.to(losses)).sum() / settings.batch
+            loss = (losses * batch.weight).sum() / settings.batch
             accelerator.backward(loss * accelerator.num_processes)  # processes average their gradients
         total += loss.detach()
         if hasattr(run.state.times, "update"):
@@ -372,7 +373,7 @@ def _take_in(run: Run, report: Tensor) -> int:
         if state.skipped_in_a_row >= PATIENCE:
             raise NonFiniteError(_dump(run))
     run.display.step(state, run.settings.progress(state.images, state.seconds), loss)
-    return signal.SIGINT if interrupted else signal.SIGTERM if terminated else 0
+    return int(signal.SIGINT) if interrupted else int(signal.SIGTERM) if terminated else 0
 
 
 def _log(run: Run, rate: float, decays: dict[float, float], images_per_second: float) -> None:
@@ -384,6 +385,22 @@ def _log(run: Run, rate: float, decays: dict[float, float], images_per_second: f
         images_per_second=round(images_per_second, 2), ema={str(r): round(d, 6) for r, d in decays.items()},
         skipped=run.state.skipped,
     )  # fmt: skip
+
+
+def _watch(run: Run, last: float, now: float) -> None:
+    """Validate and show pictures where that is due between these two shares of the run, and always at its end."""
+    settings, finished = run.settings, now >= 1
+    affordable = run.clock.away < GRACE + SHARE * run.clock()
+    if not run.accelerator.is_main_process or not (finished or affordable):
+        return
+    try:
+        if settings.validation_images and (finished or _crossed(last, now, settings.validate_every)):
+            _validate(run)
+        if settings.preview_images and (finished or _crossed(last, now, settings.preview_every)):
+            _show(run)
+    except Exception:
+        _save(run)  # a picture that failed costs no training
+        raise
 
 
 def _validate(run: Run) -> None:

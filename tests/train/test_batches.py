@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import pytest
-import toy
 import torch
+import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

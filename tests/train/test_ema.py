@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
-import toy
 import torch
+import toy
 
 from sfumato.train.ema import EMA, decay_at
 
@@ -45,7 +47,7 @@ def test_looking_through_the_average_leaves_the_network_as_it_was() -> None:
         for p in net.parameters():
             p.add_(1)
     online = {k: v.clone() for k, v in net.state_dict().items()}
-    with pytest.raises(KeyError), ema.swapped(0.9) as averaged:
+    with contextlib.suppress(KeyError), ema.swapped(0.9) as averaged:
         assert averaged is net
         assert not torch.equal(net.first.weight, online["first.weight"])
         raise KeyError

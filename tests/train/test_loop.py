@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy
 import torch
+import toy
 from torch import Tensor
 
 from sfumato.data.pictures import grid
@@ -172,18 +172,28 @@ def test_a_rare_nan_is_skipped_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    toy.run(out, images=8)
+    out, wide = tmp_path / "run", toy.Toy(width=64)
+    toy.run(out, wide, images=8)
     (path,) = RunFolder.open(out).checkpoints()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size - 1, hard))
     try:
         with pytest.raises(OSError, match=r"000000240\.safetensors"):
-            toy.run(out, resume=True)
+            toy.run(out, wide, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [p.name for p in (out / "checkpoints").iterdir()] == [path.name]
-    assert toy.run(out, resume=True).images == 240
+    assert toy.run(out, wide, resume=True).images == 240
+
+
+def test_a_preview_that_fails_costs_no_training(tmp_path: Path) -> None:
+    def broken(network: torch.nn.Module) -> Tensor:
+        raise RuntimeError("no pictures today")
+
+    with pytest.raises(RuntimeError, match="no pictures today"):
+        toy.run(tmp_path / "run", preview=broken, preview_images=1, preview_every=0.5)
+    assert [path.stem for path in RunFolder.open(tmp_path / "run").checkpoints()] == ["000000120"]
+    assert toy.run(tmp_path / "run", resume=True).images == 240
 
 
 class Learning:

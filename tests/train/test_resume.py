@@ -1,4 +1,4 @@
-"""A run that was stopped, killed or cut into processes is the same run: bit for bit on one process, else to rounding."""
+"""A run that was stopped or killed and resumed is the same run bit for bit; cut into processes it is so to rounding."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy
 import torch
+import toy
 
 from sfumato.train import checkpoint
 from sfumato.train.run import RunFolder
@@ -123,7 +123,7 @@ def test_killed_at_random_instants_it_is_the_same_run(tmp_path: Path, children: 
     assert kills >= 8
     assert toy.same(toy.tensors(whole), toy.tensors(out))
     assert losses(whole) == losses(out)
-    assert not [path for path in out.rglob(".*")]
+    assert not list(out.rglob(".*"))
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:

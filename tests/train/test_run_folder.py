@@ -37,10 +37,10 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "full", {})
     with pytest.raises(RunError, match="is a file, not a folder"):
         RunFolder.create(tmp_path / "full" / "thesis.tex", {})
-    with pytest.raises(RunError, match="is not a run folder: it has no config.json"):
+    with pytest.raises(RunError, match="is not a run folder: it has no config"):
         RunFolder.open(tmp_path / "full")
     (run.path / "config.json").write_text("{")
-    with pytest.raises(RunError, match="config.json is damaged"):
+    with pytest.raises(RunError, match="is damaged: it is not JSON"):
         run.config()
 
 

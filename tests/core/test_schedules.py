@@ -1,0 +1,139 @@
+"""Schedules: closed forms of the continuous ones, what every table keeps, and what is refused.
+
+Drift and diffusion are checked against the SDEs as the papers state them (Song et al. 2021, eq. 30 to 35).
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.core import VE, VP, Continuous, Cosine, LinearFlow, SubVP, Table, from_betas, from_sigmas, geometric_sigmas
+from sfumato.core import schedules as S
+
+T01 = torch.tensor([0.0, 1e-4, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
+BETAS = [S.linear_betas, S.quad_betas, S.const_betas, S.warmup_betas, S.jsd_betas, S.sigmoid_betas, S.cosine_betas]
+
+
+@pytest.mark.parametrize("betas", BETAS)
+@given(T=st.integers(20, 300))
+def test_tables_preserve_variance_and_only_grow_noisier(betas: object, T: int) -> None:
+    table = from_betas(betas(T))  # type: ignore[operator]
+    alpha, sigma = table.alpha_sigma(torch.arange(T + 1))
+    assert torch.allclose(alpha**2 + sigma**2, torch.ones(T + 1, dtype=torch.float64), atol=1e-12)
+    assert (alpha[0], sigma[0]) == (1, 0)  # level 0 is clean data
+    assert bool((sigma.diff() > 0).all()) or float(alpha[-1]) < 1e-6
+
+
+def test_known_ends() -> None:
+    """alpha-bar at T = 1000: 4.04e-5 on linear betas, 2.43e-9 on cosine."""
+    end = torch.tensor(1000)
+    assert math.isclose(float(from_betas(S.linear_betas(1000)).alpha_sigma(end)[0] ** 2), 4.036e-5, rel_tol=1e-3)
+    assert math.isclose(float(from_betas(S.cosine_betas(1000)).alpha_sigma(end)[0] ** 2), 2.4288e-9, rel_tol=1e-3)
+
+
+def test_warmup_rises_then_stays() -> None:
+    betas = S.warmup_betas(100, 1e-4, 0.02, fraction=0.5)
+    assert torch.allclose(betas[:50], torch.linspace(1e-4, 0.02, 50, dtype=torch.float64))
+    assert bool((betas[50:] == 0.02).all())
+
+
+def test_jsd_erases_the_same_share_each_level() -> None:
+    """alpha-bar falls along a straight line: 1 - t / T."""
+    alpha, _ = from_betas(S.jsd_betas(10)).alpha_sigma(torch.arange(11))
+    assert torch.allclose(alpha**2, 1 - torch.arange(11).double() / 10, atol=1e-12)
+
+
+def test_geometric_sigmas() -> None:
+    sigmas = geometric_sigmas(10, 0.01, 1.0)
+    ratios = sigmas[1:] / sigmas[:-1]
+    assert torch.allclose(ratios, ratios[0].expand(9))
+    assert math.isclose(float(sigmas[0]), 0.01)
+    alpha, sigma = from_sigmas(sigmas).alpha_sigma(torch.tensor([0, 10]))
+    assert alpha.tolist() == [1, 1]
+    assert sigma.tolist() == pytest.approx([0, 1])
+
+
+def test_vp_is_the_sde_of_the_paper() -> None:
+    beta = 0.1 + 19.9 * T01
+    f, g2 = VP().drift_diffusion(T01)
+    assert torch.allclose(f, -beta / 2)
+    assert torch.allclose(g2, beta)
+
+
+def test_sub_vp_is_the_sde_of_the_paper() -> None:
+    """g^2 = beta (1 - exp(-2 B)) with B the integral of beta."""
+    beta, B = 0.1 + 19.9 * T01, 0.1 * T01 + 9.95 * T01**2
+    f, g2 = SubVP().drift_diffusion(T01)
+    assert torch.allclose(f, -beta / 2)
+    assert torch.allclose(g2, beta * -torch.expm1(-2 * B), atol=1e-12)
+    assert bool((SubVP().alpha_sigma(T01)[1] <= VP().alpha_sigma(T01)[1]).all())
+
+
+def test_ve_is_the_sde_of_the_paper() -> None:
+    sigma = 0.01 * 5000**T01
+    f, g2 = VE().drift_diffusion(T01)
+    assert torch.equal(f, torch.zeros(6, dtype=torch.float64))
+    assert torch.allclose(g2.sqrt(), sigma * math.sqrt(2 * math.log(5000)))
+
+
+def test_linear_flow() -> None:
+    inside = T01[:-1]
+    f, g2 = LinearFlow().drift_diffusion(inside)
+    assert torch.allclose(f, -1 / (1 - inside))
+    assert torch.allclose(g2, 2 * inside + 2 * inside**2 / (1 - inside))
+
+
+def test_cosine_follows_the_discrete_one() -> None:
+    """The continuous cosine at t = i / T is the table of the same cosine before its betas are capped."""
+    T = 1000
+    alpha, _ = from_betas(S.cosine_betas(T)).alpha_sigma(torch.arange(T + 1))
+    continuous, _ = Cosine().alpha_sigma(torch.arange(T + 1).double() / T)
+    assert torch.allclose(alpha[:-1], continuous[:-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [VP(), SubVP(), VE(), Cosine(), LinearFlow()])
+def test_drift_and_diffusion_move_the_moments(schedule: Continuous) -> None:
+    """Integrating dm = f m and dV = 2 f V + g^2 (by Heun's rule) gives alpha and sigma^2 again."""
+    t = torch.linspace(0.01, 0.9, 4001, dtype=torch.float64)
+    alpha, sigma = schedule.alpha_sigma(t)
+    f, g2 = schedule.drift_diffusion(t)
+    m, V = alpha[0], sigma[0] ** 2
+    for i in range(len(t) - 1):
+        h = t[i + 1] - t[i]
+        k1, l1 = f[i] * m, 2 * f[i] * V + g2[i]
+        k2, l2 = f[i + 1] * (m + h * k1), 2 * f[i + 1] * (V + h * l1) + g2[i + 1]
+        m, V = m + h * (k1 + k2) / 2, V + h * (l1 + l2) / 2
+    assert math.isclose(float(m), float(alpha[-1]), rel_tol=1e-5)
+    assert math.isclose(float(V), float(sigma[-1] ** 2), rel_tol=1e-5)
+
+
+def test_log_snr_falls() -> None:
+    for schedule in (VP(), SubVP(), VE(), Cosine(), LinearFlow()):
+        values = schedule.log_snr(torch.linspace(0.01, 0.99, 50))
+        assert bool((values.diff() < 0).all())
+
+
+def test_levels_broadcast_and_keep_precision() -> None:
+    table = from_betas(S.linear_betas(10))
+    x = torch.zeros(3, 1, 2, 2)
+    many = table.level(torch.tensor([0, 5, 10]), x)
+    assert many.alpha.shape == (3, 1, 1, 1)
+    assert many.alpha.dtype == torch.float32
+    one = table.level(torch.tensor(5), x)
+    assert one.alpha.dtype == torch.float64  # a host number, which leaves x's precision alone
+    assert one.noise(x, x).dtype == torch.float32
+
+
+def test_refusals() -> None:
+    for wrong in (torch.tensor([0.1, 1.2]), torch.tensor([0.0, 0.1]), torch.tensor([-0.1])):
+        with pytest.raises(ValueError, match="betas lie in"):
+            from_betas(wrong)
+    with pytest.raises(ValueError, match="ascend"):
+        from_sigmas(torch.tensor([2.0, 1.0]))
+    with pytest.raises(ValueError, match="T >= 1"):
+        Table(torch.ones(2), torch.ones(3))
