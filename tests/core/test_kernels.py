@@ -6,6 +6,7 @@ For Gaussian data each kernel is affine in x, so its mean and variance are carri
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def grid(schedule: Schedule, n: int) -> Tensor:
 
 def carried(kernel: Any, times: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance at the end of a chain of affine kernels: x -> a x + b, plus noise."""
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         at_0, at_1 = (kernel(torch.full((1, 2), x, dtype=torch.float64), t, s) for x in (0.0, 1.0))
         slope = at_1.mean[0] - at_0.mean[0]
         mean = slope * mean + at_0.mean[0]
