@@ -171,7 +171,7 @@ def _open_folder(
         folder.write_json("config.json", values)
         folder.write_json("data_card.json", images.card.to_json())
         shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
-        pictures.save_png(folder.path / "samples" / "data.png", pictures.grid(images.images[shown]))
+        folder.save_picture("data", pictures.grid(images.images[shown]))
     return folder
 
 
@@ -425,7 +425,7 @@ def _show(run: Run) -> None:
         with state.ema.swapped(run.settings.ema[0]) as averaged:
             ema = run.preview(averaged)
     for name, images in (("online", online), ("ema", ema)):
-        run.folder.save_preview(state.images, name, pictures.grid(images))
+        run.folder.save_picture(f"{state.images:09d}-{name}", pictures.grid(images))
         seen[name] = colours(images)
     card = run.images.card
     _record(run, "preview", **seen, data={"mean": list(card.mean), "std": list(card.std)})

@@ -92,9 +92,9 @@ class RunFolder:
             except ValueError:
                 return  # the last line of a run that was killed while writing it
 
-    def save_preview(self, images: int, name: str, sheet: Tensor) -> None:
-        """Write a picture, uint8 (C, H, W), as samples/IMAGES-NAME.png."""
-        with whole_file(self.path / "samples" / f"{images:09d}-{name}.png") as file:
+    def save_picture(self, name: str, sheet: Tensor) -> None:
+        """Write a picture, uint8 (C, H, W), as samples/NAME.png; IMAGES-WHAT names one after so many images."""
+        with whole_file(self.path / "samples" / f"{name}.png") as file:
             file.write(pictures.png_bytes(sheet))
 
     # ---------------------------------------------------------------- checkpoints

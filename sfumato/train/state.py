@@ -80,8 +80,8 @@ class State:
         if hasattr(self.times, "load_state_dict"):
             self.times.load_state_dict(saved.tensors("times/"))
         self.recent = [(loss, norm) for loss, norm in saved.tensors("recent")[""].tolist()]
-        for name, value in saved.progress.items():
-            setattr(self, name, value)
+        for name in self.progress():
+            setattr(self, name, saved.progress[name])
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sfumato import convert
 from sfumato.networks.blocks import cos_sin, sin_cos
+from tests.golden.ledger import record
 
 load = lru_cache(golden.load)
 
@@ -57,7 +58,9 @@ def test_outputs_equal_the_official_networks(source: str, name: str) -> None:
             outputs[call["grad"]["output"]] = torch.autograd.grad(chosen.sum(), x)[0]
         for key, ours in outputs.items():
             recorded = case["outputs"][key]
-            assert golden.difference(key, recorded, ours) <= recorded["tolerance"], key
+            error = golden.difference(key, recorded, ours)
+            record(case["layout"], name, error / float(ours.detach().abs().max()), error / recorded["tolerance"])
+            assert error <= recorded["tolerance"], key
 
 
 @pytest.mark.parametrize(("source", "name"), golden.names("networks"))
@@ -91,7 +94,9 @@ def test_time_embeddings(source: str, name: str) -> None:
         period = {"period": call["max_period"]} if call["style"] == "openai" else {}
         ours = (cos_sin if call["style"] == "openai" else sin_cos)(t, call["dim"], **period)
         recorded = case["outputs"][call["out"]]
-        assert golden.difference(call["out"], recorded, ours) <= recorded["tolerance"]
+        error = golden.difference(call["out"], recorded, ours)
+        record("embedding", name, error, error / recorded["tolerance"])
+        assert error <= recorded["tolerance"]
 
 
 def test_gradients_map_like_weights() -> None:

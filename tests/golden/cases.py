@@ -19,6 +19,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.golden.ledger import record
+
 HERE = Path(__file__).parent
 FULL = HERE.parents[2] / "shared" / "golden" / "openai_ddim" / "cases"
 KINDS = ("schedules", "ddim_schedule", "respace", "diffusion", "loop", "ddim_loop", "likelihood", "ddim_loss")
@@ -114,10 +116,6 @@ def load(source: str, name: str) -> Case:
     return distilled()[name] if source == "distilled" else full(name)
 
 
-LEDGER: list[tuple[str, str, float]] = []
-"""(family, case, worst error relative to the output's largest number) of every comparison, for docs/goldens.md."""
-
-
 def compare(case: Case, name: str, ours: Tensor | np.ndarray, slack: float = 0.0) -> None:
     """Assert that an output agrees within the recording's own tolerance, and some slack where a comment says why."""
     about, expected = case.recipe["outputs"][name], case.numbers[name]
@@ -130,7 +128,8 @@ def compare(case: Case, name: str, ours: Tensor | np.ndarray, slack: float = 0.0
     both_infinite = np.isinf(flat) & (flat == expected)
     error = np.where(both_infinite, 0.0, np.abs(flat - np.where(both_infinite, flat, expected)))
     largest = about.get("max_abs") or max(about.get("max_abs_per_t", [0.0])) or 1.0
-    LEDGER.append((case.recipe["kind"], case.recipe["case"], float(error.max(initial=0.0) / largest)))
+    share = np.divide(error, allowed, out=np.where(error > 0, np.inf, 0.0), where=allowed > 0)
+    record(case.recipe["kind"], case.recipe["case"], error.max(initial=0.0) / largest, share.max(initial=0.0))
     worst = int(np.argmax(error - allowed)) if len(error) else 0
     assert np.all(error <= allowed), (
         f"{case.recipe['case']} {name}: {flat[worst]!r} instead of {expected[worst]!r}, "

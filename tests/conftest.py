@@ -1,0 +1,18 @@
+"""What all tests share: the option that writes the table of golden comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.golden import ledger
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-table", type=Path, help="write the table of golden comparisons to this file")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if path := session.config.getoption("--golden-table"):
+        ledger.write_table(path)
