@@ -22,7 +22,7 @@ COUNT = 173
 
 
 def nearest(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
-    """Root-mean-square distance in [-1, 1] to the nearest training image, and to the second, and the nearest's index."""
+    """Root-mean-square distances in [-1, 1] to the two nearest training images, and the nearest's index."""
     a, b = (to_float(x).flatten(1) for x in (images, training))
     two = (torch.cdist(a, b) / a.shape[1] ** 0.5).topk(2, largest=False)
     return two.values, two.indices[:, 0]

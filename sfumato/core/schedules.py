@@ -245,4 +245,3 @@ class LinearFlow(Continuous):
 
     def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, t**2
-

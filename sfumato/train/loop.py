@@ -446,7 +446,10 @@ def _save(run: Run) -> None:
             "recipe": run.config["recipe"],
             "train": run.settings.to_json(),
             "data": {
-                "spec": card.spec, "shape": card.shape, "classes": run.images.classes, "fingerprint": card.fingerprint,
+                "spec": card.spec,
+                "shape": card.shape,
+                "classes": run.images.classes,
+                "fingerprint": card.fingerprint,
             },
             "progress": run.state.progress(),
             "ema": [str(rate) for rate in run.state.ema.rates],

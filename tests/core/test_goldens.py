@@ -370,9 +370,7 @@ def test_sampling_loops_of_ddim(source: str, name: str) -> None:
     case = load(source, name)
     recipe, about = case.recipe, case.recipe["diffusion"]
     T = about["num_diffusion_timesteps"]
-    process = GaussianDiffusion(
-        schedules.from_betas(schedules.linear_betas(T, about["beta_start"], about["beta_end"]))
-    )
+    process = GaussianDiffusion(schedules.from_betas(schedules.linear_betas(T, about["beta_start"], about["beta_end"])))
     network = recorded_network(recipe["model"])
     denoise = Denoiser(network, process, condition=lambda t: t - 1)
     for call in recipe["calls"]:

@@ -45,9 +45,7 @@ def test_official_quirks() -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1, 1001])
-@pytest.mark.parametrize(
-    "grid", [times.strided, times.trailing_quadratic, times.ddim_uniform, times.ddim_quadratic]
-)
+@pytest.mark.parametrize("grid", [times.strided, times.trailing_quadratic, times.ddim_uniform, times.ddim_quadratic])
 def test_impossible_steps_are_refused(grid: object, n: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 1000"):
         grid(1000, n)  # type: ignore[operator]

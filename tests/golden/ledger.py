@@ -60,9 +60,9 @@ def write_table(path: Path) -> None:
 TEXT = """# Parity with the official code
 
 Numbers were recorded by running ermongroup/ddim, openai/improved-diffusion and openai/guided-diffusion on a CPU,
-with weights and noise that a label alone decides. `tests/golden` holds every case's recipe and a few dozen numbers of each
-array; the tests compare them, and the whole arrays where the full recording is at hand. `make goldens` prints this
-table again.
+with weights and noise that a label alone decides. `tests/golden` holds every case's recipe and a few dozen numbers of
+each array; the tests compare them, and the whole arrays where the full recording is at hand. `make goldens` prints
+this table again.
 
 An error is relative to the array's largest number. The last column is the worst error as a share of the recording's
 own tolerance, which follows from how far the official float32 result lies from exact arithmetic, or moves when the
@@ -73,7 +73,7 @@ same official model runs on another backend; 1 is the limit.
 {rows}
 
 Not compared yet, since the core does not have them: variational bounds, training losses with a learned variance,
-and classifier guidance (one operation family each in the step cases, and two sampling loops). In two places our test allows
-more than the recording states: DDIM's log of the small variance (5e-4, where the official code subtracts float32 numbers
-near 1) and the time embedding of width 128 (one last bit of a float32 rate).
+and classifier guidance (one operation family each in the step cases, and two sampling loops). In two places our test
+allows more than the recording states: DDIM's log of the small variance (5e-4, where the official code subtracts
+float32 numbers near 1) and the time embedding of width 128 (one last bit of a float32 rate).
 """
