@@ -52,6 +52,10 @@ class Prediction:
         """The same belief with another eps, and the x0 that follows from it."""
         return replace(self, eps=eps, x0=self.level.x0(self.x, eps))
 
+    def mean_detached(self) -> Prediction:
+        """The same belief, in which only the variance still has a gradient (Nichol & Dhariwal 2021, section 3.1)."""
+        return replace(self, eps=self.eps.detach(), x0=self.x0.detach())
+
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
 """(x_t, t) -> Prediction. Guidance, clipping and inpainting wrap one of these into another."""

@@ -6,9 +6,8 @@ Ancestral steps with three variances (Ho et al. 2020, algorithm 2; Nichol & Dhar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -18,36 +17,55 @@ from sfumato.core.distributions import Gaussian
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import like
 
-Std = Callable[[GaussianDiffusion, Prediction, Tensor, Tensor], Tensor]
-"""(process, prediction, t, s) -> standard deviation of p(x_s | x_t), broadcasting against x."""
+
+class Std(Protocol):
+    """The standard deviation of p(x_s | x_t), broadcasting against x. Into clean data, where no noise belongs, it is 0.
+
+    The bound needs a decoder there, and a decoder needs a width. The official codes lend the first level the small
+    spread of the second; so where `above` is given, the level before t in the chain, the result is above 0 throughout.
+    """
+
+    def __call__(
+        self, process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor, above: Tensor | None = None, /
+    ) -> Tensor: ...
 
 
-def small(process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
+def small(
+    process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor, above: Tensor | None = None
+) -> Tensor:
     """The posterior's: beta tilde, right for data that are a single point (Ho et al. 2020, section 3.2)."""
+    if above is not None:
+        clean = process.schedule.alpha_sigma(s)[1] == 0
+        t, s = torch.where(clean, above, t), torch.where(clean, t, s)
     return like(process.posterior_coefficients(t, s)[2], prediction.x)
 
 
-def large(process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
-    """The forward step's: beta, right for data that are standard normal. 0 into clean data, where no noise belongs."""
-    sigma_s = process.schedule.alpha_sigma(s)[1]
-    return like(torch.where(sigma_s > 0, process.between(s, t).sigma, 0.0), prediction.x)
-
-
-def learned(process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
-    """exp of half the variance head, which is a log variance (Ho et al. 2020, section 4.2). 0 into clean data."""
+def large(
+    process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor, above: Tensor | None = None
+) -> Tensor:
+    """The forward step's: beta, right for data that are standard normal (Ho et al. 2020, section 3.2)."""
     inside = like((process.schedule.alpha_sigma(s)[1] > 0).double(), prediction.x)
-    return inside * (_head(prediction) / 2).exp()
+    beta = like(process.between(s, t).sigma, prediction.x)
+    return inside * beta + (1 - inside) * small(process, prediction, t, s, above)
 
 
-def learned_range(process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
+def learned(
+    process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor, above: Tensor | None = None
+) -> Tensor:
+    """exp of half the variance head, which is a log variance (Ho et al. 2020, section 4.2)."""
+    return (small(process, prediction, t, s, above) > 0) * (_head(prediction) / 2).exp()
+
+
+def learned_range(
+    process: GaussianDiffusion, prediction: Prediction, t: Tensor, s: Tensor, above: Tensor | None = None
+) -> Tensor:
     """Between small and large, in the log, where the head says: -1 is small, 1 is large (Nichol & Dhariwal, eq. 15).
 
-    Small and large are those of the step taken, so strided chains stay exact. 0 into clean data.
+    Small and large are those of the step taken, so strided chains stay exact.
     """
-    low, high = small(process, prediction, t, s), like(process.between(s, t).sigma, prediction.x)
+    low, high = small(process, prediction, t, s, above), like(process.between(s, t).sigma, prediction.x)
     part = (_head(prediction) + 1) / 2
-    log_std = part * high.log() + (1 - part) * low.clamp(min=1e-38).log()
-    return torch.where(low > 0, log_std.exp(), 0.0)
+    return (low > 0) * (part * high.log() + (1 - part) * low.clamp(min=1e-38).log()).exp()
 
 
 def _head(prediction: Prediction) -> Tensor:
@@ -56,9 +74,17 @@ def _head(prediction: Prediction) -> Tensor:
     return prediction.variance
 
 
+def reverse(
+    process: GaussianDiffusion, std: Std, prediction: Prediction, t: Tensor, s: Tensor, above: Tensor | None = None
+) -> Gaussian:
+    """p(x_s | x_t): the posterior q(x_s | x_t, x_0) at the predicted x_0, with a chosen spread (see `Std`)."""
+    mean = process.posterior(prediction.x, prediction.x0, t, s).mean
+    return Gaussian(mean, std(process, prediction, t, s, above))
+
+
 @dataclass(frozen=True)
 class Ancestral:
-    """The posterior q(x_s | x_t, x_0) at the predicted x_0, with a chosen spread (Ho et al. 2020, algorithm 2)."""
+    """The step that the bound trains: `reverse` at what the denoiser believes (Ho et al. 2020, algorithm 2)."""
 
     process: GaussianDiffusion
     denoise: Denoise
@@ -66,9 +92,7 @@ class Ancestral:
     order: ClassVar[int] = 1
 
     def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
-        prediction = self.denoise(x, t)
-        mean = self.process.posterior(x, prediction.x0, t, s).mean
-        return Gaussian(mean, self.std(self.process, prediction, t, s))
+        return reverse(self.process, self.std, self.denoise(x, t), t, s)
 
 
 @dataclass(frozen=True)

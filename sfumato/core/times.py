@@ -47,6 +47,55 @@ class UniformInterval:
         return self.start + (self.end - self.start) * u.double(), torch.ones_like(u)
 
 
+class LossSecondMoment:
+    """Levels 1..T in proportion to the root mean square of their recent losses (Nichol & Dhariwal 2021, eq. 18).
+
+    Uniform until every level has been seen `history` times. It remembers, so it is updated after each step and saved.
+
+    Args:
+        history: how many recent losses of each level count.
+        uniform: the share of draws that stays uniform.
+    """
+
+    def __init__(self, T: int, history: int = 10, uniform: float = 0.001) -> None:
+        self.T, self.uniform = T, uniform
+        self.losses = torch.zeros(T, history, dtype=torch.float64)
+        self.seen = torch.zeros(T, dtype=torch.long)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """How likely each level is, (T,) float64."""
+        flat = torch.full((self.T,), 1 / self.T, dtype=torch.float64)
+        if bool((self.seen < self.losses.shape[1]).any()):
+            return flat
+        weights = self.losses.square().mean(1).sqrt()
+        return (1 - self.uniform) * weights / weights.sum() + self.uniform * flat
+
+    def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Uniform numbers u (B,) -> levels by the inverse of the cumulative distribution, and weights 1 / (T p)."""
+        p = self.probabilities
+        cumulative = p.cumsum(0)
+        index = torch.searchsorted(cumulative / cumulative[-1], u.double(), right=True).clamp(max=self.T - 1)
+        return index + 1, 1 / (self.T * p[index])
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Remember the losses (B,) that levels t (B,) had; those that are not finite are forgotten."""
+        for level, loss in zip((t - 1).tolist(), losses.double().tolist(), strict=True):
+            if math.isfinite(loss):
+                self.losses[level] = torch.cat([self.losses[level, 1:], self.losses.new_tensor([loss])])
+                self.seen[level] += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it remembers."""
+        return {"losses": self.losses, "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave."""
+        if state["losses"].shape != self.losses.shape:
+            raise ValueError(f"these losses are of {len(state['losses'])} levels, not {self.T}")
+        self.losses, self.seen = state["losses"].clone(), state["seen"].clone()
+
+
 def low_discrepancy(counter: Tensor, offset: float = 0.0) -> Tensor:
     """A uniform number in [0, 1) for each counter (B,), spread evenly over any run of consecutive counters.
 

@@ -406,7 +406,7 @@ def _watch(run: Run, last: float, now: float) -> None:
 def _validate(run: Run) -> None:
     """The loss by noise level, of the online weights and of the first average."""
     state, settings = run.state, run.settings
-    measure = Validation(run.recipe, state.times, run.validation, settings.validation_images, settings.seed,
+    measure = Validation(run.recipe, run.recipe.times(), run.validation, settings.validation_images, settings.seed,
                          run.accelerator.device, run.precision)  # fmt: skip
     online = measure.loss_by_level(state.network)
     with state.ema.swapped(settings.ema[0]) as averaged:
