@@ -7,7 +7,8 @@ section 3) use the same layers and differ in a few options, which are arguments 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
+V = TypeVar("V")
 
 
 # ---------------------------------------------------------------- time
@@ -230,3 +232,21 @@ class Level(nn.Module):
 
     def __iter__(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         return zip(self.block, self.attention, strict=True)
+
+
+# ---------------------------------------------------------------- choices by name
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "elu": F.elu,
+    "relu": F.relu,
+    "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
+}
+
+
+def choose(what: str, name: str, known: Mapping[str, V]) -> V:
+    """known[name]; ValueError, which says what the name should have been, where there is no such thing."""
+    if name not in known:
+        raise ValueError(f"{what} is one of {', '.join(known)}, not {name!r}")
+    return known[name]

@@ -23,7 +23,19 @@ from tests.golden.ledger import record
 
 HERE = Path(__file__).parent
 FULL = HERE.parents[2] / "shared" / "golden" / "openai_ddim" / "cases"
-KINDS = ("schedules", "ddim_schedule", "respace", "diffusion", "loop", "ddim_loop", "likelihood", "ddim_loss")
+KINDS = (
+    "schedules",
+    "ddim_schedule",
+    "respace",
+    "diffusion",
+    "loop",
+    "ddim_loop",
+    "likelihood",
+    "ddim_loss",
+    "bpd",
+    "resampler",
+    "train_grad",
+)
 """The kinds of case that concern the core; networks have a file of their own."""
 NUMBERS = 6
 """How many numbers of each batch element, or of each sixth of a table, are kept."""

@@ -25,9 +25,13 @@ FAMILIES = {
     "schedules": "betas and tables (improved-diffusion, guided-diffusion)",
     "ddim_schedule": "betas and alphas (ddim)",
     "respace": "respacing, with its errors",
-    "diffusion": "one step: q, posterior, p_mean_variance, p_sample, ddim_sample, ddim_reverse_sample",
+    "diffusion": "one step: q, posterior, p_mean_variance, p_sample, DDIM both ways, bound terms, losses, guidance",
+    "likelihood": "8-bit decoder, KL of Gaussians",
+    "bpd": "variational bounds, term by term",
     "ddim_loss": "training loss (ddim)",
-    "loop": "sampling loops, ancestral and DDIM, 16x16 U-Nets",
+    "train_grad": "losses and gradients of U-Nets: simple, hybrid, bound",
+    "resampler": "importance sampling of levels",
+    "loop": "sampling loops, ancestral and DDIM, with and without a classifier, 16x16 U-Nets",
     "ddim_loop": "sampling loops (ddim)",
     "embedding": "time embeddings",
 }
@@ -72,8 +76,6 @@ same official model runs on another backend; 1 is the limit.
 |---|---|---|---|---|
 {rows}
 
-Not compared yet, since the core does not have them: variational bounds, training losses with a learned variance,
-and classifier guidance (one operation family each in the step cases, and two sampling loops). In two places our test
-allows more than the recording states: DDIM's log of the small variance (5e-4, where the official code subtracts
-float32 numbers near 1) and the time embedding of width 128 (one last bit of a float32 rate).
+In two places our test allows more than the recording states: DDIM's log of the small variance (5e-4, where the official
+code subtracts float32 numbers near 1) and the time embedding of width 128 (one last bit of a float32 rate).
 """

@@ -1,0 +1,425 @@
+"""The networks of score-based SDEs (Song et al. 2021, appendix H): NCSN++, DDPM++, and the DDPM that they grew from.
+
+They are U-Nets that differ in the options which `ncsnpp`, `ddpmpp` and `ddpm` state side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
+
+from sfumato.networks.blocks import (
+    ACTIVATIONS,
+    Attention,
+    GroupNorm,
+    Level,
+    choose,
+    sin_cos,
+    zeroed,
+)
+from sfumato.networks.fir import Down, Up
+
+SKIPS = ("none", "skip", "residual")
+"""How the image also travels beside the U-Net, shrinking on the way down or growing on the way up."""
+
+
+class Pointwise(nn.Linear):
+    """A dense layer over the channels of each pixel, which is a 1x1 convolution: (B, C, H, W) -> (B, C', H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+
+
+class FourierFeatures(nn.Module):
+    """Sines, then cosines, of ln t at `width` random rates (Tancik et al. 2020), which are drawn once and never learned.
+
+    Args:
+        width: the number of rates.
+        scale: their standard deviation, in turns.
+    """
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        self.rates = nn.Parameter(scale * torch.randn(width), requires_grad=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t (B,), positive -> (B, 2 width) float32."""
+        angles = 2 * math.pi * t.float().log()[:, None] * self.rates.float()
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Block(nn.Module):
+    """scale * (x + f(x, emb)), with f = conv(dropout(act(norm(conv(act(norm(x))) + emb)))).
+
+    Args:
+        channels, out_channels: of the input and of the output.
+        emb_channels: width of the embedding; None where there is none.
+        resample: a layer without weights, applied to both branches before the first convolution (BigGAN's block).
+            Where there is one, or where the channels differ, x passes a 1x1 convolution.
+        scale: of the sum; 1 / sqrt(2) keeps the variance.
+        dropout: its rate, before the second convolution.
+        activation: act.
+        norm: channels -> normalisation.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        emb_channels: int | None,
+        resample: nn.Module | None = None,
+        *,
+        scale: float,
+        dropout: float,
+        activation: Any,
+        norm: Any,
+    ) -> None:
+        super().__init__()
+        self.scale, self.activation, self.resample = scale, activation, resample
+        self.norm1 = norm(channels)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.emb = None if emb_channels is None else nn.Linear(emb_channels, out_channels)
+        self.norm2 = norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        plain = channels == out_channels and resample is None
+        self.shortcut = nn.Identity() if plain else Pointwise(channels, out_channels)
+
+    def forward(self, x: Tensor, emb: Tensor | None) -> Tensor:
+        """x (B, C, H, W) and emb (B, emb_channels), already activated, or None -> (B, out_channels, H', W')."""
+        h = self.activation(self.norm1(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.conv1(h)
+        if self.emb is not None and emb is not None:
+            h = h + self.emb(emb)[:, :, None, None]
+        h = self.conv2(self.dropout(self.activation(self.norm2(h))))
+        return (self.shortcut(x) + h) * self.scale
+
+
+class ScaledAttention(Attention):
+    """scale * (x + self-attention), see `Attention`."""
+
+    def __init__(self, channels: int, scale: float, groups: int, norm_eps: float) -> None:
+        super().__init__(channels, groups=groups, norm_eps=norm_eps)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> the same shape."""
+        return super().forward(x) * self.scale
+
+
+# ---------------------------------------------------------------- the image beside the U-Net
+
+
+class InputSkip(nn.Module):
+    """The image itself, made smaller, joins each level through a 1x1 convolution, by a sum or a concatenation."""
+
+    def __init__(self, image: int, channels: int, fir: Sequence[float] | None, combine: str) -> None:
+        super().__init__()
+        self.cat = combine == "cat"
+        self.down = Down(image, image, False, fir)
+        self.mix = Pointwise(image, channels)
+
+    def forward(self, image: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The image of the level above and this level's features -> both for this level."""
+        image = self.down(image)
+        mixed = self.mix(image)
+        return image, torch.cat([mixed, h], dim=1) if self.cat else mixed + h
+
+
+class InputResidual(nn.Module):
+    """What came from above, made smaller by a convolution, is added to each level's features."""
+
+    def __init__(self, above: int, channels: int, fir: Sequence[float] | None, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.down = Down(above, channels, True, fir)
+
+    def forward(self, above: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """What came from above and this level's features -> their sum, twice."""
+        h = (self.down(above) + h) * self.scale
+        return h, h
+
+
+class OutputSkip(nn.Module):
+    """Each level draws a part of the image, and all parts, made larger, are summed."""
+
+    def __init__(self, channels: int, image: int, fir: Sequence[float] | None, activation: Any, norm: Any) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = Up(image, image, False, fir)
+        self.norm = norm(channels)
+        self.conv = zeroed(nn.Conv2d(channels, image, 3, padding=1))
+
+    def forward(self, image: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The image so far, if any, and this level's features -> the image with this level's part, and the features."""
+        part = self.conv(self.activation(self.norm(h)))
+        return part if image is None else self.up(image) + part, h
+
+
+class OutputResidual(nn.Module):
+    """What came from below, made larger by a convolution, is added to each level's features; the lowest begins it."""
+
+    def __init__(
+        self, below: int | None, channels: int, fir: Sequence[float] | None, scale: float, activation: Any, norm: Any
+    ) -> None:
+        super().__init__()
+        self.scale, self.activation = scale, activation
+        self.up = None if below is None else Up(below, channels, True, fir)
+        self.norm = norm(channels) if below is None else None
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if below is None else None
+
+    def forward(self, below: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
+        """What came from below, if any, and this level's features -> both for the level above."""
+        if self.up is None or below is None:
+            assert self.conv is not None
+            assert self.norm is not None
+            return self.conv(self.activation(self.norm(h))), h
+        h = (self.up(below) + h) * self.scale
+        return h, h
+
+
+# ---------------------------------------------------------------- the network
+
+
+class NCSNpp(nn.Module):
+    """A convolutional network from noisy images and a number for the noise level to images of the same size.
+
+    Level i works at 1 / 2^i of the resolution with `multipliers[i] * channels` channels. Unlike in `unet.UNet`, a level
+    attends once on the way up, however many blocks it has. All arguments are plain values, so that JSON can carry them.
+
+    Args:
+        in_channels: of the images, which come out with as many.
+        channels: the unit of width.
+        multipliers: the width of each level in units of `channels`; their number is the number of levels.
+        blocks_per_level: residual blocks of each level on the way down; one more on the way up.
+        attention_factors: the levels with self-attention, by the factor 2^i by which they are smaller than the image.
+        dropout: rate inside the residual blocks.
+        resample: between levels, "residual" for residual blocks that resample (BigGAN's), "conv" for convolutions that
+            do, "pool" for resampling alone.
+        fir: taps of the filter through which everything is resampled; None for DDPM's ways, see `fir.Down`.
+        progressive_input, progressive_output: "skip" or "residual", how the image also travels beside the U-Net, see
+            `InputSkip` and the classes after it; or "none".
+        progressive_combine: "sum" or "cat", how an input skip joins.
+        skip_rescale: divide every sum of two branches by sqrt(2).
+        embedding: of t, "fourier" for random features of ln t, "sin_cos" for Ho et al.'s sinusoids.
+        fourier_scale: see `FourierFeatures`.
+        conditional: whether the network sees t at all.
+        activation: "silu", "elu", "relu" or "leaky_relu".
+        groups, channels_per_group: of the group norms, at most so many groups, each of at least so many channels.
+        norm_eps: of the group norms.
+        unit_range: the images lie in [0, 1], and the network begins with 2x - 1.
+        scale_by_sigma: divide the output by the noise level, which is t, or sigmas[t] if these are given.
+        sigmas: the noise levels, where t numbers them from 0.
+        checkpoint: save memory in training by computing each block again in the backward pass.
+    """
+
+    down: Any  # a ModuleList of Level; so is up
+    up: Any
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        channels: int = 128,
+        multipliers: Sequence[float] = (1, 2, 2, 2),
+        blocks_per_level: int = 4,
+        attention_factors: Sequence[int] = (2,),
+        dropout: float = 0.1,
+        resample: Literal["residual", "conv", "pool"] = "residual",
+        fir: Sequence[float] | None = (1, 3, 3, 1),
+        progressive_input: Literal["none", "skip", "residual"] = "residual",
+        progressive_output: Literal["none", "skip", "residual"] = "none",
+        progressive_combine: Literal["sum", "cat"] = "sum",
+        skip_rescale: bool = True,
+        embedding: Literal["fourier", "sin_cos"] = "fourier",
+        fourier_scale: float = 16.0,
+        conditional: bool = True,
+        activation: str = "silu",
+        groups: int = 32,
+        channels_per_group: int = 4,
+        norm_eps: float = 1e-6,
+        unit_range: bool = False,
+        scale_by_sigma: bool = False,
+        sigmas: Sequence[float] | None = None,
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        _one_of("resample", resample, ("residual", "conv", "pool"))
+        _one_of("progressive_input", progressive_input, SKIPS)
+        _one_of("progressive_output", progressive_output, SKIPS)
+        _one_of("progressive_combine", progressive_combine, ("sum", "cat"))
+        _one_of("embedding", embedding, ("fourier", "sin_cos"))
+        if unused := set(attention_factors) - {2**i for i in range(len(multipliers))}:
+            raise ValueError(f"no level is smaller by the attention factors {sorted(unused)}")
+        if fir is not None and len(fir) < 2:
+            raise ValueError(f"a filter that resamples by 2 has at least 2 taps, not {len(fir)}")
+        if sigmas is None and scale_by_sigma and embedding == "sin_cos":
+            raise ValueError("scale_by_sigma needs the sigmas where t is not the noise level itself")
+        act = self.activation = choose("activation", activation, ACTIVATIONS)
+        self.in_channels, self.channels, self.checkpoint = in_channels, channels, checkpoint
+        self.unit_range, self.scale_by_sigma, self.conditional = unit_range, scale_by_sigma, conditional
+        self.sigmas: Tensor | None
+        self.register_buffer("sigmas", None if sigmas is None else torch.tensor(sigmas, dtype=torch.float32))
+
+        scale = 0.5**0.5 if skip_rescale else 1.0
+        emb_channels = 4 * channels if conditional else None
+
+        def group_count(width: int) -> int:
+            return max(1, min(groups, width // channels_per_group))
+
+        def norm(width: int) -> nn.Module:
+            return GroupNorm(width, group_count(width), norm_eps)
+
+        block = partial(
+            Block, emb_channels=emb_channels, scale=scale, dropout=dropout, activation=act, norm=norm
+        )
+
+        def attention(width: int, factor: int = 0) -> nn.Module | None:
+            if factor and factor not in attention_factors:
+                return None
+            return ScaledAttention(width, scale, group_count(width), norm_eps)
+
+        def resampling(layer: type[Down] | type[Up], width: int) -> nn.Module:
+            if resample == "residual":
+                return block(width, width, resample=layer(width, width, False, fir))
+            return layer(width, width, resample == "conv", fir)
+
+        features = channels
+        self.fourier = None
+        if conditional and embedding == "fourier":
+            self.fourier, features = FourierFeatures(channels, fourier_scale), 2 * channels
+        dense = [nn.Linear(features, 4 * channels), nn.Linear(4 * channels, 4 * channels)]
+        self.time_mlp = nn.ModuleList(dense if conditional else [])
+
+        widths = [int(multiplier * channels) for multiplier in multipliers]
+        last = len(widths) - 1
+        width, beside = channels, in_channels  # of the features, and of the image beside them
+        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
+        skips = [channels]  # channels of what the way down leaves for the way up
+
+        self.down = nn.ModuleList()
+        self.beside_down = nn.ModuleList()  # beside_down[i] joins after level i
+        for i, out in enumerate(widths):
+            blocks = [block(c, out) for c in [width] + [out] * (blocks_per_level - 1)]
+            attentions = [attention(out, 2**i) for _ in blocks]
+            self.down.append(Level(blocks, attentions, resampling(Down, out) if i < last else None))
+            skips += [out] * blocks_per_level
+            width = out
+            if i == last:
+                break
+            if progressive_input == "skip":
+                self.beside_down.append(InputSkip(in_channels, out, fir, progressive_combine))
+                width = 2 * out if progressive_combine == "cat" else out
+            elif progressive_input == "residual":
+                self.beside_down.append(InputResidual(beside, out, fir, scale))
+                beside = out
+            skips.append(width)
+
+        self.middle = Level([block(width, width), block(width, width)], [attention(width), None])
+
+        levels, outputs = [], []
+        below = None
+        for i, out in reversed(list(enumerate(widths))):
+            blocks = [block(c + skips.pop(), out) for c in [width] + [out] * blocks_per_level]
+            attentions = [None] * blocks_per_level + [attention(out, 2**i)]
+            levels.append(Level(blocks, attentions, resampling(Up, out) if i > 0 else None))
+            if progressive_output == "skip":
+                outputs.append(OutputSkip(out, in_channels, fir, act, norm))
+            elif progressive_output == "residual":
+                outputs.append(OutputResidual(below, out, fir, scale, act, norm))
+            width = below = out
+        self.up = nn.ModuleList(reversed(levels))  # up[i] works at the resolution of down[i]
+        self.beside_up = nn.ModuleList(reversed(outputs))
+
+        self.ends = progressive_output != "skip"
+        self.norm_out = norm(width) if self.ends else None
+        self.conv_out = zeroed(nn.Conv2d(width, in_channels, 3, padding=1)) if self.ends else None
+        for module in self.modules():  # Ho et al.'s initial weights; what begins as 0 stays 0
+            if isinstance(module, nn.Conv2d | nn.Linear) and (module.weight.is_meta or module.weight.any()):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """One evaluation.
+
+        Args:
+            x: (B, in_channels, H, W) images; H and W must be multiples of 2^(levels - 1).
+            t: (B,) the number that stands for the noise level: with Fourier features the noise level itself.
+
+        Returns: (B, in_channels, H, W) in x's precision.
+
+        Raises: ValueError where an input does not fit the network.
+        """
+        self._check(x, t)
+        dtype = self.conv_in.weight.dtype
+        emb = self._embed(t, dtype)
+
+        image: Tensor | None
+        h = image = (2 * x - 1 if self.unit_range else x).to(dtype)
+        h = self.conv_in(h)
+        skips = [h]
+        for i, level in enumerate(self.down):
+            for block, attention in level:
+                h = attention(self._run(block, h, emb))
+                skips.append(h)
+            if level.resample is not None:
+                h = self._run(level.resample, h, emb)
+                if self.beside_down:
+                    image, h = self.beside_down[i](image, h)
+                skips.append(h)
+        for block, attention in self.middle:
+            h = attention(self._run(block, h, emb))
+        image = None
+        for i, level in reversed(list(enumerate(self.up))):
+            for block, attention in level:
+                h = attention(self._run(block, torch.cat([h, skips.pop()], dim=1), emb))
+            if self.beside_up:
+                image, h = self.beside_up[i](image, h)
+            if level.resample is not None:
+                h = self._run(level.resample, h, emb)
+        if self.conv_out is None or self.norm_out is None:
+            assert image is not None
+            out = image
+        else:
+            out = self.conv_out(self.activation(self.norm_out(h)))
+        if self.scale_by_sigma:
+            sigma = t if self.sigmas is None else self.sigmas[t.long()]
+            out = out / sigma.to(out)[:, None, None, None]
+        return out.to(x.dtype)
+
+    def _embed(self, t: Tensor, dtype: torch.dtype) -> Tensor | None:
+        if not self.conditional:
+            return None
+        emb = sin_cos(t, self.channels) if self.fourier is None else self.fourier(t)
+        emb = self.time_mlp[0](emb.to(dtype))
+        return self.activation(self.time_mlp[1](self.activation(emb)))
+
+    def _run(self, block: nn.Module, h: Tensor, emb: Tensor | None) -> Tensor:
+        if self.checkpoint and torch.is_grad_enabled():
+            return recompute(block, h, emb, use_reentrant=False)
+        return block(h, emb)
+
+    def _check(self, x: Tensor, t: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x is (B, {self.in_channels}, H, W) for this network, not {tuple(x.shape)}")
+        multiple = 2 ** (len(self.down) - 1)
+        if x.shape[2] % multiple or x.shape[3] % multiple:
+            raise ValueError(
+                f"{x.shape[2]}x{x.shape[3]} images do not fit a network with {len(self.down)} levels: "
+                f"height and width must be multiples of {multiple}"
+            )
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"t is one number an image, ({len(x)},), not {tuple(t.shape)}")
+
+
+def _one_of(what: str, name: str, known: Sequence[str]) -> None:
+    choose(what, name, dict.fromkeys(known))
