@@ -16,20 +16,24 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
 if TYPE_CHECKING:
-    from sfumato.model import Sampler
+    from torch import Tensor
+
+    from sfumato.core.times import Steps
+    from sfumato.model import Model, Sampler
 
 from sfumato import __version__
 from sfumato.data.sources import SPLIT
-from sfumato.papers.ddpm import DDPM
 from sfumato.train.config import TrainConfig, parse_count
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
 
@@ -51,10 +55,10 @@ class UsageError(ValueError):
 
 
 @dataclass(frozen=True)
-class TrainArguments:
+class TrainArguments(Generic[R]):
     """Train a model. Every option of the recipe and the training can be overridden."""
 
-    recipe: DDPM
+    recipe: R
     """The paper's choices."""
     train: TrainConfig
     """The training numbers."""
@@ -86,9 +90,12 @@ def train_command(arguments: list[str]) -> int:
 
     name, rest = arguments[0], arguments[1:]
     chosen = preset(name)
-    assert isinstance(chosen.recipe, DDPM)
+    budgets = {flag.partition("=")[0] for flag in rest}
+    if "--train.images" in budgets and "--train.minutes" not in budgets:  # one's own budget replaces the preset's
+        chosen = replace(chosen, train=replace(chosen.train, minutes=None))
     default = TrainArguments(chosen.recipe, chosen.train, chosen.data)
-    parsed = _parse(TrainArguments, rest, f"sfumato train {name}", default)
+    kind: Any = TrainArguments.__class_getitem__(type(chosen.recipe))  # type: ignore[attr-defined]
+    parsed: TrainArguments[Any] = _parse(kind, rest, f"sfumato train {name}", default)
     out = parsed.out or Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     return _train(parsed, name, out, resume=False)
 
@@ -99,15 +106,15 @@ def _resume(arguments: ResumeArguments) -> int:
 
     config = RunFolder.open(arguments.resume).config()
     recipe = papers.from_json(config["recipe"])
-    assert isinstance(recipe, DDPM)
     parsed = TrainArguments(recipe, TrainConfig.from_json(config["train"]), config["data"], config["validation"])
     return _train(parsed, config["preset"], arguments.resume, resume=True)
 
 
-def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> int:
+def _train(arguments: TrainArguments[Any], name: str, out: Path, *, resume: bool) -> int:
     from sfumato import papers
     from sfumato.data import open_source
     from sfumato.model import Model
+    from sfumato.papers.recipe import Classifying, low_res_side
     from sfumato.train.loop import train
     from sfumato.train.report import write_report
 
@@ -127,12 +134,23 @@ def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> 
         "parameters": sum(p.numel() for p in recipe.model().parameters()),
     }
 
+    count, steps = arguments.train.preview_images, arguments.train.preview_steps
+    side = low_res_side(recipe)
+    small = shrunk((validation or images).images[:count], side) if side else None
+
     def preview(network: Any) -> Any:
-        count = arguments.train.preview_images
-        return Model(recipe, network, images.classes).sample(count, steps=arguments.train.preview_steps, seed=1)
+        model = Model(recipe, network, images.classes)
+        return model.sample(min(count, len(images)), steps=min(steps, recipe.steps), seed=1, low_res=small)
 
     result = train(
-        recipe, images, arguments.train, out, config=config, validation=validation, preview=preview, resume=resume
+        recipe,
+        images,
+        arguments.train,
+        out,
+        config=config,
+        validation=validation,
+        preview=None if isinstance(recipe, Classifying) else preview,
+        resume=resume,
     )
     if not result.main_process:
         return 0
@@ -141,16 +159,40 @@ def _train(arguments: TrainArguments, name: str, out: Path, *, resume: bool) -> 
         print(f"sfumato train --resume {shlex.quote(str(out))}")
         return result.exit_code
     print(f"Report:  {write_report(out)}\n")
-    print(f"sfumato sample {shlex.quote(str(out))}")
+    if isinstance(recipe, Classifying):
+        print(f"sfumato sample MODEL --classifier {shlex.quote(str(out))}")
+    elif side:
+        print(f"sfumato sample {shlex.quote(str(out))} --low-res {shlex.quote(validation_spec or arguments.data)}")
+    else:
+        print(f"sfumato sample {shlex.quote(str(out))}")
     return 0
 
 
-def fit_to_data(recipe: DDPM, shape: tuple[int, int, int], classes: Sequence[str], labelled: bool) -> DDPM:
-    """The recipe with the data's shape and classes; a preset that wants labels takes them where there are any."""
-    wanted = len(classes) if recipe.classes and labelled else 0
+def fit_to_data(recipe: Any, shape: tuple[int, int, int], classes: Sequence[str], labelled: bool) -> Any:
+    """The recipe with the data's shape and classes; a preset that wants labels takes them where there are any.
+
+    Raises: ValueError where the recipe cannot do without labels, or enlarges what is not smaller.
+    """
+    from sfumato.papers.recipe import Classifying, low_res_side
+
+    if isinstance(recipe, Classifying) and not labelled:
+        raise UsageError("a classifier needs labelled data: classes are sub-folders, for example")
+    side = low_res_side(recipe)
+    if side and (shape[1] != shape[2] or side >= shape[1]):
+        raise UsageError(f"an upsampler of {side}x{side} images needs larger, square training images, not {shape}")
+    wanted: dict[str, Any] = {"shape": shape, "classes": len(classes) if recipe.classes and labelled else 0}
     if recipe.classes and not labelled:
         print("These data have no labels: training without classes.")
-    return replace(recipe, shape=shape, classes=wanted)
+        if getattr(recipe, "label_dropout", 0):
+            wanted["label_dropout"] = 0.0
+    return replace(recipe, **wanted)
+
+
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """uint8 (N, C, H, W) -> uint8 (N, C, side, side), by the mean over areas, as an upsampler is trained."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(images.float(), side, mode="area").round().byte()
 
 
 def _test_split(spec: str) -> str | None:
@@ -171,8 +213,11 @@ class SampleArguments:
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many pictures."""
-    steps: int = 50
-    """Network evaluations a picture, at most the model's number of levels."""
+    steps: str = "50"
+    """Steps a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or ddim50."""
+    spacing: Literal["even", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "even"
+    """How the steps are spread: even or dense near the picture; or as published, quirks included: Improved DDPM's one
+    section, DDIM's two grids."""
     sampler: Literal["ddim", "ancestral"] = "ddim"
     """DDIM, or the recipe's own ancestral steps."""
     eta: float = 0.0
@@ -181,6 +226,14 @@ class SampleArguments:
     """Picture i depends on (seed, i) alone, whatever the batch."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, taken in turn; by default all in turn, where the model has classes."""
+    scale: float = 1.0
+    """Classifier-free guidance: 1 is none, more exaggerates the class (for models trained with label dropout)."""
+    classifier: str | None = None
+    """A run folder or checkpoint of a classifier of noisy images, to guide the model to the classes."""
+    classifier_scale: float = 1.0
+    """How strongly the classifier guides."""
+    low_res: str | None = None
+    """For an upsampler: the images to enlarge, a data spec, an npz or a folder; larger ones are shrunk first."""
     batch: int = 64
     """Pictures at a time; bounds the memory."""
     weights: str | None = None
@@ -190,7 +243,7 @@ class SampleArguments:
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
     animation: bool = False
-    """Also write the walk from noise to pictures as an animation."""
+    """Also write the walk from noise to pictures as an animation, and the pictures foreseen along the way."""
     out: Path | None = None
     """Where to; by default inside the run folder, or samples/ for a checkpoint."""
 
@@ -200,41 +253,57 @@ def sample_command(arguments: list[str]) -> int:
     from tqdm import tqdm
 
     from sfumato.data import pictures
-    from sfumato.model import load
+    from sfumato.model import Guide, Request, load
     from sfumato.train.precision import best_device
 
     device = best_device() if parsed.device == "auto" else parsed.device
     model = load(parsed.target, weights=parsed.weights, device=device)
-    sampler = _sampler(parsed)
-    model.check(parsed.n, parsed.batch, parsed.steps, sampler)
-    labels = model.labels(parsed.classes or None, parsed.n)
+    guide = Guide(load(parsed.classifier, device=device), parsed.classifier_scale) if parsed.classifier else None
+    asker = guide.classifier if guide else model
+    labels = asker.labels(parsed.classes or None, parsed.n)
+    low_res = _low_res(parsed, model)
+    asked: dict[str, Any] = {
+        "steps": _steps(parsed.steps, parsed.spacing), "sampler": _sampler(parsed), "seed": parsed.seed,
+        "scale": parsed.scale, "guide": guide, "low_res": low_res, "batch": parsed.batch,
+        "precision": parsed.precision,
+    }  # fmt: skip
+    moves = model.plan(Request(parsed.n, **asked))
     out = _writable(parsed.out or _sample_folder(parsed))
     frames: list[Any] | None = [] if parsed.animation else None
+    predictions: list[Any] | None = [] if parsed.animation else None
     started = time.perf_counter()
-    with tqdm(total=parsed.n * parsed.steps, unit="step", disable=None, leave=False, smoothing=0) as bar:
+    with tqdm(total=parsed.n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar:
         images = model.sample(
-            parsed.n, steps=parsed.steps, sampler=sampler, seed=parsed.seed, classes=labels, batch=parsed.batch,
-            precision=parsed.precision, frames=frames, progress=bar.update,
-        )  # fmt: skip
+            parsed.n, classes=labels, frames=frames, predictions=predictions, progress=bar.update, **asked
+        )
     seconds = time.perf_counter() - started
     pictures.save_png(out / "grid.png", pictures.grid(images))
     pictures.save_npz(out / "images.npz", images, labels)
     written = ["grid.png", "images.npz"]
-    if frames:
-        pictures.save_animation(out / "walk.webp", [pictures.grid(frame) for frame in frames])
-        written.append("walk.webp")
+    if low_res is not None:
+        import torch
+        from torch.nn.functional import interpolate
+
+        before = interpolate(low_res[: parsed.n].float(), images.shape[-1], mode="nearest").byte()
+        pairs = torch.stack([before, images], dim=1).flatten(0, 1)
+        pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8))
+        written.append("pairs.png")
+    for name, film in (("walk", frames), ("foreseen", predictions)):
+        if film:
+            pictures.save_animation(out / f"{name}.webp", [pictures.grid(frame) for frame in film])
+            written.append(f"{name}.webp")
     record = {
         **vars(parsed),
         "out": str(out),
+        "moves": moves,
         "seconds": round(seconds, 2),
         "about": model.about,
         "version": __version__,
     }
     pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
-    per_second = parsed.n / seconds
     print(
-        f"{parsed.n} pictures, {parsed.steps} steps of {parsed.sampler}, "
-        f"in {seconds:.1f} s ({per_second:.1f} pictures/s)"
+        f"{parsed.n} pictures, {moves} steps of {parsed.sampler}, in {seconds:.1f} s "
+        f"({parsed.n / seconds:.1f} pictures/s)"
     )
     print(f"{out}/{{{','.join(written)}}}")
     return 0
@@ -248,6 +317,38 @@ def _sampler(parsed: SampleArguments) -> Sampler:
     if not 0 <= parsed.eta <= 1:
         raise UsageError(f"--eta lies between 0 and 1, not {parsed.eta}")
     return ancestral if parsed.sampler == "ancestral" else ddim_sampler(parsed.eta)
+
+
+def _steps(text: str, spacing: str = "even") -> Steps:
+    """A number of evenly spaced steps, or one of the published grids."""
+    from sfumato.core import times
+
+    if not re.fullmatch(r"-?\d+", text):
+        if spacing not in ("even", "sections") or not re.fullmatch(r"(ddim)?\d+(,\d+)*", text):
+            raise UsageError(f"--steps is a number, or a respacing such as 10,10,10 or ddim50, not {text!r}")
+        return partial(times.respace, text=text)
+    n = int(text)
+    if spacing == "sections":
+        return lambda T: times.sections(T, [n])
+    grids = {"quadratic": times.trailing_quadratic, "ddim-uniform": times.ddim_uniform,
+             "ddim-quadratic": times.ddim_quadratic}  # fmt: skip
+    return partial(grids[spacing], n=n) if spacing in grids else n
+
+
+def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
+    """The images to enlarge, shrunk to what the model takes."""
+    from sfumato.data import open_source
+    from sfumato.papers.recipe import low_res_side
+
+    side = low_res_side(model.recipe)
+    if parsed.low_res is None or not side:
+        return None
+    path = Path(parsed.low_res)
+    spec = f"folder:{path}" if path.is_dir() else f"npz:{path}" if path.suffix == ".npz" else parsed.low_res
+    images = open_source(spec).images
+    if len(images) < parsed.n:
+        raise UsageError(f"{parsed.low_res} has {len(images)} images to enlarge; {parsed.n} are asked for (-n)")
+    return shrunk(images[: parsed.n], side) if images.shape[-1] > side else images[: parsed.n]
 
 
 def _sample_folder(parsed: SampleArguments) -> Path:

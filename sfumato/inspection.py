@@ -16,7 +16,7 @@ from torch import nn
 from sfumato.core.randomness import ImageNoise
 from sfumato.data import open_source
 from sfumato.model import load, shipped
-from sfumato.papers.recipe import Recipe
+from sfumato.papers.recipe import Trainable, low_res_side
 from sfumato.presets import PRESETS
 from sfumato.train.config import TrainConfig
 from sfumato.train.precision import autocast, best_device, best_precision
@@ -49,20 +49,29 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def forward_flops(recipe: Recipe) -> int:
+def forward_flops(recipe: Trainable) -> int:
     """Floating-point operations of one forward pass of one image (a multiply-add counts as two)."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
         network = recipe.model().eval()
         x, t = torch.empty(1, *recipe.shape), torch.empty(1)
-        labels = {"y": torch.zeros(1, dtype=torch.long)} if recipe.classes else {}
         with FlopCounterMode(display=False) as counter:
-            network(x, t, **labels)
+            network(x, t, **_inputs(recipe, network, x))
     return int(counter.get_total_flops())
 
 
-def _recipe(recipe: Recipe, config: TrainConfig | None, batch: int, measure: bool) -> Iterator[str]:
+def _inputs(recipe: Trainable, network: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The further inputs that the network wants beside x (B, C, H, W) and t."""
+    inputs = {}
+    if getattr(network, "num_classes", None):
+        inputs["y"] = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    if side := low_res_side(recipe):
+        inputs["low_res"] = x[:, :, :side, :side]
+    return inputs
+
+
+def _recipe(recipe: Trainable, config: TrainConfig | None, batch: int, measure: bool) -> Iterator[str]:
     network = recipe.model()
     count, flops = parameters(network), forward_flops(recipe)
     channels, height, width = recipe.shape
@@ -89,7 +98,7 @@ def _recipe(recipe: Recipe, config: TrainConfig | None, batch: int, measure: boo
 
 
 def throughput(
-    recipe: Recipe, network: nn.Module, batch: int, precision: str, seconds: float = 3.0
+    recipe: Trainable, network: nn.Module, batch: int, precision: str, seconds: float = 3.0
 ) -> tuple[float, float]:
     """Measured (training images/s, forward evaluations/s), each over about the given seconds after a warm-up."""
     device = next(network.parameters()).device
@@ -107,7 +116,7 @@ def throughput(
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, precision):
-            network(x0, t.float().to(device), **labels)
+            network(x0, t.float().to(device), **_inputs(recipe, network, x0))
 
     return batch * _rate(train_step, device, seconds), batch * _rate(forward, device, seconds)
 

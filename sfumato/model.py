@@ -9,39 +9,88 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sfumato import papers
-from sfumato.core.denoisers import Denoise
+from sfumato.core.denoisers import Denoise, Prediction
+from sfumato.core.guidance import Gradient, MeanShifted, score_shifted, towards, watched
+from sfumato.core.kernels import DDIM, Ancestral
 from sfumato.core.randomness import ImageNoise
-from sfumato.core.sampling import Move, walk
-from sfumato.data.loader import to_uint8
-from sfumato.papers import ddim
-from sfumato.papers.recipe import Recipe
+from sfumato.core.sampling import Move, descend, walk
+from sfumato.core.times import Steps, visits
+from sfumato.data.loader import to_float, to_uint8
+from sfumato.papers.recipe import Classifying, Recipe, Trainable, low_res_side
 from sfumato.train import checkpoint
 from sfumato.train.precision import autocast, best_precision
 from sfumato.train.run import RunFolder
 
-Sampler = Callable[[Recipe, Denoise, int | None], list[Move]]
-"""(recipe, denoise, steps) -> moves; `ancestral` and `ddim_sampler` are two."""
+
+class Sampler(Protocol):
+    """Plans the moves from noise to data. `ancestral` and `ddim_sampler()` are two.
+
+    A gradient, if given, guides: each sampler takes it in its own official form (Dhariwal & Nichol 2021).
+    """
+
+    def __call__(
+        self, recipe: Recipe, denoise: Denoise, steps: Steps, gradient: Gradient | None = None, /
+    ) -> list[Move]: ...
 
 
-def ancestral(recipe: Recipe, denoise: Denoise, steps: int | None = None) -> list[Move]:
-    """The recipe's own sampler."""
-    return recipe.moves(denoise, steps)
+def ancestral(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
+    """The recipe's own sampler; a gradient shifts the mean of each step (algorithm 1 of ADM)."""
+    moves = recipe.moves(denoise, steps)
+    if gradient is None:
+        return moves
+    if not all(isinstance(kernel, Ancestral) for kernel, _, _ in moves):
+        raise ValueError("only ancestral steps can be guided by shifting their mean; take the ddim sampler")
+    above = moves[-2][1] if len(moves) > 1 else None
+    return [(MeanShifted(kernel, gradient, above), t, s) for kernel, t, s in moves]  # type: ignore[arg-type]
 
 
 def ddim_sampler(eta: float = 0.0) -> Sampler:
-    """DDIM with the given eta, on any recipe's process."""
+    """DDIM with the given eta, on any recipe's process; a gradient shifts the score (algorithm 2 of ADM)."""
 
-    def moves(recipe: Recipe, denoise: Denoise, steps: int | None = None) -> list[Move]:
+    def moves(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
         process = recipe.process()
-        return ddim.moves(process, denoise, int(process.schedule.end) if steps is None else steps, eta)
+        guided = denoise if gradient is None else score_shifted(denoise, gradient)
+        return descend(DDIM(process, guided, eta), visits(int(process.schedule.end), steps))
 
     return moves
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A classifier of noisy images, and how strongly it guides.
+
+    Attributes:
+        classifier: a model whose recipe tells noisy images apart.
+        scale: 1 samples from p(x) p(y | x), more exaggerates the class.
+    """
+
+    classifier: Model
+    scale: float = 1.0
+
+    def check(self, guided: Model) -> None:
+        """ValueError unless the classifier fits the model that it is to guide."""
+        recipe = self.classifier.recipe
+        if not isinstance(recipe, Classifying):
+            raise ValueError(f"{type(recipe).__name__} is no classifier of noisy images, so it cannot guide")
+        if recipe.shape != guided.recipe.shape:
+            raise ValueError(f"the classifier sees {recipe.shape} images, the model makes {guided.recipe.shape}")
+        ours, theirs = (_levels(r) for r in (recipe, guided.recipe))
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs):
+            raise ValueError("the classifier was trained on other noise levels than the model that it is to guide")
+        if guided.recipe.classes and guided.classes != self.classifier.classes:
+            raise ValueError("the classifier and the model were trained with other classes")
+
+    def gradient(self, y: Tensor) -> Gradient:
+        """What to climb for labels y (B,)."""
+        recipe = self.classifier.recipe
+        assert isinstance(recipe, Classifying)
+        return towards(recipe.classify(self.classifier.network), y, self.scale)
 
 
 @dataclass(frozen=True)
@@ -83,85 +132,154 @@ class Model:
         chosen = [_class_index(name, known) for name in names] if names else list(range(count))
         return torch.tensor([chosen[i % len(chosen)] for i in range(n)])
 
-    def check(self, n: int, batch: int, steps: int | None, sampler: Sampler) -> None:
-        """ValueError before any work where so many pictures cannot be made in so many steps."""
-        if n < 1 or batch < 1:
-            raise ValueError(f"the number of pictures and the batch are at least 1, not {n} and {batch}")
-        sampler(self.recipe, self.recipe.denoiser(self.network), steps)  # planning the moves costs nothing
+    def plan(self, request: Request) -> int:
+        """How many moves a picture takes. ValueError, before any work, for what cannot be made."""
+        if request.n < 1 or request.batch < 1:
+            raise ValueError(
+                f"the number of pictures and the batch are at least 1, not {request.n} and {request.batch}"
+            )
+        if isinstance(self.recipe, Classifying):
+            raise ValueError("this is a classifier of noisy images; it guides another model, but makes no pictures")
+        if request.guide:
+            request.guide.check(self)
+        side, channels = low_res_side(self.recipe), self.recipe.shape[0]
+        if side and request.low_res is None:
+            raise ValueError(f"this model enlarges {side}x{side} images, so it needs some: give low_res")
+        if request.low_res is not None:
+            if not side:
+                raise ValueError("this model is no upsampler, so it takes no low-resolution images")
+            if tuple(request.low_res.shape[1:]) != (channels, side, side) or len(request.low_res) < request.n:
+                raise ValueError(
+                    f"this model enlarges {channels}x{side}x{side} images, {request.n} are asked for; "
+                    f"given are {len(request.low_res)} of {'x'.join(map(str, request.low_res.shape[1:]))}"
+                )
+        some = (request.guide.classifier if request.guide else self).labels(None, 1)
+        moves, _ = self._moves(request, some, torch.zeros(1, channels, side, side) if side else None)
+        return len(moves)
 
-    def trajectories(
-        self,
-        labels: Tensor | None,
-        keys: Sequence[int],
-        *,
-        steps: int | None,
-        sampler: Sampler,
-        seed: int,
-        precision: str,
-    ) -> Iterator[Tensor]:
-        """Walk one batch from noise to data; yields every state, (B, C, H, W) float32, the noise first."""
-        noise = ImageNoise(seed, keys)
+    def _moves(self, request: Request, labels: Tensor | None, low_res: Tensor | None) -> tuple[list[Move], Seen]:
+        """The moves of one batch, and where each prediction of x0 is kept."""
+        inputs = {}
+        if labels is not None and self.recipe.classes:
+            inputs["y"] = labels.to(self.device)
+        if low_res is not None:
+            inputs["low_res"] = low_res.to(self.device)
+        seen = Seen()
+        denoise = watched(self.recipe.denoiser(self.network, request.scale, **inputs), seen)
+        gradient = request.guide.gradient(labels.to(self.device)) if request.guide and labels is not None else None
+        return request.sampler(self.recipe, denoise, request.steps, gradient), seen
+
+    def walks(self, request: Request, keys: Sequence[int], labels: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Walk the images of these keys from noise to data; yields (x_t, predicted x0), (B, C, H, W), move by move."""
+        noise = ImageNoise(request.seed, keys)
         x = self.recipe.prior((len(keys), *self.recipe.shape), self.device).sample(noise)
-        conditions = {} if labels is None else {"y": labels.to(self.device)}
-        moves = sampler(self.recipe, self.recipe.denoiser(self.network, **conditions), steps)
-        yield x
+        small = None if request.low_res is None else to_float(request.low_res[list(keys)])
+        moves, seen = self._moves(request, labels, small)
+        yield x, x
         states = walk(x, moves, noise)
         while True:
-            with torch.inference_mode(), autocast(self.device, precision):
+            with torch.inference_mode(), autocast(self.device, request.precision_on(self.device)):
                 state = next(states, None)
             if state is None:
                 return
-            yield state
+            yield state, seen.x0
 
     def sample(
         self,
         n: int,
         *,
-        steps: int | None = 50,
+        steps: Steps = 50,
         sampler: Sampler | None = None,
         seed: int = 0,
         classes: Sequence[str | int] | Tensor | None = None,
+        scale: float = 1.0,
+        guide: Guide | None = None,
+        low_res: Tensor | None = None,
         batch: int = 64,
         precision: str = "auto",
         frames: list[Tensor] | None = None,
+        predictions: list[Tensor] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Tensor:
         """n pictures, uint8 (n, C, H, W), on the host.
 
         Args:
-            steps: moves from noise to data; None takes every level.
+            steps: moves from noise to data, or a grid of levels; None takes every level.
             sampler: DDIM with eta 0 by default.
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
+            scale: classifier-free guidance; 1 is none.
+            guide: a classifier that guides; its classes are the ones that can be asked for.
+            low_res: for an upsampler, uint8 (at least n, C, h, w).
             batch: images at a time, which bounds the memory.
             precision: "auto" (bf16 where the machine has it), "bf16" or "float32".
-            frames: a list to collect the walk in: (steps + 1) uint8 tensors (n, C, H, W).
+            frames: a list to collect the walk in: (moves + 1) uint8 tensors (n, C, H, W).
+            predictions: a list to collect the x0 predicted along the way in, likewise.
             progress: called after each step with the number of images that moved.
 
         Raises:
-            ValueError: n or batch below 1, steps 0 or above T, an unknown class.
+            ValueError: n or batch below 1, steps 0 or above T, an unknown class, a guide that does not fit, guidance
+                of a model that was not trained for it, low-resolution images missing or of another size.
         """
         sampler = sampler or ddim_sampler()
-        self.check(n, batch, steps, sampler)
-        labels = classes if isinstance(classes, Tensor) else self.labels(classes, n)
-        precision = best_precision(self.device)[0] if precision == "auto" else precision
-        finals, films = [], []
+        request = Request(n, steps, sampler, seed, scale, guide, low_res, batch, precision)
+        self.plan(request)
+        asker = guide.classifier if guide else self
+        labels = classes if isinstance(classes, Tensor) else asker.labels(classes, n)
+        finals, films, beliefs = [], [], []
         for start in range(0, n, batch):
             keys = range(start, min(start + batch, n))
             part = None if labels is None else labels[start : start + batch]
-            film = []
-            for i, x in enumerate(
-                self.trajectories(part, keys, steps=steps, sampler=sampler, seed=seed, precision=precision)
-            ):
+            film, belief = [], []
+            for i, (x, x0) in enumerate(self.walks(request, keys, part)):
                 if i and progress:
                     progress(len(keys))
                 if frames is not None:
                     film.append(to_uint8(x).cpu())
+                if predictions is not None:
+                    belief.append(to_uint8(x0).cpu())
             finals.append(to_uint8(x).cpu())
             films.append(film)
-        if frames is not None:
-            frames.extend(torch.cat(states) for states in zip(*films, strict=True))
+            beliefs.append(belief)
+        for wanted, collected in ((frames, films), (predictions, beliefs)):
+            if wanted is not None:
+                wanted.extend(torch.cat(states) for states in zip(*collected, strict=True))
         return torch.cat(finals)
+
+
+@dataclass
+class Seen:
+    """The last prediction of a walk."""
+
+    x0: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def __call__(self, prediction: Prediction) -> None:
+        self.x0 = prediction.x0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a model; the fields are the arguments of `Model.sample`."""
+
+    n: int
+    steps: Steps
+    sampler: Sampler
+    seed: int = 0
+    scale: float = 1.0
+    guide: Guide | None = None
+    low_res: Tensor | None = None
+    batch: int = 64
+    precision: str = "auto"
+
+    def precision_on(self, device: torch.device) -> str:
+        """bf16 or float32."""
+        return best_precision(device)[0] if self.precision == "auto" else self.precision
+
+
+def _levels(recipe: Trainable) -> Tensor:
+    """alpha at every level of a discrete schedule."""
+    schedule = recipe.process().schedule
+    return schedule.alpha_sigma(torch.arange(int(schedule.end) + 1))[0]
 
 
 def _class_index(name: str | int, known: tuple[str, ...]) -> int:

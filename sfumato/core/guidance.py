@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sfumato.core.denoisers import Denoise, Prediction
-from sfumato.core.distributions import Gaussian
+from sfumato.core.distributions import Gaussian, Noise
 from sfumato.core.kernels import Ancestral, reverse
 
 Classify = Callable[[Tensor, Tensor], Tensor]
@@ -104,16 +104,39 @@ class MeanShifted:
 # ---------------------------------------------------------------- without one
 
 
+def forget_labels(y: Tensor, share: float, null: int, noise: Noise) -> Tensor:
+    """Labels y (B,) for training, of which each is `null` with this probability (Ho & Salimans 2022, algorithm 1).
+
+    The chance comes from one more number of each image's own noise, so it does not depend on the batch.
+    """
+    z = noise(torch.empty(len(y), 1, device=y.device))[:, 0]
+    return torch.where(torch.special.ndtr(z) < share, null, y)
+
+
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
     """eps = scale * eps(x, y) + (1 - scale) * eps(x): 1 is the conditional model, more exaggerates the class.
 
     Ho & Salimans 2022, eq. 6, with scale = 1 + w. What else the prediction says is the conditional model's.
     """
-    if scale == 1:
-        return conditional
 
     def inner(x: Tensor, t: Tensor) -> Prediction:
         prediction, without = conditional(x, t), unconditional(x, t)
         return prediction.with_eps(without.eps + scale * (prediction.eps - without.eps))
 
     return inner
+
+
+def free_guided(belief: Callable[..., Denoise], scale: float, null: int | None, labels: dict[str, Any]) -> Denoise:
+    """The denoiser `belief(**labels)`, guided by itself without the label y.
+
+    Args:
+        null: the label that stands for none; None for a model that never trained without labels.
+
+    Raises: ValueError where scale is not 1 and the model has no null label.
+    """
+    if scale == 1:
+        return belief(**labels)
+    if null is None or "y" not in labels:
+        raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
+    hidden = {**labels, "y": torch.full_like(labels["y"], null)}
+    return classifier_free(belief(**labels), belief(**hidden), scale)

@@ -8,6 +8,7 @@ name (DDIM's two, Improved DDPM's sections), quirks included.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -111,6 +112,20 @@ def antithetic(u: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------- which times to visit: descending, ending at 0
+
+
+Grid = Callable[[int], Tensor]
+"""The number of levels T -> the levels to visit, descending and ending at 0; `partial(respace, text="ddim50")`, say."""
+
+Steps = int | Grid | None
+"""So many evenly spaced moves, or a grid of one's own; None visits every level."""
+
+
+def visits(T: int, steps: Steps = None) -> Tensor:
+    """The levels to visit, (n + 1,)."""
+    if callable(steps):
+        return steps(T)
+    return strided(T, T if steps is None else steps)
 
 
 def _check(T: int, n: int) -> None:

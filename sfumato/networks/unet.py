@@ -286,11 +286,13 @@ def improved(
     dropout: float = 0.0,
     num_classes: int | None = None,
     low_res_channels: int = 0,
+    scale_shift: bool = True,
     checkpoint: bool = False,
 ) -> UNet:
     """Improved DDPM's network (Nichol & Dhariwal 2021, appendix A), by default as for CIFAR-10: 52.5 million weights.
 
-    For 64x64 ImageNet: multipliers (1, 2, 3, 4), attention_factors (4, 8): 121 million.
+    For 64x64 ImageNet: multipliers (1, 2, 3, 4), attention_factors (4, 8): 121 million. The LSUN model has no
+    scale_shift and one head.
     """
     return UNet(
         in_channels=in_channels,
@@ -303,7 +305,7 @@ def improved(
         dropout=dropout,
         num_classes=num_classes,
         low_res_channels=low_res_channels,
-        scale_shift=True,
+        scale_shift=scale_shift,
         resample="conv",
         asymmetric=False,
         embedding="cos_sin",
@@ -320,7 +322,8 @@ def adm(
     multipliers: Sequence[float] = (1, 1, 2, 2, 4, 4),
     blocks_per_level: int = 2,
     attention_factors: Sequence[int] = (8, 16, 32),
-    head_channels: int = 64,
+    heads: int = 1,
+    head_channels: int | None = 64,
     dropout: float = 0.0,
     num_classes: int | None = 1000,
     low_res_channels: int = 0,
@@ -337,6 +340,7 @@ def adm(
         multipliers=multipliers,
         blocks_per_level=blocks_per_level,
         attention_factors=attention_factors,
+        heads=heads,
         head_channels=head_channels,
         dropout=dropout,
         num_classes=num_classes,

@@ -5,20 +5,28 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
+from sfumato.papers.adm import ADM
+from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
-from sfumato.papers.recipe import Recipe
+from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.recipe import Trainable
 
-PAPERS: dict[str, type[DDPM]] = {"ddpm": DDPM}
+PAPERS: dict[str, type[Any]] = {
+    "ddpm": DDPM,
+    "iddpm": ImprovedDDPM,
+    "adm": ADM,
+    "adm_classifier": NoisyClassifier,
+}
 """The name under which a checkpoint keeps each recipe."""
 
 
-def to_json(recipe: Recipe) -> dict[str, Any]:
+def to_json(recipe: Trainable) -> dict[str, Any]:
     """A recipe as plain values, with the name of its paper."""
     paper = next(name for name, kind in PAPERS.items() if type(recipe) is kind)
     return {"paper": paper, **asdict(recipe)}  # type: ignore[call-overload]
 
 
-def from_json(values: dict[str, Any]) -> Recipe:
+def from_json(values: dict[str, Any]) -> Any:
     """The recipe that `to_json` wrote; ValueError names what is unknown."""
     values = dict(values)
     paper = values.pop("paper", None)

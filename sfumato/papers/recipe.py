@@ -5,20 +5,22 @@ A recipe is a frozen dataclass of plain values (so that a checkpoint can carry i
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian, Noise
+from sfumato.core.guidance import Classify
+from sfumato.core.kernels import Std
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move
-from sfumato.core.times import Times
+from sfumato.core.times import Steps, Times
 
 
-class Recipe(Protocol):
-    """One paper's choices. `labels` are the network's further inputs, for example y (B,)."""
+class Trainable(Protocol):
+    """What training needs. `labels` are the network's further inputs, for example y (B,)."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -27,7 +29,7 @@ class Recipe(Protocol):
 
     @property
     def classes(self) -> int:
-        """The number of classes that the network is told about; 0 without labels."""
+        """The number of classes that the network is told about, or tells apart; 0 without labels."""
         ...
 
     def process(self) -> GaussianDiffusion:
@@ -46,14 +48,41 @@ class Recipe(Protocol):
         """The training loss of each image, (B,). x0 (B, C, H, W) in [-1, 1]; t (B,) on the host."""
         ...
 
-    def denoiser(self, model: nn.Module, **labels: Any) -> Denoise:
-        """What the network believes, as the sampler sees it."""
+
+class Recipe(Trainable, Protocol):
+    """A paper whose model makes images."""
+
+    def denoiser(self, model: nn.Module, scale: float = 1.0, **labels: Any) -> Denoise:
+        """What the network believes, as the sampler sees it; scale is that of classifier-free guidance."""
         ...
 
     def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Gaussian:
         """Where sampling starts; shape (B, C, H, W)."""
         ...
 
-    def moves(self, denoise: Denoise, steps: int | None = None) -> list[Move]:
-        """The paper's own sampler, in the given number of steps (all of them where None)."""
+    def moves(self, denoise: Denoise, steps: Steps = None) -> list[Move]:
+        """The paper's own sampler, in so many steps or on a grid of levels (all of them where None)."""
+        ...
+
+
+def low_res_side(recipe: Trainable) -> int:
+    """Height and width of the small image that an upsampler enlarges; 0 for any other recipe."""
+    return getattr(recipe, "low_res", 0)
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A recipe whose ancestral steps have a decoder, so that it has a variational bound."""
+
+    def std(self) -> Std:
+        """The spread of its ancestral steps."""
+        ...
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """A recipe that tells noisy images apart instead of making them."""
+
+    def classify(self, model: nn.Module) -> Classify:
+        """(x_t, t) -> logits (B, classes)."""
         ...
