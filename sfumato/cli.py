@@ -40,6 +40,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato train PRESET [--data SPEC] [--out DIR]    train a model; finishes with the command that samples from it
   sfumato train --resume RUN                        go on with an interrupted run
   sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
+  sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
   sfumato presets                                   the list of presets and shipped models
 
@@ -366,6 +367,75 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
+# ---------------------------------------------------------------- likelihood
+
+
+@dataclass(frozen=True)
+class LikelihoodArguments:
+    """How likely images are under a model, in bits per dimension, with every term of the estimate."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
+    data: str | None = None
+    """The images; by default the :test split of what the model was trained on, where there is one."""
+    method: Literal["bound"] = "bound"
+    """The variational bound of the model's own chain."""
+    limit: int = 1000
+    """So many images, spread over the set; 0 takes all."""
+    steps: str = "all"
+    """Levels of the chain: all, a number of evenly spaced ones, or a respacing such as 10,10,10 or ddim50."""
+    seed: int = 0
+    """Decides the noise."""
+    batch: int = 256
+    """Images at a time; bounds the memory."""
+    weights: str | None = None
+    """`online`, or an EMA rate; by default the first EMA."""
+    device: str = "auto"
+    """cpu, cuda, mps; auto takes a GPU where there is one."""
+    out: Path | None = None
+    """Where to; by default likelihood/ inside the run folder, or in the current folder for a checkpoint."""
+
+
+def likelihood_command(arguments: list[str]) -> int:
+    parsed = _parse(LikelihoodArguments, arguments, "sfumato likelihood")
+    from tqdm import tqdm
+
+    from sfumato.data import open_source, pictures
+    from sfumato.evaluate.likelihood import bound_of
+    from sfumato.evaluate.plots import bound_plot
+    from sfumato.model import load
+    from sfumato.train.precision import best_device
+
+    if parsed.limit < 0 or parsed.batch < 1:
+        raise UsageError("--limit is at least 0 and --batch at least 1")
+    model = load(
+        parsed.target, weights=parsed.weights, device=best_device() if parsed.device == "auto" else parsed.device
+    )
+    trained_on = model.about.get("data", {}).get("spec", "")
+    spec = parsed.data or _test_split(trained_on) or trained_on
+    if not spec:
+        raise UsageError("say on which images: --data fashion:test, for example")
+    images = open_source(spec)
+    count = min(parsed.limit or len(images), len(images))
+    steps = None if parsed.steps == "all" else _steps(parsed.steps)
+    with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
+        report = bound_of(
+            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, progress=bar.update
+        )
+    target = Path(parsed.target)
+    out = _writable(parsed.out or (target if target.is_dir() else Path()) / "likelihood")
+    pictures.write_text(out / "bound.json", json.dumps(report.to_json(), indent=1))
+    bound_plot(report, out / "bound.png")
+    values, protocol = report.to_json(), report.protocol
+    print(f"variational bound {values['total']:.4f} +- {values['standard_error']:.4f} bits/dim")
+    print(f"  prior {values['prior']:.6f}, decoder {values['decoder']:.4f}, levels between "
+          f"{values['total'] - values['prior'] - values['decoder']:.4f}")  # fmt: skip
+    print(f"  {protocol['images']:,} images of {protocol['data']}, {protocol['levels']:,} levels, "
+          f"seed {protocol['seed']}, {protocol['weights']} weights")  # fmt: skip
+    print(f"{out}/{{bound.json,bound.png}}")
+    return 0
+
+
 # ---------------------------------------------------------------- inspect
 
 
@@ -398,7 +468,7 @@ def presets_command(arguments: list[str]) -> int:
         raise UsageError("presets takes no options")
     ready = shipped()
     for name, chosen in PRESETS.items():
-        print(f"{name:16}{chosen.about}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
+        print(f"{name:32}{chosen.about}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
     return 0
 
 
@@ -432,6 +502,7 @@ def _parse(kind: type[T], arguments: list[str], program: str, default: T | None 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train_command,
     "sample": sample_command,
+    "likelihood": likelihood_command,
     "inspect": inspect_command,
     "presets": presets_command,
 }

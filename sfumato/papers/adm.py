@@ -104,7 +104,7 @@ class ADM:
         belief = self._belief(model, **labels)(process.level(t, x0).noise(x0, eps), t)
         above = (t + 1).clamp(max=self.steps)
         term = bound_term(process, self.std(), belief.mean_detached(), x0, t, t - 1, above)
-        return losses.weighted(belief, x0, eps, WEIGHT[self.prediction]) + self.steps / 1000 * term
+        return losses.weighted(belief, x0, eps, WEIGHT[self.prediction]) + 0.001 * self.steps * term
 
     def _belief(self, model: nn.Module, **labels: Any) -> Denoise:
         read = with_variance(READ[self.prediction])

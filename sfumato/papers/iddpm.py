@@ -52,6 +52,8 @@ class ImprovedDDPM:
     """The spread of a step; learned_range is eq. 15."""
     objective: Literal["simple", "hybrid", "vlb"] = "hybrid"
     """L_simple; L_hybrid, in which the bound trains the variance alone (eq. 16); or L_vlb, the bound itself."""
+    vlb_weight: float = 0.001
+    """lambda of eq. 16; the class-conditional, LSUN and upsampling models were trained with 1/T."""
     importance: bool = False
     """Draw levels by the size of their recent losses (eq. 18), as the paper does for L_vlb."""
     rescale_times: bool = True
@@ -118,7 +120,8 @@ class ImprovedDDPM:
             return simple
         belief = belief.mean_detached() if self.objective == "hybrid" else belief
         term = bound_term(process, self.std(), belief, x0, t, t - 1, (t + 1).clamp(max=self.steps))
-        return simple + self.steps / 1000 * term if self.objective == "hybrid" else self.steps * term
+        vlb = self.steps * term
+        return simple + self.vlb_weight * vlb if self.objective == "hybrid" else vlb
 
     def _belief(self, model: nn.Module, **labels: Any) -> Denoise:
         read = READ[self.prediction]
