@@ -177,3 +177,90 @@ def test_no_permission_and_no_traceback_as_a_user(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+# ---------------------------------------------------------------- the likelihood line
+
+TINY = ["--recipe.channels", "32", "--recipe.multipliers", "1", "2", "--recipe.steps", "30", "--train.images", "640",
+        "--train.precision", "float32", "--train.preview-images", "2", "--train.preview-steps", "2",
+        "--train.validation-images", "8"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of adm/digits and one of its classifier."""
+    folder = tmp_path_factory.mktemp("guided")
+    for name in ("adm", "adm_classifier"):
+        assert main(["train", f"{name}/digits", "--out", str(folder / name), *TINY]) == 0
+    return folder / "adm", folder / "adm_classifier"
+
+
+def test_both_guidances_from_the_command_line(guided: tuple[Path, Path], tmp_path: Path) -> None:
+    model, classifier = map(str, guided)
+    pictures = {}
+    for name, more in {
+        "none": [],
+        "free": ["--scale", "3"],
+        "score": ["--classifier", classifier, "--classifier-scale", "20"],
+        "mean": ["--classifier", classifier, "--classifier-scale", "20", "--sampler", "ancestral"],
+    }.items():
+        out = tmp_path / name
+        asked = ["sample", model, "-n", "2", "--steps", "4", "--classes", "3", "--out", str(out), *more]
+        assert main(asked) == 0
+        with np.load(out / "images.npz") as file:
+            pictures[name] = file["arr_0"].tobytes()
+            assert file["arr_1"].tolist() == [3, 3]
+    assert len(set(pictures.values())) == 4
+
+
+def test_an_upsampler_and_importance_sampling_from_the_command_line(tmp_path: Path) -> None:
+    out, sheet = tmp_path / "up", tmp_path / "sheet"
+    choices = ["--recipe.low-res", "4", "--recipe.objective", "vlb", "--recipe.importance", "--recipe.classes", "0"]
+    assert main(["train", "iddpm/digits", "--out", str(out), *TINY, *choices]) == 0
+    assert main(["sample", str(out), "-n", "3", "--steps", "2", "--low-res", "digits:test", "--out", str(sheet)]) == 0
+    assert (sheet / "pairs.png").is_file()
+    with np.load(sheet / "images.npz") as file:
+        assert file["arr_0"].shape == (3, 8, 8, 1)
+
+
+def test_likelihood_writes_every_term(guided: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    model, _ = guided
+    assert main(["likelihood", str(model), "--limit", "20", "--steps", "10"]) == 0
+    assert "bits/dim" in capsys.readouterr().out
+    found = json.loads((model / "likelihood" / "bound.json").read_text())
+    assert len(found["terms"]) == len(found["levels"]) == 10
+    assert found["total"] == pytest.approx(found["prior"] + sum(found["terms"]), rel=1e-4)
+    assert found["protocol"]["data"] == "digits:test"
+    assert (model / "likelihood" / "bound.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("steps", ["10,5", "ddim15"])
+def test_published_respacings(guided: tuple[Path, Path], steps: str, tmp_path: Path) -> None:
+    out = tmp_path / "spaced"
+    asked = ["sample", str(guided[0]), "-n", "1", "--steps", steps, "--sampler", "ancestral", "--out", str(out)]
+    assert main(asked) == 0
+    assert json.loads((out / "sample.json").read_text())["moves"] == 15
+
+
+def test_what_the_likelihood_line_refuses(
+    guided: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, classifier = map(str, guided)
+    out = str(tmp_path / "nothing")
+    for arguments, words in [
+        (["sample", classifier], "makes no pictures"),
+        (["sample", model, "--classifier", model], "no classifier"),
+        (["sample", model, "--steps", "ddim17"], "no integer stride"),
+        (["sample", model, "--steps", "40,40"], "cannot place"),
+        (["sample", model, "--steps", "many"], "--steps is a number"),
+        (["sample", model, "--classes", "12"], "unknown class"),
+        (["likelihood", classifier], "no decoder"),
+        (["likelihood", model, "--data", "fashion:tset"], "fashion"),
+        (["likelihood", model, "--data", "emoji32"], "emoji32"),
+        (["likelihood", model, "--steps", "1"], "two moves"),
+        (["train", "iddpm/digits", "--recipe.low-res", "8"], "upsampler"),
+        (["train", "iddpm/digits", "--recipe.objective", "simple"], "learned variance"),
+    ]:
+        where = ["--out", out] if arguments[0] != "train" else ["--out", out, "--train.images", "64"]
+        assert words in failing([*arguments, *where], capsys)
+        assert not Path(out).exists()

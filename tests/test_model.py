@@ -5,13 +5,17 @@ A tiny network with random weights stands in for a trained one; every promise he
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from sfumato import papers
-from sfumato.model import Model, ancestral, ddim_sampler, load, shipped
+from sfumato.model import Guide, Model, ancestral, ddim_sampler, load, shipped
+from sfumato.papers.adm import ADM
+from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.train import checkpoint
 
@@ -112,3 +116,82 @@ def test_shipped_models_sample(name: str) -> None:
     assert images.shape == (2, *ready.recipe.shape)
     assert images.float().std() > 10
     assert shipped()[name].stat().st_size <= 8_000_000
+
+
+# ---------------------------------------------------------------- guidance and upsampling
+
+GUIDED = ADM(shape=(1, 8, 8), classes=3, label_dropout=0.1, channels=32, multipliers=(1, 2), blocks=1, attention=(2,),
+             head_channels=32, steps=20)  # fmt: skip
+CLASSIFIER = NoisyClassifier(shape=(1, 8, 8), classes=3, channels=32, multipliers=(1, 2), blocks=1, attention=(2,),
+                             head_channels=32, steps=20)  # fmt: skip
+
+
+def small_images(n: int, side: int) -> torch.Tensor:
+    return torch.zeros(n, 1, side, side, dtype=torch.uint8)
+
+
+def made(recipe: Any) -> Model:
+    """A model with random weights."""
+    torch.manual_seed(0)
+    network = recipe.model().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return Model(recipe, network.requires_grad_(False), ("cat", "dog", "hat") if recipe.classes else ())
+
+
+@pytest.mark.parametrize("sampler", [ddim_sampler(), ancestral])
+@pytest.mark.parametrize("recipe", [GUIDED, replace(GUIDED, classes=0, label_dropout=0.0)])
+def test_a_classifier_guides_models_with_and_without_labels(recipe: Any, sampler: Any) -> None:
+    model, guide = made(recipe), Guide(made(CLASSIFIER), scale=30.0)
+    options: dict[str, Any] = {"steps": 4, "sampler": sampler, "classes": ["hat"], "precision": "float32"}
+    plain = model.sample(3, **{**options, "classes": None})
+    guided = model.sample(3, guide=guide, **options)
+    assert guided.shape == plain.shape
+    assert not torch.equal(guided, plain)
+    alone = model.sample(3, guide=guide, batch=1, **options)
+    assert (guided.int() - alone.int()).abs().max() <= 1
+
+
+def test_free_guidance_changes_the_pictures() -> None:
+    model = made(GUIDED)
+    one, four = (model.sample(2, steps=4, scale=s, classes=["dog"], precision="float32") for s in (1.0, 4.0))
+    assert not torch.equal(one, four)
+
+
+def test_an_upsampler_enlarges() -> None:
+    model = made(replace(GUIDED, low_res=4))
+    small = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8)
+    large = model.sample(3, steps=3, low_res=small, batch=2, precision="float32")
+    other = model.sample(3, steps=3, low_res=255 - small, batch=2, precision="float32")
+    assert large.shape == (3, 1, 8, 8)
+    assert not torch.equal(large, other)
+
+
+def test_predictions_are_collected_along_the_way() -> None:
+    predictions: list[torch.Tensor] = []
+    images = made(RECIPE).sample(2, steps=4, predictions=predictions, precision="float32")
+    assert len(predictions) == 5
+    assert torch.equal(predictions[-1], images)  # the last move goes straight to the prediction
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: made(RECIPE).sample(1, scale=2.0), "label dropout"),
+        (lambda: made(RECIPE).sample(1, guide=Guide(made(RECIPE))), "no classifier"),
+        (lambda: made(RECIPE).sample(1, guide=Guide(made(CLASSIFIER))), "other noise levels"),
+        (lambda: made(GUIDED).sample(1, guide=Guide(made(replace(CLASSIFIER, shape=(1, 16, 16))))), "sees"),
+        (lambda: made(GUIDED).sample(1, guide=Guide(made(replace(CLASSIFIER, steps=30)))), "other noise levels"),
+        (lambda: made(GUIDED).sample(1, guide=Guide(Model(CLASSIFIER, made(CLASSIFIER).network, ("a", "b", "c")))),
+         "other classes"),
+        (lambda: made(CLASSIFIER).sample(1), "makes no pictures"),
+        (lambda: made(GUIDED).sample(1, low_res=small_images(1, 4)), "no upsampler"),
+        (lambda: made(replace(GUIDED, low_res=4)).sample(1), "low_res"),
+        (lambda: made(replace(GUIDED, low_res=4)).sample(1, low_res=small_images(1, 5)), "1x5x5"),
+        (lambda: made(replace(GUIDED, low_res=4)).sample(2, low_res=small_images(1, 4)), "given"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_guided_or_enlarged_is_said_before_any_work(ask: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

@@ -1,0 +1,166 @@
+"""The recipes of Improved DDPM, ADM and its classifier: what their losses are made of, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sfumato import papers
+from sfumato.core.likelihood import variational_bound
+from sfumato.core.losses import simple
+from sfumato.core.randomness import ImageNoise
+from sfumato.core.times import LossSecondMoment
+from sfumato.papers.adm import ADM
+from sfumato.papers.adm_classifier import NoisyClassifier
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.iddpm import ImprovedDDPM
+
+SMALL: dict[str, Any] = {"shape": (1, 8, 8), "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
+IDDPM = ImprovedDDPM(**SMALL, steps=40, dropout=0.0)
+GUIDED = ADM(**SMALL, steps=40, classes=3, label_dropout=0.25, head_channels=32)
+CLASSIFIER = NoisyClassifier(**SMALL, steps=40, classes=3, head_channels=32)
+
+
+def shaken(recipe: Any) -> nn.Module:
+    """The recipe's network, away from its zero initialisation."""
+    torch.manual_seed(0)
+    network = recipe.model().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+def images(n: int) -> Tensor:
+    return torch.randint(0, 256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+
+
+def test_the_hybrid_loss_is_the_simple_one_plus_a_thousandth_of_the_bound() -> None:
+    network, x0, t = shaken(IDDPM), images(40), torch.arange(1, 41)
+    noise = ImageNoise(0, range(40))
+    losses = {
+        objective: replace(IDDPM, objective=objective).loss(network, x0, t, ImageNoise(0, range(40)))
+        for objective in ("hybrid", "vlb")
+    }
+    x_t = IDDPM.process().level(t, x0).noise(x0, eps := noise(x0))
+    squared = simple(replace(IDDPM, clip=False).denoiser(network)(x_t, t), eps)
+    assert torch.allclose(losses["hybrid"], squared + 0.001 * losses["vlb"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [replace(IDDPM, objective="vlb"), DDPM(**SMALL, steps=40, weight="bound"),
+                                    DDPM(**SMALL, steps=40, weight="bound", variance="learned")])  # fmt: skip
+def test_the_bound_as_a_loss_is_the_bound(recipe: Any) -> None:
+    """The mean over levels of T times a term is the sum of all terms."""
+    network = shaken(recipe)
+    x0, times = images(1), torch.arange(40, -1, -1)
+    denoise = replace(recipe, clip=False).denoiser(network)
+    torch.manual_seed(0)
+    eps = torch.randn(40, 1, 8, 8)
+    draws = iter(eps.flip(0))
+    with torch.no_grad():
+        found = variational_bound(recipe.process(), denoise, recipe.std(), x0, times, lambda x: next(draws)[None])
+        losses = recipe.loss(network, x0.expand(40, -1, -1, -1), torch.arange(1, 41), lambda x: eps)
+    assert torch.allclose(losses.flip(0) / 40, found.terms[0], rtol=1e-3, atol=1e-5)
+    assert float(losses.mean()) == pytest.approx(float(found.total - found.prior), rel=1e-4)
+
+
+def test_in_the_hybrid_loss_the_bound_trains_the_variance_alone() -> None:
+    network, x0, t = shaken(IDDPM), images(8), torch.full((8,), 20)
+
+    def gradient(recipe: ImprovedDDPM) -> Tensor:
+        network.zero_grad()
+        recipe.loss(network, x0, t, ImageNoise(0, range(8))).mean().backward()
+        return network.conv_out.weight.grad.clone()  # type: ignore[union-attr, operator]
+
+    light, heavy = gradient(IDDPM), gradient(replace(IDDPM, vlb_weight=1.0))
+    assert torch.allclose(light[:1], heavy[:1], rtol=1e-4, atol=1e-6)  # the channel of the mean
+    assert not torch.allclose(light[1:], heavy[1:], rtol=0.1)
+
+
+def test_rescaled_times_mean_the_same_for_any_number_of_levels() -> None:
+    heard: list[Tensor] = []
+
+    class Listener(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+            heard.append(t)
+            return torch.zeros(len(x), 2, *x.shape[2:])
+
+    for rescale in (True, False):
+        replace(IDDPM, rescale_times=rescale).denoiser(Listener())(images(1), torch.tensor(21))
+    assert [float(t) for t in heard] == [20 * 1000 / 40, 20.0]
+
+
+def test_importance_sampling_is_an_option() -> None:
+    assert isinstance(replace(IDDPM, importance=True).times(), LossSecondMoment)
+
+
+def test_an_upsampler_sees_the_mean_over_areas() -> None:
+    recipe = replace(IDDPM, low_res=4)
+    seen: dict[str, Tensor] = {}
+
+    class Listener(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, low_res: Tensor) -> Tensor:
+            seen["low_res"] = low_res
+            return torch.zeros(len(x), 2, *x.shape[2:])
+
+    x0 = images(2)
+    recipe.loss(Listener(), x0, torch.tensor([3, 4]))
+    assert torch.allclose(seen["low_res"], x0.reshape(2, 1, 4, 2, 4, 2).mean((3, 5)))
+    x = recipe.denoiser(shaken(recipe), low_res=seen["low_res"])(x0, torch.tensor(20)).x0
+    y = recipe.denoiser(shaken(recipe), low_res=-seen["low_res"])(x0, torch.tensor(20)).x0
+    assert not torch.allclose(x, y)  # and it matters
+
+
+def test_guidance_without_labels_hides_them_in_training_and_uses_the_null_label() -> None:
+    network, x0 = shaken(GUIDED), images(2)
+    y, t = torch.tensor([0, 2]), torch.tensor(30)
+    raw = replace(GUIDED, clip=False)
+    eps = {scale: raw.denoiser(network, scale, y=y)(x0, t).eps for scale in (1.0, 3.0)}
+    null = raw.denoiser(network, y=torch.tensor([3, 3]))(x0, t).eps
+    assert torch.allclose(eps[3.0], 3 * eps[1.0] - 2 * null, atol=1e-5)
+    clipped = GUIDED.denoiser(network, 3.0, y=y)(x0, t)
+    assert clipped.x0.abs().max() <= 1  # guided first, then held inside the range
+    with pytest.raises(ValueError, match="label dropout"):
+        replace(GUIDED, label_dropout=0.0).denoiser(network, 3.0, y=y)
+
+
+def test_the_classifier_learns_from_noisy_images() -> None:
+    torch.manual_seed(0)
+    network = CLASSIFIER.model()
+    y = torch.arange(96) % 3
+    x0 = (y / 1.5 - 2 / 3)[:, None, None, None].expand(-1, 1, 8, 8)  # dark, grey, bright
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    t = torch.arange(96) % 20 + 1
+    for _ in range(25):
+        loss = CLASSIFIER.loss(network, x0, t, y=y).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5  # ln 3 = 1.10 knows nothing
+    logits = CLASSIFIER.classify(network.eval())(x0, torch.tensor(2))
+    assert float((logits.argmax(1) == y).double().mean()) > 0.9
+
+
+@pytest.mark.parametrize("recipe", [IDDPM, GUIDED, CLASSIFIER, replace(IDDPM, low_res=4, importance=True)])
+def test_a_checkpoint_carries_every_recipe(recipe: Any) -> None:
+    assert papers.from_json(papers.to_json(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: replace(IDDPM, objective="simple"), "learned variance"),
+        (lambda: replace(IDDPM, variance="large"), "learned variance"),
+        (lambda: replace(IDDPM, label_dropout=0.1), "needs classes"),
+        (lambda: replace(GUIDED, classes=0), "needs classes"),
+        (lambda: DDPM(variance="learned"), "bound"),
+        (lambda: DDPM(label_dropout=0.1), "needs classes"),
+    ],
+)
+def test_choices_that_do_not_fit_are_refused(build: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build()
