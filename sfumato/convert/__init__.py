@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sfumato.convert import ddim, openai
+from sfumato.convert import ddim, ncsn, openai, score_sde
 from sfumato.convert.keys import Key, load
+from sfumato.networks.refinenet import DEEPER, DEEPEST
 
 
 class Layout(NamedTuple):
@@ -37,6 +38,19 @@ LAYOUTS = {
     "guided/UNetModel": Layout(lambda args: openai.unet(**args), _either),
     "guided/SuperResModel": Layout(lambda args: openai.super_res(**args), _either),
     "guided/EncoderUNetModel": Layout(lambda args: openai.encoder(**args), _either),
+    "ncsn/CondRefineNetDilated": Layout(ncsn.ncsn, ncsn.keys),
+    "ncsn/CondRefineNetDeeperDilated": Layout(lambda args: ncsn.ncsn(args, norm="instance", **DEEPER), ncsn.keys),
+    "ncsn/RefineNetDilated": Layout(lambda args: ncsn.ncsn(args, levels=None), ncsn.keys),
+    "ncsnv2/NCSN": Layout(ncsn.ncsn, ncsn.keys),
+    "ncsnv2/NCSNdeeper": Layout(lambda args: ncsn.ncsn(args, **DEEPER), ncsn.keys),
+    "ncsnv2/NCSNv2": Layout(ncsn.ncsnv2, ncsn.keys),
+    "ncsnv2/NCSNv2Deeper": Layout(lambda args: ncsn.ncsnv2(args, **DEEPER), ncsn.keys),
+    "ncsnv2/NCSNv2Deepest": Layout(lambda args: ncsn.ncsnv2(args, **DEEPEST), ncsn.keys),
+    "score_sde/ncsnpp": Layout(score_sde.ncsnpp, score_sde.keys),
+    "score_sde/ddpm": Layout(score_sde.ddpm, score_sde.keys),
+    "score_sde/ncsnv2_64": Layout(score_sde.ncsnv2, ncsn.keys),
+    "score_sde/ncsnv2_128": Layout(lambda args: score_sde.ncsnv2(args, **DEEPER), ncsn.keys),
+    "score_sde/ncsnv2_256": Layout(lambda args: score_sde.ncsnv2(args, **DEEPEST), ncsn.keys),
 }
 
 
@@ -67,12 +81,14 @@ def to_official(layout: str, ours: nn.Module | Mapping[str, Tensor], args: Mappi
     Args:
         layout, args: as for `from_official`.
         ours: our network, or one tensor for each of its parameters by our name: gradients map just like weights.
+            Buffers, such as a table of noise levels, may be missing among these.
 
     Raises: ValueError as `from_official` does for layout and args; KeyError if a parameter has no tensor.
     """
-    _, keys = _build(layout, args)
-    tensors = {name: p.detach() for name, p in ours.named_parameters()} if isinstance(ours, nn.Module) else ours
-    return {key.official: key.read(tensors[key.ours]).clone().contiguous() for key in keys}
+    net, keys = _build(layout, args)
+    tensors = ours.state_dict() if isinstance(ours, nn.Module) else ours
+    optional = {name for name, _ in net.named_buffers()} - set(tensors)
+    return {key.official: key.read(tensors[key.ours]).clone().contiguous() for key in keys if key.ours not in optional}
 
 
 def official_shapes(layout: str, args: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

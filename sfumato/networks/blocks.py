@@ -7,7 +7,7 @@ section 3) use the same layers and differ in a few options, which are arguments 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
-V = TypeVar("V")
 
 
 # ---------------------------------------------------------------- time
@@ -245,8 +244,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def choose(what: str, name: str, known: Mapping[str, V]) -> V:
-    """known[name]; ValueError, which says what the name should have been, where there is no such thing."""
+def check_choice(what: str, name: str, known: Collection[str]) -> None:
+    """Raise ValueError, which says what the name should have been, unless it is one of the known."""
     if name not in known:
         raise ValueError(f"{what} is one of {', '.join(known)}, not {name!r}")
-    return known[name]

@@ -1,4 +1,4 @@
-"""Resampling by a factor of 2 through a small symmetric filter, alone or fused with a 3x3 convolution (Zhang 2019).
+"""Resampling by a factor of 2 through a small filter, alone or fused with a 3x3 convolution (Zhang 2019).
 
 NCSN++ (Song et al. 2021, appendix H) does so wherever its resolution changes, with the taps 1, 3, 3, 1.
 """

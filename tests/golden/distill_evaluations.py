@@ -1,6 +1,6 @@
-"""Writes evaluations.json.gz anew from the full recording of ADM's evaluator: `python -m tests.golden.distill_evaluations`.
+"""Writes evaluations.json.gz anew from the full recording of ADM's evaluator; run it from the repository's root.
 
-What it keeps and why stands in evaluations.py.
+`python -m tests.golden.distill_evaluations`: what it keeps and why stands in evaluations.py.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ FAMILIES = {
     "loop": "sampling loops, ancestral and DDIM, with and without a classifier, 16x16 U-Nets",
     "ddim_loop": "sampling loops (ddim)",
     "embedding": "time embeddings",
+    "resampling": "resampling through a filter (score_sde)",
 }
 
 
@@ -63,10 +64,10 @@ def write_table(path: Path) -> None:
 
 TEXT = """# Parity with the official code
 
-Numbers were recorded by running ermongroup/ddim, openai/improved-diffusion and openai/guided-diffusion on a CPU,
-with weights and noise that a label alone decides. `tests/golden` holds every case's recipe and a few dozen numbers of
-each array; the tests compare them, and the whole arrays where the full recording is at hand. `make goldens` prints
-this table again.
+Numbers were recorded by running ermongroup/ddim, openai/improved-diffusion, openai/guided-diffusion, ermongroup/ncsn,
+ermongroup/ncsnv2 and yang-song/score_sde_pytorch (`score_sde`) on a CPU, with weights and noise that a label alone
+decides. `tests/golden` holds every case's recipe and a few dozen numbers of each array; the tests compare them, and the
+whole arrays where the full recording is at hand. `make goldens` prints this table again.
 
 An error is relative to the array's largest number. The last column is the worst error as a share of the recording's
 own tolerance, which follows from how far the official float32 result lies from exact arithmetic, or moves when the

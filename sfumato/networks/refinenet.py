@@ -1,0 +1,303 @@
+"""The score networks of NCSN (Song & Ermon 2019, appendix A) and NCSNv2 (Song & Ermon 2020, appendix B): RefineNets.
+
+They are Lin et al.'s 2017 with instance normalisation, average or maximum pooling and dilated convolutions; in `ncsn`
+every normalisation knows the noise level, in `ncsnv2` and its deeper kin nothing does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfumato.networks.blocks import ACTIVATIONS, check_choice, halve
+
+NORMS = {"instance++": 3, "instance": 2, "variance": 1}
+"""How many numbers each channel has: a gain, then a bias, and for "instance++" between them the gain of the means."""
+DEEPER: dict[str, Any] = {"multipliers": (1, 2, 2, 4, 4), "dilations": (1, 1, 1, 2, 4)}
+DEEPEST: dict[str, Any] = {"multipliers": (1, 2, 2, 2, 4, 4), "dilations": (1, 1, 1, 1, 2, 4)}
+"""The stages of NCSNv2's networks for larger images."""
+
+Act = Callable[[Tensor], Tensor]
+Norm = Callable[[int], nn.Module]
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation, whose gains and biases may depend on the noise level.
+
+    "instance++" (Song & Ermon 2019, appendix A.1) also keeps what plain normalisation loses, how the means of the
+    channels differ: standardised among themselves, they return with a gain of their own, before the common gain as in
+    the authors' code. "variance" divides by the deviation and leaves the mean.
+
+    Args:
+        channels: of the input.
+        levels: how many noise levels have their own gains and biases; None for the same at all.
+        kind: one of `NORMS`.
+        eps: added to the variances.
+    """
+
+    def __init__(self, channels: int, levels: int | None = None, kind: str = "instance++", eps: float = 1e-5) -> None:
+        super().__init__()
+        self.kind, self.eps = kind, eps
+        weight = 1 + 0.02 * torch.randn(*([] if levels is None else [levels]), NORMS[kind] * channels)
+        if kind != "variance":
+            weight[..., -channels:] = 0
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
+        """x (B, C, H, W) and, where there are levels, t (B,), integers -> the shape of x."""
+        weight: Tensor = self.weight
+        if weight.ndim > 1:
+            assert t is not None
+            weight = F.embedding(t, weight)
+        gain, *others = weight[..., None, None].chunk(NORMS[self.kind], dim=-3)
+        if self.kind == "variance":
+            return gain * x / (x.var(dim=(2, 3), keepdim=True) + self.eps).sqrt()
+        h = F.instance_norm(x, eps=self.eps)
+        if self.kind == "instance++":
+            means = x.mean(dim=(2, 3), keepdim=True)
+            variance, mean = torch.var_mean(means, dim=1, keepdim=True)
+            h = h + others[0] * (means - mean) / (variance + self.eps).sqrt()
+        return gain * h + others[-1]
+
+
+class Unnormed(nn.Module):
+    """In the place of a normalisation."""
+
+    def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
+        """x -> x."""
+        return x
+
+
+class ResidualBlock(nn.Module):
+    """shortcut(x) + conv(act(norm(conv(act(norm(x)))))), where `pool` at half the size.
+
+    The first block of a stage (`first`) changes the width in its second convolution and has a convolution as its
+    shortcut: 1x1 if it pools, otherwise 3x3 and as dilated as the others.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, dilation: int, first: bool, pool: bool, act: Act, norm: Norm
+    ) -> None:
+        super().__init__()
+        self.act, self.pool = act, pool
+        conv = partial(nn.Conv2d, kernel_size=3, padding=dilation, dilation=dilation)
+        self.norm1 = norm(channels)
+        self.conv1 = conv(channels, channels)
+        self.norm2 = norm(channels)
+        self.conv2 = conv(channels, out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if first:
+            self.shortcut = nn.Conv2d(channels, out_channels, 1) if pool else conv(channels, out_channels)
+
+    def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
+        """x (B, C, H, W) -> (B, out_channels, H, W), or half of H and W."""
+        h = self.conv1(self.act(self.norm1(x, t)))
+        h = self.conv2(self.act(self.norm2(h, t)))
+        x = self.shortcut(x)
+        return halve(x) + halve(h) if self.pool else x + h
+
+
+class ConvUnit(nn.Module):
+    """Lin et al.'s residual convolution unit: x + conv(act(norm(conv(act(norm(x)))))), without biases."""
+
+    def __init__(self, channels: int, act: Act, norm: Norm) -> None:
+        super().__init__()
+        self.act = act
+        self.norms = nn.ModuleList([norm(channels), norm(channels)])
+        self.convs = nn.ModuleList([nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2)])
+
+    def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
+        """x (B, C, H, W) -> the same shape."""
+        h = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            h = conv(self.act(norm(h, t)))
+        return x + h
+
+
+class RefineBlock(nn.Module):
+    """Lin et al.'s refinement: adapt each input by two units, fuse them, pool in a chain of two, adapt by some units.
+
+    Args:
+        inputs: the channels of each input; the first input's size is the output's.
+        channels: of the output.
+        units: how many units end it.
+        maximum: pool by maxima instead of means.
+        act, norm: activation, and channels -> normalisation.
+    """
+
+    adapt: Any  # a ModuleList of ModuleLists of ConvUnit
+
+    def __init__(self, inputs: Sequence[int], channels: int, units: int, maximum: bool, act: Act, norm: Norm) -> None:
+        super().__init__()
+        self.act = act
+        self.pool = partial(F.max_pool2d if maximum else F.avg_pool2d, kernel_size=5, stride=1, padding=2)
+        self.adapt = nn.ModuleList([nn.ModuleList([ConvUnit(c, act, norm) for _ in range(2)]) for c in inputs])
+        fused = inputs if len(inputs) > 1 else []
+        self.fuse_norms = nn.ModuleList([norm(c) for c in fused])
+        self.fuse_convs = nn.ModuleList([nn.Conv2d(c, channels, 3, padding=1) for c in fused])
+        self.pool_norms = nn.ModuleList([norm(channels) for _ in range(2)])
+        self.pool_convs = nn.ModuleList([nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2)])
+        self.out = nn.ModuleList([ConvUnit(channels, act, norm) for _ in range(units)])
+
+    def forward(self, xs: Sequence[Tensor], t: Tensor | None) -> Tensor:
+        """xs: one (B, inputs[i], Hi, Wi) for each input -> (B, channels, H0, W0)."""
+        adapted = []
+        for x, units in zip(xs, self.adapt, strict=True):
+            for unit in units:
+                x = unit(x, t)
+            adapted.append(x)
+        h = adapted[0]
+        if len(adapted) > 1:
+            parts = [c(n(x, t)) for x, n, c in zip(adapted, self.fuse_norms, self.fuse_convs, strict=True)]
+            parts = [F.interpolate(p, xs[0].shape[2:], mode="bilinear", align_corners=True) for p in parts]
+            h = sum(parts[1:], parts[0])
+        h = path = self.act(h)
+        for norm, conv in zip(self.pool_norms, self.pool_convs, strict=True):
+            path = conv(self.pool(norm(path, t)))
+            h = h + path
+        for unit in self.out:
+            h = unit(h, t)
+        return h
+
+
+class RefineNet(nn.Module):
+    """A convolutional network from noisy images to images of the same size, with the noise level or without.
+
+    Stages of two residual blocks follow each other, and refinements lead back from the last stage to the first. All
+    arguments are plain values, so that JSON can carry them.
+
+    Args:
+        in_channels: of the images, which come out with as many.
+        channels: the unit of width.
+        multipliers: the width of each stage in units of `channels`.
+        dilations: of the convolutions of each stage. A stage that is not dilated halves the size, but for the first.
+        levels: how many noise levels the normalisations know; None for a network that is not told.
+        norm: "instance++", "instance" or "variance", see `InstanceNorm`.
+        refine_norm: whether the refinements normalise too.
+        pool: "mean" or "max", in the refinements.
+        activation: "elu", "silu", "relu" or "leaky_relu".
+        unit_range: the images lie in [0, 1], and the network begins with 2x - 1.
+        sigmas: noise levels; where given, the output is divided by sigmas[t] (Song & Ermon 2020, technique 3).
+    """
+
+    stages: Any  # a ModuleList of ModuleLists of ResidualBlock
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        channels: int = 128,
+        multipliers: Sequence[float] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 2, 4),
+        levels: int | None = None,
+        norm: Literal["instance++", "instance", "variance"] = "instance++",
+        refine_norm: bool = False,
+        pool: Literal["mean", "max"] = "max",
+        activation: str = "elu",
+        unit_range: bool = False,
+        sigmas: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("norm", norm, NORMS)
+        check_choice("pool", pool, ("mean", "max"))
+        check_choice("activation", activation, ACTIVATIONS)
+        if len(multipliers) != len(dilations):
+            raise ValueError(f"{len(multipliers)} multipliers and {len(dilations)} dilations do not make stages")
+        self.in_channels, self.levels, self.unit_range = in_channels, levels, unit_range
+        self.multiple = 2 ** sum(dilation == 1 for dilation in dilations[1:])
+        self.sigmas: Tensor | None
+        self.register_buffer("sigmas", None if sigmas is None else torch.tensor(sigmas, dtype=torch.float32))
+        act = self.act = ACTIVATIONS[activation]
+        normed = partial(InstanceNorm, levels=levels, kind=norm)
+        widths = [int(multiplier * channels) for multiplier in multipliers]
+
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.stages = nn.ModuleList()
+        for i, (width, out, dilation) in enumerate(zip([widths[0], *widths[:-1]], widths, dilations, strict=True)):
+            first = ResidualBlock(width, out, dilation, i > 0, i > 0 and dilation == 1, act, normed)
+            self.stages.append(nn.ModuleList([first, ResidualBlock(out, out, dilation, False, False, act, normed)]))
+
+        refine = partial(RefineBlock, maximum=pool == "max", act=act, norm=normed if refine_norm else _unnormed)
+        outs = [widths[0], *widths[:-1]]
+        outs[-1] = widths[-1]  # with one input there is nothing to fuse, and so nothing that changes the width
+        self.refine = nn.ModuleList()  # refine[i] works at the resolution of stages[i]
+        for i, (width, out) in enumerate(zip(widths, outs, strict=True)):
+            self.refine.append(refine([width, *outs[i + 1 : i + 2]], out, units=1 if i > 0 else 3))
+        self.norm_out = normed(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], in_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        """One evaluation.
+
+        Args:
+            x: (B, in_channels, H, W) images; H and W must be multiples of 2^(stages that halve the size).
+            t: (B,) integers, the numbers of the noise levels from 0, where the network has levels or sigmas.
+
+        Returns: (B, in_channels, H, W) in x's precision.
+
+        Raises: ValueError where an input does not fit the network.
+        """
+        self._check(x, t)
+        h = self.conv_in((2 * x - 1 if self.unit_range else x).to(self.conv_in.weight.dtype))
+        seen = []
+        for stage in self.stages:
+            for block in stage:
+                h = block(h, t)
+            seen.append(h)
+        below: list[Tensor] = []
+        for stage_out, refine in zip(reversed(seen), reversed(self.refine), strict=True):
+            below = [refine([stage_out, *below], t)]
+        out = self.conv_out(self.act(self.norm_out(below[0], t))).to(x.dtype)
+        return out if self.sigmas is None else out / self.sigmas[t].to(out)[:, None, None, None]
+
+    def _check(self, x: Tensor, t: Tensor | None) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x is (B, {self.in_channels}, H, W) for this network, not {tuple(x.shape)}")
+        if x.shape[2] % self.multiple or x.shape[3] % self.multiple:
+            raise ValueError(
+                f"{x.shape[2]}x{x.shape[3]} images do not fit: the sides must be multiples of {self.multiple}"
+            )
+        number = self.levels if self.sigmas is None else len(self.sigmas)
+        if number is None:
+            return
+        if t is None or t.shape != x.shape[:1] or t.is_floating_point():
+            found = "nothing" if t is None else f"{tuple(t.shape)} of {t.dtype}"
+            raise ValueError(f"t is one integer an image, ({len(x)},), the number of its noise level, not {found}")
+        if t.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere a look at t would be a wait
+            for level in t[(t < 0) | (t >= number)].tolist():
+                raise ValueError(f"noise levels are numbered from 0 to {number - 1}, but t holds {level}")
+
+
+def _unnormed(channels: int) -> nn.Module:
+    return Unnormed()
+
+
+# ---------------------------------------------------------------- the papers' networks
+
+
+def ncsn(*, in_channels: int = 3, channels: int = 128, levels: int = 10) -> RefineNet:
+    """NCSN's network (Song & Ermon 2019, appendix A.1), by default as for CIFAR-10: 30.1 million parameters.
+
+    For MNIST: in_channels 1, channels 64: 7.6 million.
+    """
+    return RefineNet(in_channels=in_channels, channels=channels, levels=levels, refine_norm=True, pool="mean")
+
+
+def ncsnv2(*, in_channels: int = 3, channels: int = 128) -> RefineNet:
+    """NCSNv2's network (Song & Ermon 2020, appendix B.1) for images up to 64x64: 29.7 million parameters."""
+    return RefineNet(in_channels=in_channels, channels=channels)
+
+
+def ncsnv2_deeper(*, in_channels: int = 3, channels: int = 128) -> RefineNet:
+    """NCSNv2's network for 96x96 and 128x128 images: 83.4 million parameters."""
+    return RefineNet(in_channels=in_channels, channels=channels, **DEEPER)
+
+
+def ncsnv2_deepest(*, in_channels: int = 3, channels: int = 128) -> RefineNet:
+    """NCSNv2's network for 256x256 images: 94.1 million parameters."""
+    return RefineNet(in_channels=in_channels, channels=channels, **DEEPEST)
