@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sfumato import papers
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.guidance import Gradient, MeanShifted, score_shifted, towards, watched
-from sfumato.core.kernels import DDIM, Ancestral
+from sfumato.core.kernels import DDIM, Ancestral, large
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, descend, walk
 from sfumato.core.times import Steps, visits
@@ -29,7 +29,7 @@ from sfumato.train.run import RunFolder
 
 
 class Sampler(Protocol):
-    """Plans the moves from noise to data. `ancestral` and `ddim_sampler()` are two.
+    """Plans the moves from noise to data. `ancestral`, `sigma_hat` and `ddim_sampler()` are three.
 
     A gradient, if given, guides: each sampler takes it in its own official form (Dhariwal & Nichol 2021).
     """
@@ -46,8 +46,18 @@ def ancestral(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: G
         return moves
     if not all(isinstance(kernel, Ancestral) for kernel, _, _ in moves):
         raise ValueError("only ancestral steps can be guided by shifting their mean; take the ddim sampler")
-    above = moves[-2][1] if len(moves) > 1 else None
+    above = moves[-2][1] if len(moves) > 1 else None  # lends the last shift its spread
     return [(MeanShifted(kernel, gradient, above), t, s) for kernel, t, s in moves]  # type: ignore[arg-type]
+
+
+def sigma_hat(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
+    """DDIM's comparison with DDPM: ancestral steps with the large variance, whatever the recipe's own (section 5)."""
+    process = recipe.process()
+    times = visits(int(process.schedule.end), steps)
+    kernel = Ancestral(process, denoise, large)
+    return descend(
+        kernel if gradient is None else MeanShifted(kernel, gradient, times[-3] if len(times) > 2 else None), times
+    )
 
 
 def ddim_sampler(eta: float = 0.0) -> Sampler:

@@ -171,7 +171,7 @@ def test_no_permission_and_no_traceback_as_a_user(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     done = subprocess.run(
-        [sys.executable, "-m", "sfumato.cli", "train", "ddpm/digits", "--out", str(file / "run"), *SMALL],
+        [sys.executable, "-m", "sfumato", "train", "ddpm/digits", "--out", str(file / "run"), *SMALL],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from sfumato.core.denoisers import Denoise
@@ -38,3 +39,14 @@ def encoding_moves(
     up = spacing(int(process.schedule.end), steps).flip(0)
     up[0] = 1
     return descend(DDIM(process, denoise), up.unique())
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """The point at this share of the great circle from a to b, (B, ...) each, image by image (appendix D.5, eq. 67).
+
+    A mixture of Gaussian latents on the circle has the length that latents have; on the chord it would be too short.
+    """
+    dot = (a * b).flatten(1).sum(1)
+    cosine = dot / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    angle = cosine.clamp(-1, 1).acos().clamp(min=1e-6).reshape(-1, *(1,) * (a.ndim - 1))
+    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)

@@ -1,0 +1,71 @@
+"""The command line: `sfumato VERB ...`, one file a verb; the only place where strings become objects.
+
+Bad input ends in one clear line on standard error and exit code 2; an interrupted run in its resume command and 130
+(Ctrl-C) or 143 (terminated).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from sfumato import __version__
+from sfumato.cli.edit import edit_command
+from sfumato.cli.inspect import inspect_command, presets_command
+from sfumato.cli.likelihood import likelihood_command
+from sfumato.cli.parsing import UsageError
+from sfumato.cli.sample import sample_command
+from sfumato.cli.train import train_command
+
+USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
+
+  sfumato train PRESET [--data SPEC] [--out DIR]    train a model; finishes with the command that samples from it
+  sfumato train --resume RUN                        go on with an interrupted run
+  sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
+  sfumato edit interpolate|reconstruct TARGET       walk from picture to picture; encode and decode
+  sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
+  sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
+  sfumato presets                                   the list of presets and shipped models
+
+Each takes --help. Data specs: digits, emoji32, fashion, mnist (with :train or :test), folder:PATH, npz:PATH.
+"""
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train_command,
+    "sample": sample_command,
+    "edit": edit_command,
+    "likelihood": likelihood_command,
+    "inspect": inspect_command,
+    "presets": presets_command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if words[0] in ("-V", "--version", "version"):
+        print(__version__)
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise UsageError(f"unknown command {words[0]!r}; known: {', '.join(COMMANDS)}")
+        return COMMANDS[words[0]](words[1:])
+    except (ValueError, OSError) as error:
+        print(f"sfumato: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sfumato: stopped", file=sys.stderr)
+        return 130
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

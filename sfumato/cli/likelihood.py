@@ -1,0 +1,70 @@
+"""`sfumato likelihood`: bits per dimension of images under a model, with every term of the estimate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from sfumato.cli.parsing import UsageError, known_images, loaded, parse, steps_of, writable
+
+
+@dataclass(frozen=True)
+class LikelihoodArguments:
+    """How likely images are under a model, in bits per dimension, with every term of the estimate."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
+    data: str | None = None
+    """The images; by default the :test split of what the model was trained on, where there is one."""
+    method: Literal["bound"] = "bound"
+    """The variational bound of the model's own chain."""
+    limit: int = 1000
+    """So many images, spread over the set; 0 takes all."""
+    steps: str = "all"
+    """Levels of the chain: all, a number of evenly spaced ones, or a respacing such as 10,10,10 or ddim50."""
+    seed: int = 0
+    """Decides the noise."""
+    batch: int = 256
+    """Images at a time; bounds the memory."""
+    weights: str | None = None
+    """`online`, or an EMA rate; by default the first EMA."""
+    device: str = "auto"
+    """cpu, cuda, mps; auto takes a GPU where there is one."""
+    out: Path | None = None
+    """Where to; by default likelihood/ inside the run folder, or in the current folder for a checkpoint."""
+
+
+def likelihood_command(arguments: list[str]) -> int:
+    parsed = parse(LikelihoodArguments, arguments, "sfumato likelihood")
+    from tqdm import tqdm
+
+    from sfumato.data import pictures
+    from sfumato.evaluate.likelihood import bound_of
+    from sfumato.evaluate.plots import bound_plot
+
+    if parsed.limit < 0 or parsed.batch < 1:
+        raise UsageError("--limit is at least 0 and --batch at least 1")
+    model = loaded(parsed.target, parsed.weights, parsed.device)
+    images = known_images(parsed.data, model)
+    count = min(parsed.limit or len(images), len(images))
+    steps = None if parsed.steps == "all" else steps_of(parsed.steps)
+    with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
+        report = bound_of(
+            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, progress=bar.update
+        )
+    target = Path(parsed.target)
+    out = writable(parsed.out or (target if target.is_dir() else Path()) / "likelihood")
+    pictures.write_text(out / "bound.json", json.dumps(report.to_json(), indent=1))
+    bound_plot(report, out / "bound.png")
+    values, protocol = report.to_json(), report.protocol
+    print(f"variational bound {values['total']:.4f} +- {values['standard_error']:.4f} bits/dim")
+    print(f"  prior {values['prior']:.6f}, decoder {values['decoder']:.4f}, levels between "
+          f"{values['total'] - values['prior'] - values['decoder']:.4f}")  # fmt: skip
+    print(f"  {protocol['images']:,} images of {protocol['data']}, {protocol['levels']:,} levels, "
+          f"seed {protocol['seed']}, {protocol['weights']} weights")  # fmt: skip
+    print(f"{out}/{{bound.json,bound.png}}")
+    return 0
