@@ -264,3 +264,28 @@ def test_what_the_likelihood_line_refuses(
         where = ["--out", out] if arguments[0] != "train" else ["--out", out, "--train.images", "64"]
         assert words in failing([*arguments, *where], capsys)
         assert not Path(out).exists()
+
+
+def test_editing_from_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, arguments in {
+        "random": ["interpolate", str(run), "--points", "3", "--steps", "4", "-n", "2", "--classes", "1", "7"],
+        "slerp": ["interpolate", str(run), "--data", "digits:test", "--points", "3", "--steps", "4", "-n", "2"],
+        "linear": ["interpolate", str(run), "--data", "digits", "--how", "linear", "--points", "3", "--steps", "4"],
+        "back": ["reconstruct", str(run), "--steps", "4", "-n", "3"],
+    }.items():
+        out = tmp_path / name
+        assert main(["edit", *arguments, "--out", str(out)]) == 0
+        with np.load(out / "images.npz") as file:
+            assert file["arr_0"].shape[1:] == (8, 8, 1)
+    assert "mean squared error" in capsys.readouterr().out
+    for arguments, words in [
+        (["edit"], "edit does one of"),
+        (["edit", "interpolate", str(run), "--how", "linear"], "--data"),
+        (["edit", "reconstruct", str(run), "-n", "0"], "pictures are asked for"),
+        (["edit", "reconstruct", str(run), "--steps", "41"], "between 1 and 40"),
+        (["edit", "reconstruct", str(run), "--data", "emoji32"], "emoji32 has"),
+    ]:
+        assert words in failing(
+            [*arguments, "--out", str(tmp_path / "no")] if len(arguments) > 1 else arguments, capsys
+        )
+    assert not (tmp_path / "no").exists()

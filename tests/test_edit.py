@@ -1,0 +1,102 @@
+"""Editing on a model whose denoiser is exact, so that encoding, decoding and mixing have known answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.denoisers import Denoise
+from sfumato.core.exact import gaussian
+from sfumato.edit import Editor
+from sfumato.model import Model
+from sfumato.papers import ddim
+from sfumato.papers.adm_classifier import NoisyClassifier
+from sfumato.papers.ddpm import DDPM
+
+
+@dataclass(frozen=True)
+class Exact(DDPM):
+    """DDPM on independent Gaussian pixels, with their exact denoiser instead of a network."""
+
+    def model(self) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def denoiser(self, model: nn.Module, scale: float = 1.0, **labels: Any) -> Denoise:
+        flat = gaussian(torch.full((4,), 0.2), torch.full((4,), 0.3)).denoise(self.process())
+
+        def inner(x: Tensor, t: Tensor) -> Any:
+            found = flat(x.flatten(1).double(), t)
+            parts = {name: getattr(found, name).reshape(x.shape).to(x.dtype) for name in ("eps", "x0")}
+            return replace(found, x=x, **parts)
+
+        return inner
+
+
+RECIPE = Exact(shape=(1, 2, 2), steps=200, betas="cosine", clip=False)
+MODEL = Model(RECIPE, nn.Linear(1, 1))
+
+
+def images(n: int) -> Tensor:
+    x = 0.2 + 0.3 * torch.randn(n, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    return (x.clamp(-1, 1) * 127.5 + 127.5).round().byte()
+
+
+def test_reconstruction_error_falls_with_steps() -> None:
+    errors = [float(Editor(MODEL, steps).reconstruct(images(16))[1].mean()) for steps in (10, 50, 200)]
+    assert errors[0] > errors[1] >= errors[2]
+    assert errors[2] < 2e-5
+
+
+def test_latents_of_data_are_standard_normal() -> None:
+    latents = Editor(MODEL, 200).encode(images(500))
+    assert abs(float(latents.mean())) < 0.1
+    assert float(latents.std()) == pytest.approx(1, abs=0.06)
+
+
+def test_interpolation_meets_both_ends() -> None:
+    editor = Editor(MODEL, 100)
+    latents = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    rows = editor.between(latents[:3], latents[3:], points=5)
+    assert rows.shape == (3, 5, 1, 2, 2)
+    assert torch.equal(rows[:, 0], editor.decode(latents[:3]))
+    assert torch.equal(rows[:, -1], editor.decode(latents[3:]))
+
+
+def test_slerp_stays_on_the_sphere_and_moves_evenly() -> None:
+    a, b = torch.randn(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    a, b = (v / v.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1) for v in (a, b))
+    path = torch.stack([ddim.slerp(a, b, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)])
+    assert torch.allclose(path[0], a, atol=1e-6)
+    assert torch.allclose(path[-1], b, atol=1e-6)
+    assert torch.allclose(path.flatten(2).norm(dim=2), torch.ones(5, 5), atol=1e-5)
+    chords = path.diff(dim=0).flatten(2).norm(dim=2)
+    assert torch.allclose(chords, chords[:1].expand_as(chords), rtol=1e-4)
+    assert torch.allclose(ddim.slerp(a, a, 0.3), a, atol=1e-5)
+
+
+def test_mixtures_near_clean_data_are_the_pictures_themselves() -> None:
+    first, second = images(8)[:4], images(8)[4:]
+    rows = Editor(MODEL, 200).mixtures(first, second, level=2, points=3)
+    assert (rows[:, 0].int() - first.int()).abs().max() <= 16  # a trace of noise is left
+    assert (rows[:, -1].int() - second.int()).abs().max() <= 16  # a trace of noise is left
+    middle = (first.int() + second.int()) // 2
+    assert (rows[:, 1].int() - middle).abs().max() <= 16  # a trace of noise is left
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: Editor(Model(NoisyClassifier(), nn.Linear(1, 1))), "makes pictures"),
+        (lambda: Editor(Model(replace(RECIPE, classes=3), nn.Linear(1, 1))), "needs its label"),
+        (lambda: Editor(MODEL, 201), "between 1 and 200"),
+        (lambda: Editor(MODEL).encode(torch.zeros(1, 1, 3, 3, dtype=torch.uint8)), "uint8 images"),
+        (lambda: Editor(MODEL).mixtures(images(1), images(1), level=0), "level to mix"),
+    ],
+)
+def test_refusals(ask: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()
