@@ -207,6 +207,7 @@ def _chart(lines: Iterable[Line], caption: str, *, log_y: bool = False, zero: bo
     """A figure with an inline SVG; colours that read on light and dark."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     grey = "#8a8f98"
     style: dict[Any, Any] = {
@@ -220,6 +221,7 @@ def _chart(lines: Iterable[Line], caption: str, *, log_y: bool = False, zero: bo
             axes.plot(x, y, color=colour, linewidth=1.6, label=label)
         if log_y and all(v > 0 for _, y, _, _ in drawn for v in y if math.isfinite(v)):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         if zero:
             axes.set_ylim(bottom=0)
         axes.set_xlabel("images seen")
@@ -229,7 +231,7 @@ def _chart(lines: Iterable[Line], caption: str, *, log_y: bool = False, zero: bo
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
         if len(drawn) > 1:
-            axes.legend(frameon=False, fontsize=8, ncols=2)
+            figure.legend(frameon=False, fontsize=8, loc="outside right upper")
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # the page names no address but the SVG standard
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
