@@ -1,0 +1,60 @@
+"""The presets: every published network has its published size, every training is finite, every name is explained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sfumato import papers
+from sfumato.data.sources import parse_spec
+from sfumato.presets import PRESETS, preset
+
+SIZES = {
+    "ddpm/cifar10": 35_746_307,
+    "ddpm/celebahq": 113_673_219,
+    "ddpm/lsun-bedroom": 113_673_219,
+    "ddpm/lsun-church": 113_673_219,
+    "ddpm/lsun-cat": 113_673_219,
+    "ddpm/celeba64": 78_700_803,
+    "iddpm/cifar10": 52_546_438,
+    "iddpm/cifar10-vlb": 52_546_438,
+    "iddpm/imagenet64": 121_063_942,
+    "iddpm/imagenet64-vlb": 121_063_942,
+    "iddpm/imagenet64-classes": 273_049_350,
+    "iddpm/imagenet256-upsampler": 279_792_390,
+    "iddpm/lsun-bedroom": 113_676_678,
+    "adm/imagenet64": 295_904_454,
+    "adm/imagenet128": 421_529_606,
+    "adm/imagenet256": 553_838_086,
+    "adm/imagenet256-unconditional": 552_814_086,
+    "adm/imagenet512": 558_997_638,
+    "adm/imagenet256-upsampler": 311_795_910,
+    "adm/imagenet512-upsampler": 308_835_270,
+    "adm/lsun-bedroom": 552_814_086,
+    "adm/lsun-horse": 552_814_086,
+    "adm/lsun-cat": 552_814_086,
+    "adm_classifier/imagenet64": 65_438_568,
+    "adm_classifier/imagenet128": 42_568_040,
+    "adm_classifier/imagenet256": 54_096_360,
+    "adm_classifier/imagenet512": 54_448_360,
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds_ends_and_can_be_kept(name: str) -> None:
+    chosen = preset(name)
+    with torch.device("meta"):
+        network = chosen.recipe.model()
+    count = sum(p.numel() for p in network.parameters())
+    assert count == SIZES.get(name, count)
+    assert name in SIZES or count < 4_000_000  # what is not published trains on a CPU
+    assert chosen.train.images or chosen.train.minutes
+    assert chosen.about
+    assert papers.from_json(papers.to_json(chosen.recipe)) == chosen.recipe
+    parse_spec(chosen.data)  # names a known source
+    assert name.split("/")[0] == papers.to_json(chosen.recipe)["paper"]
+
+
+def test_an_unknown_preset_is_near_a_known_one() -> None:
+    with pytest.raises(ValueError, match="did you mean ddpm/fashion"):
+        preset("ddpm/fashoin")
