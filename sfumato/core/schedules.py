@@ -112,11 +112,15 @@ def from_sigmas(sigmas: Tensor) -> Table:
 
 
 def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """betas (T,) evenly from start to end (Ho et al. 2020, section 4).
-
-    Improved DDPM scales the ends with 1000 / T, to keep the last level where it was.
-    """
+    """betas (T,) evenly from start to end (Ho et al. 2020, section 4)."""
     return torch.linspace(start, end, T, dtype=torch.float64)
+
+
+def scaled_linear_betas(T: int) -> Tensor:
+    """Ho et al.'s betas scaled by 1000 / T, which keeps the last level as noisy as theirs (Nichol & Dhariwal 2021)."""
+    if T < 20:
+        raise ValueError(f"scaled linear betas need at least 20 levels, or some pass 1; not {T}")
+    return linear_betas(T, 0.1 / T, 20 / T)
 
 
 def quad_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:

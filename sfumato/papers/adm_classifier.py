@@ -18,6 +18,8 @@ from sfumato.core.guidance import Classify
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.networks.classifier import EncoderUNet
 
+BETAS = {"linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_betas}
+
 
 @dataclass(frozen=True)
 class NoisyClassifier:
@@ -47,10 +49,7 @@ class NoisyClassifier:
     """Dropout inside the residual blocks."""
 
     def process(self) -> GaussianDiffusion:
-        linear = schedules.linear_betas(self.steps, 0.1 / self.steps, 20 / self.steps)
-        return GaussianDiffusion(
-            schedules.from_betas(schedules.cosine_betas(self.steps) if self.betas == "cosine" else linear)
-        )
+        return GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
 
     def model(self) -> nn.Module:
         return EncoderUNet(

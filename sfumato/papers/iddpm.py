@@ -25,6 +25,7 @@ from sfumato.core.sampling import Move, descend
 from sfumato.core.times import Steps
 from sfumato.networks import unet
 
+BETAS = {"linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_betas}
 READ: dict[str, Read] = {"eps": predict_eps, "x0": predict_x0, "v": predict_v}
 WEIGHT = {"eps": losses.eps_weight, "x0": losses.x0_weight, "v": losses.v_weight}
 STD = {"small": kernels.small, "large": kernels.large, "learned_range": kernels.learned_range}
@@ -82,10 +83,7 @@ class ImprovedDDPM:
             raise ValueError("label dropout needs classes")
 
     def process(self) -> GaussianDiffusion:
-        linear = schedules.linear_betas(self.steps, 0.1 / self.steps, 20 / self.steps)
-        return GaussianDiffusion(
-            schedules.from_betas(schedules.cosine_betas(self.steps) if self.betas == "cosine" else linear)
-        )
+        return GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
 
     def model(self) -> nn.Module:
         return unet.improved(

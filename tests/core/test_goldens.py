@@ -39,7 +39,7 @@ from tests.golden.cases import compare, filled, load, make_input, normal, source
 def official_betas(name: str, T: int) -> Tensor:
     """Improved DDPM's schedules; its linear one is scaled to any number of levels."""
     if name == "linear":
-        return schedules.linear_betas(T, 0.1 / T, 20 / T)
+        return schedules.scaled_linear_betas(T)
     return schedules.cosine_betas(T)
 
 
