@@ -14,6 +14,7 @@ from sfumato.cli.edit import edit_command
 from sfumato.cli.inspect import inspect_command, presets_command
 from sfumato.cli.likelihood import likelihood_command
 from sfumato.cli.parsing import UsageError
+from sfumato.cli.reproduce import reproduce_command
 from sfumato.cli.sample import sample_command
 from sfumato.cli.train import train_command
 
@@ -25,6 +26,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato edit interpolate|reconstruct TARGET       walk from picture to picture; encode and decode
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
+  sfumato reproduce [CLAIM ...]                     the papers' claims as experiments, listed or run
   sfumato presets                                   the list of presets and shipped models
 
 Each takes --help. Data specs: digits, emoji32, fashion, mnist (with :train or :test), folder:PATH, npz:PATH.
@@ -36,6 +38,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "edit": edit_command,
     "likelihood": likelihood_command,
     "inspect": inspect_command,
+    "reproduce": reproduce_command,
     "presets": presets_command,
 }
 

@@ -1,0 +1,13 @@
+"""The papers' claims as experiments, each with what it measures and between which numbers that has to lie.
+
+`sfumato reproduce` lists them; lessons show what they return; the tests run every one at its fast setting.
+"""
+
+from __future__ import annotations
+
+from sfumato.claims import ddim, ddpm, iddpm
+from sfumato.claims.claim import Claim, Measured, Verdict, judge
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for paper in (ddpm, ddim, iddpm) for claim in paper.CLAIMS}
+
+__all__ = ["CLAIMS", "Claim", "Measured", "Verdict", "judge"]
