@@ -70,7 +70,7 @@ CLAIMS = (
     Claim(
         "iddpm/skipping",
         "Nichol & Dhariwal 2021, section 3.2 and figure 4",
-        "Much of the linear schedule's reverse process can be skipped at little cost, but not of the cosine schedule's.",
+        "Much of the linear schedule's way back can be skipped at little cost, but not of the cosine schedule's.",
         skipping,
         {"linear: skipping 40 % adds": (-0.02, 0.02), "cosine: skipping 40 % adds": (0.02, 10)},
         seeds=5,
