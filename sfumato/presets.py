@@ -36,14 +36,13 @@ class Preset:
 
 # What fits a short run (docs/training.md): v prediction on cosine betas, a small net, a high learning rate that decays
 # to zero over whatever budget is given. The papers' own numbers need hundreds of times as long.
-DDPM_SHORT = DDPM(betas="cosine", prediction="v", weight="v", channels=32, multipliers=(1, 2, 2), blocks=1,
-                  attention=(4,), dropout=0.0)  # fmt: skip
-IDDPM_SHORT = ImprovedDDPM(steps=1000, prediction="v", channels=32, multipliers=(1, 2, 2), blocks=1, attention=(4,),
-                           dropout=0.0)  # fmt: skip
-ADM_SHORT = ADM(classes=10, label_dropout=0.1, betas="cosine", prediction="v", channels=32, multipliers=(1, 2, 2),
-                blocks=1, attention=(4,), head_channels=32)  # fmt: skip
-CLASSIFIER_SHORT = NoisyClassifier(classes=10, betas="cosine", channels=32, multipliers=(1, 2, 2), blocks=1,
-                                   attention=(4,), head_channels=32)  # fmt: skip
+SMALL: dict[str, Any] = {
+    "shape": (1, 28, 28), "channels": 32, "multipliers": (1, 2, 2), "blocks": 1, "attention": (4,), "dropout": 0.0,
+}  # fmt: skip
+DDPM_SHORT = DDPM(**SMALL, betas="cosine", prediction="v", weight="v")
+IDDPM_SHORT = ImprovedDDPM(**SMALL, steps=1000, prediction="v")
+ADM_SHORT = ADM(**SMALL, classes=10, label_dropout=0.1, betas="cosine", prediction="v", head_channels=32)
+CLASSIFIER_SHORT = NoisyClassifier(**SMALL, classes=10, betas="cosine", head_channels=32)
 
 DIGITS = TrainConfig(minutes=1.0, learning_rate=2e-3)
 FASHION = TrainConfig(minutes=8.0, learning_rate=2e-3)
@@ -71,44 +70,45 @@ CLASSIFIER = replace(long(300_000, 256, 3e-4, weight_decay=0.05, flip=True), dec
 PRESETS: dict[str, Preset] = {
     # ---------------------------------------------------------------- on a CPU, in minutes
     "ddpm/digits": Preset(
-        replace(DDPM_SHORT, multipliers=(1, 2), attention=(2,), classes=10), "digits", DIGITS,
+        replace(DDPM_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,), classes=10), "digits", DIGITS,
         "8x8 digits with labels: a minute on a laptop",
     ),
     "ddpm/fashion": Preset(DDPM_SHORT, "fashion", FASHION, "28x28 clothes in eight minutes on two cores"),
     "ddpm/mnist": Preset(replace(DDPM_SHORT, classes=10), "mnist", FASHION, "28x28 handwritten digits with labels"),
     "ddpm/emoji32": Preset(
-        replace(DDPM_SHORT, multipliers=(1, 2, 4), dropout=0.1, classes=9), "emoji32", EMOJI,
+        replace(DDPM_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1, classes=9), "emoji32", EMOJI,
         "32x32 colour emoji with categories; its checkpoint ships",
     ),
     "iddpm/digits": Preset(
-        replace(IDDPM_SHORT, multipliers=(1, 2), attention=(2,), classes=10), "digits", DIGITS,
+        replace(IDDPM_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,), classes=10), "digits", DIGITS,
         "the same with a learned variance: bits/dim and few steps",
     ),
     "iddpm/fashion": Preset(IDDPM_SHORT, "fashion", FASHION, "clothes with a learned variance"),
     "iddpm/emoji32": Preset(
-        replace(IDDPM_SHORT, multipliers=(1, 2, 4), dropout=0.1, classes=9), "emoji32", EMOJI,
+        replace(IDDPM_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1, classes=9), "emoji32", EMOJI,
         "emoji with a learned variance",
     ),
     "iddpm/fashion-upsampler": Preset(
         replace(IDDPM_SHORT, low_res=14), "fashion", replace(FASHION, minutes=5.0), "enlarges 14x14 clothes to 28x28"
     ),
     "adm/digits": Preset(
-        replace(ADM_SHORT, multipliers=(1, 2), attention=(2,)), "digits", DIGITS,
+        replace(ADM_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,)), "digits", DIGITS,
         "digits with label dropout, for guidance of both kinds",
     ),
     "adm/fashion": Preset(ADM_SHORT, "fashion", FASHION, "clothes with label dropout, for guidance of both kinds"),
     "adm/emoji32": Preset(
-        replace(ADM_SHORT, multipliers=(1, 2, 4), dropout=0.1, classes=9), "emoji32", EMOJI,
+        replace(ADM_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1, classes=9), "emoji32", EMOJI,
         "emoji with label dropout, for guidance of both kinds",
     ),
     "adm_classifier/digits": Preset(
-        replace(CLASSIFIER_SHORT, multipliers=(1, 2), attention=(2,)), "digits", DIGITS, "guides adm/digits"
+        replace(CLASSIFIER_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,)), "digits", DIGITS,
+        "guides adm/digits",
     ),
     "adm_classifier/fashion": Preset(
         CLASSIFIER_SHORT, "fashion", replace(FASHION, minutes=4.0), "guides adm/fashion"
     ),
     "adm_classifier/emoji32": Preset(
-        replace(CLASSIFIER_SHORT, multipliers=(1, 2, 4), dropout=0.3, classes=9), "emoji32",
+        replace(CLASSIFIER_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.3, classes=9), "emoji32",
         replace(EMOJI, minutes=8.0, weight_decay=0.05, flip=True), "guides adm/emoji32",
     ),
     # ---------------------------------------------------------------- Ho et al. 2020, appendix B; bring the images

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sfumato import papers
+from sfumato.data import open_source
 from sfumato.data.sources import parse_spec
 from sfumato.presets import PRESETS, preset
 
@@ -58,3 +59,10 @@ def test_every_preset_builds_ends_and_can_be_kept(name: str) -> None:
 def test_an_unknown_preset_is_near_a_known_one() -> None:
     with pytest.raises(ValueError, match="did you mean ddpm/fashion"):
         preset("ddpm/fashoin")
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.split("/")[1] in ("digits", "emoji32")])
+def test_a_preset_states_what_its_data_are(name: str) -> None:
+    images, recipe = open_source(PRESETS[name].data), PRESETS[name].recipe
+    assert recipe.shape == images.shape
+    assert recipe.classes in (0, len(images.classes))
