@@ -29,7 +29,7 @@ lint: $(READY) ## ruff and the type checker
 	$(BIN)/mypy
 
 goldens: $(READY) ## print docs/goldens.md anew from the recorded numbers of the official code
-	$(BIN)/python -m pytest tests/core/test_goldens.py tests/convert --golden-table docs/goldens.md
+	$(BIN)/python -m pytest tests/core tests/convert tests/evaluate/test_evaluation_goldens.py --golden-table docs/goldens.md
 
 bench: $(READY) ## overhead of the sampling loop
 	$(BIN)/python benchmarks/sampler_overhead.py

@@ -126,7 +126,7 @@ def main(names: list[str]) -> None:
         with whole_file(ASSETS / f"{name}.safetensors") as file:
             file.write(content)
         print(
-            f"{name}: test accuracy {accuracy(net, test):.2%} ({len(test):,} images), training {accuracy(net, images):.2%}, "
+            f"{name}: {accuracy(net, test):.2%} of {len(test):,} unseen right, {accuracy(net, images):.2%} of its own, "
             f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(content) / 1e6:.2f} MB, "
             f"{time.perf_counter() - started:.0f} s\n  sha256 {hashlib.sha256(content).hexdigest()}"
         )

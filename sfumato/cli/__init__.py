@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from sfumato import __version__
 from sfumato.cli.edit import edit_command
+from sfumato.cli.evaluate import evaluate_command
 from sfumato.cli.inspect import inspect_command, presets_command
 from sfumato.cli.likelihood import likelihood_command
 from sfumato.cli.parsing import UsageError
@@ -23,6 +24,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato train PRESET [--data SPEC] [--out DIR]    train a model; finishes with the command that samples from it
   sfumato train --resume RUN                        go on with an interrupted run
   sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
+  sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato edit interpolate|reconstruct TARGET       walk from picture to picture; encode and decode
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
@@ -35,6 +37,7 @@ Each takes --help. Data specs: digits, emoji32, fashion, mnist (with :train or :
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train_command,
     "sample": sample_command,
+    "evaluate": evaluate_command,
     "edit": edit_command,
     "likelihood": likelihood_command,
     "inspect": inspect_command,

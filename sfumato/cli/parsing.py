@@ -131,6 +131,8 @@ def output_folder(target: str, kind: str, name: str) -> Path:
 
 
 def writable(folder: Path) -> Path:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder for the results")
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise UsageError(f"no permission to write in {folder}")

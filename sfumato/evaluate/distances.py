@@ -1,8 +1,7 @@
-"""Distances between two sets of feature vectors: Frechet, kernel (KID) and, for one set of class probabilities, the
-Inception score.
+"""Distances between two sets of features, Frechet and kernel (KID), and the Inception score of one set; all in float64.
 
-Heusel et al. 2017, eq. 6; Nash et al. 2021, section 4 (spatial features); Binkowski et al. 2018, section 4 and eq. 4 of
-Gretton et al. 2012; Salimans et al. 2016, section 4. All of it is float64.
+Heusel et al. 2017, eq. 6 (on spatial features: Nash et al. 2021); Binkowski et al. 2018, section 4, with the unbiased
+estimate of Gretton et al. 2012, Lemma 6; Salimans et al. 2016, section 4.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Statistics:
 def statistics(features: Tensor) -> Statistics:
     """Mean and covariance of features (N, D), summed in float64 about the mean, a block at a time."""
     count = _check(features, least=2)
-    mean = sum((block.double().sum(0) for block in features.split(BLOCK)), torch.zeros(features.shape[1])) / count
+    mean = torch.stack([block.double().sum(0) for block in features.split(BLOCK)]).sum(0) / count
     scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
     for block in features.split(BLOCK):
         centred = block.double() - mean

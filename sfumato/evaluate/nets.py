@@ -5,6 +5,7 @@ A distance in the features of a classifier is Heusel et al. 2017, section 4, wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,22 @@ class Features(NamedTuple):
     pooled: Tensor
     spatial: Tensor | None = None
     logits: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Features:
+        """Those of some of the images."""
+        pooled, spatial, logits = (None if part is None else part[index] for part in self)
+        assert pooled is not None
+        return Features(pooled, spatial, logits)
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """The features of several sets of images, one after the other."""
+    pooled, spatial, logits = zip(*parts, strict=True)
+    return Features(
+        torch.cat(pooled),
+        None if spatial[0] is None else torch.cat(spatial),
+        None if logits[0] is None else torch.cat(logits),
+    )
 
 
 class SmallNet(nn.Module):

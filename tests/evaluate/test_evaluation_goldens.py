@@ -11,7 +11,10 @@ from sfumato.evaluate.neighbours import half_precision_distances, precision_reca
 from tests.golden.evaluations import Evaluation, calls
 
 EXACT = 1e-9
-"""Allowed against plain float64 arithmetic, relative to numbers of order 1 to 100."""
+"""Allowed against plain float64 arithmetic, on numbers of order 1 to 100."""
+ROOTS = 1e-6
+"""Allowed with fewer images than dimensions, where the recording has roots of eigenvalues that are 0 but for rounding
+(ours agrees to 1e-13 with the singular values of the images themselves: test_distances.py)."""
 
 
 @pytest.mark.parametrize(("case", "call"), calls("eval_frechet"))
@@ -19,7 +22,9 @@ def test_frechet_distance(case: Evaluation, call: dict[str, Any]) -> None:
     samples, reference = statistics(case.input(call["sample"])), statistics(case.input(call["ref"]))
     distance = frechet_distance(samples, reference)
     case.compare(f"{call['out']}/distance", distance, allowed=EXACT if call["ref"] == call["sample"] else None)
-    case.compare(f"{call['out']}/distance_independent_fp64", distance, allowed=EXACT)
+    case.compare(
+        f"{call['out']}/distance_independent_fp64", distance, allowed=ROOTS if "fewer" in call["out"] else EXACT
+    )
     if "stats" in call:
         case.compare(f"{call['out']}/mu_ref", reference.mean, allowed=1e-7)
         case.compare(f"{call['out']}/sigma_ref", reference.covariance, allowed=EXACT)
@@ -42,6 +47,5 @@ def test_precision_recall(case: Evaluation, call: dict[str, Any]) -> None:
         case.compare(f"{call['out']}/recall{suffix}", recall, allowed=1e-12)
         for name, features in (("ref", reference), ("sample", samples)):
             found = radii(features, k, distances)
-            rounding = 2e-6 if call["distance_path"].startswith("float32") else 0.0
-            allowed = EXACT * float(found.max()) if suffix else rounding * float(found.max()) + 1e-300
-            case.compare(f"{call['out']}/radii_{name}{suffix}", found, allowed=allowed)
+            allowed = EXACT if suffix else 2e-6 if "float32" in call["distance_path"] else 1e-12  # float16: bit by bit
+            case.compare(f"{call['out']}/radii_{name}{suffix}", found, allowed=allowed * float(found.max()))

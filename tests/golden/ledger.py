@@ -33,6 +33,9 @@ FAMILIES = {
     "resampler": "importance sampling of levels",
     "loop": "sampling loops, ancestral and DDIM, with and without a classifier, 16x16 U-Nets",
     "ddim_loop": "sampling loops (ddim)",
+    "eval_frechet": "Frechet distance (guided-diffusion's evaluator)",
+    "eval_inception_score": "Inception score (guided-diffusion's evaluator)",
+    "eval_precision_recall": "precision and recall, half-precision distances (guided-diffusion's evaluator)",
     "embedding": "time embeddings",
     "resampling": "resampling through a filter (score_sde)",
 }
