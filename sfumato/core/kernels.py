@@ -18,6 +18,10 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import like
 
 
+NOTHING = torch.zeros((), dtype=torch.float64)
+"""The spread of a step that draws no noise: a host number, so that nobody waits for a device to learn it."""
+
+
 class Std(Protocol):
     """The standard deviation of p(x_s | x_t), broadcasting against x. Into clean data, where no noise belongs, it is 0.
 
@@ -110,8 +114,10 @@ class DDIM:
     def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
         prediction = self.denoise(x, t)
         alpha_s, sigma_s = self.process.schedule.alpha_sigma(s)
-        std = self.eta * self.process.posterior_coefficients(t, s)[2] if self.eta else torch.zeros_like(sigma_s)
-        of_eps = (sigma_s**2 - std**2).clamp(min=0).sqrt()
+        std, of_eps = NOTHING, sigma_s
+        if self.eta:
+            std = self.eta * self.process.posterior_coefficients(t, s)[2]
+            of_eps = (sigma_s**2 - std**2).clamp(min=0).sqrt()
         mean = like(alpha_s, x) * prediction.x0 + like(of_eps, x) * prediction.eps
         return Gaussian(mean, like(std, x))
 
@@ -123,4 +129,4 @@ class Clean:
     denoise: Denoise
 
     def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
-        return Gaussian(self.denoise(x, t).x0, torch.zeros((), dtype=torch.float64))
+        return Gaussian(self.denoise(x, t).x0, NOTHING)
