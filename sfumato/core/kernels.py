@@ -17,7 +17,6 @@ from sfumato.core.distributions import Gaussian
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import like
 
-
 NOTHING = torch.zeros((), dtype=torch.float64)
 """The spread of a step that draws no noise: a host number, so that nobody waits for a device to learn it."""
 
