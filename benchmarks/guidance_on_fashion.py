@@ -30,7 +30,7 @@ RUNS = ROOT / "runs" / "guidance-on-fashion"
 RESULTS = ROOT / "benchmarks" / "results" / "guidance_on_fashion.json"
 IMAGES = ROOT / "docs" / "images"
 PICTURES, STEPS = 500, 25
-TRAININGS = {"adm/fashion": "150k", "adm_classifier/fashion": "60k", "iddpm/fashion-upsampler": "80k"}
+TRAININGS = {"adm/fashion": "100k", "adm_classifier/fashion": "40k", "iddpm/fashion-upsampler": "50k"}
 SWEEPS: dict[str, tuple[float, ...]] = {
     "classifier-free": (1.0, 1.5, 2.0, 3.0, 5.0, 8.0),
     "classifier": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),

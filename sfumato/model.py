@@ -128,6 +128,20 @@ class Model:
         self.network.to(device)
         return self
 
+    def save(self, path: str | Path, *, half: bool = False) -> None:
+        """Write one safetensors file with the recipe and these weights, which `load` reads again.
+
+        Args:
+            half: store float16, which halves the file; the weights are float32 again once loaded.
+        """
+        tensors = {f"model/{name}": value.half() if half and value.is_floating_point() else value
+                   for name, value in self.network.state_dict().items()}  # fmt: skip
+        data = {**self.about.get("data", {}), "classes": list(self.classes)}
+        progress = {name: self.about[name] for name in ("images", "step", "seconds") if name in self.about}
+        about = {"recipe": papers.to_json(self.recipe), "data": data, "progress": progress, "ema": [], "train": {},
+                 "origin": {name: self.about.get(name) for name in ("path", "found", "weights")}}  # fmt: skip
+        checkpoint.save(Path(path), tensors, about)
+
     def labels(self, names: Sequence[str | int] | None, n: int) -> Tensor | None:
         """Labels (n,) from class names or numbers, repeated in turn; evenly over all classes where None.
 
@@ -306,18 +320,31 @@ def shipped() -> dict[str, Path]:
     return {path.stem.replace("-", "/", 1): path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def load(target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu") -> Model:
-    """A ready model from a run folder, one of our checkpoints, or the name of a shipped model.
+def load(
+    target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu", **choices: Any
+) -> Model:
+    """A ready model from a run folder, one of our checkpoints, the name of a shipped model, or a foreign checkpoint.
 
     Args:
-        target: for example "runs/mine", "model.safetensors" or "ddpm/emoji32".
+        target: for example "runs/mine", "model.safetensors", "ddpm/emoji32", "256x256_diffusion.pt" (the official files
+            of ddim, improved-diffusion and guided-diffusion) or a folder of diffusers' `UNet2DModel` or `DDPMPipeline`.
         weights: "online", or an EMA rate such as "0.999"; the first EMA where None.
         device: where the network goes.
+        choices: what a foreign file cannot say of itself, see `foreign.CHOICES`; the error names what is missing.
 
     Raises:
-        ValueError: nothing there, or a file that is damaged, foreign or of another architecture.
+        ValueError: nothing there, or a file that is damaged, unsafe, unknown or of another architecture.
     """
     path = Path(target)
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin") or _is_diffusers(path):
+        from sfumato import foreign
+
+        if weights is not None:
+            raise ValueError(f"{path} holds one set of weights; there is none to choose")
+        opened = foreign.open_diffusers(path, choices) if path.is_dir() else foreign.open_foreign(path, choices)
+        return opened.to(device)
+    if choices:
+        raise ValueError(f"{target} says itself what it is; {', '.join(choices)} cannot be chosen")
     if path.is_dir():
         found = RunFolder.open(path).latest_checkpoint()
         if found is None:
@@ -330,6 +357,13 @@ def load(target: str | Path, *, weights: str | None = None, device: torch.device
             raise ValueError(f"{target}: no such run folder or checkpoint, nor a shipped model (shipped: {names})")
         path = known[str(target)]
     return from_checkpoint(checkpoint.read(path), weights=weights, device=device)
+
+
+def _is_diffusers(path: Path) -> bool:
+    """Whether this is a folder that diffusers wrote."""
+    if not path.is_dir() or (path / "metrics.jsonl").exists():
+        return False
+    return (path / "model_index.json").is_file() or any(path.glob("diffusion_pytorch_model.*"))
 
 
 def from_checkpoint(saved: checkpoint.Checkpoint, *, weights: str | None, device: torch.device | str) -> Model:

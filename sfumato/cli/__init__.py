@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sfumato import __version__
+from sfumato.cli.convert import convert_command
 from sfumato.cli.edit import edit_command
 from sfumato.cli.evaluate import evaluate_command
 from sfumato.cli.inspect import inspect_command, presets_command
@@ -27,6 +28,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato edit interpolate|reconstruct TARGET       walk from picture to picture; encode and decode
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
+  sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
   sfumato reproduce [CLAIM ...]                     the papers' claims as experiments, listed or run
   sfumato presets                                   the list of presets and shipped models
@@ -40,6 +42,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate_command,
     "edit": edit_command,
     "likelihood": likelihood_command,
+    "convert": convert_command,
     "inspect": inspect_command,
     "reproduce": reproduce_command,
     "presets": presets_command,

@@ -1,0 +1,86 @@
+"""`sfumato convert`: checkpoints between this library, the official codes and diffusers, saying what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from sfumato.cli.parsing import UsageError, parse
+
+
+@dataclass(frozen=True)
+class ConvertArguments:
+    """Convert a checkpoint; without --out, only say what it is."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """A run folder, one of our checkpoints, a shipped model, an official .pt file, or a folder of diffusers."""
+    to: Literal["sfumato", "official", "diffusers"] = "sfumato"
+    """Our safetensors file; the official code's state dict; or a folder for DDPMPipeline.from_pretrained."""
+    out: Path | None = None
+    """Where to: a .safetensors file, a .pt file, or a new folder."""
+    weights: str | None = None
+    """Of ours: `online`, or an EMA rate; by default the first EMA."""
+    half: bool = False
+    """To sfumato: store float16."""
+    size: int | None = None
+    """Height and width of the images, where an official file is of no published network."""
+    heads: int | None = None
+    """Attention heads, likewise."""
+    head_channels: int | None = None
+    """Channels of a head, instead of heads."""
+    order: Literal["legacy", "new"] | None = None
+    """Order of q, k and v: guided-diffusion's --use_new_attention_order True is new."""
+    steps: int | None = None
+    """T, the number of noise levels."""
+    betas: Literal["linear", "cosine"] | None = None
+    """The noise schedule."""
+    rescale_times: bool | None = None
+    """Whether the network is told 1000 t / T."""
+    low_res: int | None = None
+    """Height and width of an upsampler's small images."""
+    variance: Literal["small", "large"] | None = None
+    """The spread of a step, where it is not learned."""
+    prediction: Literal["eps", "x0"] | None = None
+    """What the network returns."""
+
+
+OWN = ("source", "to", "out", "weights", "half")
+
+
+def convert_command(arguments: list[str]) -> int:
+    parsed = parse(ConvertArguments, arguments, "sfumato convert")
+    import torch
+
+    from sfumato import foreign
+    from sfumato.model import load
+    from sfumato.train.checkpoint import whole_file
+
+    said = {f.name: getattr(parsed, f.name) for f in fields(parsed) if f.name not in OWN}
+    choices: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    model = load(parsed.source, weights=parsed.weights, **choices)
+    count = sum(p.numel() for p in model.network.parameters())
+    print(f"{parsed.source}: {type(model.recipe).__name__}, {count / 1e6:.2f}M parameters, {model.about['weights']}")
+    for line in model.about.get("found", ()):
+        print(f"  {line}")
+    if parsed.out is None:
+        print("Nothing written; give --out to convert it.")
+        return 0
+    out = parsed.out
+    if out.exists():
+        raise UsageError(f"{out} exists already")
+    suffix = {"sfumato": ".safetensors", "official": ".pt", "diffusers": ""}[parsed.to]
+    if suffix and out.suffix != suffix:
+        raise UsageError(f"--to {parsed.to} writes a {suffix} file, not {out.name}")
+    if parsed.to == "diffusers":
+        foreign.save_diffusers(model, out)
+    elif parsed.to == "official":
+        state = foreign.official_state(model, parsed.order or "legacy")
+        with whole_file(out) as file:
+            torch.save(state, file)
+    else:
+        model.save(out, half=parsed.half)
+    print(out)
+    return 0

@@ -1,0 +1,219 @@
+"""Foreign checkpoint files, opened without running anything in them, and what their tensors say of the network.
+
+Names and shapes tell almost everything about a U-Net of ermongroup/ddim, improved-diffusion or guided-diffusion; what
+they cannot tell (heads, order of q, k and v, levels of noise) is the caller's to know.
+"""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class ForeignError(ValueError):
+    """A foreign file that cannot be used, in one clear line."""
+
+
+def read_state(path: str | Path) -> tuple[State, list[str]]:
+    """The weights in a PyTorch file, and in words which of several were taken.
+
+    Nothing is unpickled that could run code. Known wrappers: a bare state dict; DataParallel's prefix; the list of
+    ermongroup/ddim, [network, optimiser, epoch, step, average], of which the average is taken.
+
+    Raises:
+        OSError: no such file.
+        ForeignError: damaged, a pickle with code, or no weights.
+    """
+    path = Path(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" (it names {named[1]})" if named else ""
+        raise ForeignError(f"{path} is a pickle that could run code, so it was not opened{what}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which torch raises for a file that is cut off
+            raise
+        raise ForeignError(f"{path} is damaged or no PyTorch file: {' '.join(str(error).split())[:120]}") from None
+    notes: list[str] = []
+    if isinstance(found, list | tuple):
+        dicts = [part for part in found if _is_state(part)]
+        if not dicts:
+            raise ForeignError(f"{path} is a list without weights")
+        averaged = len(dicts) > 1 and len(found) >= 5
+        found = dicts[-1] if averaged else dicts[0]
+        notes.append("a training state of ermongroup/ddim; " + ("its moving average" if averaged else "online weights"))
+    for wrapper in ("state_dict", "model"):
+        if isinstance(found, dict) and _is_state(found.get(wrapper)):
+            found = found[wrapper]
+            notes.append(f"the entry {wrapper!r}")
+    if not _is_state(found):
+        kind = "an optimiser's state" if isinstance(found, dict) and "param_groups" in found else "no network's weights"
+        raise ForeignError(f"{path} holds {kind}")
+    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+        notes.append("the prefix of DataParallel is left out")
+    return state, notes
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+
+
+# ---------------------------------------------------------------- what shapes tell
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What names and shapes say of a network.
+
+    Attributes:
+        family: "ddim", "openai" (a U-Net of improved- or guided-diffusion) or "classifier" (its EncoderUNetModel).
+        image_channels: of an image.
+        channels, multipliers, blocks, attention: width of the first level, widths, blocks a level, factors.
+        classes: of labels, or of a classifier's answer.
+        variance: whether the network has a variance head.
+        low_res: whether it sees a smaller image too.
+        scale_shift: whether the embedding scales and shifts.
+        residual: whether residual blocks resample (ADM), or convolutions do.
+        pool: of a classifier.
+    """
+
+    family: str
+    image_channels: int
+    channels: int
+    multipliers: tuple[float, ...]
+    blocks: int
+    attention: tuple[int, ...]
+    classes: int = 0
+    variance: bool = False
+    low_res: bool = False
+    scale_shift: bool = False
+    residual: bool = False
+    pool: str = ""
+    attended: bool = field(default=True)
+    """Whether there is any attention, whose heads the weights do not tell."""
+
+    def __str__(self) -> str:
+        what = {"ddim": "U-Net of ermongroup/ddim", "classifier": "classifier of guided-diffusion"}.get(
+            self.family, f"U-Net of {'guided' if self.residual else 'improved'}-diffusion"
+        )
+        parts = [f"{self.image_channels} channels", f"width {self.channels}",
+                 f"multipliers {','.join(f'{m:g}' for m in self.multipliers)}", f"{self.blocks} blocks a level",
+                 f"attention at factors {','.join(map(str, self.attention)) or 'none'}"]  # fmt: skip
+        parts += [f"{self.classes} classes"] if self.classes else []
+        parts += ["a learned variance"] if self.variance else []
+        parts += ["a low-resolution input"] if self.low_res else []
+        return f"{what}: {', '.join(parts)}"
+
+
+def recognise(shapes: Shapes) -> Facts:
+    """What network these tensors are. ForeignError where they are none that is known."""
+    if "temb.dense.0.weight" in shapes and "conv_in.weight" in shapes:
+        return _ddim(shapes)
+    if "time_embed.0.weight" in shapes and "input_blocks.0.0.weight" in shapes:
+        return _openai(shapes)
+    names = ", ".join(list(shapes)[:3])
+    raise ForeignError(f"no known network has these weights ({names}, ...); known are those of ermongroup/ddim, "
+                       "improved-diffusion and guided-diffusion")  # fmt: skip
+
+
+def _ddim(shapes: Shapes) -> Facts:
+    channels, image_channels = shapes["conv_in.weight"][:2]
+    levels = _count(shapes, "down.{}.block.0.conv1.weight")
+    widths = [shapes[f"down.{i}.block.0.conv1.weight"][0] for i in range(levels)]
+    attention = tuple(2**i for i in range(levels) if f"down.{i}.attn.0.q.weight" in shapes)
+    return Facts(
+        "ddim", image_channels, channels, _multipliers(widths, channels),
+        _count(shapes, "down.0.block.{}.conv1.weight"), attention,
+        variance=shapes["conv_out.weight"][0] == 2 * image_channels,
+    )  # fmt: skip
+
+
+def _openai(shapes: Shapes) -> Facts:
+    channels = shapes["time_embed.0.weight"][1]
+    count = _count(shapes, "input_blocks.{}.0", prefix=True)
+    outs, attended, strided = [], [], []
+    for n in range(1, count):
+        block = f"input_blocks.{n}.0"
+        strided.append(f"{block}.op.weight" in shapes)
+        outs.append(shapes.get(f"{block}.out_layers.3.weight", (0,))[0])
+        attended.append(f"input_blocks.{n}.1.qkv.weight" in shapes)
+    classifier = not any(name.startswith("output_blocks.") for name in shapes)
+    blocks = _blocks_a_level(shapes, count, outs, attended, strided, classifier)
+    starts = range(0, count - 1, blocks + 1)
+    emb = shapes["input_blocks.1.0.emb_layers.1.weight"][0]
+    inputs = shapes["input_blocks.0.0.weight"][1]
+    common: dict[str, Any] = {
+        "multipliers": _multipliers([outs[n] for n in starts], channels), "blocks": blocks,
+        "attention": tuple(2**i for i, n in enumerate(starts) if attended[n]),
+        "scale_shift": emb == 2 * outs[0], "residual": not any(strided),
+    }  # fmt: skip
+    if classifier:
+        pool, classes = _pool(shapes)
+        return Facts("classifier", inputs, channels, classes=classes, pool=pool, **common)
+    outputs = shapes["out.2.weight"][0]
+    low_res = inputs % 2 == 0  # an upsampler sees two images of as many channels
+    image_channels = inputs // 2 if low_res else inputs
+    return Facts(
+        "openai", image_channels, channels, classes=shapes.get("label_emb.weight", (0,))[0],
+        variance=outputs == 2 * image_channels, low_res=low_res, **common,
+    )  # fmt: skip
+
+
+def _blocks_a_level(
+    shapes: Shapes, count: int, outs: list[int], attended: list[bool], strided: list[bool], classifier: bool
+) -> int:
+    """Residual blocks a level, the one that resamples not counted; count = levels * (blocks + 1)."""
+    if any(strided):
+        return strided.index(True)
+    if not classifier:
+        for n in range(count):
+            if any(f"output_blocks.{n}.{k}.in_layers.0.weight" in shapes for k in (1, 2)):
+                return n
+        return count - 1
+    for blocks in range(1, count):  # a block that resamples keeps its width and has no attention
+        last = range(blocks, count - 1, blocks + 1)
+        fits = count % (blocks + 1) == 0 and all(
+            f"input_blocks.{n + 1}.0.skip_connection.weight" not in shapes and not attended[n]
+            and len(set(outs[n - blocks : n + 1])) == 1 and len(set(attended[n - blocks : n])) == 1
+            for n in last
+        )  # fmt: skip
+        if fits:
+            return blocks
+    raise ForeignError("the blocks of this classifier do not fall into levels")
+
+
+def _pool(shapes: Shapes) -> tuple[str, int]:
+    if "out.2.positional_embedding" in shapes:
+        return "attention", shapes["out.2.c_proj.weight"][0]
+    if "out.3.weight" in shapes and len(shapes["out.3.weight"]) == 4:
+        return "adaptive", shapes["out.3.weight"][0]
+    if "out.3.weight" in shapes:
+        return "spatial_v2", shapes["out.3.weight"][0]
+    return "spatial", shapes["out.2.weight"][0]
+
+
+def _count(shapes: Shapes, pattern: str, prefix: bool = False) -> int:
+    """How many consecutive numbers from 0 fit into the pattern."""
+    n = 0
+    while any(name.startswith(pattern.format(n) + ".") for name in shapes) if prefix else pattern.format(n) in shapes:
+        n += 1
+    return n
+
+
+def _multipliers(widths: list[int], channels: int) -> tuple[float, ...]:
+    return tuple(width // channels if width % channels == 0 else width / channels for width in widths)

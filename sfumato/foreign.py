@@ -1,0 +1,262 @@
+"""Other people's checkpoints as models: official PyTorch files and diffusers' folders, ready to sample.
+
+What a file's names and shapes cannot tell (heads, the order of q, k and v, the noise levels) is taken from the
+published configuration of the same network where there is one, and asked for otherwise; `about` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfumato.convert import ddim, diffusers, openai
+from sfumato.convert.files import Facts, ForeignError, read_state, recognise
+from sfumato.convert.keys import Key
+from sfumato.convert.keys import load as fill
+from sfumato.model import Model
+from sfumato.papers.adm import ADM
+from sfumato.papers.adm_classifier import NoisyClassifier
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.presets import PRESETS
+
+NEW_ORDER = ("adm/imagenet64",)
+"""The published models whose attention orders q, k and v before heads; all others split into heads first."""
+SIDES = {(1, 2, 2, 2): 32, (1, 2, 3, 4): 64, (1, 2, 2, 2, 4): 64, (1, 1, 2, 3, 4): 128, (1, 1, 2, 2, 4, 4): 256,
+         (0.5, 1, 1, 2, 2, 4, 4): 512}  # fmt: skip
+"""The image size for which each set of multipliers is the official default."""
+CHOICES = {
+    "size": "height and width of the images",
+    "heads": "attention heads",
+    "head_channels": "channels of a head, instead of heads",
+    "order": "of q, k and v in attention: legacy (heads first) or new",
+    "steps": "T, the number of noise levels",
+    "betas": "the noise schedule: linear or cosine",
+    "rescale_times": "whether the network is told 1000 t / T",
+    "low_res": "height and width of an upsampler's small images",
+    "variance": "the spread of a step where it is not learned: small or large",
+    "prediction": "what the network returns: eps or x0",
+}
+"""What a caller may have to say, since the weights do not."""
+
+
+def open_foreign(path: str | Path, choices: Mapping[str, Any] | None = None) -> Model:
+    """A model from an official file.
+
+    Args:
+        path: a .pt, .pth or .ckpt of ermongroup/ddim, improved-diffusion or guided-diffusion.
+        choices: see `CHOICES`; they override what a published configuration says.
+
+    Raises:
+        OSError: no such file.
+        ForeignError: a damaged, unsafe or unknown file; a choice that is missing or does not exist; and, with the first
+            five differences, weights that do not fit the network.
+    """
+    choices = dict(choices or {})
+    if unknown := sorted(set(choices) - set(CHOICES)):
+        raise ForeignError(f"unknown choice {unknown[0]!r}; known: {', '.join(CHOICES)}")
+    state, notes = read_state(path)
+    facts = recognise({name: tuple(value.shape) for name, value in state.items()})
+    recipe, order, source = settle(facts, Path(path).stem, choices)
+    with torch.device("meta"):
+        network = recipe.model()
+    network.to_empty(device="cpu")
+    try:
+        fill(network, list(key_map(facts, network, order)), state)
+    except ValueError as error:
+        raise ForeignError(f"{path}: {error}") from None
+    about = {"path": str(path), "found": [str(facts), *notes, source], "weights": _kind(Path(path), notes), "data": {}}
+    return Model(recipe, network.eval().requires_grad_(False), (), about)
+
+
+def key_map(facts: Facts, network: Any, order: str) -> Iterable[Key]:
+    """Which official tensor is which of ours."""
+    if facts.family == "ddim":
+        return ddim.keys(network, {"model": {"type": "simple"}})
+    return openai.keys(network, legacy_order=order == "legacy")
+
+
+def _kind(path: Path, notes: list[str]) -> str:
+    averaged = "ema" in path.stem.lower() or any("moving average" in note for note in notes)
+    return "EMA" if averaged else "as published"
+
+
+# ---------------------------------------------------------------- facts and choices -> a recipe
+
+
+def settle(facts: Facts, stem: str, choices: Mapping[str, Any]) -> tuple[Any, str, str]:
+    """(recipe, attention order, where the rest comes from). ForeignError names what is missing."""
+    name = published(facts, stem)
+    builder = BUILDERS[_paper(facts)]
+    if name is not None:
+        known = PRESETS[name].recipe
+        said = {"order": "new" if name in NEW_ORDER else "legacy", **choices}
+        recipe = builder(facts, known, said)
+        changed = f", but for {', '.join(choices)} as asked" if choices else ""
+        return recipe, said["order"], f"heads and noise levels as published for {name}{changed}"
+    missing = [choice for choice in _needed(facts) if choice not in choices]
+    if "heads" in missing and "head_channels" in choices:
+        missing.remove("heads")
+    if missing:
+        asked = "; ".join(f"{choice} ({CHOICES[choice]})" for choice in missing)
+        raise ForeignError(f"{facts}. This is no published network, and its weights do not say: {asked}")
+    return builder(facts, None, choices), choices.get("order", "legacy"), "the rest as asked"
+
+
+def published(facts: Facts, stem: str) -> str | None:
+    """The published configuration with this network; among equals, the one whose words the file name has."""
+    names = [n for n, chosen in PRESETS.items() if n.split("/")[0] == _paper(facts) and _same(facts, chosen.recipe)]
+    return max(names, key=lambda n: sum(word in stem.lower() for word in n.split("/")[1].split("-")), default=None)
+
+
+def _paper(facts: Facts) -> str:
+    if facts.family == "openai":
+        return "adm" if facts.residual else "iddpm"
+    return {"ddim": "ddpm", "classifier": "adm_classifier"}[facts.family]
+
+
+def _same(facts: Facts, recipe: Any) -> bool:
+    pairs = [(facts.image_channels, recipe.shape[0]), (set(facts.attention), set(recipe.attention))]
+    pairs += [(getattr(facts, n), getattr(recipe, n)) for n in ("channels", "multipliers", "blocks", "classes")]
+    if facts.family == "classifier":
+        pairs.append((facts.pool, recipe.pool))
+    else:
+        learns = getattr(recipe, "variance", "learned_range") in ("learned", "learned_range")
+        pairs += [(facts.variance, learns), (facts.low_res, bool(getattr(recipe, "low_res", 0)))]
+    if isinstance(recipe, ImprovedDDPM):
+        pairs.append((facts.scale_shift, recipe.scale_shift))
+    return all(a == b for a, b in pairs)
+
+
+def _needed(facts: Facts) -> list[str]:
+    needed = [] if tuple(facts.multipliers) in SIDES else ["size"]
+    if facts.family != "ddim":
+        needed += ["heads", "order"] if facts.attention or facts.family == "openai" else []
+        needed += ["steps", "betas"]
+    if facts.family == "openai" and not facts.residual:
+        needed.append("rescale_times")
+    return needed + (["low_res"] if facts.low_res else [])
+
+
+def _common(facts: Facts, known: Any, said: Mapping[str, Any]) -> dict[str, Any]:
+    side = said.get("size") or (known.shape[1] if known else SIDES[tuple(facts.multipliers)])
+    fields: dict[str, Any] = {
+        "shape": (facts.image_channels, side, side), "channels": facts.channels, "multipliers": facts.multipliers,
+        "blocks": facts.blocks, "attention": facts.attention, "dropout": 0.0,
+    }  # fmt: skip
+    return fields | {name: said[name] for name in ("steps", "betas", "prediction") if name in said}
+
+
+def _ddpm(facts: Facts, known: DDPM | None, said: Mapping[str, Any]) -> DDPM:
+    fields = _common(facts, known, said)
+    variance: Any = "learned" if facts.variance else said.get("variance", known.variance if known else "large")
+    return replace(known or DDPM(), **fields, variance=variance, weight="bound" if facts.variance else "eps")
+
+
+def _iddpm(facts: Facts, known: ImprovedDDPM | None, said: Mapping[str, Any]) -> ImprovedDDPM:
+    if "head_channels" in said:
+        raise ForeignError("this network's heads are counted, not measured in channels: give heads")
+    fields = _common(facts, known, said) | {"classes": facts.classes, "scale_shift": facts.scale_shift}
+    fields |= {name: said[name] for name in ("heads", "rescale_times", "low_res") if name in said}
+    if not facts.variance:
+        fields |= {"variance": said.get("variance", "large"), "objective": "simple"}
+    return replace(known or ImprovedDDPM(), **fields)
+
+
+def _adm(facts: Facts, known: ADM | None, said: Mapping[str, Any]) -> ADM:
+    if not facts.variance or not facts.scale_shift:
+        raise ForeignError("ADM's networks learn a variance and scale by the embedding; this one does not")
+    fields = _common(facts, known, said) | {"classes": facts.classes, "label_dropout": 0.0}
+    fields |= {name: said[name] for name in ("low_res",) if name in said} | _heads(said)
+    return replace(known or ADM(), **fields)
+
+
+def _classifier(facts: Facts, known: NoisyClassifier | None, said: Mapping[str, Any]) -> NoisyClassifier:
+    if not facts.scale_shift or not facts.residual:
+        raise ForeignError(
+            "ADM's classifiers scale by the embedding and resample in residual blocks; this one does not"
+        )
+    fields = _common(facts, known, said) | {"classes": facts.classes, "pool": facts.pool}
+    if "heads" in said:
+        raise ForeignError("a classifier's heads are measured in channels: give head_channels")
+    return replace(known or NoisyClassifier(), **fields, **_heads(said))
+
+
+def _heads(said: Mapping[str, Any]) -> dict[str, Any]:
+    if "head_channels" in said:
+        return {"head_channels": said["head_channels"]}
+    return {"head_channels": 0, "heads": said["heads"]} if "heads" in said else {}
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {"ddpm": _ddpm, "iddpm": _iddpm, "adm": _adm, "adm_classifier": _classifier}
+
+
+# ---------------------------------------------------------------- diffusers
+
+
+def open_diffusers(folder: str | Path, choices: Mapping[str, Any] | None = None) -> Model:
+    """A model from a folder of `UNet2DModel.save_pretrained` or `DDPMPipeline.save_pretrained`.
+
+    Args:
+        choices: steps, betas, prediction, variance, where there is no scheduler's configuration, or to override it.
+
+    Raises:
+        OSError: files missing.
+        ForeignError: damaged, of an architecture that is not DDPM's, or weights that do not fit it.
+    """
+    choices = dict(choices or {})
+    if unknown := sorted(set(choices) - {"steps", "betas", "prediction", "variance"}):
+        raise ForeignError(f"unknown choice {unknown[0]!r} for a diffusers folder; it says the rest itself")
+    fields, state, source = diffusers.read(Path(folder))
+    recipe = DDPM(**{**fields, **choices})
+    with torch.device("meta"):
+        network = recipe.model()
+    network.to_empty(device="cpu")
+    try:
+        fill(network, list(diffusers.keys(network)), state)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ForeignError(f"{folder}: {error}") from None
+    about = {"path": str(folder), "found": ["UNet2DModel of diffusers", source], "weights": "as published", "data": {}}
+    return Model(recipe, network.eval().requires_grad_(False), (), about)
+
+
+def save_diffusers(model: Model, folder: str | Path) -> None:
+    """Write a folder that `diffusers.DDPMPipeline.from_pretrained` samples from.
+
+    Raises: ForeignError for another recipe than DDPM, or one that their scheduler or pipeline cannot express.
+    """
+    recipe = model.recipe
+    if not isinstance(recipe, DDPM):
+        raise ForeignError(f"diffusers' UNet2DModel holds DDPM's network, not that of {type(recipe).__name__}")
+    network: Any = model.network
+    diffusers.write(Path(folder), asdict(recipe), network)
+
+
+# ---------------------------------------------------------------- and back
+
+
+def official_state(model: Model, order: str = "legacy") -> dict[str, torch.Tensor]:
+    """Our network's weights under the official names: ermongroup/ddim's, or OpenAI's for their networks.
+
+    Raises: ForeignError for a network that the official code cannot hold.
+    """
+    recipe, network = model.recipe, model.network
+    if isinstance(recipe, DDPM):
+        if recipe.classes:
+            raise ForeignError("the official DDPM network has no labels, so it cannot hold a conditional model")
+        keys: Iterable[Key] = ddim.keys(network, {"model": {"type": "simple"}})  # type: ignore[arg-type]
+    elif isinstance(recipe, ImprovedDDPM | ADM | NoisyClassifier):
+        keys = openai.keys(network, legacy_order=order == "legacy")  # type: ignore[arg-type]
+    else:
+        raise ForeignError(f"{type(recipe).__name__} has no official PyTorch layout here")
+    tensors: dict[str, torch.Tensor] = {name: p.detach() for name, p in _parameters(network)}
+    return {key.official: key.read(tensors[key.ours]).clone().contiguous().float().cpu() for key in keys}
+
+
+def _parameters(network: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
+    return network.named_parameters()

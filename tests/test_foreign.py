@@ -1,0 +1,338 @@
+"""Foreign checkpoints: published files are recognised, tiny ones come back bit for bit, and unsafe ones stay shut."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import sfumato
+from sfumato import foreign
+from sfumato.cli import main
+from sfumato.convert.files import ForeignError, read_state, recognise
+from sfumato.model import Model
+from sfumato.papers.adm import ADM
+from sfumato.papers.adm_classifier import NoisyClassifier
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.presets import PRESETS
+from tests.golden.cases import HERE
+
+RELEASED = HERE.parents[2] / "shared" / "golden" / "openai_ddim" / "released_layouts"
+SMALL: dict[str, Any] = {"shape": (3, 16, 16), "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,),
+                         "dropout": 0.0}  # fmt: skip
+TINY: dict[str, Any] = {
+    "ddpm": DDPM(**SMALL),
+    "iddpm": ImprovedDDPM(**SMALL, steps=100, heads=2, rescale_times=False, classes=5),
+    "iddpm simple": ImprovedDDPM(**SMALL, steps=100, heads=2, objective="simple", variance="large"),
+    "iddpm upsampler": ImprovedDDPM(**SMALL, steps=100, heads=2, low_res=8),
+    "adm": ADM(**SMALL, classes=4, head_channels=32, betas="cosine"),
+    "classifier": NoisyClassifier(**SMALL, classes=4, head_channels=32),
+}
+CHOICES: dict[str, dict[str, Any]] = {
+    "ddpm": {"size": 16},
+    "iddpm": {"size": 16, "heads": 2, "order": "legacy", "steps": 100, "betas": "cosine", "rescale_times": False},
+    "adm": {"size": 16, "head_channels": 32, "order": "legacy", "steps": 1000, "betas": "cosine"},
+    "classifier": {"size": 16, "head_channels": 32, "order": "legacy", "steps": 1000, "betas": "linear"},
+}
+CHOICES["iddpm simple"] = {**CHOICES["iddpm"], "rescale_times": True}
+CHOICES["iddpm upsampler"] = {**CHOICES["iddpm simple"], "low_res": 8}
+
+
+def made(recipe: Any) -> Model:
+    """A model with random weights everywhere."""
+    torch.manual_seed(0)
+    network = recipe.model().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return Model(recipe, network.requires_grad_(False))
+
+
+def saved(name: str, folder: Path) -> Path:
+    """A tiny official file."""
+    path = folder / f"{name.replace(' ', '_')}.pt"
+    torch.save(foreign.official_state(made(TINY[name])), path)
+    return path
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.skipif(not RELEASED.is_dir(), reason="the full recording is not at hand; the presets are tested instead")
+def test_every_released_file_is_recognised_from_its_shapes() -> None:
+    found = 0
+    for path in sorted(RELEASED.glob("*.json.gz")):
+        about = json.loads(gzip.decompress(path.read_bytes()))
+        shapes = {name: tuple(shape) for name, shape in about["params"]}
+        facts = recognise(shapes)
+        recipe, order, source = foreign.settle(facts, about["name"], {})
+        with torch.device("meta"):
+            network = recipe.model()
+        parameters = dict(network.named_parameters())
+        keys = list(foreign.key_map(facts, network, order))
+        assert {key.official: tuple(key.read(parameters[key.ours]).shape) for key in keys} == shapes
+        assert "as published" in source
+        found += 1
+    assert found == 28
+
+
+@pytest.mark.parametrize("name", [n for n in PRESETS if "/imagenet" in n or n.endswith(("cifar10", "celeba64"))])
+def test_every_published_network_is_recognised_from_its_shapes(name: str) -> None:
+    with torch.device("meta"):
+        model = Model(PRESETS[name].recipe, PRESETS[name].recipe.model())
+    shapes = {key: tuple(value.shape) for key, value in _meta_state(model).items()}
+    recipe, order, source = foreign.settle(recognise(shapes), "model", {})
+    assert order == ("new" if name == "adm/imagenet64" else "legacy")
+    ours, theirs = (asdict(r) for r in (replace(PRESETS[name].recipe, dropout=0.0), recipe))
+    differing = {field for field in ours if ours[field] != theirs[field]}
+    assert differing <= {"objective", "importance"}  # what only matters in training
+    assert "as published" in source
+
+
+def _meta_state(model: Model) -> dict[str, torch.Tensor]:
+    parameters = dict(model.network.named_parameters())
+    family = {DDPM: "ddim"}.get(type(model.recipe), "openai")
+    facts: Any = type("Facts", (), {"family": family})
+    return {key.official: key.read(parameters[key.ours]) for key in foreign.key_map(facts, model.network, "legacy")}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_file_of_ones_own_comes_back_with_the_choices_it_cannot_say(name: str, tmp_path: Path) -> None:
+    path = saved(name, tmp_path)
+    model = sfumato.load(path, **CHOICES[name])
+    assert model.recipe == TINY[name]
+    assert same_weights(model.network, made(TINY[name]).network)
+    assert any("U-Net" in line or "classifier" in line for line in model.about["found"])
+    with pytest.raises(ForeignError, match="do not say: size"):
+        sfumato.load(path)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    path = saved("iddpm upsampler", tmp_path)
+    with pytest.raises(ForeignError) as error:
+        sfumato.load(path, size=16)
+    for choice in ("heads", "order", "steps", "betas", "rescale_times", "low_res"):
+        assert f"{choice} (" in str(error.value)
+    with pytest.raises(ForeignError, match="unknown choice 'headz'"):
+        sfumato.load(path, headz=2)
+    with pytest.raises(ValueError, match="cannot be chosen"):
+        sfumato.load("ddpm/emoji32", heads=2)
+
+
+def test_the_attention_order_changes_what_a_network_says(tmp_path: Path) -> None:
+    path = saved("iddpm", tmp_path)
+    x, y = torch.randn(2, 3, 16, 16), torch.tensor([0, 3])
+    said = {}
+    for order in ("legacy", "new"):
+        model = sfumato.load(path, **{**CHOICES["iddpm"], "order": order})
+        said[order] = model.network(x, torch.tensor([3.0, 7.0]), y=y)
+    assert torch.equal(said["legacy"], made(TINY["iddpm"]).network(x, torch.tensor([3.0, 7.0]), y=y))
+    assert not torch.allclose(said["new"], said["legacy"], atol=1e-3)
+
+
+def test_wrappers(tmp_path: Path) -> None:
+    online, average = (foreign.official_state(made(TINY["ddpm"])) for _ in range(2))
+    average = {name: value + 1 for name, value in average.items()}
+    parallel = {f"module.{name}": value for name, value in online.items()}
+    torch.save([parallel, {"state": {}, "param_groups": []}, 3, 100, average], tmp_path / "ckpt.pth")
+    model = sfumato.load(tmp_path / "ckpt.pth", size=16)
+    assert model.about["weights"] == "EMA"
+    assert torch.equal(next(model.network.parameters()), next(made(TINY["ddpm"]).network.parameters()) + 1)
+    torch.save(parallel, tmp_path / "ema_0.9999_000100.pt")
+    model = sfumato.load(tmp_path / "ema_0.9999_000100.pt", size=16)
+    assert model.about["weights"] == "EMA"
+    assert same_weights(model.network, made(TINY["ddpm"]).network)
+    torch.save({"state_dict": online}, tmp_path / "wrapped.ckpt")
+    assert same_weights(sfumato.load(tmp_path / "wrapped.ckpt", size=16).network, made(TINY["ddpm"]).network)
+
+
+class Trap:
+    """Would write a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "sprung")
+
+
+def test_nothing_that_can_run_code_is_unpickled(tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    torch.save({"x": Trap(sprung)}, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes(pickle.dumps(Trap(sprung)))
+    for name in ("a.pt", "b.pt"):
+        with pytest.raises(ForeignError, match="could run code"):
+            sfumato.load(tmp_path / name)
+    assert not sprung.exists()
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    whole = saved("ddpm", tmp_path)
+    (tmp_path / "half.pt").write_bytes(whole.read_bytes()[:5000])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    torch.save({"state": {}, "param_groups": []}, tmp_path / "opt.pt")
+    state = foreign.official_state(made(TINY["ddpm"]))
+    torch.save({k: v for k, v in state.items() if k not in ("conv_out.bias", "norm_out.bias")}, tmp_path / "few.pt")
+    for name, words in {
+        "half.pt": "damaged|could run code",
+        "empty.pt": "damaged|could run code",
+        "other.pt": "no known network",
+        "opt.pt": "an optimiser's state",
+        "few.pt": "norm_out.bias is missing",
+    }.items():
+        with pytest.raises(ForeignError, match=words):
+            sfumato.load(tmp_path / name, size=16)
+    with pytest.raises(OSError, match="No such file"):
+        sfumato.load(tmp_path / "absent.pt")
+    with pytest.raises(ValueError, match="one set of weights"):
+        sfumato.load(whole, weights="online", size=16)
+    assert set(read_state(whole)[0]) == set(state)
+
+
+def test_what_the_official_code_cannot_hold_is_refused() -> None:
+    with pytest.raises(ForeignError, match="no labels"):
+        foreign.official_state(made(replace(TINY["ddpm"], classes=3)))
+
+
+# ---------------------------------------------------------------- diffusers
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        TINY["ddpm"],
+        replace(TINY["ddpm"], shape=(1, 16, 16), betas="cosine", prediction="v", variance="small", attention=(1, 2)),
+        replace(TINY["ddpm"], multipliers=(1, 1, 2), attention=(), blocks=2, clip=False, steps=50),
+    ],
+)
+def test_diffusers_round_trip(recipe: DDPM, tmp_path: Path) -> None:
+    model = made(recipe)
+    foreign.save_diffusers(model, tmp_path / "pipeline")
+    back = sfumato.load(tmp_path / "pipeline")
+    assert back.recipe == recipe
+    assert same_weights(back.network, model.network)
+    alone = sfumato.load(tmp_path / "pipeline" / "unet", steps=recipe.steps)
+    assert same_weights(alone.network, model.network)
+
+
+def test_diffusers_samples_from_ours_and_says_the_same(tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    model = made(replace(TINY["ddpm"], multipliers=(1, 2, 2), attention=(2,), blocks=2))
+    foreign.save_diffusers(model, tmp_path)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path)
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
+    with torch.no_grad():
+        theirs = pipeline.unet(x, t).sample
+        ours = model.network(x, t.float())
+    assert torch.allclose(ours, theirs, atol=2e-5 * float(theirs.abs().max()))
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(batch_size=2, num_inference_steps=3, output_type="np").images
+    assert images.shape == (2, 16, 16, 3)
+    pipeline.save_pretrained(tmp_path / "theirs")
+    again = sfumato.load(tmp_path / "theirs")
+    assert same_weights(again.network, model.network)
+    assert again.recipe == model.recipe
+
+
+def test_diffusers_scheduler_takes_our_steps(tmp_path: Path) -> None:
+    """Their DDPM step and our ancestral step, from the same belief and the same noise."""
+    diffusers = pytest.importorskip("diffusers")
+    from sfumato.core.kernels import Ancestral
+
+    recipe = replace(TINY["ddpm"], variance="small")
+    model = made(recipe)
+    foreign.save_diffusers(model, tmp_path)
+    scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path / "scheduler")
+    scheduler.set_timesteps(1000)
+    x, t = torch.randn(2, 3, 16, 16), 400
+    eps = model.network(x, torch.full((2,), float(t)))
+    kernel = Ancestral(recipe.process(), recipe.denoiser(model.network), recipe.std())
+    ours = kernel(x, torch.tensor(t + 1), torch.tensor(t))
+    theirs = scheduler.step(eps, t, x, generator=torch.Generator().manual_seed(0)).prev_sample
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(ours.sample(lambda _: noise), theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"_class_name": "UNet2DConditionModel"}, "only UNet2DModel"),
+        ({"norm_eps": 1e-5}, "norm_eps is 1e-05"),
+        ({"flip_sin_to_cos": True}, "flip_sin_to_cos"),
+        ({"attention_head_dim": 8}, "heads of 8 channels"),
+        ({"down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"]}, "blocks ResnetDownsampleBlock2D"),
+        ({"layers_per_block": 2}, "is missing"),
+    ],
+)
+def test_other_unets_are_refused_with_the_reason(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    foreign.save_diffusers(made(TINY["ddpm"]), tmp_path)
+    config = tmp_path / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(ForeignError, match=words):
+        sfumato.load(tmp_path)
+
+
+def test_what_diffusers_cannot_express_is_refused(tmp_path: Path) -> None:
+    for recipe, words in (
+        (replace(TINY["ddpm"], betas="quad"), "quad"),
+        (replace(TINY["ddpm"], classes=2), "labels"),
+        (TINY["iddpm"], "ImprovedDDPM"),
+    ):
+        with pytest.raises(ForeignError, match=words):
+            foreign.save_diffusers(made(recipe), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+# ---------------------------------------------------------------- from the command line
+
+
+def test_convert_goes_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved("iddpm", tmp_path)
+    choices = ["--size", "16", "--heads", "2", "--order", "legacy", "--steps", "100", "--betas", "cosine",
+               "--rescale-times", "False"]  # fmt: skip
+    assert main(["convert", str(path), *choices]) == 0
+    assert "Nothing written" in capsys.readouterr().out
+    ours = tmp_path / "ours.safetensors"
+    assert main(["convert", str(path), *choices, "--out", str(ours)]) == 0
+    assert "5 classes, a learned variance" in capsys.readouterr().out
+    assert sfumato.load(ours).recipe == TINY["iddpm"]
+    assert same_weights(sfumato.load(ours).network, made(TINY["iddpm"]).network)
+    back = tmp_path / "back.pt"
+    assert main(["convert", str(ours), "--to", "official", "--out", str(back)]) == 0
+    first, second = (read_state(p)[0] for p in (path, back))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert main(["sample", str(ours), "-n", "1", "--steps", "2", "--out", str(tmp_path / "s")]) == 0
+
+
+def test_convert_to_diffusers_and_back(tmp_path: Path) -> None:
+    made(TINY["ddpm"]).save(tmp_path / "a.safetensors")
+    for source, to, out in (("a.safetensors", "diffusers", "b"), ("b", "sfumato", "c.safetensors")):
+        assert main(["convert", str(tmp_path / source), "--to", to, "--out", str(tmp_path / out)]) == 0
+    assert same_weights(sfumato.load(tmp_path / "c.safetensors").network, made(TINY["ddpm"]).network)
+
+
+def test_convert_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, there = saved("iddpm", tmp_path), tmp_path / "there.safetensors"
+    made(TINY["ddpm"]).save(there)
+    for arguments, words in [
+        ([str(path)], "its weights do not say: size"),
+        ([str(there), "--heads", "2"], "cannot be chosen"),
+        ([str(there), "--out", str(there)], "exists already"),
+        ([str(there), "--out", str(tmp_path / "x.pt")], "writes a .safetensors file"),
+        ([str(there), "--to", "onnx", "--out", str(tmp_path / "x")], "onnx"),
+        ([str(tmp_path / "absent.pt")], "No such file"),
+    ]:
+        assert main(["convert", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert len(error.strip().splitlines()) == 1
