@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sfumato import papers
 from sfumato.core.denoisers import Denoise, Prediction
-from sfumato.core.guidance import Gradient, MeanShifted, score_shifted, towards, watched
+from sfumato.core.guidance import Gradient, MeanShifted, clipped, score_shifted, towards, watched
 from sfumato.core.kernels import DDIM, Ancestral, large
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, descend, walk
@@ -61,11 +61,17 @@ def sigma_hat(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: G
 
 
 def ddim_sampler(eta: float = 0.0) -> Sampler:
-    """DDIM with the given eta, on any recipe's process; a gradient shifts the score (algorithm 2 of ADM)."""
+    """DDIM with the given eta, on any recipe's process; a gradient shifts the score (algorithm 2 of ADM).
+
+    Where the recipe clips, x0 is clipped once more after the shift. The official code does not; but from a level with
+    next to no signal, as a cosine schedule's last, a shifted score implies an x0 thousands of times too large.
+    """
 
     def moves(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
         process = recipe.process()
         guided = denoise if gradient is None else score_shifted(denoise, gradient)
+        if gradient is not None and getattr(recipe, "clip", False):
+            guided = clipped(guided)
         return descend(DDIM(process, guided, eta), visits(int(process.schedule.end), steps))
 
     return moves

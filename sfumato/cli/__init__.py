@@ -14,6 +14,7 @@ from sfumato.cli.convert import convert_command
 from sfumato.cli.edit import edit_command
 from sfumato.cli.evaluate import evaluate_command
 from sfumato.cli.inspect import inspect_command, presets_command
+from sfumato.cli.learn import learn_command
 from sfumato.cli.likelihood import likelihood_command
 from sfumato.cli.parsing import UsageError
 from sfumato.cli.reproduce import reproduce_command
@@ -31,6 +32,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
   sfumato reproduce [CLAIM ...]                     the papers' claims as experiments, listed or run
+  sfumato learn [LESSON]                            the learning path, in the browser, offline
   sfumato presets                                   the list of presets and shipped models
 
 Each takes --help. Data specs: digits, emoji32, fashion, mnist (with :train or :test), folder:PATH, npz:PATH.
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "convert": convert_command,
     "inspect": inspect_command,
     "reproduce": reproduce_command,
+    "learn": learn_command,
     "presets": presets_command,
 }
 

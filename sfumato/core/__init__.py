@@ -1,7 +1,8 @@
 """The mathematics of diffusion models, in torch alone: no files, no devices, no networks.
 
 Read in this order: `schedules` (how much signal and noise is left at a level), `processes` (the forward q),
-`denoisers` (what a network believes), `losses` and `times` (training), `kernels` and `sampling` (the way back).
+`denoisers` (what a network believes), `losses` and `times` (training), `kernels` and `sampling` (the way back). Then
+`sde` (score-based kernels), `matching` (score matching), `guidance`, `likelihood`, and `exact` (data of known answers).
 """
 
 from sfumato.core.denoisers import (
@@ -35,11 +36,23 @@ from sfumato.core.schedules import (
     from_sigmas,
     geometric_sigmas,
 )
+from sfumato.core.sde import (
+    Corrector,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    Projection,
+    ReverseDiffusion,
+    correct_predict,
+    probability_flow,
+    projected,
+)
 
 __all__ = [
-    "DDIM", "VE", "VP", "Ancestral", "Continuous", "Cosine", "Denoise", "Denoiser", "Gaussian", "GaussianDiffusion",
-    "GaussianMixture", "Kernel", "Level", "LinearFlow", "Move", "Noise", "Prediction", "Schedule", "SubVP", "Table",
-    "anneal", "clipped", "descend", "finish", "from_betas", "from_sigmas", "geometric_sigmas", "large", "learned",
+    "DDIM", "VE", "VP", "Ancestral", "Continuous", "Corrector", "Cosine", "Denoise", "Denoiser", "EulerMaruyama",
+    "Gaussian", "GaussianDiffusion", "GaussianMixture", "Heun", "Kernel", "Langevin", "Level", "LinearFlow", "Move",
+    "Noise", "Prediction", "Projection", "ReverseDiffusion", "Schedule", "SubVP", "Table", "anneal", "clipped",
+    "correct_predict", "descend", "finish", "from_betas", "from_sigmas", "geometric_sigmas", "large", "learned",
     "learned_range", "predict_correct", "predict_eps", "predict_previous_mean", "predict_score", "predict_v",
-    "predict_x0", "small", "walk", "with_variance",
+    "predict_x0", "probability_flow", "projected", "small", "walk", "with_variance",
 ]  # fmt: skip

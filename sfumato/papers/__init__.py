@@ -9,13 +9,19 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.ncsn import NCSN
+from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.recipe import Trainable
+from sfumato.papers.score_sde import ScoreSDE
 
 PAPERS: dict[str, type[Any]] = {
     "ddpm": DDPM,
     "iddpm": ImprovedDDPM,
     "adm": ADM,
     "adm_classifier": NoisyClassifier,
+    "ncsn": NCSN,
+    "ncsnv2": NCSNv2,
+    "score_sde": ScoreSDE,
 }
 """The name under which a checkpoint keeps each recipe."""
 

@@ -1,0 +1,251 @@
+"""What the probability flow of a continuous model does: sample, encode and decode, and tell how likely pictures are.
+
+Song et al. 2021, section 4.3 and appendix D, by an adaptive solver of ordinary differential equations (torchdiffeq, an
+extra of this package) or by Runge-Kutta steps of fixed number, which need no other package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.core.kernels import Clean
+from sfumato.core.likelihood import Divergence, bits_per_dim, exact_divergence, flow_log_prob, hutchinson
+from sfumato.core.matching import gaussian, rademacher
+from sfumato.core.randomness import ImageNoise, mix
+from sfumato.core.sde import Solve, State, follow, runge_kutta, sde
+from sfumato.data.loader import to_float, to_uint8
+from sfumato.data.sources import Images
+from sfumato.model import Model
+from sfumato.papers.recipe import Classifying, low_res_side
+
+PROBES = {"rademacher": rademacher, "gaussian": gaussian}
+DEQUANTISE, PROBE = 1, 2
+"""Keys of the two kinds of randomness in a likelihood."""
+
+
+def adaptive(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5", calls: list[int] | None = None) -> Solve:
+    """A solver that chooses its steps by their error; the images of a batch share them, and so depend on each other.
+
+    Args:
+        rtol, atol: the error of a step, relative and absolute (the paper's: 1e-5 each).
+        method: of torchdiffeq: "dopri5" (the paper's RK45), "bosh3", "dopri8", ...
+        calls: a list to which the number of network evaluations of each solution is appended.
+
+    Raises: ValueError where torchdiffeq is not installed.
+    """
+    try:
+        from torchdiffeq import odeint
+    except ImportError:
+        raise ValueError(
+            'adaptive solving needs torchdiffeq: pip install "sfumato[ode]"; or take Runge-Kutta steps of fixed number'
+        ) from None
+
+    def solve(derivative: Callable[[Tensor, State], State], state: State, start: float, end: float) -> State:
+        count = 0
+
+        def counted(u: Tensor, state: State) -> State:
+            nonlocal count
+            count += 1
+            share = u.double().cpu().clamp(0, 1)  # a first guess may look beyond the end, where there is no model
+            return tuple((end - start) * slope for slope in derivative(start + share * (end - start), state))
+
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=state[0].device)
+        way = odeint(counted, state, ends, rtol=rtol, atol=atol, method=method, options={"step_t": ends[1:]})
+        if calls is not None:
+            calls.append(count)
+        return tuple(values[-1] for values in way)
+
+    return solve
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A continuous model and how its flow is solved.
+
+    Attributes:
+        solve: `adaptive()`, or `runge_kutta(steps)`, which solves each image by itself.
+        start: the time at which data are taken to be (the paper's: 1e-5, and 1e-3 for VP samples).
+        labels: (n,) for a model with classes, one a picture.
+    """
+
+    model: Model
+    solve: Solve
+    start: float = 1e-5
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        recipe = self.model.recipe
+        if isinstance(recipe, Classifying) or low_res_side(recipe):
+            raise ValueError("a flow needs a model that makes pictures out of noise alone")
+        if recipe.classes and self.labels is None:
+            raise ValueError("this model was trained with classes, so each picture needs its label")
+        if not 0 < self.start < sde(recipe.process()).end:
+            raise ValueError(f"the flow starts between 0 and {sde(recipe.process()).end:g}, not at {self.start:g}")
+
+    def _denoise(self, keys: Sequence[int]) -> Any:
+        recipe = self.model.recipe
+        labels: dict[str, Any] = {}
+        if self.labels is not None and recipe.classes:
+            labels["y"] = self.labels[list(keys)].to(self.model.device)
+        return recipe.denoiser(self.model.network, **labels)
+
+    def _precise(self, x: Tensor) -> Tensor:
+        """In float64, where the device knows it: the solver adds up many small steps."""
+        return x.to(self.model.device, torch.float32 if self.model.device.type == "mps" else torch.float64)
+
+    def _follow(self, x: Tensor, start: float, end: float, keys: Sequence[int]) -> Tensor:
+        return follow(self.model.recipe.process(), self._denoise(keys), self._precise(x), start, end, self.solve)
+
+    def latents(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
+        """Noise to decode, (n, C, H, W): that of picture i follows from (seed, i); a temperature below 1 shrinks it."""
+        recipe = self.model.recipe
+        prior = recipe.process().prior((n, *recipe.shape), self.model.device)
+        return temperature * prior.sample(ImageNoise(seed, range(n)))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """uint8 (n, C, H, W) -> their latents, the only ones that the flow takes back to them (appendix D.3)."""
+        return self._follow(to_float(images), self.start, self._end, range(len(images)))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, clean: bool = True) -> Tensor:
+        """Latents (n, C, H, W) -> pictures, uint8; `clean` takes out the noise that is left at the start."""
+        x = self._follow(latents, self._end, self.start, range(len(latents)))
+        if clean:
+            t = torch.tensor(self.start, dtype=torch.float64)
+            x = Clean(self._denoise(range(len(latents))))(x, t, t).mean
+        return to_uint8(x).cpu()
+
+    def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
+        """n pictures, uint8 (n, C, H, W)."""
+        return self.decode(self.latents(n, seed, temperature))
+
+    @property
+    def _end(self) -> float:
+        return self.model.recipe.process().schedule.end
+
+
+# ---------------------------------------------------------------- likelihood
+
+
+def dequantised(images: Tensor, u: Tensor) -> Tensor:
+    """uint8 (B, ...) and uniform numbers u in [0, 1) -> points in [-1, 1], spread over 256 bins of width 1 / 128."""
+    return (images.double() + u) / 128 - 1
+
+
+@dataclass(frozen=True)
+class FlowReport:
+    """The likelihood of a set of images under a flow.
+
+    Attributes:
+        values: (repeats, n) bits/dim of each image, each time with other dequantisation and other probes.
+        protocol: data, their fingerprint, dequantisation, probes, solver, where the flow starts, seed, weights.
+    """
+
+    values: Tensor
+    protocol: dict[str, Any]
+
+    @property
+    def bits_per_dim(self) -> float:
+        """The mean over images and repeats."""
+        return float(self.values.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, over images: which ones they are, and the randomness of their estimates."""
+        each = self.values.mean(0)
+        return float(each.std() / len(each) ** 0.5) if len(each) > 1 else float("nan")
+
+    @property
+    def estimate_error(self) -> float:
+        """Of the mean for these very images: dequantisation and probes alone. Needs two repeats or more."""
+        repeats, n = self.values.shape
+        return float((self.values.var(0).mean() / (repeats * n)).sqrt()) if repeats > 1 else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "method": "probability flow", "unit": "bits/dim", "total": self.bits_per_dim,
+            "standard_error": self.standard_error, "estimate_error": self.estimate_error, "protocol": self.protocol,
+        }  # fmt: skip
+
+
+def flow_likelihood(
+    model: Model,
+    images: Images,
+    solve: Solve | None = None,
+    *,
+    probes: int = 1,
+    kind: Literal["rademacher", "gaussian", "exact"] = "rademacher",
+    repeats: int = 1,
+    start: float = 1e-5,
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    progress: Callable[[int], object] | None = None,
+) -> FlowReport:
+    """Bits per dimension of images under a model's probability flow, uniformly dequantised (Song et al. 2021, eq. 39).
+
+    An upper bound on the bits of the 8-bit images themselves, and unbiased but for the solver's error.
+
+    Args:
+        solve: `adaptive()`, the paper's, where None; or `runge_kutta(steps)`.
+        probes: Hutchinson probes an image, the same along the whole flow.
+        kind: of the probes; "exact" takes the whole trace, one backward pass a dimension.
+        repeats: estimates of each image (the paper's test set: 5).
+        limit: only so many images, spread over the set.
+        seed: dequantisation and probes of image i follow from (seed, i) and the repeat.
+        progress: called with the number of images that are done, every repeat anew.
+
+    Raises:
+        ValueError: a model of separate noise levels, images of another shape or without the labels that it needs.
+    """
+    if probes < 1 or repeats < 1:
+        raise ValueError(f"probes and repeats are at least 1, not {probes} and {repeats}")
+    recipe = model.recipe
+    sde(recipe.process())
+    if images.shape != recipe.shape:
+        raise ValueError(f"the model makes {recipe.shape} images, {images.spec} has {images.shape}")
+    if recipe.classes and (images.labels is None or images.classes != model.classes):
+        raise ValueError(f"the model was trained with classes that {images.spec} does not have")
+    solver = adaptive() if solve is None else solve
+    count = min(limit or len(images), len(images))
+    chosen = torch.arange(count) * len(images) // count
+    labels = images.labels[chosen] if recipe.classes and images.labels is not None else None
+    flow = Flow(model, solver, start, labels)
+    rows = []
+    for repeat in range(repeats):
+        parts = []
+        for keys in torch.arange(count).split(batch):
+            parts.append(_one_batch(flow, images.images[chosen[keys]], keys.tolist(), mix(seed, repeat), kind, probes))
+            if progress:
+                progress(len(keys))
+        rows.append(torch.cat(parts))
+    protocol = {
+        "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "repeats": repeats,
+        "dequantisation": "uniform, 256 bins over [-1, 1]", "start": start, "seed": seed,
+        "divergence": kind if kind == "exact" else f"{probes} {kind}", "weights": model.about.get("weights"),
+    }  # fmt: skip
+    return FlowReport(torch.stack(rows), protocol)
+
+
+def _one_batch(flow: Flow, images: Tensor, keys: list[int], seed: int, kind: str, probes: int) -> Tensor:
+    """Bits/dim of one batch, (B,) on the host."""
+    x = to_float(images).to(flow.model.device)
+    u = torch.special.ndtr(ImageNoise(mix(seed, DEQUANTISE), keys)(x).double())
+    x = flow._precise(dequantised(images.to(x.device), u))
+    divergence: Divergence = exact_divergence
+    if kind != "exact":
+        noise = ImageNoise(mix(seed, PROBE), keys)
+        divergence = hutchinson(torch.stack([PROBES[kind](noise(x)) for _ in range(probes)]))
+    process = flow.model.recipe.process()
+    log_prob, _ = flow_log_prob(process, flow._denoise(keys), x, flow.solve, divergence, flow.start)
+    return bits_per_dim(log_prob, x[0].numel(), 1 / 128).double().cpu()
+
+
+__all__ = ["Flow", "FlowReport", "adaptive", "dequantised", "flow_likelihood", "runge_kutta"]

@@ -1,0 +1,267 @@
+import marimo
+
+app = marimo.App(width="medium", app_title="DDIM: the same pictures in fewer steps")
+
+with app.setup:
+    import marimo as mo
+    import torch
+
+    from sfumato.claims import CLAIMS, judge
+    from sfumato.claims.toys import linear, normal, ring
+    from sfumato.core.kernels import DDIM
+    from sfumato.core.sampling import descend, walk
+    from sfumato.core.times import strided
+    from sfumato.learn import story
+    from sfumato.learn.ddim_exercises import EXERCISES
+    from sfumato.learn.widgets import Scrubber
+    from sfumato.papers import ddim
+
+    torch.set_num_threads(1)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    # DDIM: the same pictures in fewer steps
+
+    *Denoising diffusion implicit models*, Song, Meng and Ermon, 2020.
+
+    A DDPM is trained on a thousand levels of noise, and its sampler visits every one of them. **Must it?** The paper's
+    answer is a family of samplers that all fit the *same* trained network. At one end stands DDPM's own, which draws new
+    noise at every step. At the other end nothing is drawn at all: the network's own guess of the noise is carried along.
+
+    Below are the two ends, started from the same noise, in 50 steps. Move the slider.
+    """)
+    return
+
+
+@app.cell
+def _():
+    mixture, process = ring(), linear()
+    denoise = mixture.denoise(process)
+    noise = normal(0, 400, 2)
+    torch.manual_seed(0)
+    _runs = {
+        f"eta {eta:g}": torch.stack([noise, *walk(noise, descend(DDIM(process, denoise, eta), strided(1000, 50)))])
+        for eta in (0.0, 1.0)
+    }
+    hook = mo.ui.anywidget(Scrubber.of(_runs, mixture.sample(800, torch.Generator().manual_seed(1)), start=0.8))
+    hook
+    return denoise, hook, mixture, noise, process
+
+
+@app.cell
+def _():
+    mo.md("""
+    The data are eight blobs on a ring, so the best possible denoiser is known exactly, and no network can be to blame for
+    anything you see. Both ends arrive at the data. The paths differ: on the left each point flows, on the right it jitters.
+
+    ## Predict, then look
+    """)
+    return
+
+
+@app.cell
+def _():
+    guesses = {
+        "nearly the same picture": "Yes: the path is nearly the same curve, cut into longer pieces.",
+        "another picture from the same data": "That is what happens with fresh noise. Without it, look:",
+        "a blurred picture": "Few steps do cost accuracy, but look at how little:",
+    }
+    guess = story.predict("Same noise, eta = 0, but 10 steps instead of 100. What comes out?", guesses)
+    guess
+    return guess, guesses
+
+
+@app.cell
+def _(guess, guesses):
+    def _figure():
+        verdict = judge(CLAIMS["ddim/consistency"], seeds=1, fast=True)
+        rows = [
+            f"| {k} | {verdict.mean(f'eta 0: distance of {k} steps to 100'):.3f} "
+            f"| {verdict.mean(f'eta 1: distance of {k} steps to 100'):.3f} |"
+            for k in (5, 10, 20, 50)
+        ]
+        table = "| steps | eta 0 | eta 1 |\n|---|---|---|\n" + "\n".join(rows)
+        return mo.md(
+            "Mean distance between the end points in so many steps and in 100 (the ring has radius 1.2):\n\n"
+            f"{table}\n\nThis is section 5.2 and figure 5 of the paper, as the claim `ddim/consistency`."
+        )
+
+    story.reveal(guess.value, guesses, _figure)
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## What stands in the paper, and where it stands here
+    """)
+    return
+
+
+@app.cell
+def _():
+    story.notation(
+        [
+            ("signal that is left", r"$\alpha_t$", "`level.alpha ** 2`", r"$\bar\alpha_t$ in DDPM and Lil'Log"),
+            ("predicted clean data", r"$f_\theta^{(t)}(x_t)$", "`prediction.x0`", "`pred_xstart`, `x0_t`"),
+            ("noise of a step", r"$\sigma_t(\eta)$", "`std`", "`ddim_sigma`, `c1`"),
+            ("steps taken", r"$\tau_1, \dots, \tau_S$", "`times`", "`timesteps`, `seq`"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        DDIM.__call__,
+        r"""One step from $t$ to an earlier $s$ is eq. 12 of the paper, with the noise of eq. 16:
+
+    $$x_s = \sqrt{\alpha_s}\,\hat x_0 + \sqrt{1-\alpha_s-\sigma^2}\,\hat\epsilon + \sigma z,\qquad
+    \sigma = \eta\sqrt{\tfrac{1-\alpha_s}{1-\alpha_t}}\sqrt{1-\tfrac{\alpha_t}{\alpha_s}}$$
+
+    Here are the lines that compute it. Nothing says that $s$ must be the neighbour of $t$, nor even that $s < t$.""",
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Try it
+
+    Fewer steps, more noise, another seed. Watch what eta does when steps are few.
+    """)
+    return
+
+
+@app.cell
+def _():
+    steps = mo.ui.slider(2, 100, value=10, label="steps", show_value=True)
+    eta = mo.ui.slider(0.0, 1.0, step=0.1, value=0.0, label="eta", show_value=True)
+    seed = mo.ui.slider(0, 20, value=0, label="seed of the fresh noise", show_value=True)
+    mo.hstack([steps, eta, seed], justify="start", wrap=True)
+    return eta, seed, steps
+
+
+@app.cell
+def _(denoise, eta, mixture, noise, process, seed, steps):
+    torch.manual_seed(seed.value)
+    _states = torch.stack([noise, *walk(noise, descend(DDIM(process, denoise, eta.value), strided(1000, steps.value)))])
+    _surprise = float(-mixture.log_prob(_states[-1]).mean())
+    mo.vstack(
+        [
+            mo.ui.anywidget(
+                Scrubber.of(
+                    {f"{steps.value} steps, eta {eta.value:g}": _states},
+                    mixture.sample(800, torch.Generator().manual_seed(1)),
+                    start=1.0,
+                )
+            ),
+            mo.md(f"Surprise of these samples under the data: **{_surprise:.2f}** nats (data themselves: 0.25)."),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## Backwards
+
+    With $\eta = 0$ a step is a plain function, and it may go towards noise as well: that *encodes* a picture as the noise
+    it would have come from. `encoding_moves` uses the same kernel with $s > t$. How well do 400 points come back?
+    """)
+    return
+
+
+@app.cell
+def _():
+    back = mo.ui.slider(2, 100, value=10, label="steps each way", show_value=True)
+    back
+    return (back,)
+
+
+@app.cell
+def _(back, denoise, mixture, process):
+    _x0 = mixture.sample(400, torch.Generator().manual_seed(2))
+    *_, _latent = walk(_x0, ddim.encoding_moves(process, denoise, back.value))
+    *_, _again = walk(_latent, ddim.moves(process, denoise, back.value))
+    _error = float((_again - _x0).square().sum(1).mean())
+    mo.md(f"Mean squared error after going there and back in **{back.value}** steps: **{_error:.4f}**.")
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Exercises
+    """)
+    return
+
+
+@app.cell
+def _():
+    code_1, check_1 = story.editor(EXERCISES[0])
+    story.task(EXERCISES[0], code_1, check_1)
+    return check_1, code_1
+
+
+@app.cell
+def _(check_1, code_1):
+    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    return
+
+
+@app.cell
+def _():
+    code_2, check_2 = story.editor(EXERCISES[1])
+    story.task(EXERCISES[1], code_2, check_2)
+    return check_2, code_2
+
+
+@app.cell
+def _(check_2, code_2):
+    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    return
+
+
+@app.cell
+def _():
+    story.quiz(
+        [
+            (
+                "Does DDIM need another training than DDPM?",
+                "No. Its processes have the same marginals, so the same loss up to weights, and the same network.",
+            ),
+            (
+                "Which eta is DDPM's sampler?",
+                "eta = 1, with the small variance; the large one is the paper's sigma-hat, outside the family.",
+            ),
+            (
+                "Why can eta = 0 encode and eta = 1 not?",
+                "Without noise a step is a deterministic function, nearly invertible when steps are short. Fresh noise "
+                "forgets where it came from.",
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Read on
+
+    - The paper: *Denoising diffusion implicit models*, arXiv 2010.02502; its code: ermongroup/ddim.
+    - Lilian Weng, *What are diffusion models?*, section on speeding up sampling.
+    - Yang Song, *Generative modeling by estimating gradients of the data distribution*: the same path as an ODE.
+    - On pictures: `sfumato edit interpolate ddpm/emoji32`, `sfumato sample ddpm/emoji32 --eta 1 --steps 10`.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

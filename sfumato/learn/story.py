@@ -1,0 +1,66 @@
+"""What every lesson is made of besides its own story: notation tables, source code beside equations, quiz cards.
+
+All of it is Markdown or marimo's own elements, so that a lesson reads well without them too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import marimo as mo
+
+from sfumato.learn.exercises import Exercise
+
+
+def source(thing: Any, equation: str) -> mo.Html:
+    """The very lines that compute an equation, read from the library, so that they cannot drift."""
+    code = textwrap.dedent(inspect.getsource(thing))
+    module = inspect.getmodule(thing)
+    where = f"{getattr(module, '__name__', '')}.{getattr(thing, '__qualname__', '')}"
+    return mo.md(f"{equation}\n\n```python\n{code}```\n\n*`{where}`*")
+
+
+def notation(rows: Sequence[tuple[str, str, str, str]]) -> mo.Html:
+    """A table: meaning, the paper's symbol, ours, and what the blogs and codes that learners know call it."""
+    head = "| | paper | sfumato | elsewhere |\n|---|---|---|---|\n"
+    return mo.md(head + "\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+def quiz(cards: Sequence[tuple[str, str]]) -> mo.Html:
+    """Questions that open to their answers."""
+    return mo.accordion({question: mo.md(answer) for question, answer in cards})
+
+
+def editor(exercise: Exercise) -> tuple[mo.ui.code_editor, mo.ui.run_button]:
+    """Where the learner writes, and the button that checks."""
+    written = mo.ui.code_editor(value=exercise.stub, language="python", min_height=90, debounce=True)
+    return written, mo.ui.run_button(label=f"Check {exercise.key}")
+
+
+def task(exercise: Exercise, written: mo.ui.code_editor, check: mo.ui.run_button) -> mo.Html:
+    """An exercise as it stands in the lesson."""
+    done = " (solved)" if exercise.done else ""
+    return mo.vstack([mo.md(f"### {exercise.title}{done}\n\n{exercise.task}"), written, check])
+
+
+def answer(exercise: Exercise, code: str, asked: bool) -> mo.Html:
+    """What the check says, once asked."""
+    if not asked:
+        return mo.md("")
+    right, words = exercise.judge(code, keep=True)
+    return mo.callout(mo.md(words), kind="success" if right else "danger")
+
+
+def predict(question: str, options: dict[str, str]) -> mo.ui.radio:
+    """A question to answer before the figure is shown."""
+    return mo.ui.radio(list(options), label=question)
+
+
+def reveal(guess: str | None, options: dict[str, str], then: Callable[[], Any]) -> mo.Html:
+    """What is shown once the learner has guessed."""
+    if guess is None:
+        return mo.md("*Choose first; the figure follows.*")
+    return mo.vstack([mo.md(options[guess]), then()])

@@ -1,0 +1,51 @@
+"""Shared interactives: plain ES modules, given whole trajectories once and scrubbed in the page."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import torch
+import traitlets
+from torch import Tensor
+
+HERE = Path(__file__).parent
+
+
+def packed(points: Tensor, reach: float) -> str:
+    """Points in [-reach, reach] as base64 of 16-bit integers: a third of a thousandth of the picture's width each."""
+    scaled = (points.double() / reach).clamp(-1, 1) * 32767
+    return base64.b64encode(scaled.round().to(torch.int16).contiguous().numpy().tobytes()).decode()
+
+
+class Scrubber(anywidget.AnyWidget):
+    """Clouds of points on their way, several runs side by side, with one slider for the time.
+
+    Build one with `Scrubber.of`.
+    """
+
+    _esm = HERE / "scrubber.js"
+    runs: Any = traitlets.List([]).tag(sync=True)
+    data = traitlets.Unicode("").tag(sync=True)
+    reach = traitlets.Float(2.0).tag(sync=True)
+    start = traitlets.Float(0.35).tag(sync=True)
+
+    @classmethod
+    def of(
+        cls, runs: dict[str, Tensor], data: Tensor | None = None, reach: float = 2.0, start: float = 0.35
+    ) -> Scrubber:
+        """A widget of named trajectories.
+
+        Args:
+            runs: name -> (states, points, 2), from noise to data.
+            data: (points, 2) drawn behind them.
+            reach: the picture shows [-reach, reach] in both directions.
+            start: the share of the way at which the slider stands at first.
+        """
+        made: list[dict[str, Any]] = [
+            {"name": name, "states": len(states), "points": states.shape[1], "bytes": packed(states, reach)}
+            for name, states in runs.items()
+        ]
+        return cls(runs=made, data="" if data is None else packed(data, reach), reach=reach, start=start)
