@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from sfumato.convert.files import Facts, ForeignError, read_state, recognise
 from sfumato.convert.keys import Key
 from sfumato.convert.keys import load as fill
 from sfumato.model import Model
+from sfumato.papers import PAPERS
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
@@ -40,9 +41,11 @@ CHOICES = {
     "rescale_times": "whether the network is told 1000 t / T",
     "low_res": "height and width of an upsampler's small images",
     "variance": "the spread of a step where it is not learned: small or large",
-    "prediction": "what the network returns: eps or x0",
+    "prediction": "what the network returns: eps, x0 or v",
 }
 """What a caller may have to say, since the weights do not."""
+COUNTS = ("size", "heads", "head_channels", "steps", "low_res")
+"""The choices that are whole numbers from 1."""
 
 
 def open_foreign(path: str | Path, choices: Mapping[str, Any] | None = None) -> Model:
@@ -70,7 +73,8 @@ def open_foreign(path: str | Path, choices: Mapping[str, Any] | None = None) -> 
         fill(network, list(key_map(facts, network, order)), state)
     except ValueError as error:
         raise ForeignError(f"{path}: {error}") from None
-    about = {"path": str(path), "found": [str(facts), *notes, source], "weights": _kind(Path(path), notes), "data": {}}
+    about = {"path": str(path), "found": [str(facts), *notes, source], "weights": _kind(Path(path), notes),
+             "order": order, "data": {}}  # fmt: skip
     return Model(recipe, network.eval().requires_grad_(False), (), about)
 
 
@@ -90,22 +94,62 @@ def _kind(path: Path, notes: list[str]) -> str:
 
 
 def settle(facts: Facts, stem: str, choices: Mapping[str, Any]) -> tuple[Any, str, str]:
-    """(recipe, attention order, where the rest comes from). ForeignError names what is missing."""
+    """(recipe, attention order, where each choice comes from). ForeignError names what is missing or does not exist."""
+    _check_choices(facts, choices)
     name = published(facts, stem)
-    builder = BUILDERS[_paper(facts)]
-    if name is not None:
-        known = PRESETS[name].recipe
-        said = {"order": "new" if name in NEW_ORDER else "legacy", **choices}
-        recipe = builder(facts, known, said)
-        changed = f", but for {', '.join(choices)} as asked" if choices else ""
-        return recipe, said["order"], f"heads and noise levels as published for {name}{changed}"
-    missing = [choice for choice in _needed(facts) if choice not in choices]
+    missing = [choice for choice in _needed(facts) if choice not in choices and name is None]
     if "heads" in missing and "head_channels" in choices:
         missing.remove("heads")
     if missing:
-        asked = "; ".join(f"{choice} ({CHOICES[choice]})" for choice in missing)
-        raise ForeignError(f"{facts}. This is no published network, and its weights do not say: {asked}")
-    return builder(facts, None, choices), choices.get("order", "legacy"), "the rest as asked"
+        listed = "; ".join(f"{choice} ({CHOICES[choice]})" for choice in missing)
+        raise ForeignError(f"{facts}. This is no published network, and its weights do not say: {listed}")
+    order = choices.get("order", "new" if name in NEW_ORDER else "legacy")
+    recipe = BUILDERS[_paper(facts)](facts, PRESETS[name].recipe if name else None, choices)
+    check_words(recipe)
+    values = {**asdict(recipe), "size": recipe.shape[1], "order": order}
+    told = _unsaid(facts) - {"heads" if values.get("head_channels") else "head_channels"}
+    asked = [f"{choice} {values[choice]}" for choice in CHOICES if choice in told & set(choices)]
+    other = [f"{choice} {values[choice]}" for choice in CHOICES if choice in told - set(choices)]
+    sources = {"as asked": asked, f"as published for {name}" if name else "assumed": other}
+    return recipe, order, "; ".join(f"{source}: {', '.join(words)}" for source, words in sources.items() if words)
+
+
+def _unsaid(facts: Facts) -> set[str]:
+    """The choices that weights like these leave open."""
+    unsaid = set(get_type_hints(PAPERS[_paper(facts)])) & set(CHOICES) | {"size"}
+    unsaid -= ({"variance"} if facts.variance else set()) | (set() if facts.low_res else {"low_res"})
+    return unsaid | (set() if facts.family == "ddim" else {"order"})
+
+
+def _check_choices(facts: Facts, choices: Mapping[str, Any]) -> None:
+    """ForeignError for a choice that this network does not leave open, or that it cannot take."""
+    check_numbers(choices)
+    for choice in choices:
+        if choice not in _unsaid(facts):
+            raise ForeignError(f"{choice} cannot be chosen for this file. {facts}")
+    if {"heads", "head_channels"} <= set(choices):
+        raise ForeignError("heads follow from head_channels: give one of the two")
+    if choices.get("order", "new") not in ("legacy", "new"):
+        raise ForeignError(f"order is one of legacy, new, not {choices['order']!r}")
+    multiple = 2 ** (len(facts.multipliers) - 1)
+    if choices.get("size", 0) % multiple:
+        raise ForeignError(f"size is a multiple of {multiple} for {len(facts.multipliers)} levels")
+
+
+def check_numbers(choices: Mapping[str, Any]) -> None:
+    """ForeignError unless what is to be a whole number from 1 is one."""
+    for choice in COUNTS:
+        value = choices.get(choice, 1)
+        if not isinstance(value, int) or value < 1:
+            raise ForeignError(f"{choice} ({CHOICES[choice]}) is a whole number from 1, not {value!r}")
+
+
+def check_words(recipe: Any) -> None:
+    """ForeignError unless each word in the recipe is one that it knows."""
+    for name, hint in get_type_hints(type(recipe)).items():
+        value, known = getattr(recipe, name), get_args(hint)
+        if get_origin(hint) is Literal and value not in known:
+            raise ForeignError(f"{name} is one of {', '.join(known)}, not {value!r}")
 
 
 def published(facts: Facts, stem: str) -> str | None:
@@ -136,7 +180,7 @@ def _same(facts: Facts, recipe: Any) -> bool:
 def _needed(facts: Facts) -> list[str]:
     needed = [] if tuple(facts.multipliers) in SIDES else ["size"]
     if facts.family != "ddim":
-        needed += ["heads", "order"] if facts.attention or facts.family == "openai" else []
+        needed += ["head_channels" if facts.family == "classifier" else "heads", "order"]  # the middle always attends
         needed += ["steps", "betas"]
     if facts.family == "openai" and not facts.residual:
         needed.append("rescale_times")
@@ -159,8 +203,6 @@ def _ddpm(facts: Facts, known: DDPM | None, said: Mapping[str, Any]) -> DDPM:
 
 
 def _iddpm(facts: Facts, known: ImprovedDDPM | None, said: Mapping[str, Any]) -> ImprovedDDPM:
-    if "head_channels" in said:
-        raise ForeignError("this network's heads are counted, not measured in channels: give heads")
     fields = _common(facts, known, said) | {"classes": facts.classes, "scale_shift": facts.scale_shift}
     fields |= {name: said[name] for name in ("heads", "rescale_times", "low_res") if name in said}
     if not facts.variance:
@@ -182,8 +224,6 @@ def _classifier(facts: Facts, known: NoisyClassifier | None, said: Mapping[str, 
             "ADM's classifiers scale by the embedding and resample in residual blocks; this one does not"
         )
     fields = _common(facts, known, said) | {"classes": facts.classes, "pool": facts.pool}
-    if "heads" in said:
-        raise ForeignError("a classifier's heads are measured in channels: give head_channels")
     return replace(known or NoisyClassifier(), **fields, **_heads(said))
 
 
@@ -213,7 +253,9 @@ def open_diffusers(folder: str | Path, choices: Mapping[str, Any] | None = None)
     if unknown := sorted(set(choices) - {"steps", "betas", "prediction", "variance"}):
         raise ForeignError(f"unknown choice {unknown[0]!r} for a diffusers folder; it says the rest itself")
     fields, state, source = diffusers.read(Path(folder))
+    check_numbers(choices)
     recipe = DDPM(**{**fields, **choices})
+    check_words(recipe)
     with torch.device("meta"):
         network = recipe.model()
     network.to_empty(device="cpu")
@@ -240,12 +282,16 @@ def save_diffusers(model: Model, folder: str | Path) -> None:
 # ---------------------------------------------------------------- and back
 
 
-def official_state(model: Model, order: str = "legacy") -> dict[str, torch.Tensor]:
+def official_state(model: Model, order: str | None = None) -> dict[str, torch.Tensor]:
     """Our network's weights under the official names: ermongroup/ddim's, or OpenAI's for their networks.
+
+    Args:
+        order: of q, k and v in OpenAI's attention, "legacy" or "new"; as it was read, or legacy, where None.
 
     Raises: ForeignError for a network that the official code cannot hold.
     """
     recipe, network = model.recipe, model.network
+    order = order or model.about.get("order", "legacy")
     if isinstance(recipe, DDPM):
         if recipe.classes:
             raise ForeignError("the official DDPM network has no labels, so it cannot hold a conditional model")

@@ -20,9 +20,10 @@ from sfumato.core.guidance import Gradient, MeanShifted, clipped, score_shifted,
 from sfumato.core.kernels import DDIM, Ancestral, large
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, descend, walk
+from sfumato.core.sde import ending_clean, grid
 from sfumato.core.times import Steps, visits
 from sfumato.data.loader import to_float, to_uint8
-from sfumato.papers.recipe import Classifying, Recipe, Trainable, low_res_side
+from sfumato.papers.recipe import Bounded, Classifying, Recipe, Trainable, low_res_side
 from sfumato.train import checkpoint
 from sfumato.train.precision import autocast, best_precision
 from sfumato.train.run import RunFolder
@@ -72,9 +73,15 @@ def ddim_sampler(eta: float = 0.0) -> Sampler:
         guided = denoise if gradient is None else score_shifted(denoise, gradient)
         if gradient is not None and getattr(recipe, "clip", False):
             guided = clipped(guided)
-        return descend(DDIM(process, guided, eta), visits(int(process.schedule.end), steps))
+        moves = descend(DDIM(process, guided, eta), grid(process.schedule, steps))
+        return ending_clean(moves, process, guided)
 
     return moves
+
+
+def usual(recipe: Recipe) -> Sampler:
+    """DDIM for the likelihood line, whose steps may be few; the recipe's own sampler for the others."""
+    return ddim_sampler() if isinstance(recipe, Bounded) else ancestral
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,7 @@ class Model:
 
         Args:
             steps: moves from noise to data, or a grid of levels; None takes every level.
-            sampler: DDIM with eta 0 by default.
+            sampler: by default DDIM with eta 0, or the recipe's own for score-based models.
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
             scale: classifier-free guidance; 1 is none.
@@ -251,7 +258,7 @@ class Model:
             ValueError: n or batch below 1, steps 0 or above T, an unknown class, a guide that does not fit, guidance
                 of a model that was not trained for it, low-resolution images missing or of another size.
         """
-        sampler = sampler or ddim_sampler()
+        sampler = sampler or usual(self.recipe)
         request = Request(n, steps, sampler, seed, scale, guide, low_res, batch, precision)
         self.plan(request)
         asker = guide.classifier if guide else self

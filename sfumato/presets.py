@@ -13,7 +13,10 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.ncsn import NCSN
+from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.recipe import Trainable
+from sfumato.papers.score_sde import ScoreSDE
 from sfumato.train.config import TrainConfig
 
 
@@ -43,6 +46,9 @@ DDPM_SHORT = DDPM(**SMALL, betas="cosine", prediction="v", weight="v")
 IDDPM_SHORT = ImprovedDDPM(**SMALL, steps=1000, prediction="v")
 ADM_SHORT = ADM(**SMALL, classes=10, label_dropout=0.1, betas="cosine", prediction="v", head_channels=32)
 CLASSIFIER_SHORT = NoisyClassifier(**SMALL, classes=10, betas="cosine", head_channels=32)
+
+SDE_SHORT = ScoreSDE(**SMALL, sde="vp", network="ddpmpp", reduction="mean", corrector="none")
+VE_SHORT = ScoreSDE(**SMALL, sde="ve", network="ncsnpp", reduction="mean")
 
 DIGITS = TrainConfig(minutes=1.0, learning_rate=2e-3)
 FASHION = TrainConfig(minutes=8.0, learning_rate=2e-3)
@@ -110,6 +116,29 @@ PRESETS: dict[str, Preset] = {
     "adm_classifier/emoji32": Preset(
         replace(CLASSIFIER_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.3, classes=9), "emoji32",
         replace(EMOJI, minutes=8.0, weight_decay=0.05, flip=True), "guides adm/emoji32",
+    ),
+    "ncsn/digits": Preset(
+        NCSN(shape=(1, 8, 8), channels=32), "digits",
+        replace(DIGITS, minutes=2.0, learning_rate=1e-3, preview_steps=200),
+        "8x8 digits by annealed Langevin dynamics, ten levels",
+    ),
+    "ncsnv2/digits": Preset(
+        NCSNv2(shape=(1, 8, 8), channels=32, steps=29, first_sigma=5.0, step_size=2e-5), "digits",
+        replace(DIGITS, minutes=2.0, learning_rate=1e-3, preview_steps=200), "8x8 digits by NCSNv2's techniques",
+    ),
+    "score_sde/digits": Preset(
+        replace(SDE_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,)), "digits",
+        replace(DIGITS, preview_steps=100), "8x8 digits in continuous time: VP, with exact likelihood",
+    ),
+    "score_sde/fashion": Preset(
+        SDE_SHORT, "fashion", replace(FASHION, preview_steps=100), "clothes by DDPM++ and the VP SDE"
+    ),
+    "score_sde/fashion-ve": Preset(
+        VE_SHORT, "fashion", replace(FASHION, preview_steps=100), "clothes by NCSN++ and the VE SDE"
+    ),
+    "score_sde/emoji32": Preset(
+        replace(SDE_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1), "emoji32",
+        replace(EMOJI, preview_steps=100), "emoji by DDPM++ and the VP SDE",
     ),
     # ---------------------------------------------------------------- Ho et al. 2020, appendix B; bring the images
     # 35.7M parameters: FID 3.17, Inception score 9.46, at most 3.75 bits/dim

@@ -134,9 +134,50 @@ def test_the_attention_order_changes_what_a_network_says(tmp_path: Path) -> None
     said = {}
     for order in ("legacy", "new"):
         model = sfumato.load(path, **{**CHOICES["iddpm"], "order": order})
+        back = foreign.official_state(model)  # in the order in which it was read
+        assert all(torch.equal(back[key], value) for key, value in read_state(path)[0].items())
         said[order] = model.network(x, torch.tensor([3.0, 7.0]), y=y)
     assert torch.equal(said["legacy"], made(TINY["iddpm"]).network(x, torch.tensor([3.0, 7.0]), y=y))
     assert not torch.allclose(said["new"], said["legacy"], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "words"),
+    [
+        ("adm", {"order": "old"}, "order is one of legacy, new, not 'old'"),
+        ("adm", {"betas": "quad"}, "betas is one of linear, cosine"),
+        ("adm", {"prediction": "x0"}, "prediction is one of eps, v"),
+        ("adm", {"heads": 2}, "give one of the two"),
+        ("adm", {"steps": 0}, "steps .* is a whole number from 1, not 0"),
+        ("adm", {"size": "16"}, "whole number from 1, not '16'"),
+        ("adm", {"size": 15}, "a multiple of 2"),
+        ("adm", {"head_channels": 24}, "cannot be split"),
+        ("adm", {"rescale_times": True}, "rescale_times cannot be chosen"),
+        ("adm", {"low_res": 8}, "low_res cannot be chosen"),
+        ("iddpm", {"heads": 0}, "heads .* is a whole number"),
+        ("iddpm", {"head_channels": 16}, "head_channels cannot be chosen"),
+        ("iddpm", {"variance": "small"}, "variance cannot be chosen"),
+        ("classifier", {"heads": 2}, "heads cannot be chosen"),
+        ("ddpm", {"order": "new"}, "order cannot be chosen"),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_no_choice(
+    name: str, choices: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        sfumato.load(saved(name, tmp_path), **{**CHOICES[name], **choices})
+
+
+def test_what_was_asked_published_and_assumed_is_told_apart(tmp_path: Path) -> None:
+    found = sfumato.load(saved("ddpm", tmp_path), size=16, steps=50).about["found"]
+    assert found[-1] == "as asked: size 16, steps 50; assumed: betas linear, variance large, prediction eps"
+    with torch.device("meta"):
+        model = Model(PRESETS["adm/imagenet64"].recipe, PRESETS["adm/imagenet64"].recipe.model())
+    facts = recognise({key: tuple(value.shape) for key, value in _meta_state(model).items()})
+    _, _, source = foreign.settle(facts, "64x64_diffusion", {"steps": 100})
+    assert source.startswith(
+        "as asked: steps 100; as published for adm/imagenet64: size 64, head_channels 64, order new"
+    )
 
 
 def test_wrappers(tmp_path: Path) -> None:
@@ -311,6 +352,12 @@ def test_convert_goes_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["convert", str(ours), "--to", "official", "--out", str(back)]) == 0
     first, second = (read_state(p)[0] for p in (path, back))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    new = tmp_path / "new.pt"
+    capsys.readouterr()
+    assert main(["convert", str(ours), "--to", "official", "--write-order", "new", "--out", str(new)]) == 0
+    assert "--use_new_attention_order True" in capsys.readouterr().out
+    again = sfumato.load(new, **{**CHOICES["iddpm"], "order": "new"})
+    assert same_weights(again.network, made(TINY["iddpm"]).network)
     assert main(["sample", str(ours), "-n", "1", "--steps", "2", "--out", str(tmp_path / "s")]) == 0
 
 

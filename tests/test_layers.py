@@ -54,7 +54,8 @@ def test_inner_layers_need_torch_alone(layer: str) -> None:
 
 def test_every_file_says_what_it_holds() -> None:
     for path in PACKAGE.rglob("*.py"):
-        assert ast.get_docstring(ast.parse(path.read_text())), path
+        if path.parent.name != "lessons":  # a notebook begins with its own first cell
+            assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
 def test_import_is_cheap() -> None:

@@ -25,6 +25,8 @@ class ConvertArguments:
     """Of ours: `online`, or an EMA rate; by default the first EMA."""
     half: bool = False
     """To sfumato: store float16."""
+    write_order: Literal["legacy", "new"] | None = None
+    """To official: the order of q, k and v to write; by default as it was read, or legacy."""
     size: int | None = None
     """Height and width of the images, where an official file is of no published network."""
     heads: int | None = None
@@ -43,11 +45,11 @@ class ConvertArguments:
     """Height and width of an upsampler's small images."""
     variance: Literal["small", "large"] | None = None
     """The spread of a step, where it is not learned."""
-    prediction: Literal["eps", "x0"] | None = None
+    prediction: Literal["eps", "x0", "v"] | None = None
     """What the network returns."""
 
 
-OWN = ("source", "to", "out", "weights", "half")
+OWN = ("source", "to", "out", "weights", "half", "write_order")
 
 
 def convert_command(arguments: list[str]) -> int:
@@ -77,9 +79,12 @@ def convert_command(arguments: list[str]) -> int:
     if parsed.to == "diffusers":
         foreign.save_diffusers(model, out)
     elif parsed.to == "official":
-        state = foreign.official_state(model, parsed.order or "legacy")
+        order = parsed.write_order or model.about.get("order", "legacy")
+        state = foreign.official_state(model, order)
         with whole_file(out) as file:
             torch.save(state, file)
+        if any(name.endswith("qkv.weight") for name in state):
+            print(f"  q, k and v are in the {order} order: --use_new_attention_order {order == 'new'}")
     else:
         model.save(out, half=parsed.half)
     print(out)

@@ -32,8 +32,9 @@ class SampleArguments:
     spacing: Literal["even", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "even"
     """How the steps are spread: even or dense near the picture; or as published, quirks included: Improved DDPM's one
     section, DDIM's two grids."""
-    sampler: Literal["ddim", "ancestral", "sigma-hat"] = "ddim"
-    """DDIM; the recipe's own ancestral steps; or ancestral steps with the large variance, DDIM's sigma-hat."""
+    sampler: Literal["auto", "ddim", "ancestral", "sigma-hat"] = "auto"
+    """DDIM; the recipe's own ancestral steps (for score-based models: their own sampler); or ancestral steps with the
+    large variance, DDIM's sigma-hat. auto is DDIM, or the recipe's own for score-based models."""
     eta: float = 0.0
     """DDIM's noise: 0 is deterministic, 1 ancestral."""
     seed: int = 0
@@ -77,7 +78,7 @@ def sample_command(arguments: list[str]) -> int:
     labels = asker.labels(parsed.classes or None, parsed.n)
     low_res = _low_res(parsed, model)
     asked: dict[str, Any] = {
-        "steps": steps_of(parsed.steps, parsed.spacing), "sampler": _sampler(parsed), "seed": parsed.seed,
+        "steps": steps_of(parsed.steps, parsed.spacing), "sampler": _sampler(parsed, model), "seed": parsed.seed,
         "scale": parsed.scale, "guide": guide, "low_res": low_res, "batch": parsed.batch,
         "precision": parsed.precision,
     }  # fmt: skip
@@ -116,21 +117,28 @@ def sample_command(arguments: list[str]) -> int:
     }
     pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
     print(
-        f"{parsed.n} pictures, {moves} steps of {parsed.sampler}, in {seconds:.1f} s "
+        f"{parsed.n} pictures, {moves} steps of {_word(parsed, model)}, in {seconds:.1f} s "
         f"({parsed.n / seconds:.1f} pictures/s)"
     )
     print(f"{out}/{{{','.join(written)}}}")
     return 0
 
 
-def _sampler(parsed: SampleArguments) -> Sampler:
-    from sfumato.model import ancestral, ddim_sampler, sigma_hat
+def _sampler(parsed: SampleArguments, model: Model) -> Sampler:
+    from sfumato.model import ancestral, ddim_sampler, sigma_hat, usual
 
-    if parsed.sampler != "ddim" and parsed.eta:
+    if parsed.sampler not in ("auto", "ddim") and parsed.eta:
         raise UsageError("--eta belongs to --sampler ddim")
     if not 0 <= parsed.eta <= 1:
         raise UsageError(f"--eta lies between 0 and 1, not {parsed.eta}")
-    return {"ancestral": ancestral, "sigma-hat": sigma_hat, "ddim": ddim_sampler(parsed.eta)}[parsed.sampler]
+    if parsed.sampler == "auto" and not parsed.eta:
+        return usual(model.recipe)
+    return {
+        "auto": ddim_sampler(parsed.eta),
+        "ancestral": ancestral,
+        "sigma-hat": sigma_hat,
+        "ddim": ddim_sampler(parsed.eta),
+    }[parsed.sampler]
 
 
 def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
@@ -147,6 +155,12 @@ def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
     if len(images) < parsed.n:
         raise UsageError(f"{parsed.low_res} has {len(images)} images to enlarge; {parsed.n} are asked for (-n)")
     return shrunk(images[: parsed.n], side) if images.shape[-1] > side else images[: parsed.n]
+
+
+def _word(parsed: SampleArguments, model: Model) -> str:
+    from sfumato.papers.recipe import Bounded
+
+    return parsed.sampler if parsed.sampler != "auto" else "ddim" if isinstance(model.recipe, Bounded) else "its own"
 
 
 def _name(parsed: SampleArguments) -> str:

@@ -42,14 +42,19 @@ FIXED: dict[str, Any] = {
     "add_attention": True,
 }
 """What makes a UNet2DModel Ho et al.'s network; their defaults differ in three places."""
+UNSET: dict[str, Any] = {"class_embed_type": None, "attn_norm_num_groups": None, "mid_block_type": "UNetMidBlock2D"}
+"""Later options of theirs, which must stand as they do by default."""
 DEFAULTS: dict[str, Any] = {
     **FIXED,
+    **UNSET,
     "freq_shift": 0,
     "flip_sin_to_cos": True,
     "downsample_padding": 1,
     "norm_eps": 1e-5,
 }
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+SIMPLE: dict[str, Any] = {"thresholding": False, "rescale_betas_zero_snr": False, "clip_sample_range": 1.0}
+"""What a scheduler that DDPM's recipe can stand for says, where it says anything."""
 VARIANCES = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
@@ -110,8 +115,11 @@ def read(folder: Path) -> tuple[dict[str, Any], State, str]:
         ForeignError: not a UNet2DModel, or one that is not DDPM's.
     """
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    config = _json(unet / "config.json")
-    fields = recipe_fields(config)
+    config = unet / "config.json"
+    try:
+        fields = recipe_fields(_json(config))
+    except (KeyError, TypeError) as error:
+        raise ForeignError(f"{config} is no whole configuration of a UNet2DModel: {error}") from None
     scheduler = next((p for p in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
                       if p.is_file()), None)  # fmt: skip
     source = "noise levels as DDPM's (no scheduler beside it)"
@@ -129,14 +137,15 @@ def recipe_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """A UNet2DModel's configuration as fields of the DDPM recipe; ForeignError says what does not fit."""
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise ForeignError(f"this folder holds a {config['_class_name']}; only UNet2DModel is DDPM's network")
-    for name, wanted in FIXED.items():
+    for name, wanted in (FIXED | UNSET).items():
         value = config.get(name, DEFAULTS[name])
         if value != wanted and not (name == "norm_eps" and abs(value - wanted) < 1e-9):
             raise ForeignError(f"this UNet2DModel is not DDPM's network: {name} is {value!r} instead of {wanted!r}")
     widths, down, up = (config[k] for k in ("block_out_channels", "down_block_types", "up_block_types"))
     known = {"DownBlock2D", "AttnDownBlock2D"}
-    if set(down) - known or [t.replace("Down", "Up") for t in reversed(down)] != list(up):
-        raise ForeignError(f"this UNet2DModel is not DDPM's network: blocks {', '.join(down)} and {', '.join(up)}")
+    if set(down) - known or len(down) != len(widths) or [t.replace("Down", "Up") for t in reversed(down)] != list(up):
+        blocks = f"blocks {', '.join(down)} and {', '.join(up)} of {len(widths)} widths"
+        raise ForeignError(f"this UNet2DModel is not DDPM's network: {blocks}")
     attention = tuple(2**i for i, kind in enumerate(down) if kind.startswith("Attn"))
     attended = [width for width, kind in zip(widths, down, strict=True) if kind.startswith("Attn")] + [widths[-1]]
     head = config.get("attention_head_dim", 8)
@@ -156,11 +165,16 @@ def recipe_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def schedule_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """A scheduler's configuration as fields of the DDPM recipe."""
-    kind, start, end = config.get("beta_schedule", "linear"), config.get("beta_start"), config.get("beta_end")
+    if "beta_schedule" not in config:
+        raise ForeignError(f"the noise levels of {config.get('_class_name', 'this scheduler')} are no table of betas")
+    kind, start, end = config["beta_schedule"], config.get("beta_start"), config.get("beta_end")
     if config.get("trained_betas") is not None:
         raise ForeignError("this scheduler carries betas of its own, which the DDPM recipe cannot")
     if kind == "linear" and (start, end) not in ((1e-4, 0.02), (None, None)):
         raise ForeignError(f"this scheduler's betas go from {start} to {end}; DDPM's from 0.0001 to 0.02")
+    for name, wanted in SIMPLE.items():
+        if config.get(name, wanted) != wanted:
+            raise ForeignError(f"this scheduler's {name} is {config[name]!r}, which the DDPM recipe cannot express")
     betas = {"linear": "linear", "squaredcos_cap_v2": "cosine"}.get(kind)
     prediction = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
     if betas is None or prediction is None:

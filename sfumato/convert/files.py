@@ -11,7 +11,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ def read_state(path: str | Path) -> tuple[State, list[str]]:
         ForeignError: damaged, a pickle with code, or no weights.
     """
     path = Path(path)
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start != b"PK" and start[:1] != b"\x80":  # a web page or a pointer to a large file, saved under this name
+        raise ForeignError(f"{path} is damaged or no PyTorch file: it {'begins otherwise' if start else 'is empty'}")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -70,7 +74,9 @@ def read_state(path: str | Path) -> tuple[State, list[str]]:
 
 
 def _is_state(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+    if not isinstance(value, dict) or not value:
+        return False
+    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
 
 
 # ---------------------------------------------------------------- what shapes tell
@@ -104,8 +110,6 @@ class Facts:
     scale_shift: bool = False
     residual: bool = False
     pool: str = ""
-    attended: bool = field(default=True)
-    """Whether there is any attention, whose heads the weights do not tell."""
 
     def __str__(self) -> str:
         what = {"ddim": "U-Net of ermongroup/ddim", "classifier": "classifier of guided-diffusion"}.get(
@@ -166,7 +170,7 @@ def _openai(shapes: Shapes) -> Facts:
         pool, classes = _pool(shapes)
         return Facts("classifier", inputs, channels, classes=classes, pool=pool, **common)
     outputs = shapes["out.2.weight"][0]
-    low_res = inputs % 2 == 0  # an upsampler sees two images of as many channels
+    low_res = inputs == 2 * outputs or inputs == outputs in (2, 6)  # an upsampler sees two grey or colour images
     image_channels = inputs // 2 if low_res else inputs
     return Facts(
         "openai", image_channels, channels, classes=shapes.get("label_emb.weight", (0,))[0],
@@ -185,16 +189,19 @@ def _blocks_a_level(
             if any(f"output_blocks.{n}.{k}.in_layers.0.weight" in shapes for k in (1, 2)):
                 return n
         return count - 1
-    for blocks in range(1, count):  # a block that resamples keeps its width and has no attention
-        last = range(blocks, count - 1, blocks + 1)
-        fits = count % (blocks + 1) == 0 and all(
-            f"input_blocks.{n + 1}.0.skip_connection.weight" not in shapes and not attended[n]
-            and len(set(outs[n - blocks : n + 1])) == 1 and len(set(attended[n - blocks : n])) == 1
-            for n in last
+    fitting = []
+    for blocks in range(1, count):  # those of a level are alike; one that resamples keeps the width, without attention
+        alike = all(
+            len(set(outs[n : n + blocks + 1])) == 1 and len(set(attended[n : n + blocks])) == 1
+            and not any(attended[n + blocks : n + blocks + 1])
+            for n in range(0, count - 1, blocks + 1)
         )  # fmt: skip
-        if fits:
-            return blocks
-    raise ForeignError("the blocks of this classifier do not fall into levels")
+        if alike and count % (blocks + 1) == 0:
+            fitting.append(blocks)
+    if len(fitting) != 1:
+        ways = f"in {len(fitting)} ways" if fitting else "not at all"
+        raise ForeignError(f"the blocks of this classifier fall into levels {ways}")
+    return fitting[0]
 
 
 def _pool(shapes: Shapes) -> tuple[str, int]:

@@ -2,7 +2,8 @@
 
 Read in this order: `schedules` (how much signal and noise is left at a level), `processes` (the forward q),
 `denoisers` (what a network believes), `losses` and `times` (training), `kernels` and `sampling` (the way back). Then
-`sde` (score-based kernels), `matching` (score matching), `guidance`, `likelihood`, and `exact` (data of known answers).
+`sde`, `langevin` and `projection` (score-based kernels), `matching` (score matching), `techniques`, `guidance`,
+`likelihood`, and `exact` (data of known answers).
 """
 
 from sfumato.core.denoisers import (
@@ -20,7 +21,9 @@ from sfumato.core.distributions import Gaussian, Noise
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.guidance import clipped
 from sfumato.core.kernels import DDIM, Ancestral, large, learned, learned_range, small
+from sfumato.core.langevin import Corrector, Langevin
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.projection import Projection, projected
 from sfumato.core.sampling import Kernel, Move, anneal, descend, finish, predict_correct, walk
 from sfumato.core.schedules import (
     VE,
@@ -36,17 +39,7 @@ from sfumato.core.schedules import (
     from_sigmas,
     geometric_sigmas,
 )
-from sfumato.core.sde import (
-    Corrector,
-    EulerMaruyama,
-    Heun,
-    Langevin,
-    Projection,
-    ReverseDiffusion,
-    correct_predict,
-    probability_flow,
-    projected,
-)
+from sfumato.core.sde import EulerMaruyama, Heun, ReverseDiffusion, correct_predict, probability_flow
 
 __all__ = [
     "DDIM", "VE", "VP", "Ancestral", "Continuous", "Corrector", "Cosine", "Denoise", "Denoiser", "EulerMaruyama",

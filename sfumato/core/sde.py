@@ -1,20 +1,20 @@
-"""The reverse SDE, the probability flow and Langevin dynamics in steps: the kernels of the score-based papers.
+"""The reverse SDE and the probability flow in steps: predictors, and the plans that walk them.
 
-Predictors and correctors of Song et al. 2021 (eq. 6 and 13, algorithms 1 to 5, appendices E to G), annealed Langevin
-dynamics (Song & Ermon 2019, algorithm 1), and the projection by which both papers inpaint and the later one colours.
+Song et al. 2021: eq. 6 and 13, the discretisations of appendix E and the loop of algorithm 1; besides, Heun's step of
+the flow (Karras et al. 2022) and a solver of fixed steps. Correctors are in `langevin`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sfumato.core.denoisers import Denoise, Prediction
-from sfumato.core.distributions import Distribution, Gaussian, Noise
+from sfumato.core.denoisers import Denoise
+from sfumato.core.distributions import Gaussian
 from sfumato.core.kernels import Clean
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel, Move
@@ -56,21 +56,29 @@ Solve = Callable[[Callable[[Tensor, State], State], State, float, float], State]
 """(derivative of (t, state), state, from, to) -> the state there: a solver of ordinary differential equations."""
 
 
-def runge_kutta(steps: int = 100) -> Solve:
-    """The classical method of order 4, in so many equal steps."""
+def runge_kutta(steps: int = 100, power: float = 2.0) -> Solve:
+    """The classical method of order 4, in so many equal steps of r, where time is r^power.
+
+    Near clean data a flow moves like sigma, so for VP like the square root of time: 2 makes it smooth, 1 would not.
+    """
 
     def solve(derivative: Callable[[Tensor, State], State], state: State, start: float, end: float) -> State:
-        h = (end - start) / steps
+        first, last = start ** (1 / power), end ** (1 / power)
+        h = (last - first) / steps
+
+        def slopes(r: float, state: State) -> State:
+            speed = power * r ** (power - 1)  # dt / dr
+            return tuple(speed * k for k in derivative(torch.tensor(r**power, dtype=torch.float64), state))
 
         def moved(by: float, slopes: State) -> State:
             return tuple(y + by * k for y, k in zip(state, slopes, strict=True))
 
         for i in range(steps):
-            t = torch.tensor([start + i * h, start + (i + 0.5) * h, start + (i + 1) * h], dtype=torch.float64)
-            k1 = derivative(t[0], state)
-            k2 = derivative(t[1], moved(h / 2, k1))
-            k3 = derivative(t[1], moved(h / 2, k2))
-            k4 = derivative(t[2], moved(h, k3))
+            r = first + i * h
+            k1 = slopes(r, state)
+            k2 = slopes(r + h / 2, moved(h / 2, k1))
+            k3 = slopes(r + h / 2, moved(h / 2, k2))
+            k4 = slopes(r + h, moved(h, k3))
             state = moved(h / 6, tuple(a + 2 * b + 2 * c + d for a, b, c, d in zip(k1, k2, k3, k4, strict=True)))
         return state
 
@@ -191,122 +199,6 @@ class Heun:
         )
 
 
-# ---------------------------------------------------------------- Langevin dynamics
-
-
-Size = Callable[[Prediction, Tensor], Tensor]
-"""(prediction at x_t, t) -> the size d of a Langevin step x + d score + sqrt(2 d) noise; the papers' alpha is 2 d."""
-
-Kept = Callable[[Tensor], Tensor]
-"""t -> how much variance the forward step into t keeps, by which a corrector's step shrinks: 1 for VE."""
-
-
-def whole(t: Tensor) -> Tensor:
-    """1: variance-exploding steps keep everything."""
-    return torch.ones_like(t, dtype=torch.float64)
-
-
-def kept(step: Step) -> Kept:
-    """alpha^2 of a published step, which for the VP SDE is 1 - beta (algorithm 5)."""
-    return lambda t: step(t, t).alpha ** 2
-
-
-def constant(size: float) -> Size:
-    """The same size everywhere: plain Langevin dynamics."""
-    return lambda prediction, t: torch.tensor(size, dtype=torch.float64)
-
-
-def annealed(eps: float, last: float) -> Size:
-    """eps (sigma / last)^2, with last the smallest sigma (Song & Ermon 2019, algorithm 1).
-
-    With the published eps it is twice the paper's step, as it is in their code.
-    """
-    return lambda prediction, t: eps * (prediction.level.sigma / last) ** 2
-
-
-def ratio(snr: float, kept: Kept = whole) -> Size:
-    """2 kept (snr sigma)^2: the annealed corrector of Song et al. 2021, appendix G."""
-    return lambda prediction, t: 2 * like(kept(t), prediction.x) * (snr * prediction.level.sigma) ** 2
-
-
-@dataclass(frozen=True)
-class Langevin:
-    """Stay at the level and follow the score with noise: x + d score + sqrt(2 d) noise (Song & Ermon 2019, eq. 4)."""
-
-    denoise: Denoise
-    size: Size
-
-    def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
-        prediction = self.denoise(x, t)
-        size = self.size(prediction, t)
-        return Gaussian(x + size * prediction.score, (2 * size).sqrt())
-
-
-Length = Callable[[Tensor], Tensor]
-"""x (B, ...) -> the length of each image, broadcasting against x."""
-
-
-def image_lengths(x: Tensor) -> Tensor:
-    """Of each image by itself, (B, 1, ...)."""
-    return x.flatten(1).norm(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
-
-
-def mean_length(x: Tensor) -> Tensor:
-    """The mean over the batch, (), as published: an image then depends on its company."""
-    return x.flatten(1).norm(dim=1).mean()
-
-
-@dataclass(frozen=True)
-class Corrected:
-    """Where a corrector may end: like a Gaussian, but its step follows the length of the noise that is drawn.
-
-    Attributes:
-        x, score: (B, ...) where it starts, and the score there.
-        size: the size of a step whose noise has this length.
-        length: how lengths are measured.
-    """
-
-    x: Tensor
-    score: Tensor
-    size: Callable[[Tensor], Tensor]
-    length: Length
-
-    @property
-    def mean(self) -> Tensor:
-        """Where it ends without noise, after a step for noise of the usual length, the root of the dimension."""
-        usual = self.length(torch.ones_like(self.x))
-        return self.x + self.size(usual) * self.score
-
-    def sample(self, noise: Noise = torch.randn_like) -> Tensor:
-        z = noise(self.x)
-        size = self.size(self.length(z))
-        return self.x + size * self.score + (2 * size).sqrt() * z
-
-    def kl(self, other: Gaussian) -> Tensor:
-        raise ValueError("a corrector's step depends on its noise, so it has no density in closed form")
-
-
-@dataclass(frozen=True)
-class Corrector:
-    """Langevin dynamics whose steps are 2 kept (snr |noise| / |score|)^2 long (Song et al. 2021, algorithms 4 and 5).
-
-    Attributes:
-        snr: the paper's r.
-        kept: see `kept`; for VP and sub-VP.
-        length: of each image by itself, or the official mean over the batch, `mean_length`.
-    """
-
-    denoise: Denoise
-    snr: float = 0.16
-    kept: Kept = whole
-    length: Length = image_lengths
-
-    def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Corrected:
-        score = self.denoise(x, t).score
-        scale, of_score = 2 * like(self.kept(t), x), self.length(score)
-        return Corrected(x, score, lambda of_noise: scale * (self.snr * of_noise / of_score) ** 2, self.length)
-
-
 # ---------------------------------------------------------------- plans
 
 
@@ -368,138 +260,3 @@ def ending_clean(moves: list[Move], process: GaussianDiffusion, denoise: Denoise
     kernel, t, s = moves[-1]
     noisy = bool(process.schedule.alpha_sigma(s)[1] > 0)
     return [*moves[:-1], (Clean(denoise) if noisy else kernel, t, s)]
-
-
-# ---------------------------------------------------------------- what is known of an image
-
-
-GREY = torch.tensor(
-    [[3**-0.5, (2 / 3) ** 0.5, 0.0], [3**-0.5, -(6**-0.5), 2**-0.5], [3**-0.5, -(6**-0.5), -(2**-0.5)]],
-    dtype=torch.float64,
-)
-"""An orthonormal basis of the colours, in columns, whose first is grey (Song et al. 2021, appendix I.3)."""
-
-
-def turn(x: Tensor, basis: Tensor) -> Tensor:
-    """Coordinates of each pixel's colour in an orthonormal basis (C, C) of columns; its transpose turns back."""
-    return torch.einsum("bc...,cd->bd...", x, basis.to(x))
-
-
-@dataclass(frozen=True)
-class Turned:
-    """A Gaussian in the coordinates of a basis, as a distribution of images."""
-
-    gaussian: Gaussian
-    basis: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        return turn(self.gaussian.mean, self.basis.T)
-
-    def sample(self, noise: Noise = torch.randn_like) -> Tensor:
-        return turn(self.gaussian.sample(noise), self.basis.T)
-
-    def kl(self, other: Gaussian) -> Tensor:
-        raise ValueError("what is known is exact, so its divergence is infinite")
-
-
-@dataclass(frozen=True)
-class Projection:
-    """A move that stays, and puts what is known of an image, as noisy as the level is, in the place of what is there.
-
-    Inpainting (Song et al. 2021, appendix I.2; Song & Ermon 2019, algorithm 2) and, with `GREY` as the basis and the
-    first coordinate known, colourisation (appendix I.3).
-
-    Attributes:
-        x0: (B, C, H, W) images of which a part is known.
-        known: True where it is, broadcasting against x0.
-        basis: of the colours, (C, C) orthonormal columns, in which `known` is meant; None for the pixels themselves.
-        exact: put in the clean x0 itself, at the end.
-    """
-
-    process: GaussianDiffusion
-    x0: Tensor
-    known: Tensor
-    basis: Tensor | None = None
-    exact: bool = False
-
-    def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Distribution:
-        alpha, sigma = (1.0, NONE) if self.exact else self.process.level(s, x)
-        if self.basis is not None:
-            x, x0 = turn(x, self.basis), turn(self.x0, self.basis)
-        else:
-            x0 = self.x0
-        mean = torch.where(self.known, alpha * x0, x)
-        inside = Gaussian(mean, NONE if self.exact else self.known * sigma)
-        return inside if self.basis is None else Turned(inside, self.basis)
-
-
-def greyness(x0: Tensor) -> Tensor:
-    """What of colour images x0 (B, 3, H, W) is known in the basis `GREY` when they are to be coloured, (3, 1, 1)."""
-    return torch.tensor([True, False, False], device=x0.device)[:, None, None]
-
-
-def arriving(t: Tensor, s: Tensor) -> Tensor:
-    """s: what is known gets the noise of the level where a move ends."""
-    return s
-
-
-def departing(t: Tensor, s: Tensor) -> Tensor:
-    """t: what is known gets the noise of the level where a move began, as in the official code."""
-    return t
-
-
-def projected(
-    moves: Iterable[Move], projection: Projection, at: Callable[[Tensor, Tensor], Tensor] = arriving
-) -> list[Move]:
-    """The same moves, a projection after each; the last puts in the clean images."""
-    plan: list[Move] = []
-    for kernel, t, s in moves:
-        here = at(t, s)
-        plan += [(kernel, t, s), (projection, here, here)]
-    if plan:
-        _, t, s = plan[-1]
-        plan[-1] = (replace(projection, exact=True), t, s)
-    return plan
-
-
-def imputed(denoise: Denoise, x0: Tensor, known: Tensor) -> Denoise:
-    """Believe what is known: the predicted x0 is the true one where `known`, and eps follows. For any kernel.
-
-    The deterministic counterpart of `Projection` for DDIM, Heun and the probability flow.
-    """
-
-    def inner(x: Tensor, t: Tensor) -> Prediction:
-        prediction = denoise(x, t)
-        return prediction.with_x0(torch.where(known, x0, prediction.x0))
-
-    return inner
-
-
-# ---------------------------------------------------------------- where sampling starts
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Uniform in every pixel between low and high, where Langevin dynamics starts (Song & Ermon 2019, section 4.3).
-
-    It is drawn from normal noise, so that randomness enters everywhere in the same way.
-    """
-
-    shape: tuple[int, ...]
-    low: float = -1.0
-    high: float = 1.0
-    device: torch.device | str = "cpu"
-
-    @property
-    def mean(self) -> Tensor:
-        return torch.full(self.shape, (self.low + self.high) / 2, device=self.device)
-
-    def sample(self, noise: Noise = torch.randn_like) -> Tensor:
-        return self.low + (self.high - self.low) * torch.special.ndtr(noise(self.mean))
-
-    def kl(self, other: Gaussian) -> Tensor:
-        """KL(self || other) in nats, per pixel."""
-        width = self.high - self.low
-        variance = width**2 / 12 + (self.mean - other.mean) ** 2
-        return variance / (2 * other.std**2) + (other.std * (2 * torch.pi) ** 0.5 / width).log()

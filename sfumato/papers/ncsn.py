@@ -8,18 +8,18 @@ its sigmas and steps are stated in that `UNIT`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.core import matching, times
 from sfumato.core.denoisers import Denoise, Prediction, predict_score
-from sfumato.core.distributions import Noise
+from sfumato.core.distributions import Distribution, Noise
+from sfumato.core.langevin import Langevin, Uniform, annealed
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move
 from sfumato.core.schedules import from_sigmas, geometric_sigmas
-from sfumato.core.sde import Langevin, Uniform, annealed
 from sfumato.core.times import Steps
 from sfumato.networks import refinenet
 
@@ -69,6 +69,8 @@ class NCSN:
     """The epsilon of algorithm 1, for images in [0, 1], as in the authors' code, which moves twice as far with it."""
     moves_per_level: int = 100
     """T, Langevin steps at each level (section 5)."""
+    start: Literal["gaussian", "uniform"] = "gaussian"
+    """Noise to start from: that of the noisiest level, for every sampler; or the paper's, for Langevin steps alone."""
     channels: int = 128
     """Width of the RefineNet; the paper's is 64 for MNIST."""
 
@@ -106,8 +108,8 @@ class NCSN:
 
         return inner
 
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Uniform:
-        return Uniform(shape, device=device)  # section 4.3
+    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Distribution:
+        return Uniform(shape, device=device) if self.start == "uniform" else self.process().prior(shape, device)
 
     def moves(self, denoise: Denoise, steps: Steps = None) -> list[Move]:
         kernel = Langevin(denoise, annealed(UNIT**2 * self.step_size, UNIT * self.last_sigma))

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.core import matching, times
 from sfumato.core.denoisers import Denoise, Prediction, predict_eps
-from sfumato.core.distributions import Noise
+from sfumato.core.distributions import Distribution, Noise
 from sfumato.core.kernels import Clean
+from sfumato.core.langevin import Langevin, Uniform, annealed
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move
 from sfumato.core.schedules import from_sigmas, geometric_sigmas
-from sfumato.core.sde import Langevin, Uniform, annealed
 from sfumato.core.techniques import best_step_size, largest_distance, number_of_levels, overlap, variance_ratio
 from sfumato.core.times import Steps
 from sfumato.networks import refinenet
@@ -51,6 +51,8 @@ class NCSNv2:
     """Take out the noise of the last level in the end, by one more evaluation."""
     depth: int = 4
     """Stages of the RefineNet: 4 for images up to 64x64, 5 for 96x96 and 128x128, 6 for 256x256."""
+    start: Literal["gaussian", "uniform"] = "gaussian"
+    """Noise to start from: that of the noisiest level, for every sampler; or the paper's, for Langevin steps alone."""
     channels: int = 128
     """Width of the RefineNet."""
 
@@ -88,8 +90,8 @@ class NCSNv2:
 
         return inner
 
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Uniform:
-        return Uniform(shape, device=device)
+    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Distribution:
+        return Uniform(shape, device=device) if self.start == "uniform" else self.process().prior(shape, device)
 
     def moves(self, denoise: Denoise, steps: Steps = None) -> list[Move]:
         kernel = Langevin(denoise, annealed(UNIT**2 * self.step_size, UNIT * self.last_sigma))

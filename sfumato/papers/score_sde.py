@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sfumato.core import matching, schedules, sde, times
+from sfumato.core import langevin, matching, schedules, sde, times
 from sfumato.core.denoisers import Denoise, Prediction, predict_eps
 from sfumato.core.distributions import Gaussian, Noise
 from sfumato.core.kernels import Ancestral, large, small
@@ -81,18 +81,16 @@ class ScoreSDE:
     """Dropout inside the residual blocks."""
 
     def __post_init__(self) -> None:
-        if self.classes:
-            raise ValueError("these networks are told no labels: set classes to 0")
-        if self.sde == "subvp" and not self.continuous:
-            raise ValueError("the sub-VP SDE has no levels of its own: train it in continuous time")
-        if self.likelihood_weighting and not self.continuous:
-            raise ValueError("likelihood weighting needs g(t), so continuous time")
-        if self.predictor == "ancestral" and self.continuous:
-            raise ValueError("ancestral steps go down levels: set continuous to false, or take reverse or euler steps")
-        if self.predictor == "euler" and not self.continuous:
-            raise ValueError("Euler-Maruyama steps need continuous time: take reverse or ancestral steps")
-        if self.predictor == self.corrector == "none":
-            raise ValueError("a sampler needs a predictor or a corrector")
+        for refused, reason in (
+            (self.classes, "these networks are told no labels: set classes to 0"),
+            (self.sde == "subvp" and not self.continuous, "the sub-VP SDE has no levels of its own: set continuous"),
+            (self.likelihood_weighting and not self.continuous, "likelihood weighting needs g(t), so continuous time"),
+            (self.predictor == "ancestral" and self.continuous, "ancestral steps need levels, not continuous time"),
+            (self.predictor == "euler" and not self.continuous, "Euler-Maruyama steps need continuous time"),
+            (self.predictor == self.corrector == "none", "a sampler needs a predictor or a corrector"),
+        ):
+            if refused:
+                raise ValueError(reason)
 
     def process(self) -> GaussianDiffusion:
         if not self.continuous:
@@ -165,19 +163,18 @@ class ScoreSDE:
             pairs = sde.published_pairs(N, 1e-5 if self.sde == "ve" else 1e-3)
             euler = self.sde == "subvp" or self.predictor == "euler"
             step = sde.euler(sde.sde(process)) if euler else sde.on_table(self._levels(N))
-            kept = sde.kept(step) if self.sde == "vp" and not euler else sde.whole
+            kept = langevin.kept(step) if self.sde == "vp" and not euler else langevin.whole
         else:
             pairs, step = list(pairwise(times.visits(self.steps, steps))), process.between
-            kept = sde.kept(lambda s, t: process.between(t - 1, t))
-        down: Kernel | None = sde.ReverseDiffusion(process, denoise, step)
+            kept = langevin.kept(lambda s, t: process.between(t - 1, t))
+        down: Kernel | None = None
         if self.predictor == "ancestral":
             down = Ancestral(process, denoise, small if self.sde == "ve" else large)
-        stay: Kernel | None = sde.Corrector(denoise, self.snr, kept)
-        if self.corrector == "annealed":
-            stay = sde.Langevin(denoise, sde.ratio(self.snr, kept))
-        return sde.correct_predict(
-            None if self.predictor == "none" else down,
-            None if self.corrector == "none" else stay,
-            pairs,
-            self.corrections,
-        )
+        elif self.predictor != "none":
+            down = sde.ReverseDiffusion(process, denoise, step)
+        stay: Kernel | None = None
+        if self.corrector == "langevin":
+            stay = langevin.Corrector(denoise, self.snr, kept)
+        elif self.corrector == "annealed":
+            stay = langevin.Langevin(denoise, langevin.ratio(self.snr, kept))
+        return sde.correct_predict(down, stay, pairs, self.corrections)

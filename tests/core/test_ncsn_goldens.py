@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import matching, sde
+from sfumato.core import langevin, matching
 from sfumato.core.denoisers import Prediction, predict_eps, predict_score
 from sfumato.core.kernels import Clean
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.projection import Projection
 from sfumato.core.sampling import anneal, finish, walk
 from sfumato.core.schedules import from_sigmas
 from sfumato.core.times import strided
@@ -112,11 +113,11 @@ def test_levels_and_step_sizes(source: str, name: str) -> None:
             compare(
                 case,
                 f"{table}/step_sizes",
-                sde.annealed(about["step_lr"], about["sigma_end"])(prediction, levels)[:, 0],
+                langevin.annealed(about["step_lr"], about["sigma_end"])(prediction, levels)[:, 0],
             )
 
 
-def annealing(case: Case, seen: list[Tensor]) -> tuple[GaussianDiffusion, sde.Langevin]:
+def annealing(case: Case, seen: list[Tensor]) -> tuple[GaussianDiffusion, langevin.Langevin]:
     """Annealed Langevin dynamics of a case on its analytic data; keeps what the network is given."""
     process = GaussianDiffusion(falling(case.recipe["model"]))
     inner = exact(case.recipe["data"], process)
@@ -125,7 +126,9 @@ def annealing(case: Case, seen: list[Tensor]) -> tuple[GaussianDiffusion, sde.La
         seen.append(x)
         return inner(x, t)
 
-    return process, sde.Langevin(denoise, sde.annealed(case.recipe["step_lr"], case.recipe["model"]["sigma_end"]))
+    return process, langevin.Langevin(
+        denoise, langevin.annealed(case.recipe["step_lr"], case.recipe["model"]["sigma_end"])
+    )
 
 
 @pytest.mark.parametrize(("source", "name"), sources("ald"))
@@ -152,7 +155,7 @@ def test_plain_langevin_dynamics(source: str, name: str) -> None:
     case = load(source, name)
     recipe, x, seen = case.recipe, case.input("x"), []
     _, annealed = annealing(case, seen)
-    kernel = sde.Langevin(annealed.denoise, sde.constant(recipe["step_lr"]))
+    kernel = langevin.Langevin(annealed.denoise, langevin.constant(recipe["step_lr"]))
     last = torch.tensor(1)
     states = list(walk(x, [(kernel, last, last)] * recipe["n_steps"], case.noises()))
     compare(case, "images", torch.stack([s.clamp(0, 1) for s in [x, *states[:-1]]]))
@@ -168,7 +171,7 @@ def test_inpainting_by_langevin_dynamics(source: str, name: str) -> None:
     x = first.flatten(0, 1)
     refer = case.input("refer").repeat_interleave(first.shape[1], 0)
     known = torch.arange(x.shape[-1]) < x.shape[-1] // 2
-    projection = sde.Projection(process, refer, known)
+    projection = Projection(process, refer, known)
     noises, once, shown_states = case.noises(), name.startswith("ncsn/"), []
 
     def half(z: Tensor) -> Callable[[Tensor], Tensor]:
@@ -197,12 +200,12 @@ def test_interpolation_shares_its_noise(source: str, name: str) -> None:
     recipe, x, noises = case.recipe, case.input("x"), case.noises()
     n = recipe["n_interpolations"]
     process, kernel = annealing(case, [])
-    angles = torch.linspace(0, math.pi / 2, n)[None, :, None, None, None]
+    angles = torch.linspace(0, math.pi / 2, n).repeat(len(x))[:, None, None, None]
     x = x.repeat_interleave(n, 0)
 
-    def arc(state: Tensor) -> Tensor:
-        p, q = noises.next(), noises.next()
-        return (p[:, None] * angles.cos() + q[:, None] * angles.sin()).flatten(0, 1)
+    def drawn(x: Tensor) -> Tensor:
+        return noises.next().repeat_interleave(n, 0)
 
+    arc = langevin.on_arc(drawn, drawn, angles)
     down = strided(process.schedule.T, process.schedule.T)[:-1]
     compare(case, "final", finish(x, anneal(kernel, down, recipe["n_steps_each"]), arc))

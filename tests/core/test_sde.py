@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import sde
+from sfumato.core import langevin, sde
 from sfumato.core.distributions import Gaussian
 from sfumato.core.exact import GaussianMixture, gaussian, gaussian_flow
 from sfumato.core.kernels import DDIM, Clean
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.projection import GREY, Projection, departing, greyness, imputed, projected, turn
 from sfumato.core.sampling import anneal, descend, finish, walk
 from sfumato.core.schedules import (
     VE,
@@ -72,7 +73,7 @@ def test_order_of_convergence(name: str, schedule: Schedule) -> None:
     process = GaussianDiffusion(schedule)
     kernel = PREDICTORS[name](process, gaussian(MEAN, STD).denoise(process))
     order = getattr(kernel, "order", 1)
-    counts, errors = (64, 128, 256, 512), []
+    counts, errors = (48, 96, 192, 384), []
     for n in counts:
         times = torch.linspace(0.98, 0.02, n + 1, dtype=torch.float64)
         mean, variance = carried(kernel, times, *moments(schedule, times[0]))
@@ -197,14 +198,14 @@ def test_langevin_dynamics_is_stationary_but_for_its_step(schedule: Schedule) ->
     """The variance that it settles on exceeds the level's by d / (2 variance - d), for each coordinate."""
     process, t = GaussianDiffusion(schedule), torch.tensor(0.4, dtype=torch.float64)
     size = 0.02
-    kernel = sde.Langevin(gaussian(MEAN, STD).denoise(process), sde.constant(size))
+    kernel = langevin.Langevin(gaussian(MEAN, STD).denoise(process), langevin.constant(size))
     truth = moments(schedule, t)
     mean, variance = carried(kernel, t.expand(3000), truth[0] + 1, 2 * truth[1])
     assert torch.allclose(mean, truth[0], atol=1e-9)
     assert torch.allclose(variance / truth[1] - 1, size / (2 * truth[1] - size), rtol=1e-6)
 
 
-@pytest.mark.parametrize("length", [sde.image_lengths, sde.mean_length], ids=["image", "batch"])
+@pytest.mark.parametrize("length", [langevin.image_lengths, langevin.mean_length], ids=["image", "batch"])
 @pytest.mark.parametrize("name", ["langevin", "annealed"])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_correctors_bring_a_wrong_state_to_the_level(schedule: Schedule, name: str, length: Any) -> None:
@@ -213,10 +214,10 @@ def test_correctors_bring_a_wrong_state_to_the_level(schedule: Schedule, name: s
     process, t = GaussianDiffusion(schedule), torch.tensor(0.3, dtype=torch.float64)
     data = gaussian(torch.full((200,), 0.3), torch.full((200,), 0.4))
     denoise = data.denoise(process)
-    kept = sde.kept(lambda s, t: process.between(t - 0.001, t)) if name == "langevin" else sde.whole
-    kernel = sde.Corrector(denoise, 0.1, kept, length)
+    kept = langevin.kept(lambda s, t: process.between(t - 0.001, t)) if name == "langevin" else langevin.whole
+    kernel = langevin.Corrector(denoise, 0.1, kept, length)
     if name == "annealed":
-        kernel = sde.Langevin(denoise, sde.ratio(0.1, kept))  # type: ignore[assignment]
+        kernel = langevin.Langevin(denoise, langevin.ratio(0.1, kept))  # type: ignore[assignment]
     alpha, sigma = (float(c) for c in schedule.alpha_sigma(t))
     variance = (0.4 * alpha) ** 2 + sigma**2
     x = 0.3 * alpha + 2 * variance**0.5 * torch.randn(100, 200)
@@ -229,12 +230,12 @@ def test_by_default_a_corrected_image_does_not_depend_on_its_company() -> None:
     process = GaussianDiffusion(VP())
     denoise, t = gaussian(torch.zeros(8), torch.ones(8)).denoise(process), torch.tensor(0.5, dtype=torch.float64)
     x, z = torch.randn(4, 8), torch.randn(4, 8)
-    alone = sde.Corrector(denoise)(x[:1], t, t).sample(lambda _: z[:1])
-    together = sde.Corrector(denoise)(x, t, t).sample(lambda _: z)
+    alone = langevin.Corrector(denoise)(x[:1], t, t).sample(lambda _: z[:1])
+    together = langevin.Corrector(denoise)(x, t, t).sample(lambda _: z)
     assert torch.equal(alone, together[:1])
-    official = sde.Corrector(denoise, length=sde.mean_length)
+    official = langevin.Corrector(denoise, length=langevin.mean_length)
     assert not torch.equal(official(x[:1], t, t).sample(lambda _: z[:1]), official(x, t, t).sample(lambda _: z)[:1])
-    step = sde.Corrector(denoise)(x, t, t)
+    step = langevin.Corrector(denoise)(x, t, t)
     usual = torch.ones(4, 8) * torch.tensor([1.0, -1.0]).repeat(4)  # of length sqrt(8)
     still = step.sample(lambda _: usual) + step.sample(lambda _: -usual)
     assert torch.allclose(step.mean, still / 2, atol=1e-6)
@@ -253,8 +254,8 @@ def test_plain_langevin_misses_the_weights_of_a_mixture_and_annealed_langevin_fi
     def share(x: Tensor) -> float:
         return float((x.sum(1) > 0).float().mean())
 
-    plain = finish(start, [(sde.Langevin(denoise, sde.constant(0.1)), last, last)] * 1000)
-    annealed = sde.Langevin(denoise, sde.annealed(0.1, 1.0))
+    plain = finish(start, [(langevin.Langevin(denoise, langevin.constant(0.1)), last, last)] * 1000)
+    annealed = langevin.Langevin(denoise, langevin.annealed(0.1, 1.0))
     found = finish(start, anneal(annealed, strided(10, 10)[:-1], 100))
     assert share(plain) < 0.6
     assert share(found) == pytest.approx(0.8, abs=0.06)
@@ -266,7 +267,7 @@ def test_plain_langevin_misses_the_weights_of_a_mixture_and_annealed_langevin_fi
 def test_the_official_loop_corrects_first_and_ends_without_noise() -> None:
     process = GaussianDiffusion(VP())
     denoise = gaussian(torch.zeros(4), torch.ones(4)).denoise(process)
-    down, stay = sde.ReverseDiffusion(process, denoise, sde.published_vp(25)), sde.Corrector(denoise)
+    down, stay = sde.ReverseDiffusion(process, denoise, sde.published_vp(25)), langevin.Corrector(denoise)
     moves = sde.correct_predict(down, stay, sde.published_pairs(25), n=2)
     assert len(moves) == 75
     assert [kernel for kernel, _, _ in moves[:3]] == [stay, stay, down]
@@ -287,14 +288,17 @@ def test_predictor_corrector_samples_have_the_moments_of_the_data(schedule: Any,
     data = gaussian(torch.full((64,), 0.4), torch.full((64,), 0.5))
     denoise = data.denoise(process)
     step = sde.published_vp(200) if isinstance(schedule, VP) else sde.published_ve(200, 0.01, 10.0)
-    kept = sde.kept(step) if isinstance(schedule, VP) else sde.whole
+    kept = langevin.kept(step) if isinstance(schedule, VP) else langevin.whole
     moves = sde.correct_predict(
-        sde.ReverseDiffusion(process, denoise, step), sde.Corrector(denoise, 0.1, kept), sde.published_pairs(200), stays
+        sde.ReverseDiffusion(process, denoise, step),
+        langevin.Corrector(denoise, 0.1, kept),
+        sde.published_pairs(200),
+        stays,
     )
     with torch.inference_mode():
         x = finish(process.prior((200, 64)).sample(), moves)
     assert float(x.mean()) == pytest.approx(0.4, abs=0.02)
-    assert float(x.std()) == pytest.approx(0.5, rel=0.04)
+    assert float(x.std()) == pytest.approx(0.5, rel=0.06)
 
 
 def test_a_walk_that_would_end_on_a_noisy_level_ends_clean() -> None:
@@ -310,10 +314,10 @@ def test_a_walk_that_would_end_on_a_noisy_level_ends_clean() -> None:
 
 
 def test_grey_is_the_first_direction_of_an_orthonormal_basis() -> None:
-    assert torch.allclose(sde.GREY.T @ sde.GREY, torch.eye(3, dtype=torch.float64))
-    assert torch.allclose(sde.GREY[:, 0], torch.full((3,), 3**-0.5, dtype=torch.float64))
+    assert torch.allclose(GREY.T @ GREY, torch.eye(3, dtype=torch.float64))
+    assert torch.allclose(GREY[:, 0], torch.full((3,), 3**-0.5, dtype=torch.float64))
     x = torch.randn(2, 3, 4, 4)
-    assert torch.allclose(sde.turn(sde.turn(x, sde.GREY), sde.GREY.T), x, atol=1e-6)
+    assert torch.allclose(turn(turn(x, GREY), GREY.T), x, atol=1e-6)
 
 
 def test_projection_puts_in_what_is_known_as_noisy_as_the_level() -> None:
@@ -321,17 +325,17 @@ def test_projection_puts_in_what_is_known_as_noisy_as_the_level() -> None:
     x0, x, z = torch.randn(3, 2, 3, 4, 4)
     known = torch.zeros(4, 4, dtype=torch.bool)
     known[:, :2] = True
-    step = sde.Projection(process, x0, known)(x, t, t)
+    step = Projection(process, x0, known)(x, t, t)
     level, sample = process.level(t, x), step.sample(lambda _: z)
     assert torch.equal(sample[..., 2:], x[..., 2:])
     assert torch.allclose(sample[..., :2], level.noise(x0, z)[..., :2])
-    assert torch.equal(sde.Projection(process, x0, known, exact=True)(x, t, t).sample(), torch.where(known, x0, x))
+    assert torch.equal(Projection(process, x0, known, exact=True)(x, t, t).sample(), torch.where(known, x0, x))
 
 
 def test_colouring_keeps_the_grey_and_nothing_else() -> None:
     process, t = GaussianDiffusion(VP()), torch.tensor(0.3, dtype=torch.float64)
     x0, x = torch.randn(2, 2, 3, 4, 4)
-    step = sde.Projection(process, x0, sde.greyness(x0), sde.GREY, exact=True)(x, t, t)
+    step = Projection(process, x0, greyness(x0), GREY, exact=True)(x, t, t)
     coloured = step.sample()
     assert torch.equal(coloured, step.mean)
     assert torch.allclose(coloured.mean(1), x0.mean(1), atol=1e-6)
@@ -351,20 +355,20 @@ def test_what_is_known_decides_what_is_not(kind: str) -> None:
     x0[150:] = -1
     denoise, times = two.denoise(process), strided(200, 200)
     if kind == "imputed":
-        moves = descend(DDIM(process, sde.imputed(denoise, x0, known), eta=1.0), times)
+        moves = descend(DDIM(process, imputed(denoise, x0, known), eta=1.0), times)
     else:
-        projection = sde.Projection(process, x0, known)
-        moves = sde.projected(descend(sde.ReverseDiffusion(process, denoise), times), projection)
+        projection = Projection(process, x0, known)
+        moves = projected(descend(sde.ReverseDiffusion(process, denoise), times), projection)
         assert len(moves) == 400
         assert moves[1][1] == moves[0][2]
-        assert sde.projected(descend(Clean(denoise), times), projection, sde.departing)[1][1] == times[0]
+        assert projected(descend(Clean(denoise), times), projection, departing)[1][1] == times[0]
     x = finish(torch.randn(300, 2), moves)
     assert torch.allclose(x[:, 0], x0[:, 0])
     assert float((x[:, 1].sign() == x0[:, 1]).float().mean()) > 0.9
 
 
 def test_uniform_noise_is_uniform_and_its_divergence_is_right() -> None:
-    uniform = sde.Uniform((20_000, 2), -1.0, 3.0)
+    uniform = langevin.Uniform((20_000, 2), -1.0, 3.0)
     x = uniform.sample()
     assert x.min() >= -1
     assert x.max() <= 3

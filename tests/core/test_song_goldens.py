@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import matching, sde
+from sfumato.core import langevin, matching, sde
 from sfumato.core.denoisers import Denoise, Prediction, predict_eps, predict_score
 from sfumato.core.kernels import Ancestral, large, small
 from sfumato.core.likelihood import bits_per_dim, flow_log_prob, hutchinson
 from sfumato.core.losses import per_image
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.projection import GREY, Projection, greyness, turn
 from sfumato.core.sampling import Kernel, Move, walk
 from sfumato.core.schedules import (
     VE,
@@ -54,7 +55,7 @@ class Official:
                 self.table = from_betas(torch.linspace(low / self.N, high / self.N, self.N, dtype=torch.float64))
                 self.step = sde.published_vp(self.N, low, high)
         self.process = GaussianDiffusion(self.schedule)
-        self.kept = sde.kept(self.step) if self.kind == "vpsde" else sde.whole
+        self.kept = langevin.kept(self.step) if self.kind == "vpsde" else langevin.whole
 
     def below(self, t: Tensor) -> Tensor:
         """Where an official step from t begins."""
@@ -227,8 +228,8 @@ def corrector(name: str, official: Official, denoise: Denoise, snr: float) -> Ke
     if name == "none":
         return None
     if name == "ald":
-        return sde.Langevin(denoise, sde.ratio(snr, official.kept))
-    return sde.Corrector(denoise, snr, official.kept, sde.mean_length)
+        return langevin.Langevin(denoise, langevin.ratio(snr, official.kept))
+    return langevin.Corrector(denoise, snr, official.kept, langevin.mean_length)
 
 
 class Still:
@@ -239,7 +240,7 @@ class Still:
 
     def mean_and_sample(self, kernel: Kernel, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         step, z = kernel(x, t, t), self.noises(x)
-        if isinstance(step, sde.Corrected):
+        if isinstance(step, langevin.Corrected):
             size = step.size(step.length(z))
             return step.x + size * step.score, step.sample(lambda _: z)
         return step.mean, step.sample(lambda _: z)
@@ -319,9 +320,9 @@ def test_inpainting_and_colouring(source: str, name: str) -> None:
         known = torch.zeros(data.shape[2:], dtype=torch.bool)
         for row0, row1, col0, col1 in recipe["known_boxes"]:
             known[row0:row1, col0:col1] = True
-        projection = sde.Projection(process, data, known)
+        projection = Projection(process, data, known)
     else:
-        projection = sde.Projection(process, data.mean(1, keepdim=True).expand_as(data), sde.greyness(data), sde.GREY)
+        projection = Projection(process, data.mean(1, keepdim=True).expand_as(data), greyness(data), GREY)
     std = process.prior(tuple(data.shape)).std
     first = std * noises.next()
     x = start(projection, first).float()
@@ -337,18 +338,18 @@ def test_inpainting_and_colouring(source: str, name: str) -> None:
         moves += [(stay, t, t)] * recipe["n_steps"] if stay else []
         moves += [(projection, t, t)] if recipe["n_steps"] or stay else []
         moves += [(down, *timed(t, s)), (projection, t, t)]
-    moves[-1] = (sde.Projection(process, projection.x0, projection.known, projection.basis, exact=True), t, t)
+    moves[-1] = (Projection(process, projection.x0, projection.known, projection.basis, exact=True), t, t)
     x = list(walk(x, moves, noises))[-1]
     # officially sigma at t = 1e-5 is a float32 difference, 0.6 % off for VP and 1.2 % for sub-VP
     compare(case, "samples", shown(x, recipe), 2e-3)
 
 
-def start(projection: sde.Projection, x: Tensor) -> Tensor:
+def start(projection: Projection, x: Tensor) -> Tensor:
     """Where the official loops start: clean where known; in colour, the other part is of noise without its red."""
     if projection.basis is None:
         return torch.where(projection.known, projection.x0, x)
-    grey = sde.turn(projection.x0, sde.GREY) * projection.known
-    return sde.turn(grey + sde.turn(x * ~projection.known, sde.GREY), sde.GREY.T)
+    grey = turn(projection.x0, GREY) * projection.known
+    return turn(grey + turn(x * ~projection.known, GREY), GREY.T)
 
 
 # ---------------------------------------------------------------- the flow
