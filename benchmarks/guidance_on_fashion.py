@@ -162,6 +162,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
         xlabel="spread within a class (real = 1)", ylabel="accuracy of the asked class", title="fidelity, diversity"
     )
     right.set(xscale="log", xlabel="guidance scale", ylabel=found["net"], title="distance to real images")
+    right.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+    right.minorticks_off()
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
