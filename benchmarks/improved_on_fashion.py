@@ -98,16 +98,21 @@ def stored() -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     head = "".join(f" {name}: bits/dim | FD | FD by DDIM |" for name in CHOICES)
     lines = [f"| steps | pictures |{head} FD of real images |", "|---" * (3 * len(CHOICES) + 3) + "|"]
-    for steps, (count, _) in STEPS.items():
-        cells = []
-        for name in CHOICES:
-            row = found[name][str(steps)]
-            implicit = f"{row['ddim']['fd']:.2f}" if "ddim" in row else "-"
-            cells.append(f"{row['bits']:.2f} +- {row['bits_error']:.2f} | {row['ancestral']['fd']:.2f} | {implicit}")
-        floor = found[next(iter(CHOICES))][str(steps)]["floor"]["fd"]
-        lines.append(f"| {steps} | {count} | {' | '.join(cells)} | {floor:.2f} |")
+    for steps in measured(found):
+        rows = [found[name][str(steps)] for name in CHOICES]
+        cells = [
+            f"{row['bits']:.2f} +- {row['bits_error']:.2f} | {row['ancestral']['fd']:.2f} | "
+            + (f"{row['ddim']['fd']:.2f}" if "ddim" in row else "-")
+            for row in rows
+        ]
+        lines.append(f"| {steps} | {rows[0]['pictures']} | {' | '.join(cells)} | {rows[0]['floor']['fd']:.2f} |")
     lines.append(f"\n{found['net']}, against 5,000 test images.")
     return "\n".join(lines)
+
+
+def measured(found: dict[str, Any]) -> list[int]:
+    """The numbers of steps that every choice has been measured at."""
+    return [steps for steps in STEPS if all(str(steps) in found.get(name, {}) for name in CHOICES)]
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
@@ -116,18 +121,21 @@ def plot(found: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    every = measured(found)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for name, colour in zip(CHOICES, ("#4a6fa5", "#b4552d"), strict=True):
-        rows = found[name]
-        left.plot(list(STEPS), [rows[str(s)]["bits"] for s in STEPS], "o-", color=colour, label=name)
-        right.plot(list(STEPS), [rows[str(s)]["ancestral"]["fd"] for s in STEPS], "o-", color=colour, label=name)
-        few = [s for s in STEPS if "ddim" in rows[str(s)]]
-        right.plot(few, [rows[str(s)]["ddim"]["fd"] for s in few], "o:", color=colour, markersize=3)
-    floors = [found[next(iter(CHOICES))][str(s)]["floor"]["fd"] for s in STEPS]
-    right.plot(list(STEPS), floors, color="#23282f", linewidth=0.8, label="real images")
-    left.set(xscale="log", yscale="log", xlabel="steps", ylabel="bits/dim", title="variational bound (test)")
+        rows = [found[name][str(steps)] for steps in every]
+        left.plot(every, [row["bits"] for row in rows], "o-", color=colour, label=name)
+        right.plot(every, [row["ancestral"]["fd"] for row in rows], "o-", color=colour, label=name)
+        few = [(steps, row["ddim"]["fd"]) for steps, row in zip(every, rows, strict=True) if "ddim" in row]
+        right.plot(*zip(*few, strict=True), "o:", color=colour, markersize=3)
+    floors = [found[next(iter(CHOICES))][str(steps)]["floor"]["fd"] for steps in every]
+    right.plot(every, floors, color="#23282f", linewidth=0.8, label="real images")
+    left.set(xscale="log", xlabel="steps", ylabel="bits/dim", title="variational bound (test)")
     right.set(xscale="log", yscale="log", xlabel="steps", ylabel=found["net"], title="samples (dotted: DDIM)")
     for axes in (left, right):
+        axes.set_xticks(every, [str(steps) for steps in every])
+        axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
     left.legend(frameon=False, fontsize=8)

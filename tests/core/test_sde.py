@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core import langevin, sde
+from sfumato.core.denoisers import Prediction, predict_eps
 from sfumato.core.distributions import Gaussian
 from sfumato.core.exact import GaussianMixture, gaussian, gaussian_flow
 from sfumato.core.kernels import DDIM, Clean
@@ -109,6 +110,22 @@ def test_runge_kutta_solves_the_flow_at_order_four() -> None:
         float((sde.follow(process, denoise, x, 0.9, 0.05, sde.runge_kutta(n)) - truth).abs().max()) for n in counts
     ]
     assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - 4) < 0.4
+
+
+def test_steps_even_in_the_root_of_time_suit_a_flow_that_starts_at_clean_data() -> None:
+    """A network's noise does not vanish at clean data as the exact one does, so its flow begins like sqrt(t)."""
+    process = GaussianDiffusion(VP())
+
+    def denoise(x: Tensor, t: Tensor) -> Prediction:
+        return predict_eps((2 * x).sin(), x, t, process)
+
+    x = torch.randn(64, 2, dtype=torch.float64)
+    fine, good, poor = (
+        sde.follow(process, denoise, x, 1e-5, 1.0, sde.runge_kutta(n, power))
+        for n, power in ((800, 2), (50, 2), (50, 1))
+    )
+    assert float((good - fine).abs().max()) < 1e-4
+    assert float((poor - fine).abs().max()) > 100 * float((good - fine).abs().max())
 
 
 @pytest.mark.parametrize(
