@@ -118,8 +118,8 @@ PRESETS: dict[str, Preset] = {
         replace(EMOJI, minutes=8.0, weight_decay=0.05, flip=True), "guides adm/emoji32",
     ),
     "ncsn/digits": Preset(
-        NCSN(shape=(1, 8, 8), channels=32), "digits",
-        replace(DIGITS, minutes=2.0, learning_rate=1e-3, preview_steps=200),
+        NCSN(shape=(1, 8, 8), channels=16, first_sigma=3.0, last_sigma=0.03, step_size=1.8e-4, moves_per_level=40),
+        "digits", replace(DIGITS, minutes=2.0, batch=16, preview_steps=200),
         "8x8 digits by annealed Langevin dynamics, ten levels",
     ),
     "ncsnv2/digits": Preset(
