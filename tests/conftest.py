@@ -1,7 +1,8 @@
-"""What all tests share: the option that writes the table of golden comparisons."""
+"""What all tests share: the option that writes the table of golden comparisons, and an end that cannot hang."""
 
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if path := session.config.getoption("--golden-table"):
         ledger.write_table(path)
+
+
+def pytest_unconfigure() -> None:
+    """A thread that some test left behind would keep the process for ever: after a minute it is shown."""
+    faulthandler.dump_traceback_later(60, exit=True)

@@ -32,16 +32,16 @@ def learn_command(arguments: list[str]) -> int:
 
     import uvicorn
 
-    from sfumato.learn import server
+    from sfumato.learn import catalogue, server
 
     if not 0 <= parsed.port < 65536:
         raise UsageError(f"a port lies between 0 and 65535, not {parsed.port}")
-    where = f"lesson/{server.lesson(parsed.lesson).name}/" if parsed.lesson else ""
+    where = f"lesson/{catalogue.lesson(parsed.lesson).name}/" if parsed.lesson else ""
     port = server.free_port(parsed.port)
     app, token = server.make_app()
     address = f"http://127.0.0.1:{port}/{where}?token={token}"
     print(f"The learning path:  {address}\nCtrl-C ends it.", flush=True)
     if parsed.browser and not webbrowser.open(address):
         print("No browser could be opened here; open the address above in one.", flush=True)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
     return 0

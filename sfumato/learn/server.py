@@ -6,60 +6,22 @@ printed when it started (a cookie remembers it).
 
 from __future__ import annotations
 
-import ast
 import html
 import secrets
 import socket
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from sfumato.learn import progress
+from sfumato.learn.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-LESSONS = Path(__file__).parent / "lessons"
 COOKIE = "sfumato_token"
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One lesson of the catalogue.
-
-    Attributes:
-        name: of its file, and in its address.
-        number: its place on the path.
-        title, about: what the catalogue says.
-        exercises: keys of its exercises.
-    """
-
-    name: str
-    number: int
-    title: str
-    about: str
-    exercises: tuple[str, ...]
-
-    @property
-    def path(self) -> Path:
-        """The notebook."""
-        return LESSONS / f"{self.name}.py"
-
-
-CATALOGUE = (
-    Lesson("ddim", 7, "DDIM: the same pictures in fewer steps",
-           "Fewer steps through the same network; noise as a code for pictures.", ("ddim.1", "ddim.2")),
-)  # fmt: skip
-
-
-def lesson(name: str) -> Lesson:
-    """The lesson of that name or number; ValueError lists the known ones."""
-    for known in CATALOGUE:
-        if name in (known.name, str(known.number)):
-            return known
-    raise ValueError(f"no lesson is called {name!r}; there are: {', '.join(known.name for known in CATALOGUE)}")
 
 
 def free_port(wanted: int) -> int:
@@ -83,10 +45,20 @@ def make_app(token: str | None = None) -> tuple[Any, str]:
     def catalogue(request: Request) -> HTMLResponse:
         return HTMLResponse(catalogue_page())
 
-    lessons = marimo.create_asgi_app(quiet=True, include_code=True)
+    builder = marimo.create_asgi_app(quiet=True, include_code=True)
     for known in CATALOGUE:
-        lessons = lessons.with_app(path=f"/{known.name}", root=str(known.path))
-    app = Starlette(routes=[Route("/", catalogue), Mount("/lesson", lessons.build())])
+        builder = builder.with_app(path=f"/{known.name}", root=str(known.path))
+    lessons: Any = builder.build()
+
+    @asynccontextmanager
+    async def running(_: Starlette) -> AsyncIterator[None]:
+        """A lesson that is still open has threads of its own; they would keep the process from ending."""
+        yield
+        for mounted in lessons.routes:
+            if isinstance(mounted, Mount):
+                await mounted.app.state.session_manager.shutdown()  # type: ignore[attr-defined]
+
+    app = Starlette(routes=[Route("/", catalogue), Mount("/lesson", lessons)], lifespan=running)
     token = token or secrets.token_urlsafe(16)
     return Guarded(app, token), token
 
@@ -153,7 +125,7 @@ def catalogue_page() -> str:
     solved = progress.solved()
     items = []
     for known in CATALOGUE:
-        done = sum(key in solved for key in known.exercises)
+        done = sum(exercise.key in solved for exercise in known.exercises)
         items.append(
             f'<li><a href="/lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
             f"<span>{html.escape(known.about)}</span></div><em>{done} of {len(known.exercises)} solved</em></a></li>"
@@ -166,9 +138,3 @@ def catalogue_page() -> str:
         f"itself. Progress is kept in {html.escape(str(progress.location()))}.</p><ol>{''.join(items)}</ol>"
         "</main></body></html>"
     )
-
-
-def definitions(path: Path) -> set[str]:
-    """Names of functions and classes that a lesson defines outside its cells: there should be none."""
-    tree = ast.parse(path.read_text())
-    return {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name != "_"}

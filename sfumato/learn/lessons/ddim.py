@@ -12,7 +12,7 @@ with app.setup:
     from sfumato.core.sampling import descend, walk
     from sfumato.core.times import strided
     from sfumato.learn import story
-    from sfumato.learn.ddim_exercises import EXERCISES
+    from sfumato.learn.checks.ddim import EXERCISES
     from sfumato.learn.widgets import Scrubber
     from sfumato.papers import ddim
 

@@ -1,0 +1,50 @@
+"""The lessons in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from sfumato.learn.exercises import Exercise
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One lesson: the notebook lessons/NAME.py and the exercises of checks/NAME.py.
+
+    Attributes:
+        number: its place on the path.
+        name: of its files, and in its address.
+        title, about: what the catalogue says.
+    """
+
+    number: int
+    name: str
+    title: str
+    about: str
+
+    @property
+    def path(self) -> Path:
+        """The notebook."""
+        return Path(__file__).parent / "lessons" / f"{self.name}.py"
+
+    @property
+    def exercises(self) -> tuple[Exercise, ...]:
+        """Its exercises, in order."""
+        found: tuple[Exercise, ...] = import_module(f"sfumato.learn.checks.{self.name}").EXERCISES
+        return found
+
+
+CATALOGUE = (
+    Lesson(7, "ddim", "DDIM: the same pictures in fewer steps",
+           "Fewer steps through the same network; noise as a code for pictures."),
+)  # fmt: skip
+
+
+def lesson(name: str) -> Lesson:
+    """The lesson of that name or number; ValueError lists the known ones."""
+    for known in CATALOGUE:
+        if name in (known.name, str(known.number)):
+            return known
+    raise ValueError(f"no lesson is called {name!r}; there are: {', '.join(known.name for known in CATALOGUE)}")

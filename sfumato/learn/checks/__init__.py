@@ -1,0 +1,1 @@
+"""The exercises of every lesson: stubs, hidden solutions, and checks against independent facts."""
