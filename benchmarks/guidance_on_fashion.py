@@ -25,6 +25,7 @@ from sfumato.data import open_source, pictures
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
 from sfumato.evaluate.neighbours import density_coverage
+from sfumato.evaluate.plots import ACCENT, INK, SECOND, panels
 from sfumato.model import Guide, load
 
 ROOT = Path(__file__).parent.parent
@@ -143,32 +144,23 @@ def table(found: dict[str, Any]) -> str:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for kind, colour in zip(SWEEPS, ("#b4552d", "#4a6fa5"), strict=True):
-        rows = found[kind]
-        scales = [float(s) for s in rows]
-        accuracy, wide = ([rows[s][key] for s in rows] for key in ("accuracy", "spread"))
-        left.plot(wide, accuracy, "o-", color=colour, label=kind)
-        for s, x, y in zip(scales, wide, accuracy, strict=True):
-            left.annotate(f"{s:g}", (x, y), textcoords="offset points", xytext=(4, -9), fontsize=7, color=colour)
-        right.plot(scales, [rows[s]["fd"] for s in rows], "o-", color=colour, label=kind)
-    left.plot([1], [found["real"]["accuracy"]], "*", color="#23282f", markersize=10, label="real images")
-    left.set(
-        xlabel="spread within a class (real = 1)", ylabel="accuracy of the asked class", title="fidelity, diversity"
-    )
-    right.set(xscale="log", xlabel="guidance scale", ylabel=found["net"], title="distance to real images")
-    right.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
-    right.minorticks_off()
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, linewidth=0.6)
-    left.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    with panels(path) as (left, right):
+        for kind, colour in zip(SWEEPS, (ACCENT, SECOND), strict=True):
+            rows = found[kind]
+            scales = [float(s) for s in rows]
+            accuracy, wide = ([rows[s][key] for s in rows] for key in ("accuracy", "spread"))
+            left.plot(wide, accuracy, "o-", color=colour, label=kind)
+            for s, x, y in zip(scales, wide, accuracy, strict=True):
+                left.annotate(f"{s:g}", (x, y), textcoords="offset points", xytext=(4, -9), fontsize=7, color=colour)
+            right.plot(scales, [rows[s]["fd"] for s in rows], "o-", color=colour, label=kind)
+        left.plot([1], [found["real"]["accuracy"]], "*", color=INK, markersize=10, label="real images")
+        left.set(
+            xlabel="spread within a class (real = 1)", ylabel="accuracy of the asked class", title="fidelity, diversity"
+        )
+        right.set(xscale="log", xlabel="guidance scale", ylabel=found["net"], title="distance to real images")
+        right.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+        right.minorticks_off()
+        left.legend(frameon=False, fontsize=8)
 
 
 def main(arguments: list[str]) -> None:

@@ -20,6 +20,7 @@ from sfumato.data import open_source, pictures
 from sfumato.evaluate.distances import frechet_distance, kernel_distance, statistics
 from sfumato.evaluate.features import in_domain
 from sfumato.evaluate.likelihood import bound_of
+from sfumato.evaluate.plots import ACCENT, INK, SECOND, panels
 from sfumato.model import ancestral, ddim_sampler, load
 
 ROOT = Path(__file__).parent.parent
@@ -116,30 +117,22 @@ def measured(found: dict[str, Any]) -> list[int]:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     every = measured(found)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for name, colour in zip(CHOICES, ("#4a6fa5", "#b4552d"), strict=True):
-        rows = [found[name][str(steps)] for steps in every]
-        left.plot(every, [row["bits"] for row in rows], "o-", color=colour, label=name)
-        right.plot(every, [row["ancestral"]["fd"] for row in rows], "o-", color=colour, label=name)
-        few = [(steps, row["ddim"]["fd"]) for steps, row in zip(every, rows, strict=True) if "ddim" in row]
-        right.plot(*zip(*few, strict=True), "o:", color=colour, markersize=3)
-    floors = [found[next(iter(CHOICES))][str(steps)]["floor"]["fd"] for steps in every]
-    right.plot(every, floors, color="#23282f", linewidth=0.8, label="real images")
-    left.set(xscale="log", xlabel="steps", ylabel="bits/dim", title="variational bound (test)")
-    right.set(xscale="log", yscale="log", xlabel="steps", ylabel=found["net"], title="samples (dotted: DDIM)")
-    for axes in (left, right):
-        axes.set_xticks(every, [str(steps) for steps in every])
-        axes.minorticks_off()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, linewidth=0.6)
-    left.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    with panels(path) as (left, right):
+        for name, colour in zip(CHOICES, (SECOND, ACCENT), strict=True):
+            rows = [found[name][str(steps)] for steps in every]
+            left.plot(every, [row["bits"] for row in rows], "o-", color=colour, label=name)
+            right.plot(every, [row["ancestral"]["fd"] for row in rows], "o-", color=colour, label=name)
+            few = [(steps, row["ddim"]["fd"]) for steps, row in zip(every, rows, strict=True) if "ddim" in row]
+            right.plot(*zip(*few, strict=True), "o:", color=colour, markersize=3)
+        floors = [found[next(iter(CHOICES))][str(steps)]["floor"]["fd"] for steps in every]
+        right.plot(every, floors, color=INK, linewidth=0.8, label="real images")
+        left.set(xscale="log", xlabel="steps", ylabel="bits/dim", title="variational bound (test)")
+        right.set(xscale="log", yscale="log", xlabel="steps", ylabel=found["net"], title="samples (dotted: DDIM)")
+        for axes in (left, right):
+            axes.set_xticks(every, [str(steps) for steps in every])
+            axes.minorticks_off()
+        left.legend(frameon=False, fontsize=8)
 
 
 def main(arguments: list[str]) -> None:

@@ -18,9 +18,12 @@ from sfumato.evaluate.nets import Features
 
 
 def opened(spec: str) -> Images:
+    """The source; only Fashion-MNIST, which its own package brings, may be missing here."""
     try:
         return open_source(spec)
     except DataError as missing:
+        if not spec.startswith("fashion"):
+            raise
         pytest.skip(str(missing))
 
 
