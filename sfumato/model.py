@@ -25,7 +25,7 @@ from sfumato.core.times import Steps, visits
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.papers.recipe import Bounded, Classifying, Recipe, Trainable, low_res_side
 from sfumato.train import checkpoint
-from sfumato.train.precision import autocast, best_precision
+from sfumato.train.precision import autocast, best_precision, for_sampling
 from sfumato.train.run import RunFolder
 
 
@@ -191,10 +191,12 @@ class Model:
                     f"given are {len(request.low_res)} of {'x'.join(map(str, request.low_res.shape[1:]))}"
                 )
         some = (request.guide.classifier if request.guide else self).labels(None, 1)
-        moves, _ = self._moves(request, some, torch.zeros(1, channels, side, side) if side else None)
+        moves, _ = self._moves(self.network, request, some, torch.zeros(1, channels, side, side) if side else None)
         return len(moves)
 
-    def _moves(self, request: Request, labels: Tensor | None, low_res: Tensor | None) -> tuple[list[Move], Seen]:
+    def _moves(
+        self, network: nn.Module, request: Request, labels: Tensor | None, low_res: Tensor | None
+    ) -> tuple[list[Move], Seen]:
         """The moves of one batch, and where each prediction of x0 is kept."""
         inputs = {}
         if labels is not None and self.recipe.classes:
@@ -202,7 +204,7 @@ class Model:
         if low_res is not None:
             inputs["low_res"] = low_res.to(self.device)
         seen = Seen()
-        denoise = watched(self.recipe.denoiser(self.network, request.scale, **inputs), seen)
+        denoise = watched(self.recipe.denoiser(network, request.scale, **inputs), seen)
         gradient = request.guide.gradient(labels.to(self.device)) if request.guide and labels is not None else None
         return request.sampler(self.recipe, denoise, request.steps, gradient), seen
 
@@ -211,7 +213,8 @@ class Model:
         noise = ImageNoise(request.seed, keys)
         x = self.recipe.prior((len(keys), *self.recipe.shape), self.device).sample(noise)
         small = None if request.low_res is None else to_float(request.low_res[list(keys)])
-        moves, seen = self._moves(request, labels, small)
+        network = for_sampling(self.network, self.device, request.precision_on(self.device))
+        moves, seen = self._moves(network, request, labels, small)
         yield x, x
         states = walk(x, moves, noise)
         while True:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.networks import fused
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -64,6 +66,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, ...) -> the same shape and memory format."""
+        if fused.takes(x):
+            return fused.norm_silu(x, None, self.weight[None], self.bias[None], self.num_groups, self.eps, silu=False)
         # With few channels a group, torch 2.13's bfloat16 channels_last kernel needs, forward and backward, 68 ms for
         # 64x32x28x28 and 17 ms for 64x64x14x14 on one core, against 6.5 and 3 through a contiguous copy.
         last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
@@ -71,6 +75,21 @@ class GroupNorm(nn.GroupNorm):
         if last and few and x.dtype == torch.bfloat16 and x.device.type == "cpu":
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(x)
+
+
+def norm_silu(
+    norm: GroupNorm, x: Tensor, add: Tensor | None = None, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    """silu(norm(x + add) * (1 + scale) + shift). x (B, C, H, W); the others (B, C), or None for nothing."""
+    if fused.takes(x):
+        gamma, beta = norm.weight[None], norm.bias[None]
+        if scale is not None and shift is not None:
+            gamma, beta = gamma * (1 + scale.float()), beta * (1 + scale.float()) + shift.float()
+        return fused.norm_silu(x, add, gamma, beta, norm.num_groups, norm.eps)
+    h = norm(x if add is None else x + add[:, :, None, None])
+    if scale is not None and shift is not None:
+        h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+    return F.silu(h)
 
 
 def zeroed(module: M) -> M:
@@ -117,17 +136,16 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, C, H, W) and emb (B, emb_channels), already through its SiLU -> (B, out_channels, H', W')."""
-        h = F.silu(self.norm1(x))
+        h = norm_silu(self.norm1, x)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        h = self.conv1(h)
-        emb = self.emb(emb)[:, :, None, None]
+        h, emb = self.conv1(h), self.emb(emb)
         if self.scale_shift:
             scale, shift = emb.chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = norm_silu(self.norm2, h, scale=scale, shift=shift)
         else:
-            h = self.norm2(h + emb)
-        return self.shortcut(x) + self.conv2(self.dropout(F.silu(h)))
+            h = norm_silu(self.norm2, h, add=emb)
+        return self.shortcut(x) + self.conv2(self.dropout(h))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

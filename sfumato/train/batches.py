@@ -19,6 +19,7 @@ from sfumato.core.times import Times, low_discrepancy
 from sfumato.data.loader import Order, flip, to_float
 from sfumato.data.sources import Images
 from sfumato.train.config import TrainConfig
+from sfumato.train.precision import best_layout
 
 WEIGHTS, ORDER, FLIP, LEVEL, NOISE, DROPOUT, VALIDATION = range(7)
 """What a stream of random numbers is for; the streams of one seed are independent."""
@@ -54,7 +55,7 @@ class Batches:
         self.labels = images.labels if labelled else None
         self.order = Order(len(images.images), mix(config.seed, ORDER))
         self.times, self.config, self.device = times, config, device
-        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.layout = layout(config, device)
 
     def __call__(self, counters: range) -> Batch:
         """The batch of these image counters."""
@@ -67,6 +68,13 @@ class Batches:
         t, weight = self.times.draw(spread(self.config.times, mix(seed, LEVEL), counters))
         labels = {} if self.labels is None else {"y": _move(self.labels[indices], device)}
         return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), labels, indices)
+
+
+def layout(config: TrainConfig, device: torch.device | str) -> torch.memory_format:
+    """In which order images and weights lie in memory."""
+    if config.channels_last is None:
+        return best_layout(device)[0]
+    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def _move(values: Tensor, device: torch.device | str) -> Tensor:

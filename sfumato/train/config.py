@@ -80,8 +80,8 @@ class TrainConfig:
     """Sampling steps of a preview."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps afterwards."""
-    channels_last: bool = False
-    """Keep images as (B, H, W, C) in memory: faster on GPUs, slower for narrow networks on CPUs."""
+    channels_last: bool | None = None
+    """Keep images as (B, H, W, C) in memory; by default where the fused CPU kernel is at hand, which wants it."""
     threads: int | None = None
     """CPU threads of torch; by default torch decides. Small networks may be faster with one."""
 

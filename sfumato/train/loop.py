@@ -24,11 +24,11 @@ from sfumato.core.randomness import mix
 from sfumato.data import pictures
 from sfumato.data.sources import Images
 from sfumato.papers.recipe import Recipe
-from sfumato.train.batches import WEIGHTS, Batch, Batches, cut, seed_dropout
+from sfumato.train.batches import WEIGHTS, Batch, Batches, cut, layout, seed_dropout
 from sfumato.train.config import TrainConfig, learning_rate_at
 from sfumato.train.display import Display
 from sfumato.train.ema import EMA
-from sfumato.train.precision import autocast, best_device, best_precision
+from sfumato.train.precision import autocast, best_device, best_layout, best_precision
 from sfumato.train.run import RunError, RunFolder
 from sfumato.train.signals import Interrupt, listening
 from sfumato.train.state import NonFiniteError, State
@@ -123,7 +123,7 @@ def train(
             many = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
             again = f"; going on at {state.images:,} images, {progress:.0%}" if resume else ""
             display.say(f"run      {folder.path}")
-            display.say(f"machine  {device.type}{many}, {precision} ({reason})")
+            display.say(f"machine  {device.type}{many}, {precision} ({reason}), {best_layout(device)[1]}")
             display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
             model: Any = accelerator.prepare_model(state.network)
             compiled: Any = torch.compile(model) if settings.compile else model
@@ -179,8 +179,7 @@ def _first_state(recipe: Recipe, settings: TrainConfig, device: torch.device) ->
     torch.manual_seed(mix(settings.seed, WEIGHTS))
     network = recipe.model().train()
     network.to(device)
-    if settings.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=layout(settings, device))  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=True,
