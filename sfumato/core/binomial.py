@@ -90,7 +90,7 @@ class BinomialDiffusion(nn.Module):
         kept = like(self.keep[t] / self.keep[s], x)
         one = x > 0.5
         if_one, if_zero = kept + self.pi * (1 - kept), self.pi * (1 - kept)
-        return torch.where(one, if_one, 1 - if_one), torch.where(one, if_zero, 1 - if_zero)
+        return torch.where(one, if_one, 1 - if_one).to(x.dtype), torch.where(one, if_zero, 1 - if_zero).to(x.dtype)
 
     def reverse(self, x: Tensor, p0: Tensor, t: Tensor, s: Tensor) -> Bernoulli:
         """p(x_s | x_t = x) of one who believes that a bit of x_0 is 1 with probability p0 (B, ...).

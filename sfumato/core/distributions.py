@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +51,33 @@ class Gaussian:
     def log_prob(self, x: Tensor) -> Tensor:
         """log density in nats, per pixel."""
         return -0.5 * ((x - self.mean) / self.std) ** 2 - self.std.log() - 0.5 * math.log(2 * math.pi)
+
+    def entropy(self) -> Tensor:
+        """nats, per pixel, of the spread's shape."""
+        return self.std.log() + 0.5 * math.log(2 * math.pi * math.e)
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """scale * x + shift, where x follows another distribution: the same one in other units."""
+
+    inner: Any
+    scale: float
+    shift: float
+
+    @property
+    def mean(self) -> Tensor:
+        mean: Tensor = self.inner.mean
+        return self.scale * mean + self.shift
+
+    def sample(self, noise: Noise = torch.randn_like) -> Tensor:
+        x: Tensor = self.inner.sample(noise)
+        return self.scale * x + self.shift
+
+    def kl(self, other: Any) -> Tensor:
+        """As it is without units: both sides are in the same ones."""
+        nats: Tensor = self.inner.kl(other.inner)
+        return nats
 
 
 def normal_cdf_tanh(x: Tensor) -> Tensor:

@@ -28,13 +28,14 @@ class Times(Protocol):
 
 @dataclass(frozen=True)
 class UniformLevels:
-    """Levels 1..T, all alike (Ho et al. 2020, algorithm 1)."""
+    """Levels 1..T, all alike (Ho et al. 2020, algorithm 1); or from another `first` level on."""
 
     T: int
+    first: int = 1
 
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        t = (u.double() * self.T).long().clamp(max=self.T - 1) + 1
-        return t, torch.ones_like(u)
+        n = self.T - self.first + 1
+        return (u.double() * n).long().clamp(max=n - 1) + self.first, torch.ones_like(u)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ their features out with weights of each level, or with a few bumps over the leve
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ class Dense(nn.Module):
         pixels = shape[1] * shape[2]
         widths = [shape[0] * pixels, *[hidden] * (layers - 1), pixels * outputs]
         self.side, self.outputs = shape[1:], outputs
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
@@ -82,7 +84,7 @@ class ImageNetwork(nn.Module):
         self.dense = Dense(shape, dense, dense_outputs, dense_layers) if dense else None
         width = channels + (dense_outputs if dense else 0)
         widths = [width, *[upper] * (upper_layers - 1), shape[0] * 2 * len(basis)]
-        self.upper = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.upper = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(widths))
         last = self.upper[-1]
         assert isinstance(last, nn.Conv2d)
         nn.init.zeros_(last.weight)
@@ -95,11 +97,12 @@ class ImageNetwork(nn.Module):
             h = torch.cat([h / h.shape[1] ** 0.5, self.dense(x) / self.dense.outputs**0.5], dim=1)
         for layer in self.upper[:-1]:
             h = F.leaky_relu(layer(h), SLOPE)
-        return self.upper[-1](h).unflatten(1, (x.shape[1], 2, len(self.basis)))  # type: ignore[no-any-return]
+        out: Tensor = self.upper[-1](h)
+        return out.unflatten(1, (x.shape[1], 2, len(self.basis)))
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """x (B, C, H, W), 0-based levels () or (B,) -> (B, 2C, H, W): first for the mean, then for the variance."""
-        weights = self.basis[:, index.to(self.basis.device)]  # (J,) or (J, B)
+        weights = self.basis[:, index.to(self.basis.device).long()]  # (J,) or (J, B)
         read = "bckjhw,j->bkchw" if weights.ndim == 1 else "bckjhw,jb->bkchw"
         return torch.einsum(read, self.features(x), weights.to(x.dtype)).flatten(1, 2)
 
@@ -126,7 +129,7 @@ class RadialBasis(nn.Module):
         points = x.flatten(1)
         away = (points[:, None] - self.centres).square().sum(-1)  # (B, units)
         share = (-0.5 * away * (-2 * self.log_widths).exp()).softmax(-1)
-        weights = self.readout[index.to(self.readout.device)].expand(len(x), -1, -1)
+        weights = self.readout[index.to(self.readout.device).long()].expand(len(x), -1, -1)
         return torch.einsum("bu,bud->bd", share, weights).unflatten(1, (2, 1, -1))
 
 
@@ -140,7 +143,7 @@ class Bits(nn.Module):
     def __init__(self, bits: int, hidden: int = 50, layers: int = 3) -> None:
         super().__init__()
         widths = [bits, *[hidden] * layers]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.last = nn.Linear(hidden, bits)
 
     def forward(self, x: Tensor, evidence: Tensor) -> Tensor:
@@ -149,4 +152,5 @@ class Bits(nn.Module):
         h = (2 * x.flatten(1) - 1) * weight
         for layer in self.layers:
             h = F.silu(layer(h))
-        return self.last(h).reshape(x.shape)  # type: ignore[no-any-return]
+        out: Tensor = self.last(h)
+        return out.reshape(x.shape)

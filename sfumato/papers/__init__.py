@@ -8,6 +8,7 @@ from typing import Any
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.dpm import DPM
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
@@ -15,6 +16,7 @@ from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
 
 PAPERS: dict[str, type[Any]] = {
+    "dpm": DPM,
     "ddpm": DDPM,
     "iddpm": ImprovedDDPM,
     "adm": ADM,

@@ -26,7 +26,7 @@ from tests.golden.ledger import record
 FULL = OTHERS.parents[1] / "song"
 GROUPS = (
     "sde", "losses", "predictors", "correctors", "samplers", "controllable", "ode", "likelihood", "ema", "training",
-    "ncsn", "ncsnv2",
+    "ncsn", "ncsnv2", "dpm2015",
 )  # fmt: skip
 NUMBERS = 12
 """How many numbers of each row of an output are kept; of a table, eight times as many."""
