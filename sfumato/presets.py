@@ -48,7 +48,7 @@ ADM_SHORT = ADM(**SMALL, classes=10, label_dropout=0.1, betas="cosine", predicti
 CLASSIFIER_SHORT = NoisyClassifier(**SMALL, classes=10, betas="cosine", head_channels=32)
 
 SDE_SHORT = ScoreSDE(**SMALL, sde="vp", network="ddpmpp", reduction="mean", corrector="none")
-VE_SHORT = ScoreSDE(**SMALL, sde="ve", network="ncsnpp", reduction="mean")
+VE_SHORT = ScoreSDE(**SMALL, sde="ve", network="ncsnpp", reduction="mean", first_sigma=20.9)
 
 DIGITS = TrainConfig(minutes=1.0, learning_rate=2e-3)
 FASHION = TrainConfig(minutes=8.0, learning_rate=2e-3)
@@ -126,12 +126,24 @@ PRESETS: dict[str, Preset] = {
         NCSNv2(shape=(1, 8, 8), channels=32, steps=29, first_sigma=5.0, step_size=2e-5), "digits",
         replace(DIGITS, minutes=2.0, learning_rate=1e-3, preview_steps=200), "8x8 digits by NCSNv2's techniques",
     ),
+    "ncsn/fashion": Preset(
+        NCSN(shape=(1, 28, 28), channels=24), "fashion", replace(FASHION, learning_rate=1e-3, preview_steps=200),
+        "clothes by annealed Langevin dynamics, the paper's levels and steps",
+    ),
+    "ncsnv2/fashion": Preset(
+        NCSNv2(shape=(1, 28, 28), channels=24, steps=98, first_sigma=20.9, step_size=1.1e-5), "fashion",
+        replace(FASHION, learning_rate=1e-3, preview_steps=200), "clothes by NCSNv2's techniques",
+    ),
     "score_sde/digits": Preset(
         replace(SDE_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,)), "digits",
         replace(DIGITS, preview_steps=100), "8x8 digits in continuous time: VP, with exact likelihood",
     ),
     "score_sde/fashion": Preset(
         SDE_SHORT, "fashion", replace(FASHION, preview_steps=100), "clothes by DDPM++ and the VP SDE"
+    ),
+    "score_sde/fashion-subvp": Preset(
+        replace(SDE_SHORT, sde="subvp", predictor="euler"), "fashion", replace(FASHION, preview_steps=100),
+        "the same by the sub-VP SDE",
     ),
     "score_sde/fashion-ve": Preset(
         VE_SHORT, "fashion", replace(FASHION, preview_steps=100), "clothes by NCSN++ and the VE SDE"
