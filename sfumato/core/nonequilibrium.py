@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.denoisers import Prediction, predict_previous_mean
+from sfumato.core.denoisers import Prediction, predict_previous_mean, predict_x0
 from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import Schedule, like
@@ -116,6 +116,17 @@ def predict_perturbation(output: Tensor, x: Tensor, t: Tensor, process: Gaussian
     step = process.between(t - 1, t)
     mean = like(step.alpha, x) * x + like(step.sigma, x) * move
     prediction = predict_previous_mean(mean, x, t, process)
+    return Prediction(x, prediction.level, prediction.eps, prediction.x0, spread / process.schedule.end**0.5)
+
+
+def predict_attractor(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
+    """The network says where x is drawn to (appendix D.2, where the mean of a step moves x part of the way to z).
+
+    Of the output's channels the first half is that point, the clean data in today's words; the second half is as in
+    `predict_perturbation`. A smooth function where the move itself, a difference over a small noise, is a steep one.
+    """
+    point, spread = output.chunk(2, dim=1)
+    prediction = predict_x0(point, x, t, process)
     return Prediction(x, prediction.level, prediction.eps, prediction.x0, spread / process.schedule.end**0.5)
 
 

@@ -25,6 +25,8 @@ from sfumato.core.sampling import Move, descend
 from sfumato.core.times import Steps
 from sfumato.networks import dpm2015
 
+READ = {"perturbation": nonequilibrium.predict_perturbation, "attractor": nonequilibrium.predict_attractor}
+
 FAITHFUL_BATCH = 512
 """So many images gave the authors' code its mean and standard deviation."""
 
@@ -64,6 +66,9 @@ class DPM:
     """What level 1 gets besides (published), or all its noise (even): below it nothing is modelled."""
     learn_betas: bool = False
     """Train the betas of levels 2..T too, the noise of a step held fixed (section 2.4.1)."""
+    reading: Literal["perturbation", "attractor"] = "perturbation"
+    """What the network says of real numbers: how the reverse step differs from the forward one (the authors' code), or
+    the point that a step goes towards (closer to the paper, appendix D.2)."""
     network: Literal["image", "radial", "bits"] = "image"
     """Multi-scale convolutions beside a dense path; radial basis functions for points; an MLP for bits."""
     hidden: int = 20
@@ -151,7 +156,7 @@ class DPM:
             return bits, beliefs.of_bits(bits, model)
         schedule: Any = model.schedule if self.learn_betas else schedules.from_betas(self.first_betas())
         process = GaussianDiffusion(schedule)
-        read = Denoiser(model, process, nonequilibrium.predict_perturbation, condition=lambda t: t - 1)
+        read = Denoiser(model, process, READ[self.reading], condition=lambda t: t - 1)
         return process, beliefs.of_gaussians(process, read, nonequilibrium.perturbed)
 
     def chain(self, model: nn.Module) -> Chain:
