@@ -12,6 +12,7 @@ from typing import Any
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.dpm import DPM
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
@@ -73,8 +74,34 @@ IMAGENET64 = ImprovedDDPM(shape=(3, 64, 64), multipliers=(1, 2, 3, 4), attention
 LSUN_ADM = ADM(classes=0, dropout=0.1)
 CLASSIFIER = replace(long(300_000, 256, 3e-4, weight_decay=0.05, flip=True), decay="cosine")
 
+# Sohl-Dickstein et al. 2015, section 3 and appendix D; K in bits beside the paper's is in docs/dpm.md.
+TOY = TrainConfig(minutes=2.0, batch=512, learning_rate=3e-3, ema=(0.99,), validation_images=512, preview_images=400)
+LEAVES = TrainConfig(minutes=8.0, learning_rate=2e-3, preview_steps=100)
+IMAGE_2015 = DPM(hidden=32, scales=2, dense=256)
+
 PRESETS: dict[str, Preset] = {
     # ---------------------------------------------------------------- on a CPU, in minutes
+    # K 2.35 bits, K - L_null 6.45
+    "dpm/swiss_roll": Preset(
+        DPM(shape=(1, 1, 2), network="radial", hidden=16, steps=40, betas="even", first_beta=1e-6, bin=0.0,
+            reading="attractor", learn_betas=True),
+        "swiss_roll", replace(TOY, batch=1000, preview_images=1000), "2015's swiss roll in 40 steps",
+    ),
+    # K -2.414 bits, K - L_null 12.024
+    "dpm/heartbeat": Preset(
+        DPM(shape=(1, 1, 20), diffusion="binomial", network="bits", hidden=50, layers=3, steps=2000, betas="jsd"),
+        "heartbeat", replace(TOY, batch=128, preview_images=64), "2015's heartbeat: binomial diffusion of 20 bits",
+    ),
+    # K 1.489 bits/pixel, K - L_null 3.536
+    "dpm/dead_leaves": Preset(
+        replace(IMAGE_2015, shape=(1, 16, 16)), "dead_leaves", LEAVES, "2015's dead leaves, 16x16"
+    ),
+    "dpm/digits": Preset(
+        replace(IMAGE_2015, shape=(1, 8, 8), bin=2 / 16), "digits", replace(LEAVES, minutes=3.0),
+        "8x8 digits by 2015's model",
+    ),
+    "dpm/fashion": Preset(replace(IMAGE_2015, shape=(1, 28, 28)), "fashion", LEAVES, "clothes by 2015's model"),
+    "dpm/emoji32": Preset(replace(IMAGE_2015, shape=(3, 32, 32)), "emoji32", LEAVES, "emoji by 2015's model"),
     "ddpm/digits": Preset(
         replace(DDPM_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,), classes=10), "digits", DIGITS,
         "8x8 digits with labels: a minute on a laptop",

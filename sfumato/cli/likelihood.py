@@ -25,7 +25,8 @@ class LikelihoodArguments:
     data: str | None = None
     """The images; by default the :test split of what the model was trained on, where there is one."""
     method: Literal["bound", "ode"] = "bound"
-    """The variational bound of the model's own chain; or the probability flow of a model in continuous time."""
+    """The variational bound of the model's own chain (K for a model of 2015); or the probability flow of a model in
+    continuous time."""
     limit: int = 1000
     """So many images, spread over the set; 0 takes all."""
     steps: str = "all"
@@ -55,6 +56,7 @@ def likelihood_command(arguments: list[str]) -> int:
     from sfumato.data import pictures
     from sfumato.evaluate.likelihood import bound_of
     from sfumato.evaluate.plots import bound_plot
+    from sfumato.papers.recipe import Nonequilibrium
 
     if parsed.limit < 0 or parsed.batch < 1:
         raise UsageError("--limit is at least 0 and --batch at least 1")
@@ -66,6 +68,8 @@ def likelihood_command(arguments: list[str]) -> int:
     if parsed.method == "ode":
         return _flow(parsed, model, images, count, folder)
     steps = None if parsed.steps == "all" else steps_of(parsed.steps)
+    if isinstance(model.recipe, Nonequilibrium):
+        return _k(parsed, model, images, count, folder)
     with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
         report = bound_of(
             model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, progress=bar.update
@@ -106,4 +110,27 @@ def _flow(parsed: LikelihoodArguments, model: Model, images: Images, count: int,
     print(f"  {count:,} images of {report.protocol['data']}, {report.protocol['dequantisation']}, "
           f"{report.protocol['divergence']} probes, {evaluations:.0f} evaluations, seed {parsed.seed}")  # fmt: skip
     print(f"{out}/{{ode.json}}")
+    return 0
+
+
+def _k(parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path) -> int:
+    from tqdm import tqdm
+
+    from sfumato.data import pictures
+    from sfumato.evaluate.likelihood import k_of
+
+    if parsed.steps != "all" and not parsed.steps.isdigit():
+        raise UsageError(f"for K, --steps is all or a number of levels that stand for all, not {parsed.steps!r}")
+    steps = None if parsed.steps == "all" else int(parsed.steps)
+    with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
+        report = k_of(
+            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, progress=bar.update
+        )
+    values = report.to_json()
+    out = writable(folder)
+    pictures.write_text(out / "k.json", json.dumps(values, indent=1))
+    print(f"K {report.K:.4f} +- {report.standard_error:.4f} {values['unit']}, K - L_null {report.gain:.4f}")
+    print(f"  {count:,} of {report.protocol['data']}, {report.protocol['levels']:,} levels, "
+          f"in units of {report.protocol['units']}, {report.protocol['weights']} weights")  # fmt: skip
+    print(f"{out}/{{k.json}}")
     return 0

@@ -25,7 +25,7 @@ class TrainArguments(Generic[R]):
     train: TrainConfig
     """The training numbers."""
     data: str
-    """The training images: digits, emoji32, fashion, mnist, folder:PATH or npz:PATH."""
+    """The training images, for example digits, fashion, dead_leaves, folder:PATH or npz:PATH."""
     validation: str | None = None
     """Images for the loss by noise level; by default the :test split where the data have one."""
     out: Path | None = None
@@ -75,13 +75,16 @@ def _resume(arguments: ResumeArguments) -> int:
 def _train(arguments: TrainArguments[Any], name: str, out: Path, *, resume: bool) -> int:
     from sfumato import papers
     from sfumato.data import open_source
+    from sfumato.data.loader import to_float
     from sfumato.model import Model
-    from sfumato.papers.recipe import Classifying, low_res_side
+    from sfumato.papers.recipe import Classifying, Nonequilibrium, low_res_side
     from sfumato.train.loop import train
     from sfumato.train.report import write_report
 
     images = open_source(arguments.data)
     recipe = fit_to_data(arguments.recipe, images.shape, images.classes, images.labels is not None)
+    if isinstance(recipe, Nonequilibrium) and not resume:
+        recipe = recipe.standardised(to_float(images.images))
     validation_spec = arguments.validation or test_split(arguments.data)
     validation = open_source(validation_spec) if validation_spec else None
     if validation is not None and validation.shape != images.shape:
@@ -154,5 +157,6 @@ HELP = """sfumato train PRESET [--data SPEC] [--out DIR] [--train.minutes M | --
 sfumato train --resume RUN
 
 sfumato presets lists the presets; sfumato train PRESET --help lists every option with the preset's value.
-Data specs: digits, emoji32, fashion, mnist (with :train or :test), folder:PATH, npz:PATH, with ?size=64 and the like.
+Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or :test), folder:PATH,
+npz:PATH, with ?size=64 and the like.
 """

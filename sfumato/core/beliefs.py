@@ -53,12 +53,19 @@ def of_bits(process: BinomialDiffusion, logits: Callable[[Tensor, Tensor], Tenso
     return believe
 
 
+def in_units(step: Any, scale: float, shift: float) -> Any:
+    """A distribution of scale * x + shift: a Gaussian stays one, so that it can be multiplied with another."""
+    if isinstance(step, Gaussian):
+        return Gaussian(scale * step.mean + shift, scale * step.std)
+    return Rescaled(step, scale, shift)
+
+
 def rescaled(believe: Believe, scale: float, shift: float) -> Believe:
     """The same in units in which the data are scale * x + shift."""
 
     def inner(x: Tensor, t: Tensor) -> Belief:
         belief = believe((x - shift) / scale, t)
-        return Belief(scale * belief.x0 + shift, lambda s: Rescaled(belief.to(s), scale, shift))
+        return Belief(scale * belief.x0 + shift, lambda s: in_units(belief.to(s), scale, shift))
 
     return inner
 

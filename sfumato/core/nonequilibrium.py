@@ -122,12 +122,14 @@ def predict_perturbation(output: Tensor, x: Tensor, t: Tensor, process: Gaussian
 def predict_attractor(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
     """The network says where x is drawn to (appendix D.2, where the mean of a step moves x part of the way to z).
 
-    Of the output's channels the first half is that point, the clean data in today's words; the second half is as in
-    `predict_perturbation`. A smooth function where the move itself, a difference over a small noise, is a steep one.
+    Of the output's channels the first half is that point, the clean data in today's words: a smooth function, where the
+    move itself, over a small noise, is a steep one. The second half, z, is the variance, sigmoid(4 z), by itself: a
+    network that knows nothing says 1/2 at every level, so that none drowns the others out when training begins.
     """
     point, spread = output.chunk(2, dim=1)
     prediction = predict_x0(point, x, t, process)
-    return Prediction(x, prediction.level, prediction.eps, prediction.x0, spread / process.schedule.end**0.5)
+    beta = process.between(t - 1, t).sigma ** 2
+    return Prediction(x, prediction.level, prediction.eps, point, 4 * spread - like(torch.logit(beta), x))
 
 
 def perturbed(

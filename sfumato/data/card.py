@@ -88,7 +88,7 @@ def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per-channel mean and standard deviation, in blocks so that memory stays small."""
     total = torch.zeros(2, images.shape[1], dtype=torch.float64)
     for block in images.split(4096):
-        x = block.double()
+        x = (block.double() + 1) * 127.5 if images.is_floating_point() else block.double()
         total += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
     mean, square = total / (images.numel() / images.shape[1])
     return tuple(round(v, 3) for v in mean.tolist()), tuple(

@@ -37,8 +37,8 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]: x / 127.5 - 1 (Ho et al. 2020, section 3.3)."""
-    return images.float() / 127.5 - 1
+    """uint8 -> float32 in [-1, 1]: x / 127.5 - 1 (Ho et al. 2020, section 3.3). Points are there already."""
+    return images.float() if images.is_floating_point() else images.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:

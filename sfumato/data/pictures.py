@@ -24,8 +24,12 @@ def grid(images: Tensor, columns: int | None = None, pad: int = 2, scale: int | 
         columns: by default about as many as rows.
         pad: grey pixels between pictures, before scaling.
         scale: each pixel this many times; by default so that a picture is at least 64 wide.
+
+    Points in the plane, (N, 1, 1, 2), become one picture of them all.
     """
     n, channels, height, width = images.shape
+    if (channels, height, width) == (1, 1, 2):
+        return scatter(images)
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     scale = scale or max(1, math.ceil(64 / width))
     rows = -(-n // columns)
@@ -34,6 +38,16 @@ def grid(images: Tensor, columns: int | None = None, pad: int = 2, scale: int | 
         y, x = (pad + c * (s + pad) for c, s in zip(divmod(i, columns), (height, width), strict=True))
         sheet[:, y : y + height, x : x + width] = image
     return sheet.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+
+
+def scatter(points: Tensor, side: int = 256) -> Tensor:
+    """Points (N, 1, 1, 2), in [-1, 1] or as uint8, dark on white: one picture (1, side, side), y upwards."""
+    x, y = points.double().reshape(-1, 2).T / (1 if points.is_floating_point() else 127.5)
+    if not points.is_floating_point():
+        x, y = x - 1, y - 1
+    column, row = (((v + 1) / 2 * side).long().clamp(0, side - 1) for v in (x, -y))
+    seen = torch.bincount(row * side + column, minlength=side * side).reshape(1, side, side)
+    return (255 - 255 * (seen > 0)).to(torch.uint8)
 
 
 def to_pillow(image: Tensor) -> Image.Image:

@@ -1,7 +1,8 @@
 """Where images come from: one spec string, `NAME[:SPLIT or PATH][?option=value&...]`, opens any of them.
 
-digits and emoji32 ship with the package; fashion and mnist are read from where they are installed; folder: and npz: are
-the user's own. Nothing downloads: a set that is missing says which command gets it.
+digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
+from where they are installed; folder: and npz: are the user's own. Nothing downloads: a set that is missing says which
+command gets it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from sfumato.data import toys
 from sfumato.data.card import DataCard, make_card
 
 
@@ -239,6 +241,43 @@ def _emoji32(spec: Spec) -> Images:
         spec, images, torch.tensor([e[2] for e in entries]), tuple(index["classes"]), tuple(e[0] for e in entries),
         texts=tuple(e[1] for e in entries), licence="Noto Emoji, Apache-2.0 (see NOTICE)",
     )  # fmt: skip
+
+
+# ---------------------------------------------------------------- sets that are made
+
+
+def _swiss_roll(spec: Spec) -> Images:
+    """100,000 points of a spiral, and 10,000 others for test: floats in [-1, 1], as a picture of two pixels."""
+    test = _made(spec)
+    points = toys.swiss_roll(10_000 if test else 100_000, seed=int(test))
+    return _finished(spec, points, None, (), _keys(spec, points), notes=("points in the plane",), bits="floats")
+
+
+def _heartbeat(spec: Spec) -> Images:
+    """Sequences of 20 bits with a pulse at every fifth, black and white: 10,000, and 1,000 for test."""
+    test = _made(spec)
+    bits = toys.heartbeats(1_000 if test else 10_000, seed=int(test))
+    return _finished(spec, bits, None, (), _keys(spec, bits), notes=("sequences of 20 bits",), bits="1 bit")
+
+
+def _dead_leaves(spec: Spec) -> Images:
+    """Occluding discs of all sizes, 16x16 or `size`: 10,000 pictures, and 1,000 for test."""
+    test = _split(spec) == "test"
+    side = _positive(spec, "size") if "size" in spec.options else 16
+    n = min(1_000 if test else 10_000, _positive(spec, "limit") if "limit" in spec.options else 10_000)
+    pictures = toys.DeadLeaves(side)(n, seed=int(test))
+    return _finished(spec, pictures, None, (), _keys(spec, pictures), notes=("discs with radii of density r^-3",))
+
+
+def _made(spec: Spec) -> bool:
+    """Whether the test split is meant, of a set that is made as it is."""
+    if fixed := [o for o in ("size", "channels") if o in spec.options]:
+        raise DataError(f"{spec.name} has one shape only; {fixed[0]} in {spec.text!r} does not apply")
+    return _split(spec) == "test"
+
+
+def _keys(spec: Spec, images: Tensor) -> tuple[str, ...]:
+    return tuple(f"{spec.name}/{_split(spec)}/{i}" for i in range(len(images)))
 
 
 # ---------------------------------------------------------------- sets that are installed
@@ -503,7 +542,7 @@ def _metadata(root: Path) -> Iterator[tuple[str, str]]:
         yield row["file_name"], row["text"]
 
 
-SPLIT = ("digits", "emoji32", "fashion", "mnist")
+SPLIT = ("digits", "emoji32", "fashion", "mnist", "swiss_roll", "heartbeat", "dead_leaves")
 """The sets with a train and a test split."""
 
 READERS: dict[str, Callable[[Spec], Images]] = {
@@ -511,6 +550,9 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "emoji32": _emoji32,
     "fashion": _fashion,
     "mnist": _mnist,
+    "swiss_roll": _swiss_roll,
+    "heartbeat": _heartbeat,
+    "dead_leaves": _dead_leaves,
     "folder": _folder,
     "npz": _npz,
 }

@@ -1,6 +1,7 @@
 """Likelihood of images under a trained model, on the recipe's own chain: the variational bound in bits per dimension.
 
-Ho et al. 2020, eq. 5 and section 4.3; Nichol & Dhariwal 2021, section 3. Every figure carries what it was measured on.
+Ho et al. 2020, eq. 5 and section 4.3; Nichol & Dhariwal 2021, section 3; K of a model of 2015 in its own units. Every
+figure carries what it was measured on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sfumato.core.times import Steps, visits
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.model import Model
-from sfumato.papers.recipe import Bounded, low_res_side
+from sfumato.papers.recipe import Bounded, Nonequilibrium, low_res_side
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,95 @@ def bound_of(
 
 
 FIELDS = ("prior", "terms", "x0_error", "eps_error")
+
+
+# ---------------------------------------------------------------- K, the bound of 2015
+
+
+@dataclass(frozen=True)
+class KReport:
+    """K over a set of data, in bits per data point or per pixel (all colours together).
+
+    Attributes:
+        values: (n,) K of each, per data point.
+        null: L_null, the likelihood under the simplest model of the same moments, per data point.
+        pixels: by how many numbers an image's figure is divided: 1 for points and sequences.
+        divergences: (levels,) their means, bits per data point.
+        protocol: data, their fingerprint, count, levels, seed, weights, units.
+    """
+
+    values: Tensor
+    null: float
+    pixels: int
+    divergences: Tensor
+    protocol: dict[str, Any]
+
+    @property
+    def K(self) -> float:
+        return float(self.values.mean()) / self.pixels
+
+    @property
+    def gain(self) -> float:
+        """K - L_null, what was learned."""
+        return self.K - self.null / self.pixels
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, over the data."""
+        n = len(self.values)
+        return float(self.values.std() / n**0.5) / self.pixels if n > 1 else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "method": "K (2015)", "unit": "bits/pixel" if self.pixels > 1 else "bits", "K": self.K,
+            "standard_error": self.standard_error, "null": self.null / self.pixels, "gain": self.gain,
+            "divergences": [round(v, 7) for v in self.divergences.tolist()], "protocol": self.protocol,
+        }  # fmt: skip
+
+
+def k_of(
+    model: Model,
+    images: Images,
+    *,
+    steps: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int = 256,
+    progress: Callable[[int], object] | None = None,
+) -> KReport:
+    """K of data under a model of 2015 (Sohl-Dickstein et al. 2015, section 2.4), in float32.
+
+    Args:
+        steps: only so many of the levels, evenly spread, which stand for the others; None takes all.
+        limit: only so many images, spread over the set.
+        seed: noise of image i, and its dequantisation, depend on (seed, i) alone.
+        progress: called with the number of images that are done.
+
+    Raises:
+        ValueError: a model of another kind, images of another shape, steps that are no number of levels.
+    """
+    if not isinstance(model.recipe, Nonequilibrium):
+        raise ValueError(f"{type(model.recipe).__name__} is bounded in bits/dim, not by K")
+    recipe: Any = model.recipe
+    if images.shape != recipe.shape:
+        raise ValueError(f"the model makes {recipe.shape} images, {images.spec} has {images.shape}")
+    levels = None if steps is None else visits(recipe.steps, steps)[:-1].clamp(min=2).unique()
+    count = min(limit or len(images), len(images))
+    chosen = torch.arange(count) * len(images) // count
+    values, terms = [], []
+    for keys in torch.arange(count).split(batch):
+        x0 = to_float(images.images[chosen[keys]].to(model.device))
+        with torch.inference_mode():
+            bound = recipe.lower_bound(model.network, x0, ImageNoise(seed, keys.tolist()), levels)
+        values.append(bound.K.double().cpu())
+        terms.append(bound.divergences.double().sum(0).cpu())
+        if progress:
+            progress(len(keys))
+    protocol = {
+        "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "levels": len(bound.levels),
+        "seed": seed, "weights": model.about.get("weights"), "edge": recipe.edge, "faithful": recipe.faithful,
+        "units": "bits" if recipe.diffusion == "binomial" else f"variance 1 (divided by {recipe.data_std:.5f})",
+    }  # fmt: skip
+    pixels = recipe.shape[1] * recipe.shape[2] if recipe.shape[1] > 1 else 1
+    return KReport(torch.cat(values), recipe.null, pixels, torch.stack(terms).sum(0) / count, protocol)

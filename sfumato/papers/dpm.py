@@ -18,7 +18,7 @@ from sfumato.core import beliefs, nonequilibrium, schedules, times
 from sfumato.core.beliefs import Believe, Believed, Stay
 from sfumato.core.binomial import Bernoulli, BinomialDiffusion, coin_entropy
 from sfumato.core.denoisers import Denoiser
-from sfumato.core.distributions import Gaussian, Noise, Rescaled
+from sfumato.core.distributions import Gaussian, Noise
 from sfumato.core.nonequilibrium import Chain, Forward, LearnedBetas, LowerBound, gaussian_null
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, descend
@@ -81,9 +81,9 @@ class DPM:
     """Hidden width of the path that sees the whole image; 0 leaves it out."""
     bumps: int = 10
     """Temporal basis functions of the read-out."""
-    mean: float = 0.0
+    data_mean: float = 0.0
     """Of the data in [-1, 1], over all pixels; taken from the data set. Bits: of {-1, 1} as well."""
-    std: float = 1.0
+    data_std: float = 1.0
     """Likewise. K is stated for data of mean 0 and variance 1."""
     bin: float = 2 / 255
     """Width of the uniform noise that makes 8-bit data continuous; 0 for data that are."""
@@ -103,20 +103,20 @@ class DPM:
             raise ValueError("bits have the betas 1/(T - t + 1), which end at 1; real numbers need betas below 1")
         if not bits and self.edge == "learned":
             raise ValueError("a learned last step has no bound for real numbers; only for bits")
-        if not self.std > 0:
-            raise ValueError(f"the standard deviation of the data is above 0, not {self.std}")
+        if not self.data_std > 0:
+            raise ValueError(f"the standard deviation of the data is above 0, not {self.data_std}")
 
     def standardised(self, images: Tensor) -> DPM:
         """The recipe with the mean and the standard deviation of these data in [-1, 1], (N, C, H, W)."""
-        some = (images[:FAITHFUL_BATCH] if self.faithful else images).double()
+        some = images[:FAITHFUL_BATCH] if self.faithful else images
         spread = (some.var(correction=0) + self.bin**2 / 12).sqrt() if self.diffusion == "gaussian" else 1.0
-        return replace(self, mean=float(some.mean()), std=float(spread))
+        return replace(self, data_mean=float(some.mean()), data_std=float(spread))
 
     # ------------------------------------------------------------ the chain
 
     def _units(self) -> tuple[float, float]:
         """(scale, shift) from the model's units to [-1, 1]: unit variance, or bits."""
-        return (2.0, -1.0) if self.diffusion == "binomial" else (self.std, self.mean)
+        return (2.0, -1.0) if self.diffusion == "binomial" else (self.data_std, self.data_mean)
 
     def first_betas(self) -> Tensor:
         """(T,) the betas to start from."""
@@ -128,7 +128,7 @@ class DPM:
 
     def process(self) -> GaussianDiffusion:
         """ValueError where no other lens fits: for bits, learned betas, and data that are shifted or scaled."""
-        if self.diffusion == "binomial" or self.learn_betas or (self.mean, self.std) != (0, 1):
+        if self.diffusion == "binomial" or self.learn_betas or (self.data_mean, self.data_std) != (0, 1):
             raise ValueError("a model of 2015 lives in its own units and levels: walk it by its own (ancestral) steps")
         return GaussianDiffusion(schedules.from_betas(self.first_betas()))
 
@@ -170,7 +170,7 @@ class DPM:
         """Data (B, C, H, W) in [-1, 1] -> the model's units, 8-bit values spread over their bins."""
         scale, shift = self._units()
         if self.diffusion == "gaussian" and self.bin:
-            width = self.std**2 / 510 if self.faithful else self.bin  # divided by the scale, not multiplied
+            width = self.data_std**2 / 510 if self.faithful else self.bin  # divided by the scale, not multiplied
             x0 = x0 + width * (torch.special.ndtr(noise(x0)) - 0.5)
         return (x0 - shift) / scale
 
@@ -181,7 +181,7 @@ class DPM:
     def null(self) -> float:
         """L_null, bits per data point: N(0, 1), or independent bits that are 1 as often as in the data."""
         dims = math.prod(self.shape)
-        return -dims * coin_entropy((1 + self.mean) / 2) if self.diffusion == "binomial" else gaussian_null(dims)
+        return -dims * coin_entropy((1 + self.data_mean) / 2) if self.diffusion == "binomial" else gaussian_null(dims)
 
     def loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, **labels: Any) -> Tensor:
         """-(K - L_null), bits per number, from one level of each image; t (B,) among the levels of `times`."""
@@ -203,15 +203,18 @@ class DPM:
             raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
         return beliefs.rescaled(self._believe(model)[1], *self._units())
 
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Rescaled:
+    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Any:
         """Normal noise, or tosses of a coin, in the units of the data."""
         at = torch.zeros(shape, device=device)
         start = Bernoulli(at + 0.5) if self.diffusion == "binomial" else Gaussian(at, at.new_ones(()))
-        return Rescaled(start, *self._units())
+        return beliefs.in_units(start, *self._units())
 
     def moves(self, denoise: Believe, steps: Steps = None) -> list[Move]:
-        """Down the levels to the first, whose state is the sample, as in the authors' code (section 2.4.2)."""
-        grid = times.visits(self.steps, steps)
+        """Down the levels to the first, whose state is the sample, as in the authors' code (section 2.4.2).
+
+        More steps than there are levels take every level.
+        """
+        grid = times.visits(self.steps, min(steps, self.steps) if isinstance(steps, int) else steps)
         if self.edge == "learned":
             return descend(Believed(denoise), grid)
         kept = grid[grid > 1]

@@ -14,6 +14,7 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian, Noise
 from sfumato.core.guidance import Classify
 from sfumato.core.kernels import Std
+from sfumato.core.nonequilibrium import LowerBound
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move
 from sfumato.core.times import Steps, Times
@@ -85,4 +86,24 @@ class Classifying(Protocol):
 
     def classify(self, model: nn.Module) -> Classify:
         """(x_t, t) -> logits (B, classes)."""
+        ...
+
+
+@runtime_checkable
+class Nonequilibrium(Protocol):
+    """A recipe of 2015: it lives in the units of its data, and its bound is K."""
+
+    @property
+    def null(self) -> float:
+        """L_null, bits per data point: the likelihood under the simplest model of the same moments."""
+        ...
+
+    def standardised(self, images: Tensor) -> Any:
+        """The recipe with the moments of these data (N, C, H, W) in [-1, 1]."""
+        ...
+
+    def lower_bound(
+        self, model: nn.Module, x0: Tensor, noise: Noise = torch.randn_like, levels: Tensor | None = None
+    ) -> LowerBound:
+        """K, bits per data point, of data (B, C, H, W) in [-1, 1]; of all levels, or of some that stand for all."""
         ...

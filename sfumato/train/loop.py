@@ -456,12 +456,20 @@ def _save(run: Run) -> None:
         run.folder.save_checkpoint(run.state.images, run.state.tensors(), about, run.settings.keep)
 
 
+def _sigmas(recipe: Recipe, batch: Batch) -> list[float]:
+    """The noise of each image; none for a recipe whose levels have another meaning (2015)."""
+    try:
+        sigmas: list[float] = recipe.process().level(batch.t, batch.x0).sigma.flatten().tolist()
+    except ValueError:
+        return []
+    return sigmas
+
+
 def _dump(run: Run) -> str:
     """Write what was in the last step, which failed, as non-finite-IMAGES.json; returns one line about it."""
     state, accelerator = run.state, run.accelerator
     counters = range(state.images - run.settings.batch, state.images)
     batch = run.batches(cut(counters, accelerator.num_processes)[accelerator.process_index])
-    level = run.recipe.process().level(batch.t, batch.x0)
     state.optimizer.zero_grad()
     seed_dropout(run.settings.seed, counters, accelerator.device)
     losses = _losses(run, state.network, batch)
@@ -475,7 +483,7 @@ def _dump(run: Run) -> str:
             "counters": [counters.start, counters.stop],
             "data": [run.images.keys[i] for i in batch.indices.tolist()],
             "t": batch.t.tolist(),
-            "sigma": level.sigma.flatten().tolist(),
+            "sigma": _sigmas(run.recipe, batch),
             "loss": [repr(v) for v in losses.tolist()],
             "parameters": [n for n, p in named.items() if not p.isfinite().all()],
             "gradients": [n for n, p in named.items() if p.grad is not None and not p.grad.isfinite().all()],
