@@ -6,17 +6,18 @@ Operations are counted by running the network once on the meta device; throughpu
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.core.randomness import ImageNoise
 from sfumato.data import open_source
 from sfumato.model import load, shipped
-from sfumato.papers.recipe import Trainable, low_res_side
+from sfumato.papers.recipe import Classifying, Trainable, low_res_side
 from sfumato.presets import PRESETS
 from sfumato.train.config import TrainConfig
 from sfumato.train.precision import autocast, best_device, best_precision
@@ -54,21 +55,23 @@ def forward_flops(recipe: Trainable) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        network = recipe.model().eval()
-        x, t = torch.empty(1, *recipe.shape), torch.empty(1)
-        with FlopCounterMode(display=False) as counter:
-            network(x, t, **_inputs(recipe, network, x))
+        network, x = recipe.model().eval(), torch.empty(1, *recipe.shape)
+    with FlopCounterMode(display=False) as counter:
+        _question(recipe, network, x)()
     return int(counter.get_total_flops())
 
 
-def _inputs(recipe: Trainable, network: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The further inputs that the network wants beside x (B, C, H, W) and t."""
+def _question(recipe: Trainable, network: nn.Module, x: Tensor) -> Callable[[], object]:
+    """What asks the network once about x (B, C, H, W), at times that it was made for."""
+    t = _some_times(recipe, len(x))
+    if isinstance(recipe, Classifying):
+        return partial(recipe.classify(network), x, t)
     inputs = {}
-    if getattr(network, "num_classes", None):
+    if recipe.classes:
         inputs["y"] = torch.zeros(len(x), dtype=torch.long, device=x.device)
     if side := low_res_side(recipe):
         inputs["low_res"] = x[:, :, :side, :side]
-    return inputs
+    return partial(recipe.denoiser(network, **inputs), x, t)  # type: ignore[attr-defined]
 
 
 def _recipe(recipe: Trainable, config: TrainConfig | None, batch: int, measure: bool) -> Iterator[str]:
@@ -104,7 +107,7 @@ def throughput(
     device = next(network.parameters()).device
     x0 = torch.randn(batch, *recipe.shape, device=device)
     labels: dict[str, Any] = {"y": torch.zeros(batch, dtype=torch.long, device=device)} if recipe.classes else {}
-    t, _ = recipe.times().draw((torch.arange(batch) + 0.5) / batch)
+    t = _some_times(recipe, batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9, fused=True)
 
     def train_step() -> None:
@@ -114,11 +117,18 @@ def throughput(
         optimizer.step()
         optimizer.zero_grad()
 
+    ask = _question(recipe, network, x0)
+
     def forward() -> None:
         with torch.inference_mode(), autocast(device, precision):
-            network(x0, t.float().to(device), **_inputs(recipe, network, x0))
+            ask()
 
     return batch * _rate(train_step, device, seconds), batch * _rate(forward, device, seconds)
+
+
+def _some_times(recipe: Trainable, n: int) -> Tensor:
+    """(n,) times that the recipe trains on: whole numbers of levels, or real ones."""
+    return recipe.times().draw((torch.arange(n) + 0.5) / n)[0]
 
 
 def _rate(step: Any, device: torch.device, seconds: float) -> float:

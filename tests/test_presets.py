@@ -8,6 +8,7 @@ import torch
 from sfumato import papers
 from sfumato.data import open_source
 from sfumato.data.sources import parse_spec
+from sfumato.inspection import forward_flops
 from sfumato.presets import PRESETS, preset
 
 SIZES = {
@@ -66,3 +67,10 @@ def test_a_preset_states_what_its_data_are(name: str) -> None:
     images, recipe = open_source(PRESETS[name].data), PRESETS[name].recipe
     assert recipe.shape == images.shape
     assert recipe.classes in (0, len(images.classes))
+
+
+@pytest.mark.parametrize("name", [name for name, chosen in PRESETS.items() if chosen.recipe.shape[1] <= 32])
+def test_the_operations_of_every_small_preset_are_counted(name: str) -> None:
+    recipe = PRESETS[name].recipe
+    pixels = recipe.shape[1] * recipe.shape[2]
+    assert forward_flops(recipe) > 100 * pixels

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sfumato import __version__
+from sfumato.cli.compare import compare_command
 from sfumato.cli.convert import convert_command
 from sfumato.cli.edit import edit_command
 from sfumato.cli.evaluate import evaluate_command
@@ -27,6 +28,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato train --resume RUN                        go on with an interrupted run
   sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
+  sfumato compare [DATA]                            all systems on the same images: stored results, or run anew
   sfumato edit interpolate|reconstruct TARGET       walk from picture to picture; encode and decode
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways
@@ -35,7 +37,8 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato learn [LESSON]                            the learning path, in the browser, offline
   sfumato presets                                   the list of presets and shipped models
 
-Each takes --help. Data specs: digits, emoji32, fashion, mnist (with :train or :test), folder:PATH, npz:PATH.
+Each takes --help. Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or
+:test), folder:PATH, npz:PATH.
 """
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -43,6 +46,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sample": sample_command,
     "evaluate": evaluate_command,
     "edit": edit_command,
+    "compare": compare_command,
     "likelihood": likelihood_command,
     "convert": convert_command,
     "inspect": inspect_command,

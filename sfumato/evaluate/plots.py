@@ -18,11 +18,11 @@ INK, ACCENT, SOFT, SECOND = "#23282f", "#b4552d", "#8a929c", "#4a6fa5"
 
 
 @contextmanager
-def panels(path: Path, title: str = "", count: int = 2) -> Iterator[Any]:
+def panels(path: Path, title: str = "", count: int = 2, wide: float = 5.0) -> Iterator[Any]:
     """So many axes side by side, in the one style of this project; on leaving, the picture is written to the file."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * count, 3.8), layout="constrained")
+    figure = Figure(figsize=(wide * count, 3.8), layout="constrained")
     every = figure.subplots(1, count)
     yield every
     for axes in figure.axes:

@@ -1,0 +1,59 @@
+"""`sfumato compare`: every paper's system on the same images with the same budget, told from results or run anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sfumato.cli.parsing import UsageError, parse
+from sfumato.train.config import parse_count
+
+
+@dataclass(frozen=True)
+class CompareArguments:
+    """Print the stored comparison of a data set, or train and score whatever of it is missing."""
+
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = "fashion"
+    """The data set: fashion, digits or emoji32."""
+    run: bool = False
+    """Train and score what is missing; hours. It goes on where it stopped."""
+    images: str = "100k"
+    """With --run: training images that every model sees."""
+    seeds: int = 1
+    """With --run: trainings of each model."""
+    only: str = ""
+    """With --run: only what begins so, such as ddpm/fashion."""
+    runs: Path = Path("runs/compare")
+    """With --run: the folder of the trainings."""
+    results: Path | None = None
+    """The file of results; by default the one of this package, and RUNS/DATA.json with --run."""
+    plot: Path | None = None
+    """Also draw distance against evaluations into this PNG."""
+
+
+def compare_command(arguments: list[str]) -> int:
+    parsed = parse(CompareArguments, arguments, "sfumato compare")
+    from sfumato.compare import contestants, measuring, telling
+
+    contestants.contestants(parsed.data)
+    stored = Path(str(resources.files("sfumato.compare"))) / "results" / f"{parsed.data}.json"
+    file = parsed.results or (parsed.runs / f"{parsed.data}.json" if parsed.run else stored)
+    if parsed.run:
+        images = parse_count(parsed.images)
+        if images < 1 or parsed.seeds < 1:
+            raise UsageError(f"images and seeds are at least 1, not {images} and {parsed.seeds}")
+        comparison = measuring.Comparison(parsed.data, parsed.runs, file, images, parsed.seeds)
+        comparison.train(parsed.only)
+        comparison.score(parsed.only)
+    if not file.is_file():
+        raise UsageError(f"{file} is not there: no comparison on {parsed.data} is stored (make one with --run)")
+    found = json.loads(file.read_text("utf-8"))
+    print("\n\n".join(telling.tables(found)))
+    if parsed.plot:
+        telling.plot(found, parsed.plot)
+    return 0

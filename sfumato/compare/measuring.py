@@ -1,0 +1,180 @@
+"""Trains what is missing and scores what is not yet scored; every figure goes to one JSON file once it is known."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.cli.parsing import test_split
+from sfumato.compare.contestants import NUMBERS, Contestant, contestants, makes_pictures, presets
+from sfumato.data import Images, open_source, pictures
+from sfumato.evaluate.features import FeatureNet, in_domain
+from sfumato.evaluate.likelihood import bound_of
+from sfumato.evaluate.run import evaluate
+from sfumato.evaluate.samples import sampled
+from sfumato.flow import flow_likelihood
+from sfumato.inspection import forward_flops, parameters
+from sfumato.model import Guide, Model, Request, load
+from sfumato.papers.recipe import Bounded
+from sfumato.presets import PRESETS
+from sfumato.train.run import RunFolder
+
+AT = 100
+"""Evaluations at which pictures are kept and copies looked for."""
+HELD_OUT = 64
+"""Test images for bits/dim."""
+
+
+def pictures_at(evaluations: int) -> int:
+    """How many pictures are scored: fewer where each costs more."""
+    return 500 if evaluations <= 100 else 250 if evaluations <= 250 else 100
+
+
+@dataclass
+class Comparison:
+    """One comparison: where its runs and its results are.
+
+    Attributes:
+        data: a data set that all papers have a preset for, such as fashion.
+        runs: the folder with a run for every preset and seed.
+        results: the JSON file.
+        images: the budget, training images seen.
+        seeds: how many trainings of each.
+        threads: of torch in training.
+        say: told what happens.
+    """
+
+    data: str
+    runs: Path
+    results: Path
+    images: int
+    seeds: int = 1
+    threads: int = 1
+    say: Callable[[str], None] = print
+
+    def run(self, preset: str, seed: int) -> Path:
+        """The folder of one training."""
+        return self.runs / self.data / (preset.replace("/", "-") + (f"-{seed}" if seed else ""))
+
+    def found(self) -> dict[str, Any]:
+        """What is known so far."""
+        empty = {"data": self.data, "images": self.images, "models": {}, "scores": {}}
+        return json.loads(self.results.read_text("utf-8")) if self.results.exists() else empty
+
+    def _keep(self, *keys: str, value: Any) -> None:
+        found = place = self.found()
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+        self.results.parent.mkdir(parents=True, exist_ok=True)
+        pictures.write_text(self.results, json.dumps(found, indent=1) + "\n")
+
+    # ------------------------------------------------------------ training
+
+    def train(self, only: str = "") -> None:
+        """Train the models whose name begins with `only`, by the command anyone would type; goes on where it stopped."""
+        from sfumato.cli import main
+
+        for seed in range(self.seeds):
+            for preset in (p for p in presets(self.data) if p.startswith(only)):
+                out = self.run(preset, seed)
+                if (out / "report.html").exists():
+                    continue
+                self.say(f"training {preset}, seed {seed}")
+                new = [preset, "--train.images", str(self.images), "--train.threads", str(self.threads),
+                       "--train.seed", str(seed), "--out", str(out)]  # fmt: skip
+                if main(["train", *(["--resume", str(out)] if (out / "config.json").exists() else new)]):
+                    raise ChildProcessError(f"training {preset} did not finish")
+
+    # ------------------------------------------------------------ scoring
+
+    def score(self, only: str = "", numbers: tuple[int, ...] = NUMBERS) -> None:
+        """Score the trained contestants whose name begins with `only`, and find their likelihood."""
+        net, test, training = in_domain(self.data), open_source(test_split(self.data) or self.data), None
+        self._keep("net", value=net.distance)
+        for seed in range(self.seeds):
+            for preset in (p for p in presets(self.data) if p.startswith(only) and self._ready(p, seed)):
+                if str(seed) not in self.found()["models"].get(preset, {}):
+                    self._keep("models", preset, str(seed), value=self._facts(preset, seed, test))
+            for one in (c for c in contestants(self.data) if c.name.startswith(only)):
+                if not self._ready(one.preset, seed) or (one.classifier and not self._ready(one.classifier, seed)):
+                    continue
+                for evaluations in numbers:
+                    if str(seed) in self.found()["scores"].get(one.name, {}).get(str(evaluations), {}):
+                        continue
+                    if evaluations == AT and training is None:
+                        training = open_source(self.data)
+                    row = self._scores(one, seed, evaluations, net, test, training if evaluations == AT else None)
+                    self.say(f"{one.name}, {evaluations} evaluations, seed {seed}: {row.get('frechet', row)}")
+                    self._keep("scores", one.name, str(evaluations), str(seed), value=row)
+
+    def _ready(self, preset: str, seed: int) -> bool:
+        return (self.run(preset, seed) / "report.html").exists()
+
+    def _facts(self, preset: str, seed: int, test: Images) -> dict[str, Any]:
+        """What a model is and cost, and how likely it finds test images, by each estimator that applies."""
+        model = load(self.run(preset, seed))
+        last = RunFolder.open(self.run(preset, seed)).metrics("train")[-1]
+        facts: dict[str, Any] = {
+            "parameters": parameters(model.network), "flops": forward_flops(PRESETS[preset].recipe),
+            "images": last["images"], "seconds": last["seconds"],
+        }  # fmt: skip
+        if makes_pictures(preset):
+            for name, estimate in (("bound", _bound), ("flow", _flow)):
+                started = time.process_time()
+                try:
+                    facts[name] = estimate(model, test)
+                except ValueError as reason:
+                    facts[name] = {"refused": str(reason)}
+                self.say(f"{preset}, {name}: {facts[name]} ({time.process_time() - started:.0f} s)")
+        return facts
+
+    def _scores(
+        self, one: Contestant, seed: int, evaluations: int, net: FeatureNet, test: Images, training: Images | None
+    ) -> dict[str, Any]:
+        """The measures of one contestant at one number of evaluations; the reason where it cannot be sampled so."""
+        count, model = pictures_at(evaluations), load(self.run(one.preset, seed))
+        guide = None
+        if one.classifier:
+            guide = Guide(load(self.run(one.classifier, seed)), one.classifier_scale)
+        request = Request(
+            count, one.steps(evaluations), one.sampler, seed=seed, scale=one.scale, guide=guide, batch=125
+        )
+        started = time.process_time()
+        try:
+            samples = sampled(model, request)
+        except ValueError as reason:
+            return {"refused": str(reason)}
+        seconds = time.process_time() - started
+        if evaluations == AT:
+            sheet = self.results.with_name(f"{self.data}-pictures") / f"{_file(one.name)}.png"
+            if seed == 0:
+                sheet.parent.mkdir(parents=True, exist_ok=True)
+                pictures.save_png(sheet, pictures.grid(samples.images[:20], columns=20))
+        result = evaluate(samples, test, net, training=training, cache=self.runs / "statistics")
+        row: dict[str, Any] = {name: metric.value for name, metric in result.metrics.items()}
+        row["floor"] = result.metrics["frechet"].floor
+        return {
+            **row, "pictures": count, "evaluations": samples.how["network_evaluations"],
+            "seconds_per_picture": seconds / count,
+        }  # fmt: skip
+
+
+def _file(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name).strip("-").replace("--", "-")
+
+
+def _bound(model: Model, test: Images) -> dict[str, float]:
+    if not isinstance(model.recipe, Bounded):
+        raise ValueError("it has no decoder and so no variational bound")
+    report = bound_of(model, test, limit=HELD_OUT)
+    return {"bits": report.bits_per_dim, "error": report.standard_error}
+
+
+def _flow(model: Model, test: Images) -> dict[str, float]:
+    report = flow_likelihood(model, test, limit=HELD_OUT)
+    return {"bits": report.bits_per_dim, "error": report.standard_error}

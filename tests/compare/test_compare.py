@@ -1,0 +1,86 @@
+"""The comparison: who takes part, one model from training to its row, and tables that say what the results say."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sfumato.cli import main
+from sfumato.compare import measuring, telling
+from sfumato.compare.contestants import NUMBERS, contestants, presets
+from sfumato.presets import PRESETS
+
+RESULTS = sorted((Path(measuring.__file__).parent / "results").glob("*.json"))
+
+
+def test_every_paper_takes_part_on_fashion() -> None:
+    every = contestants("fashion")
+    papers = {one.preset.split("/")[0] for one in every}
+    assert papers >= {"ncsn", "ncsnv2", "ddpm", "iddpm", "score_sde", "adm"}
+    assert len({one.name for one in every}) == len(every)
+    assert {one.how for one in every if one.preset == "ddpm/fashion"} == {"ancestral", "DDIM"}
+    assert "adm_classifier/fashion" in presets("fashion")
+    assert all(PRESETS[name].data.startswith("fashion") for name in presets("fashion"))
+    with pytest.raises(ValueError, match="no presets of all papers for 'cheese'"):
+        contestants("cheese")
+
+
+def test_one_model_from_training_to_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measuring, "pictures_at", lambda evaluations: 12)
+    monkeypatch.setattr(measuring, "HELD_OUT", 4)
+    monkeypatch.setattr(measuring, "bound_of", partial(measuring.bound_of, steps=20))
+    said: list[str] = []
+    comparison = measuring.Comparison("digits", tmp_path / "runs", tmp_path / "digits.json", 256, say=said.append)
+    comparison.train("ncsn/digits")
+    comparison.train("ddpm/digits")
+    comparison.score("ddpm/digits", numbers=(5, 20))
+    comparison.score("ncsn/digits", numbers=(5,))
+    found = json.loads((tmp_path / "digits.json").read_text())
+    facts = found["models"]["ddpm/digits"]["0"]
+    assert facts["images"] == 256
+    assert 0 < facts["bound"]["bits"] < 20
+    assert "refused" in found["models"]["ncsn/digits"]["0"]["bound"]
+    row = found["scores"]["ddpm/digits, DDIM"]["20"]["0"]
+    assert row["evaluations"] == 20
+    assert row["frechet"] > row["floor"] >= 0
+    before = len(said)
+    comparison.train("ddpm/digits")
+    comparison.score("ddpm/digits", numbers=(5, 20))
+    assert len(said) == before  # nothing is done twice
+    table = "\n\n".join(telling.tables(found))
+    assert f"{row['frechet']:.2f}" in table
+    capsys.readouterr()
+    assert (
+        main(["compare", "digits", "--results", str(tmp_path / "digits.json"), "--plot", str(tmp_path / "p.png")]) == 0
+    )
+    assert capsys.readouterr().out.strip() == table.strip()
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_guided_row_counts_both_passes_without_a_classifier() -> None:
+    """Classifier-free guidance asks the network twice a step, and the steps are halved for it."""
+    free = next(one for one in contestants("fashion") if "classifier-free" in one.how)
+    assert free.steps(100) == 50
+    assert free.steps(1) == 0
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_what_ships_can_be_told(path: Path) -> None:
+    found: dict[str, Any] = json.loads(path.read_text())
+    models, by_evaluations, _ = telling.tables(found)
+    assert len(models.splitlines()) > 5
+    assert len(by_evaluations.splitlines()[0].split("|")) == len(NUMBERS) + 3
+
+
+def test_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["compare", "cheese"]) == 2
+    assert "there are for" in capsys.readouterr().err
+    assert main(["compare", "fashion", "--results", str(tmp_path / "none.json")]) == 2
+    assert "make one with --run" in capsys.readouterr().err
+    assert main(["compare", "fashion", "--run", "--seeds", "0"]) == 2
