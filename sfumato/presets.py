@@ -75,7 +75,7 @@ LSUN_ADM = ADM(classes=0, dropout=0.1)
 CLASSIFIER = replace(long(300_000, 256, 3e-4, weight_decay=0.05, flip=True), decay="cosine")
 
 # Sohl-Dickstein et al. 2015, section 3 and appendix D; K in bits beside the paper's is in docs/dpm.md.
-TOY = TrainConfig(minutes=2.0, batch=512, learning_rate=3e-3, ema=(0.99,), validation_images=512, preview_images=400)
+TOY = TrainConfig(minutes=2.0, batch=512, learning_rate=3e-3, ema=(0.999,), validation_images=512, preview_images=400)
 LEAVES = TrainConfig(minutes=8.0, learning_rate=2e-3, preview_steps=100)
 IMAGE_2015 = DPM(hidden=32, scales=2, dense=256)
 
@@ -83,9 +83,9 @@ PRESETS: dict[str, Preset] = {
     # ---------------------------------------------------------------- on a CPU, in minutes
     # K 2.35 bits, K - L_null 6.45
     "dpm/swiss_roll": Preset(
-        DPM(shape=(1, 1, 2), network="radial", hidden=16, steps=40, betas="even", first_beta=1e-6, bin=0.0,
+        DPM(shape=(1, 1, 2), network="local", hidden=64, bumps=6, steps=40, betas="even", first_beta=1e-6, bin=0.0,
             reading="attractor", learn_betas=True),
-        "swiss_roll", replace(TOY, batch=1000, preview_images=1000), "2015's swiss roll in 40 steps",
+        "swiss_roll", replace(TOY, minutes=6.0, batch=256, learning_rate=1e-2), "2015's swiss roll in 40 steps",
     ),
     # K -2.414 bits, K - L_null 12.024
     "dpm/heartbeat": Preset(

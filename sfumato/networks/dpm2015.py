@@ -133,6 +133,43 @@ class RadialBasis(nn.Module):
         return torch.einsum("bu,bud->bd", share, weights).unflatten(1, (2, 1, -1))
 
 
+class LocalLinear(nn.Module):
+    """Radial basis functions each of which holds a linear map: points on a curve need few, and are met exactly.
+
+    Not the paper's: its 16 constant units resolve the swiss roll only coarsely. Widths and centres move with the level,
+    and what is read out changes smoothly over the levels, by a few bumps, so that every level learns from its
+    neighbours.
+
+    Args:
+        dims: of a point.
+        units: bumps over the space.
+        basis: (J, T) bumps over the levels.
+    """
+
+    basis: Tensor
+
+    def __init__(self, dims: int, units: int, basis: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("basis", basis.float())
+        bumps, levels = basis.shape
+        self.centres = nn.Parameter(torch.randn(units, dims))
+        self.log_widths = nn.Parameter(torch.full((units,), -1.0))
+        self.log_width_at, self.log_scale_at = (nn.Parameter(torch.zeros(levels)) for _ in range(2))
+        self.constant = nn.Parameter(torch.zeros(bumps, units, 2 * dims))
+        self.linear = nn.Parameter(torch.zeros(bumps, units, 2 * dims, dims))
+        self.bias = nn.Parameter(torch.zeros(levels, 2 * dims))
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        """x (B, 1, 1, D), 0-based levels () or (B,) -> (B, 2, 1, D)."""
+        index = index.to(self.basis.device).long().expand(len(x))
+        away = x.flatten(1)[:, None] - self.centres * self.log_scale_at[index].exp()[:, None, None]  # (B, units, D)
+        widths = self.log_widths + self.log_width_at[index][:, None]
+        share = (-0.5 * away.square().sum(-1) * (-2 * widths).exp()).softmax(-1)
+        joint = torch.einsum("jb,bu->bju", self.basis[:, index], share)
+        out = torch.einsum("bju,jud->bd", joint, self.constant) + self.bias[index]
+        return (out + torch.einsum("bju,bue,jude->bd", joint, away, self.linear)).unflatten(1, (2, 1, -1))
+
+
 class Bits(nn.Module):
     """Bits and how much each says of the data -> the logits of the data's bits: the heartbeat's MLP (appendix D.1.2).
 

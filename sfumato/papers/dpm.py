@@ -69,8 +69,9 @@ class DPM:
     reading: Literal["perturbation", "attractor"] = "perturbation"
     """What the network says of real numbers: how the reverse step differs from the forward one (the authors' code), or
     the point that a step goes towards (closer to the paper, appendix D.2)."""
-    network: Literal["image", "radial", "bits"] = "image"
-    """Multi-scale convolutions beside a dense path; radial basis functions for points; an MLP for bits."""
+    network: Literal["image", "radial", "local", "bits"] = "image"
+    """Multi-scale convolutions beside a dense path; radial basis functions for points, constant as the paper's or with
+    a linear map each; an MLP for bits."""
     hidden: int = 20
     """Width: channels of the convolutions, radial units, or hidden units of the MLP."""
     layers: int = 4
@@ -136,10 +137,12 @@ class DPM:
         T = self.steps
         if self.network == "bits":
             return dpm2015.Bits(self.shape[0] * self.shape[1] * self.shape[2], self.hidden, self.layers)
+        basis = nonequilibrium.temporal_basis(T, self.bumps)
         if self.network == "radial":
             network: nn.Module = dpm2015.RadialBasis(self.shape[2], self.hidden, T)
+        elif self.network == "local":
+            network = dpm2015.LocalLinear(self.shape[2], self.hidden, basis)
         else:
-            basis = nonequilibrium.temporal_basis(T, self.bumps)
             network = dpm2015.ImageNetwork(
                 self.shape, basis, channels=self.hidden, layers=self.layers, scales=self.scales, dense=self.dense,
                 dense_layers=self.layers, upper=self.hidden,
