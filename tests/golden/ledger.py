@@ -48,6 +48,7 @@ FAMILIES = {
     "song training": "learning rate, clipping, whole training steps of NCSN++ and DDPM++ (score_sde)",
     "song ncsn": "score matching, sliced and denoising; Langevin dynamics and inpainting (ncsn)",
     "song ncsnv2": "levels, techniques, losses, annealed Langevin dynamics, inpainting, interpolation (ncsnv2)",
+    "song dpm2015": "schedule, bumps over time, bound, samplers, networks and bits of DPM 2015 (derived anew, not run)",
     "embedding": "time embeddings",
     "resampling": "resampling through a filter (score_sde)",
 }
