@@ -77,11 +77,17 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x)
 
 
-def norm_silu(
-    norm: GroupNorm, x: Tensor, add: Tensor | None = None, scale: Tensor | None = None, shift: Tensor | None = None
+def norm_act(
+    norm: GroupNorm,
+    x: Tensor,
+    act: Callable[[Tensor], Tensor] = F.silu,
+    *,
+    add: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> Tensor:
-    """silu(norm(x + add) * (1 + scale) + shift). x (B, C, H, W); the others (B, C), or None for nothing."""
-    if fused.takes(x):
+    """act(norm(x + add) * (1 + scale) + shift). x (B, C, H, W); the last three (B, C), or None for nothing."""
+    if act is F.silu and fused.takes(x):
         gamma, beta = norm.weight[None], norm.bias[None]
         if scale is not None and shift is not None:
             gamma, beta = gamma * (1 + scale.float()), beta * (1 + scale.float()) + shift.float()
@@ -89,7 +95,7 @@ def norm_silu(
     h = norm(x if add is None else x + add[:, :, None, None])
     if scale is not None and shift is not None:
         h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-    return F.silu(h)
+    return act(h)
 
 
 def zeroed(module: M) -> M:
@@ -136,15 +142,15 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, C, H, W) and emb (B, emb_channels), already through its SiLU -> (B, out_channels, H', W')."""
-        h = norm_silu(self.norm1, x)
+        h = norm_act(self.norm1, x)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h, emb = self.conv1(h), self.emb(emb)
         if self.scale_shift:
             scale, shift = emb.chunk(2, dim=1)
-            h = norm_silu(self.norm2, h, scale=scale, shift=shift)
+            h = norm_act(self.norm2, h, scale=scale, shift=shift)
         else:
-            h = norm_silu(self.norm2, h, add=emb)
+            h = norm_act(self.norm2, h, add=emb)
         return self.shortcut(x) + self.conv2(self.dropout(h))
 
 

@@ -1,7 +1,7 @@
 """The optional CPU kernel: a group norm, what a residual block does to it, and SiLU, in one pass over the image.
 
 `python -m sfumato.networks.fused` compiles fused.cpp once, with a C++20 compiler and ninja, for this machine and this
-torch; then `load` finds it. Nothing needs it: without it `blocks.norm_silu` computes the same by torch's operations.
+torch; then `load` finds it. Nothing needs it: without it `blocks.norm_act` computes the same by torch's operations.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from sfumato.networks.blocks import (
     GroupNorm,
     Level,
     check_choice,
+    norm_act,
     sin_cos,
     zeroed,
 )
@@ -30,7 +31,7 @@ SKIPS = ("none", "skip", "residual")
 """How the image also travels beside the U-Net, shrinking on the way down or growing on the way up."""
 
 Act = Callable[[Tensor], Tensor]
-Norm = Callable[[int], nn.Module]
+Norm = Callable[[int], GroupNorm]
 Fir = Sequence[float] | None
 
 
@@ -97,13 +98,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor | None) -> Tensor:
         """x (B, C, H, W) and emb (B, emb_channels), already activated, or None -> (B, out_channels, H', W')."""
-        h = self.act(self.norm1(x))
+        h = norm_act(self.norm1, x, self.act)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.conv1(h)
-        if self.emb is not None and emb is not None:
-            h = h + self.emb(emb)[:, :, None, None]
-        h = self.conv2(self.dropout(self.act(self.norm2(h))))
+        add = None if self.emb is None or emb is None else self.emb(emb)
+        h = self.conv2(self.dropout(norm_act(self.norm2, h, self.act, add=add)))
         return (self.shortcut(x) + h) * self.scale
 
 
@@ -129,7 +129,7 @@ class Draw(nn.Module):
         self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.conv(self.act(self.norm(h)))
+        return self.conv(norm_act(self.norm, h, self.act))
 
 
 # ---------------------------------------------------------------- the image beside the U-Net
@@ -286,7 +286,7 @@ class NCSNpp(nn.Module):
         def group_count(width: int) -> int:
             return max(1, min(groups, width // channels_per_group))
 
-        def norm(width: int) -> nn.Module:
+        def norm(width: int) -> GroupNorm:
             return GroupNorm(width, group_count(width), norm_eps)
 
         block = partial(Block, emb_channels=emb_channels, scale=scale, dropout=dropout, act=act, norm=norm)

@@ -26,7 +26,7 @@ from sfumato.networks.blocks import (
     count_heads,
     double,
     halve,
-    norm_silu,
+    norm_act,
     sin_cos,
     time_mlp,
     zeroed,
@@ -195,7 +195,7 @@ class UNet(nn.Module):
                 h = attention(self._run(block, torch.cat([h, skips.pop()], dim=1), emb))
             if level.resample is not None:
                 h = self._run(level.resample, h, emb)
-        return self.conv_out(norm_silu(self.norm_out, h)).to(x.dtype)
+        return self.conv_out(norm_act(self.norm_out, h)).to(x.dtype)
 
     def _run(self, block: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
         if self.checkpoint and torch.is_grad_enabled():

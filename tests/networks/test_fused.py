@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.networks import fused, unet
-from sfumato.networks.blocks import GroupNorm, norm_silu
+from sfumato.networks.blocks import GroupNorm, norm_act
 from sfumato.train.precision import best_layout, for_sampling
 
 
@@ -86,7 +86,7 @@ def test_the_block_is_the_same_with_and_without(scaled: bool) -> None:
     last = x.contiguous(memory_format=torch.channels_last)
     assert fused.takes(last)
     assert not fused.takes(x)
-    torch.testing.assert_close(norm_silu(norm, last, **given), norm_silu(norm, x, **given), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(norm_act(norm, last, **given), norm_act(norm, x, **given), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [unet.ho, unet.improved], ids=lambda f: f.__name__)
