@@ -10,6 +10,7 @@ from torch import Tensor
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import cosine_betas, from_betas, linear_betas
+from sfumato.data.toys import swiss_roll
 
 
 def ring(components: int = 8, radius: float = 1.2, std: float = 0.1) -> GaussianMixture:
@@ -24,6 +25,12 @@ def families(apart: float = 1.1, within: float = 0.25, std: float = 0.05) -> Gau
     corners = torch.tensor([[-1, -1], [-1, 1], [1, -1], [1, 1]], dtype=torch.float64)
     means = (apart * corners[:, None] + within * corners[None]).reshape(16, 2)
     return GaussianMixture(torch.full((16,), 1 / 16, dtype=torch.float64), means, std + 0 * means)
+
+
+def spiral(components: int = 100, std: float = 0.04) -> GaussianMixture:
+    """Equal Gaussians along the swiss roll (Sohl-Dickstein et al. 2015), about unit variance in all, in float64."""
+    means = 2 * swiss_roll(components, seed=1)[:, 0, 0].double()
+    return GaussianMixture(torch.full((components,), 1 / components, dtype=torch.float64), means, std + 0 * means)
 
 
 def linear(T: int = 1000) -> GaussianDiffusion:

@@ -60,12 +60,15 @@ def best_layout(device: torch.device | str) -> tuple[torch.memory_format, str]:
 def for_sampling(network: nn.Module, device: torch.device | str, precision: str) -> nn.Module:
     """A copy of the network that computes the same as fast as the machine can.
 
-    Its weights are cast once, where autocast alone would cast them at every call, and lie in the best layout.
+    Its weights are cast once, where autocast alone would cast them at every call, and lie in the best layout; what
+    needs neither is shared.
     """
-    quick = copy.deepcopy(network)
-    quick.to(memory_format=best_layout(device)[0])  # type: ignore[call-overload]
-    if precision == "bf16":
-        for module in quick.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.to(torch.bfloat16)
-    return quick
+    layout = best_layout(device)[0]
+    ready: dict[int, nn.Parameter] = {}
+    for module in network.modules():
+        cast = precision == "bf16" and isinstance(module, nn.Conv2d | nn.Linear)
+        for parameter in module.parameters(recurse=False):
+            value = parameter.detach().to(torch.bfloat16 if cast else parameter.dtype)
+            value = value.contiguous(memory_format=layout) if value.ndim == 4 else value
+            ready[id(parameter)] = nn.Parameter(value, requires_grad=False)
+    return copy.deepcopy(network, ready)

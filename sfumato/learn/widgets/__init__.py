@@ -49,3 +49,32 @@ class Scrubber(anywidget.AnyWidget):
             for name, states in runs.items()
         ]
         return cls(runs=made, data="" if data is None else packed(data, reach), reach=reach, start=start)
+
+
+class Frames(anywidget.AnyWidget):
+    """Pictures on their way, several runs side by side, with one slider for the time.
+
+    Build one with `Frames.of`.
+    """
+
+    _esm = HERE / "frames.js"
+    runs: Any = traitlets.List([]).tag(sync=True)
+    start = traitlets.Float(0.35).tag(sync=True)
+
+    @classmethod
+    def of(cls, runs: dict[str, Tensor], start: float = 0.35) -> Frames:
+        """A widget of named films.
+
+        Args:
+            runs: name -> uint8 (states, C, H, W), from noise to data, C 1 or 3.
+            start: the share of the way at which the slider stands at first.
+        """
+        made: list[dict[str, Any]] = []
+        for name, film in runs.items():
+            if film.dtype != torch.uint8 or film.ndim != 4 or film.shape[1] not in (1, 3):
+                raise ValueError(f"a film is uint8 (states, 1 or 3, H, W), not {film.dtype} {tuple(film.shape)}")
+            states, channels, height, width = film.shape
+            data = base64.b64encode(film.permute(0, 2, 3, 1).contiguous().numpy().tobytes()).decode()
+            made.append({"name": name, "states": states, "channels": channels, "height": height, "width": width,
+                         "bytes": data})  # fmt: skip
+        return cls(runs=made, start=start)

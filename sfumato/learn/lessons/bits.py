@@ -1,0 +1,263 @@
+import marimo
+
+app = marimo.App(width="medium", css_file="lesson.css", app_title="Where it began: noise that can be undone")
+
+with app.setup:
+    import marimo as mo
+    import torch
+
+    from sfumato.claims import CLAIMS, judge
+    from sfumato.claims.dpm import beating, film, seeded, valid
+    from sfumato.core.binomial import BinomialDiffusion
+    from sfumato.core.nonequilibrium import Chain
+    from sfumato.data.toys import HEARTBEATS, heartbeat_null
+    from sfumato.learn import story
+    from sfumato.learn.checks.bits import EXERCISES
+    from sfumato.learn.widgets import Frames
+
+    torch.set_num_threads(1)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    # Where it began: noise that can be undone
+
+    *Deep unsupervised learning using nonequilibrium thermodynamics*, Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli, 2015.
+
+    To learn what data look like, destroy them: slowly, in many small steps, until nothing but noise is left. Each small
+    step is easy to undo if you know the data a little. **Learn to undo every step, and you can start from noise and
+    arrive at data that nobody has seen.** That is the whole idea, and all eight papers of this path share it.
+
+    The smallest example of the paper: sequences of twenty bits, where every fifth bit is 1, a *heartbeat*. Below, each
+    row is one sequence. It starts as twenty throws of a coin. Move the slider.
+    """)
+    return
+
+
+@app.cell
+def _():
+    _rows = film(50, 14, seed=3)
+    hook = mo.ui.anywidget(Frames.of({"fourteen sequences": (255 * (1 - _rows[:, None])).to(torch.uint8)}, start=0.7))
+    hook
+    return (hook,)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    At every step each bit asks: *knowing what this sequence looks like now, how likely am I to have been 1 a moment ago?*
+    Here the answer comes from Bayes' rule over the five possible heartbeats, so no network can be blamed for what you
+    see. In the paper a small network learns to give it.
+
+    ## Predict, then look
+    """)
+    return
+
+
+@app.cell
+def _():
+    guesses = {
+        "all of it: the bound is the likelihood": "Not with finite steps. Look how far it stays below when steps are few:",
+        "less and less, as steps become smaller": "Yes. Small steps can be undone almost exactly, one bit at a time:",
+        "nothing: a bound is only a bound": "It is a bound that closes:",
+    }
+    guess = story.predict(
+        "Someone who knows the truth undoes every step as well as one can. How much of the likelihood, -2.32 bits, does "
+        "the paper's lower bound K lose?",
+        guesses,
+    )
+    guess
+    return guess, guesses
+
+
+@app.cell
+def _(guess, guesses):
+    def _figure():
+        verdict = judge(CLAIMS["dpm/levels"], seeds=1, fast=True)
+        rows = [f"| {T} | {verdict.mean(f'K, bits, {T} levels'):.2f} |" for T in (10, 50, 200)]
+        return mo.md(
+            "| levels | K, bits a heartbeat |\n|---|---|\n"
+            + "\n".join(rows)
+            + "\n| 2000 (run it: half a minute) | -2.39 |"
+            "\n| the truth, $-\\log_2 5$ | -2.32 |\n\nThe paper's network reached -2.414 with 2,000 levels. This is the "
+            "claim `dpm/levels`; `sfumato reproduce dpm/levels` runs it whole."
+        )
+
+    story.reveal(guess.value, guesses, _figure)
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## What stands in the paper, and where it stands here
+    """)
+    return
+
+
+@app.cell
+def _():
+    story.notation(
+        [
+            ("data, and data after t steps", r"$x^{(0)}, x^{(t)}$", "`x0`, `x`", r"$x_0, x_t$ in DDPM and Lil'Log"),
+            ("share of bits thrown in a step", r"$\beta_t$", "`betas`", "`betas`, for Gaussians a variance"),
+            ("noise that all ends in", r"$\pi(y)$", "`process.prior`", r"$p(x_T)$"),
+            ("what undoes a step", r"$p(x^{(t-1)} \mid x^{(t)})$", "a kernel `(x, t, s)`", "`p_sample`"),
+            ("the bound", "$K$", "`Chain.lower_bound`", "minus the ELBO's loss, in bits"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        BinomialDiffusion.posterior,
+        r"""The quantity that everything else is made of is $q(x_s \mid x_t, x_0)$: where a bit was at level $s$, given where it
+is now and where it began. For bits it is Bayes' rule over two states (appendix B.2):
+
+$$q(x_s = 1 \mid x_t, x_0) = \frac{q(x_s = 1 \mid x_0)\; q(x_t \mid x_s = 1)}{\sum_{b} q(x_s = b \mid x_0)\; q(x_t \mid x_s = b)}$$
+
+It is tractable *because we know the noise*: we made it ourselves.""",
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        Chain.divergence,
+        r"""The bound $K$ adds up, over all levels, how badly each step is undone (section 2.4, eq. 14):
+
+$$K = -\sum_{t=2}^{T} \mathbb{E}\, D_\text{KL}\big(q(x_{t-1} \mid x_t, x_0)\,\|\,p(x_{t-1} \mid x_t)\big) + \text{entropies}$$
+
+and a sum may be trained one term at a time: draw a level, improve that step.""",
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## Try it
+
+    Few levels are large steps. Bits that are undone together do not know of each other within one step: watch the broken
+    rows when levels are very few.
+    """)
+    return
+
+
+@app.cell
+def _():
+    levels = mo.ui.slider(2, 60, value=6, label="levels", show_value=True)
+    seed = mo.ui.slider(0, 20, value=0, label="seed", show_value=True)
+    mo.hstack([levels, seed], justify="start", wrap=True)
+    return levels, seed
+
+
+@app.cell
+def _(levels, seed):
+    _rows = film(levels.value, 14, seed.value)
+    _valid = valid(film(levels.value, 300, seed.value)[-1])
+    _process, _step = beating(levels.value)
+    _x0 = HEARTBEATS.double().repeat(8, 1)
+    _K = float(Chain(_process, _step, levels.value, edge=1).lower_bound(_x0, seeded(seed.value)).K.mean())
+    mo.vstack(
+        [
+            mo.ui.anywidget(
+                Frames.of({f"{levels.value} levels": (255 * (1 - _rows[:, None])).to(torch.uint8)}, start=1.0)
+            ),
+            mo.md(
+                f"Of 300 sequences **{_valid:.0%}** are heartbeats. K = **{_K:.2f}** bits; independent bits have "
+                f"L_null = {heartbeat_null():.2f}, the truth is -2.32."
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Exercises
+    """)
+    return
+
+
+@app.cell
+def _():
+    code_1, check_1 = story.editor(EXERCISES[0])
+    story.task(EXERCISES[0], code_1, check_1)
+    return check_1, code_1
+
+
+@app.cell
+def _(check_1, code_1):
+    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    return
+
+
+@app.cell
+def _():
+    code_2, check_2 = story.editor(EXERCISES[1])
+    story.task(EXERCISES[1], code_2, check_2)
+    return check_2, code_2
+
+
+@app.cell
+def _(check_2, code_2):
+    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    return
+
+
+@app.cell
+def _():
+    code_3, check_3 = story.editor(EXERCISES[2])
+    story.task(EXERCISES[2], code_3, check_3)
+    return check_3, code_3
+
+
+@app.cell
+def _(check_3, code_3):
+    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    return
+
+
+@app.cell
+def _():
+    story.quiz(
+        [
+            (
+                "Why many small steps, and not one large one?",
+                "A small step can be undone by a simple distribution: here one coin a bit. To undo all at once, the bits "
+                "would have to be thrown together, and that is the problem we began with.",
+            ),
+            (
+                "What is trained, and what is given?",
+                "The steps towards noise are given. Only what undoes them is learned.",
+            ),
+            (
+                "Why can the same training be done one level at a time?",
+                "The bound is a sum over levels, and any level's state can be drawn directly from the data.",
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Read on
+
+    - The paper: arXiv 1503.03585; its code: Sohl-Dickstein/Diffusion-Probabilistic-Models (2015, Theano).
+    - The Socratic DDPM article asks the same questions in Gaussian clothes; Lilian Weng, *What are diffusion models?*
+    - Train the paper's own network: `sfumato train dpm/heartbeat`, then `sfumato likelihood RUN`.
+    - Next: the same idea for numbers instead of bits, and a way to fill in what is missing.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()
