@@ -18,6 +18,7 @@ from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
+from sfumato.published_scores import PUBLISHED, Published
 from sfumato.train.config import TrainConfig
 
 
@@ -69,6 +70,12 @@ def ho(steps: int, batch: int, learning_rate: float, ema: float = 0.9999, flip: 
     return long(steps, batch, learning_rate, ema, clip=1.0, warmup=5000 * batch, flip=flip)
 
 
+def published(row: Published) -> Preset:
+    """A configuration of the score line."""
+    config = long(row.steps, row.batch, row.rate, row.ema, warmup=row.warmup, clip=row.clip, flip=row.flip)
+    return Preset(row.recipe, row.data, config, row.about)
+
+
 LSUN_DDPM = DDPM(shape=(3, 256, 256), variance="small", multipliers=(1, 1, 2, 2, 4, 4), attention=(16,), dropout=0.0)
 IMAGENET64 = ImprovedDDPM(shape=(3, 64, 64), multipliers=(1, 2, 3, 4), attention=(4, 8), dropout=0.0)
 LSUN_ADM = ADM(classes=0, dropout=0.1)
@@ -77,16 +84,17 @@ CLASSIFIER = replace(long(300_000, 256, 3e-4, weight_decay=0.05, flip=True), dec
 # Sohl-Dickstein et al. 2015, section 3 and appendix D; K in bits beside the paper's is in docs/dpm.md.
 # K asks for float32: steps near the data are a thousandth of its spread.
 TOY = TrainConfig(minutes=1.5, precision="float32", batch=128, learning_rate=3e-3, ema=(0.999,), preview_images=400)
-LEAVES = TrainConfig(minutes=8.0, precision="float32", learning_rate=2e-3, preview_steps=100)
-IMAGE_2015 = DPM(hidden=32, scales=2, dense=256)
+LEAVES = TrainConfig(minutes=7.0, precision="float32", learning_rate=2e-3, preview_steps=100)
+# The noise of level 1, below which nothing is modelled, is about one of 256 grey levels.
+IMAGE_2015 = DPM(hidden=32, scales=2, dense=256, betas="even", first_beta=1e-4)
 
 PRESETS: dict[str, Preset] = {
     # ---------------------------------------------------------------- on a CPU, in minutes
     # K 2.35 bits, K - L_null 6.45
     "dpm/swiss_roll": Preset(
-        DPM(shape=(1, 1, 2), network="local", hidden=64, bumps=6, steps=40, betas="even", first_beta=1e-6, bin=0.0,
-            reading="attractor", learn_betas=True),
-        "swiss_roll", replace(TOY, minutes=6.0, batch=256, learning_rate=1e-2), "2015's swiss roll in 40 steps",
+        DPM(shape=(1, 1, 2), network="local", hidden=64, bumps=6, steps=40, betas="even", first_beta=1e-6,
+            last_signal=0.01, bin=0.0, reading="attractor"),
+        "swiss_roll", replace(TOY, minutes=9.0, batch=256, learning_rate=4e-3), "2015's swiss roll in 40 steps",
     ),
     # K -2.414 bits, K - L_null 12.024
     "dpm/heartbeat": Preset(
@@ -98,7 +106,7 @@ PRESETS: dict[str, Preset] = {
         replace(IMAGE_2015, shape=(1, 16, 16)), "dead_leaves", LEAVES, "2015's dead leaves, 16x16"
     ),
     "dpm/digits": Preset(
-        replace(IMAGE_2015, shape=(1, 8, 8), bin=2 / 16), "digits", replace(LEAVES, minutes=3.0),
+        replace(IMAGE_2015, shape=(1, 8, 8), bin=2 / 16, first_beta=1e-3), "digits", replace(LEAVES, minutes=3.0),
         "8x8 digits by 2015's model",
     ),
     "dpm/fashion": Preset(replace(IMAGE_2015, shape=(1, 28, 28)), "fashion", LEAVES, "clothes by 2015's model"),
@@ -302,6 +310,8 @@ PRESETS: dict[str, Preset] = {
         NoisyClassifier(shape=(3, 512, 512), multipliers=(0.5, 1, 1, 2, 2, 4, 4), attention=(16, 32, 64)),
         "folder:imagenet/train?size=512", CLASSIFIER, "guides adm/imagenet512",
     ),
+    # ---------------------------------------------------------------- the score line: see published_scores.py
+    **{name: published(row) for name, row in PUBLISHED.items()},
 }  # fmt: skip
 
 

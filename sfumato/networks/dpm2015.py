@@ -152,7 +152,7 @@ class LocalLinear(nn.Module):
         super().__init__()
         self.register_buffer("basis", basis.float())
         bumps, levels = basis.shape
-        self.centres = nn.Parameter(torch.randn(units, dims))
+        self.centres = nn.Parameter(4.4 * torch.rand(units, dims) - 2.2)  # data of variance 1, ends included
         self.log_widths = nn.Parameter(torch.full((units,), -1.0))
         self.log_width_at, self.log_scale_at = (nn.Parameter(torch.zeros(levels)) for _ in range(2))
         self.constant = nn.Parameter(torch.zeros(bumps, units, 2 * dims))

@@ -64,6 +64,8 @@ class DPM:
     """The authors' schedule; one of even steps in log SNR; or 1/(T - t + 1), the paper's for bits."""
     first_beta: float = 1e-3
     """What level 1 gets besides (published), or all its noise (even): below it nothing is modelled."""
+    last_signal: float = 1e-4
+    """alpha_bar at level T (even)."""
     learn_betas: bool = False
     """Train the betas of levels 2..T too, the noise of a step held fixed (section 2.4.1)."""
     reading: Literal["perturbation", "attractor"] = "perturbation"
@@ -124,7 +126,7 @@ class DPM:
         if self.betas == "jsd":
             return schedules.jsd_betas(self.steps)
         if self.betas == "even":
-            return nonequilibrium.even_betas(self.steps, self.first_beta)
+            return nonequilibrium.even_betas(self.steps, self.first_beta, self.last_signal)
         return nonequilibrium.published_betas(self.steps, self.first_beta)
 
     def process(self) -> GaussianDiffusion:
