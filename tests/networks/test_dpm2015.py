@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.core.nonequilibrium import temporal_basis
-from sfumato.networks.dpm2015 import Bits, ImageNetwork, RadialBasis
+from sfumato.networks.dpm2015 import Bits, ImageNetwork, LocalLinear, RadialBasis
 from tests.golden.song import compare, filled, load, sources
 
 
@@ -99,3 +99,16 @@ def test_bits_without_evidence_are_all_alike_to_the_network() -> None:
     assert logits.shape == x.shape
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[2], logits[3])
+
+
+def test_local_maps_that_agree_are_one_map_at_every_level() -> None:
+    """Where every unit says c + A (x - c) with A = 1, the shares and the bumps, which sum to 1, leave x."""
+    torch.manual_seed(0)
+    network = LocalLinear(2, 16, temporal_basis(10, 3))
+    assert network(torch.randn(6, 1, 1, 2), torch.tensor(4)).abs().max() == 0
+    network.constant.data[..., :2] = network.centres.data
+    network.linear.data[..., :2, :] = torch.eye(2)
+    x = torch.randn(6, 1, 1, 2)
+    out = network(x, torch.arange(6))
+    assert torch.allclose(out[:, :1], x, atol=1e-5)
+    assert out[:, 1:].abs().max() == 0
