@@ -39,6 +39,8 @@ class Lesson:
 CATALOGUE = (
     Lesson(2, "bits", "Where it began: noise that can be undone",
            "DPM (2015) on twenty bits: destroy slowly, learn to undo, and know how well."),
+    Lesson(3, "spiral", "Numbers instead of bits, and filling in what is missing",
+           "DPM (2015) on a swiss roll: a model can be multiplied by anything you know."),
     Lesson(7, "ddim", "DDIM: the same pictures in fewer steps",
            "Fewer steps through the same network; noise as a code for pictures."),
 )  # fmt: skip

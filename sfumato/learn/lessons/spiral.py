@@ -1,0 +1,273 @@
+import marimo
+
+app = marimo.App(width="medium", css_file="lesson.css", app_title="Numbers instead of bits, and filling in what is missing")
+
+with app.setup:
+    import marimo as mo
+    import torch
+
+    from sfumato.claims import CLAIMS, judge
+    from sfumato.claims.dpm import seeded
+    from sfumato.claims.toys import normal, spiral
+    from sfumato.core.kernels import Ancestral, small
+    from sfumato.core.nonequilibrium import even_betas, predict_perturbation
+    from sfumato.core.posterior import Multiplied, Observed
+    from sfumato.core.processes import GaussianDiffusion
+    from sfumato.core.sampling import descend, walk
+    from sfumato.core.schedules import from_betas
+    from sfumato.core.times import strided
+    from sfumato.learn import story
+    from sfumato.learn.checks.spiral import EXERCISES
+    from sfumato.learn.widgets import Scrubber
+
+    torch.set_num_threads(1)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    # Numbers instead of bits, and filling in what is missing
+
+    *Deep unsupervised learning using nonequilibrium thermodynamics*, Sohl-Dickstein et al., 2015, second part.
+
+    Pictures are numbers. The paper's second diffusion adds a little Gaussian noise in each step and shrinks what was
+    there, so that a cloud of any shape ends as one round Gaussian. Undone step by step, the round cloud becomes a spiral.
+
+    Then comes the part that was ahead of its time. **A trained model can be multiplied by anything you know.** Tell it
+    one coordinate, and it fills in the other, though it was never trained for that. On the left nothing is known, on the
+    right the horizontal coordinate. Move the slider.
+    """)
+    return
+
+
+@app.cell
+def _():
+    mixture = spiral(100)
+    T = 60
+    process = GaussianDiffusion(from_betas(even_betas(T, 1e-4)))
+    step = Ancestral(process, mixture.denoise(process), small)
+    real = mixture.sample(600, torch.Generator().manual_seed(1))
+    return T, mixture, process, real, step
+
+
+@app.cell
+def _(T, real, step):
+    def along(kernel, n=250, seed=0):
+        """The way of n points from noise to data."""
+        start = normal(seed, n, 2)
+        return torch.stack([start, *walk(start, descend(kernel, strided(T, T)), seeded(seed))])
+
+    def where(x, spread):
+        """A kernel that is told the horizontal coordinate, give or take."""
+        at = torch.tensor([[x, 0.0]], dtype=torch.float64)
+        return Multiplied(step, Observed(at, torch.tensor([spread, float("inf")], dtype=torch.float64)))
+
+    hook = mo.ui.anywidget(
+        Scrubber.of({"nothing known": along(step), "one coordinate known": along(where(0.35, 0.05))}, real, start=0.6)
+    )
+    hook
+    return along, hook, where
+
+
+@app.cell
+def _():
+    mo.md("""
+    Grey is the spiral. The reverse step is the exact one for these data, so what you see is the method, not a network.
+
+    ## Predict, then look
+    """)
+    return
+
+
+@app.cell
+def _():
+    guesses = {
+        "all on one turn of the spiral": "No: the vertical line cuts several turns, and the model does not know which.",
+        "on every turn that the line cuts": "Yes, on each about as often as it should:",
+        "spread evenly along the line": "No: between the turns there are no data, and the model knows that.",
+    }
+    guess = story.predict("One coordinate is known exactly. Where do the points end?", guesses)
+    guess
+    return guess, guesses
+
+
+@app.cell
+def _(guess, guesses):
+    def _figure():
+        verdict = judge(CLAIMS["dpm/multiplied"], seeds=1, fast=True)
+        return mo.md(
+            "| | share of the upper half | distance to the spiral, in its widths |\n|---|---|---|\n"
+            f"| known exactly | {verdict.mean('known: share of the upper half'):.2f} "
+            f"| {verdict.mean('known: distance to the spiral, widths'):.1f} |\n"
+            f"| known roughly | {verdict.mean('observed: share of the upper half'):.2f} "
+            f"| {verdict.mean('observed: distance to the spiral, widths'):.1f} |\n"
+            f"| the truth | {verdict.mean('true share of the upper half'):.2f} | 0.9 to 1.3 |\n\n"
+            "Near the truth, not equal to it: the product is taken step by step, and early steps know little. This is the "
+            "claim `dpm/multiplied`."
+        )
+
+    story.reveal(guess.value, guesses, _figure)
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## What stands in the paper, and where it stands here
+    """)
+    return
+
+
+@app.cell
+def _():
+    story.notation(
+        [
+            ("noise added in a step", r"$\beta_t$", "`betas`", r"$\beta_t$ in DDPM, the same"),
+            ("mean, covariance of a step back", r"$f_\mu, f_\Sigma$", "`step.mean, step.std`", r"$\mu_\theta, \Sigma_\theta$"),
+            ("what else is known", r"$r(x)$", "a factor", "a likelihood; later: a classifier"),
+            ("data and knowledge together", r"$\tilde p(x) \propto p(x)\,r(x)$", "`Multiplied`", "guidance"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        predict_perturbation,
+        r"""The network of 2015 does not predict the noise. It says how the step back *differs* from the step forward, both
+mean and variance. DDPM's discovery, five years on, was to ask for the noise instead:""",
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        Observed.__call__,
+        r"""To multiply a model by $r(x)$, multiply every reverse step by it (section 2.5). Between Gaussians that is a line: the
+precisions add up, and the mean moves towards what was observed:
+
+$$\tilde\sigma^2 = \frac{\sigma^2}{1 + \sigma^2/s^2},\qquad \tilde\mu = \mu + \frac{\tilde\sigma^2}{s^2}\,(y - \mu)$$
+
+Classifier guidance (the lesson on ADM) is the same product with a classifier as $r$.""",
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## Try it
+
+    Tell the model where, and how sure you are.
+    """)
+    return
+
+
+@app.cell
+def _():
+    x = mo.ui.slider(-1.5, 1.5, step=0.05, value=0.35, label="horizontal coordinate", show_value=True)
+    spread = mo.ui.slider(0.02, 1.0, step=0.02, value=0.1, label="give or take", show_value=True)
+    mo.hstack([x, spread], justify="start", wrap=True)
+    return spread, x
+
+
+@app.cell
+def _(along, mixture, real, spread, where, x):
+    _way = along(where(x.value, spread.value), n=200)
+    _off = float((torch.cdist(_way[-1], mixture.means).amin(1) / mixture.stds[0, 0]).mean())
+    mo.vstack(
+        [
+            mo.ui.anywidget(Scrubber.of({f"at {x.value:g}, give or take {spread.value:g}": _way}, real, start=1.0)),
+            mo.md(f"Mean distance to the spiral: **{_off:.1f}** of its widths. Far outside the spiral the two disagree."),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Exercises
+    """)
+    return
+
+
+@app.cell
+def _():
+    code_1, check_1 = story.editor(EXERCISES[0])
+    story.task(EXERCISES[0], code_1, check_1)
+    return check_1, code_1
+
+
+@app.cell
+def _(check_1, code_1):
+    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    return
+
+
+@app.cell
+def _():
+    code_2, check_2 = story.editor(EXERCISES[1])
+    story.task(EXERCISES[1], code_2, check_2)
+    return check_2, code_2
+
+
+@app.cell
+def _(check_2, code_2):
+    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    return
+
+
+@app.cell
+def _():
+    code_3, check_3 = story.editor(EXERCISES[2])
+    story.task(EXERCISES[2], code_3, check_3)
+    return check_3, code_3
+
+
+@app.cell
+def _(check_3, code_3):
+    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    return
+
+
+@app.cell
+def _():
+    story.quiz(
+        [
+            (
+                "Why may every step be multiplied by r, and not only the last?",
+                "The intermediate distributions are ours to choose, as long as the last one is p times r. With r in every "
+                "step, early steps already head for where the product is large.",
+            ),
+            (
+                "Which of today's tools is this?",
+                "Inpainting, denoising and classifier guidance are all products of a model with something known.",
+            ),
+            (
+                "What did the paper's pictures lack?",
+                "A loss and a network that scale: the bound, read from means and variances, is dominated by details that "
+                "nobody sees. DDPM's simple loss changed that.",
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Read on
+
+    - The paper: arXiv 1503.03585, sections 2.5 and 3.2, figures 1, 4 and 5.
+    - Lilian Weng, *What are diffusion models?*, sections on the reverse process and on guidance.
+    - Train the paper's own: `sfumato train dpm/swiss_roll`, `sfumato train dpm/dead_leaves`.
+    - Next: another road to the same place, by slopes instead of steps (NCSN, 2019).
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()
