@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-from torch import nn
 
-from sfumato.convert import ddim, diffusers, openai
+from sfumato import foreign_scores
+from sfumato.convert import ddim, diffusers, openai, scores
 from sfumato.convert.files import Facts, ForeignError, read_state, recognise
 from sfumato.convert.keys import Key
 from sfumato.convert.keys import load as fill
@@ -24,6 +24,9 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.ncsn import NCSN
+from sfumato.papers.ncsnv2 import NCSNv2
+from sfumato.papers.score_sde import ScoreSDE
 from sfumato.presets import PRESETS
 
 NEW_ORDER = ("adm/imagenet64",)
@@ -52,8 +55,9 @@ def open_foreign(path: str | Path, choices: Mapping[str, Any] | None = None) -> 
     """A model from an official file.
 
     Args:
-        path: a .pt, .pth or .ckpt of ermongroup/ddim, improved-diffusion or guided-diffusion.
-        choices: see `CHOICES`; they override what a published configuration says.
+        path: a .pt, .pth or .ckpt of ermongroup/ddim, improved-diffusion or guided-diffusion, or of ncsn, ncsnv2 or
+            score_sde_pytorch.
+        choices: see `CHOICES` and `foreign_scores.CHOICES`; they override what a published configuration says.
 
     Raises:
         OSError: no such file.
@@ -61,11 +65,19 @@ def open_foreign(path: str | Path, choices: Mapping[str, Any] | None = None) -> 
             five differences, weights that do not fit the network.
     """
     choices = dict(choices or {})
-    if unknown := sorted(set(choices) - set(CHOICES)):
-        raise ForeignError(f"unknown choice {unknown[0]!r}; known: {', '.join(CHOICES)}")
+    if unknown := sorted(set(choices) - set(CHOICES) - set(foreign_scores.CHOICES)):
+        known = {**CHOICES, **foreign_scores.CHOICES}
+        raise ForeignError(f"unknown choice {unknown[0]!r}; known: {', '.join(known)}")
     state, notes = read_state(path)
-    facts = recognise({name: tuple(value.shape) for name, value in state.items()})
-    recipe, order, source = settle(facts, Path(path).stem, choices)
+    facts: Facts | scores.ScoreFacts
+    order = "legacy"
+    if scores.knows(state):
+        facts = scores.recognise(state)
+        recipe, source = foreign_scores.settle(facts, Path(path), choices)
+        state = foreign_scores.weights(state)
+    else:
+        facts = recognise({name: tuple(value.shape) for name, value in state.items()})
+        recipe, order, source = settle(facts, Path(path).stem, choices)
     with torch.device("meta"):
         network = recipe.model()
     network.to_empty(device="cpu")
@@ -78,8 +90,10 @@ def open_foreign(path: str | Path, choices: Mapping[str, Any] | None = None) -> 
     return Model(recipe, network.eval().requires_grad_(False), (), about)
 
 
-def key_map(facts: Facts, network: Any, order: str) -> Iterable[Key]:
+def key_map(facts: Facts | scores.ScoreFacts, network: Any, order: str) -> Iterable[Key]:
     """Which official tensor is which of ours."""
+    if isinstance(facts, scores.RefineNetFacts | scores.LayersFacts):
+        return foreign_scores.key_map(facts, network)
     if facts.family == "ddim":
         return ddim.keys(network, {"model": {"type": "simple"}})
     return openai.keys(network, legacy_order=order == "legacy")
@@ -298,11 +312,9 @@ def official_state(model: Model, order: str | None = None) -> dict[str, torch.Te
         keys: Iterable[Key] = ddim.keys(network, {"model": {"type": "simple"}})  # type: ignore[arg-type]
     elif isinstance(recipe, ImprovedDDPM | ADM | NoisyClassifier):
         keys = openai.keys(network, legacy_order=order == "legacy")  # type: ignore[arg-type]
+    elif isinstance(recipe, NCSN | NCSNv2 | ScoreSDE):
+        keys = foreign_scores.official_keys(network, recipe)
     else:
         raise ForeignError(f"{type(recipe).__name__} has no official PyTorch layout here")
-    tensors: dict[str, torch.Tensor] = {name: p.detach() for name, p in _parameters(network)}
+    tensors: dict[str, torch.Tensor] = {name: p.detach() for name, p in network.state_dict().items()}
     return {key.official: key.read(tensors[key.ours]).clone().contiguous().float().cpu() for key in keys}
-
-
-def _parameters(network: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
-    return network.named_parameters()

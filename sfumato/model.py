@@ -343,10 +343,12 @@ def load(
 
     Args:
         target: for example "runs/mine", "model.safetensors", "ddpm/emoji32", "256x256_diffusion.pt" (the official files
-            of ddim, improved-diffusion and guided-diffusion) or a folder of diffusers' `UNet2DModel` or `DDPMPipeline`.
+            of ddim, improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch) or a folder of diffusers'
+            `UNet2DModel` or `DDPMPipeline`.
         weights: "online", or an EMA rate such as "0.999"; the first EMA where None.
         device: where the network goes.
-        choices: what a foreign file cannot say of itself, see `foreign.CHOICES`; the error names what is missing.
+        choices: what a foreign file cannot say of itself, `foreign.CHOICES` and `foreign_scores.CHOICES`; the
+            error names what is missing.
 
     Raises:
         ValueError: nothing there, or a file that is damaged, unsafe, unknown or of another architecture.

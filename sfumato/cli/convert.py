@@ -47,6 +47,14 @@ class ConvertArguments:
     """The spread of a step, where it is not learned."""
     prediction: Literal["eps", "x0", "v"] | None = None
     """What the network returns."""
+    sde: Literal["ve", "vp", "subvp"] | None = None
+    """Of a score_sde file outside its official folder: how noise comes."""
+    continuous: bool | None = None
+    """Likewise: whether it was trained on all times."""
+    first_sigma: float | None = None
+    """Of an NCSN file of no published network: the largest noise, for images in [0, 1]."""
+    last_sigma: float | None = None
+    """Likewise: the smallest."""
 
 
 OWN = ("source", "to", "out", "weights", "half", "write_order")

@@ -1,7 +1,7 @@
 """Foreign checkpoint files, opened without running anything in them, and what their tensors say of the network.
 
 Names and shapes tell almost everything about a U-Net of ermongroup/ddim, improved-diffusion or guided-diffusion; what
-they cannot tell (heads, order of q, k and v, levels of noise) is the caller's to know.
+they cannot tell (heads, order of q, k and v, levels of noise) is the caller's to know. `scores` is for the score line.
 """
 
 from __future__ import annotations
@@ -26,23 +26,69 @@ class ForeignError(ValueError):
     """A foreign file that cannot be used, in one clear line."""
 
 
+class _Nothing:
+    """What a numpy number in an optimiser's state becomes: it keeps nothing, and nobody reads it."""
+
+    def __init__(self, *parts: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+NUMPY = ("numpy.dtype", "numpy.ndarray") + tuple(
+    f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")
+)
+"""Names under which numpy pickles numbers: training states hold a learning rate as one (score_sde_pytorch)."""
+
+
 def read_state(path: str | Path) -> tuple[State, list[str]]:
     """The weights in a PyTorch file, and in words which of several were taken.
 
-    Nothing is unpickled that could run code. Known wrappers: a bare state dict; DataParallel's prefix; the list of
-    ermongroup/ddim, [network, optimiser, epoch, step, average], of which the average is taken.
+    Nothing is unpickled that could run code. Known wrappers: a bare state dict; DataParallel's prefix; the lists of
+    ncsn, [network, optimiser], and of ncsnv2 and ermongroup/ddim, [network, optimiser, epoch, step, average]; the
+    dictionary of score_sde_pytorch, whose average is a list without names. The average is taken where there is one, and
+    what it leaves out (tables of noise levels, frozen weights) from the network.
 
     Raises:
         OSError: no such file.
-        ForeignError: damaged, a pickle with code, or no weights.
+        ForeignError: damaged, a pickle with code, no weights, or an average that is not of these weights.
     """
     path = Path(path)
+    found = _opened(path)
+    notes: list[str] = []
+    average: Any = None
+    if isinstance(found, list | tuple):
+        dicts = [part for part in found if _is_state(part)]
+        if not dicts:
+            raise ForeignError(f"{path} is a list without weights")
+        if len(dicts) > 1 and len(found) >= 5:
+            average = dicts[-1]
+        found = dicts[0]
+        notes.append("a training state; " + ("online weights" if average is None else "its moving average"))
+    elif isinstance(found, dict) and _is_state(found.get("model")) and isinstance(found.get("ema"), dict):
+        average, found = found["ema"].get("shadow_params"), found["model"]
+        notes.append("a training state; its moving average, matched by the order of the trained parameters")
+    for wrapper in ("state_dict", "model"):
+        if isinstance(found, dict) and _is_state(found.get(wrapper)):
+            found = found[wrapper]
+            notes.append(f"the entry {wrapper!r}")
+    if not _is_state(found):
+        kind = "an optimiser's state" if isinstance(found, dict) and "param_groups" in found else "no network's weights"
+        raise ForeignError(f"{path} holds {kind}")
+    state = _unprefixed(found)
+    if len(state) and next(iter(state)) != next(iter(found)):
+        notes.append("the prefix of DataParallel is left out")
+    return (state if average is None else _averaged(path, state, average)), notes
+
+
+def _opened(path: Path) -> Any:
+    """What a file holds, by the unpickler that builds tensors and plain values only."""
     with path.open("rb") as file:
         start = file.read(2)
     if start != b"PK" and start[:1] != b"\x80":  # a web page or a pointer to a large file, saved under this name
         raise ForeignError(f"{path} is damaged or no PyTorch file: it {'begins otherwise' if start else 'is empty'}")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals([(_Nothing, name) for name in NUMPY]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f" (it names {named[1]})" if named else ""
@@ -51,26 +97,36 @@ def read_state(path: str | Path) -> tuple[State, list[str]]:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which torch raises for a file that is cut off
             raise
         raise ForeignError(f"{path} is damaged or no PyTorch file: {' '.join(str(error).split())[:120]}") from None
-    notes: list[str] = []
-    if isinstance(found, list | tuple):
-        dicts = [part for part in found if _is_state(part)]
-        if not dicts:
-            raise ForeignError(f"{path} is a list without weights")
-        averaged = len(dicts) > 1 and len(found) >= 5
-        found = dicts[-1] if averaged else dicts[0]
-        notes.append("a training state of ermongroup/ddim; " + ("its moving average" if averaged else "online weights"))
-    for wrapper in ("state_dict", "model"):
-        if isinstance(found, dict) and _is_state(found.get(wrapper)):
-            found = found[wrapper]
-            notes.append(f"the entry {wrapper!r}")
-    if not _is_state(found):
-        kind = "an optimiser's state" if isinstance(found, dict) and "param_groups" in found else "no network's weights"
-        raise ForeignError(f"{path} holds {kind}")
-    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-        notes.append("the prefix of DataParallel is left out")
-    return state, notes
+
+
+def _unprefixed(state: Mapping[str, Tensor]) -> State:
+    """The same tensors without DataParallel's prefix."""
+    parallel = all(name.startswith("module.") for name in state)
+    return {name.removeprefix("module.") if parallel else name: value for name, value in state.items()}
+
+
+def _averaged(path: Path, state: State, average: Any) -> State:
+    """The weights with their moving average in their place, which is kept by name, or in the order of what is trained.
+
+    In score_sde_pytorch that leaves out the table of noise levels and the rates of the Fourier features.
+    """
+    if _is_state(average):
+        average = _unprefixed(average)
+    elif isinstance(average, list | tuple) and all(isinstance(value, Tensor) for value in average):
+        trained = [name for name, value in state.items() if name != "sigmas" and not _frozen(name, value)]
+        if len(trained) != len(average):
+            raise ForeignError(f"{path}: its moving average has {len(average)} tensors, the network {len(trained)}")
+        average = dict(zip(trained, average, strict=True))
+    else:
+        raise ForeignError(f"{path}: its moving average holds something else than weights")
+    for name, value in average.items():
+        if name not in state or state[name].shape != value.shape:
+            raise ForeignError(f"{path}: its moving average has {name} {tuple(value.shape)}, the network does not")
+    return {**state, **average}
+
+
+def _frozen(name: str, value: Tensor) -> bool:
+    return name == "all_modules.0.W" and value.ndim == 1
 
 
 def _is_state(value: Any) -> bool:
@@ -132,7 +188,7 @@ def recognise(shapes: Shapes) -> Facts:
         return _openai(shapes)
     names = ", ".join(list(shapes)[:3])
     raise ForeignError(f"no known network has these weights ({names}, ...); known are those of ermongroup/ddim, "
-                       "improved-diffusion and guided-diffusion")  # fmt: skip
+                       "improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch")  # fmt: skip
 
 
 def _ddim(shapes: Shapes) -> Facts:

@@ -69,6 +69,8 @@ class ScoreSDE:
     """Corrections at each time."""
     network: Literal["ncsnpp", "ddpmpp", "ddpm"] = "ncsnpp"
     """Appendix H: NCSN++ for VE, DDPM++ or DDPM for VP and sub-VP."""
+    progressive: Literal["residual", "skip"] = "residual"
+    """NCSN++: the image is added to the features on the way down; for 256x256 and more, "skip" leads it both ways."""
     channels: int = 128
     """Width of the network's first level."""
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
@@ -87,6 +89,7 @@ class ScoreSDE:
             (self.likelihood_weighting and not self.continuous, "likelihood weighting needs g(t), so continuous time"),
             (self.predictor == "ancestral" and self.continuous, "ancestral steps need levels, not continuous time"),
             (self.predictor == "euler" and not self.continuous, "Euler-Maruyama steps need continuous time"),
+            (self.progressive == "skip" and self.network != "ncsnpp", "only NCSN++ has a way for the image beside"),
             (self.predictor == self.corrector == "none", "a sampler needs a predictor or a corrector"),
         ):
             if refused:
@@ -110,7 +113,9 @@ class ScoreSDE:
         return schedules.from_betas(schedules.linear_betas(N, self.beta_start / N, self.beta_end / N))
 
     def model(self) -> nn.Module:
-        fourier = {"embedding": "fourier" if self.sde == "ve" and self.continuous else "sin_cos"}
+        options: dict[str, Any] = {"embedding": "fourier" if self.sde == "ve" and self.continuous else "sin_cos"}
+        if self.progressive == "skip":
+            options |= {"progressive_input": "skip", "progressive_output": "skip"}
         return NETWORKS[self.network](
             in_channels=self.shape[0],
             channels=self.channels,
@@ -118,7 +123,7 @@ class ScoreSDE:
             blocks_per_level=self.blocks,
             attention_factors=self.attention,
             dropout=self.dropout,
-            **(fourier if self.network == "ncsnpp" else {}),
+            **(options if self.network == "ncsnpp" else {}),
         )
 
     def times(self) -> times.Times:
