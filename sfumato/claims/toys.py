@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import cosine_betas, from_betas, linear_betas
-from sfumato.data.toys import swiss_roll
+from sfumato.data.toys import along_roll
 
 
 def ring(components: int = 8, radius: float = 1.2, std: float = 0.1) -> GaussianMixture:
@@ -29,7 +30,7 @@ def families(apart: float = 1.1, within: float = 0.25, std: float = 0.05) -> Gau
 
 def spiral(components: int = 100, std: float = 0.04) -> GaussianMixture:
     """Equal Gaussians along the swiss roll (Sohl-Dickstein et al. 2015), about unit variance in all, in float64."""
-    means = 2 * swiss_roll(components, seed=1)[:, 0, 0].double()
+    means = 2 * torch.from_numpy(along_roll((np.arange(components) + 0.5) / components))
     return GaussianMixture(torch.full((components,), 1 / components, dtype=torch.float64), means, std + 0 * means)
 
 

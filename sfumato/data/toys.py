@@ -45,9 +45,15 @@ def swiss_roll(n: int, seed: int = 0, noise: float = 0.0) -> Tensor:
         noise: a standard deviation, in units of the unscaled roll. The paper names none: the roll is a curve.
     """
     bits = np.random.Generator(np.random.Philox(key=seed))
-    r = ROLL_FROM + (ROLL_TO - ROLL_FROM) * bits.random(n)
-    points = np.stack([r * np.cos(r), r * np.sin(r)], axis=1) - ROLL_CENTRE + noise * bits.standard_normal((n, 2))
-    return torch.from_numpy((points / ROLL_SCALE).astype(np.float32))[:, None, None]
+    points = along_roll(bits.random(n)) + noise / ROLL_SCALE * bits.standard_normal((n, 2))
+    return torch.from_numpy(points.astype(np.float32))[:, None, None]
+
+
+def along_roll(share: np.ndarray) -> np.ndarray:
+    """The points (n, 2) at these shares (n,) of the roll, from its inner end, 0, to its outer, 1."""
+    r = ROLL_FROM + (ROLL_TO - ROLL_FROM) * share
+    points: np.ndarray = (np.stack([r * np.cos(r), r * np.sin(r)], axis=1) - ROLL_CENTRE) / ROLL_SCALE
+    return points
 
 
 # ---------------------------------------------------------------- dead leaves
