@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "dpm2015-table"
 RESULTS = ROOT / "benchmarks" / "results" / "dpm2015_table.json"
 IMAGES = ROOT / "docs" / "images"
-PARZEN = {"digits": (1000, 100), "fashion": (1000, 100)}
+PARZEN = {"digits": (1000, 100), "fashion": (500, 50)}
 """Rows with a Parzen window as well: samples, and their steps; the paper has it for MNIST: 317 +- 2.7 bits."""
 
 
@@ -59,14 +59,15 @@ class Row:
 ROWS = {
     "swiss_roll": Row(2.35, 6.45, 2, (2000, 0)),
     "swiss_roll, 16 constant units": Row(
-        2.35, 6.45, 1, (2000, 0), ("--recipe.network", "radial", "--recipe.hidden", "16"), "swiss_roll"
+        2.35, 6.45, 1, (2000, 0), ("--recipe.network", "radial", "--recipe.hidden", "16", "--train.minutes", "3"),
+        "swiss_roll",
     ),
     "heartbeat": Row(-2.414, 12.024, 3, (1000, 0)),
     "heartbeat, last step learned": Row(None, None, 1, (1000, 0), ("--recipe.edge", "learned"), "heartbeat"),
     "dead_leaves": Row(1.489, 3.536, 1, (500, 250)),
     "digits": Row(None, None, 1, (300, 250)),
-    "fashion": Row(None, None, 1, (200, 250)),
-    "emoji32": Row(None, None, 1, (180, 250)),
+    "fashion": Row(None, None, 1, (100, 250), ("--train.minutes", "4")),
+    "emoji32": Row(None, None, 1, (90, 250), ("--train.minutes", "4")),
 }
 
 
@@ -89,9 +90,13 @@ def folder(name: str, seed: int) -> Path:
     return RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
+def finished(run: Path) -> bool:
+    return (run / "report.html").exists()
+
+
 def trained(name: str, seed: int) -> Path:
     row, out = ROWS[name], folder(name, seed)
-    if not (out / "report.html").exists():
+    if not finished(out):
         choices = [*row.options, "--train.seed", str(seed), "--train.threads", "1", "--out", str(out)]
         again = (out / "config.json").exists()
         arguments = ["--resume", str(out)] if again else [f"dpm/{row.preset or name}", *choices]
@@ -227,7 +232,7 @@ def figures() -> None:
     """Figure 1 for the roll and the heartbeat; figure 5 for the leaves."""
     from sfumato.evaluate.plots import ACCENT, INK, panels
 
-    if (roll := folder("swiss_roll", 0)).exists():
+    if finished(roll := folder("swiss_roll", 0)):
         with torch.inference_mode():
             rows = walks(load(roll), 2000)
         title = "forward (dark) and reverse (red), at levels 0, 20 and 40"
@@ -237,7 +242,7 @@ def figures() -> None:
                     ax = axes[3 * k + column]
                     ax.scatter(*row[column].flatten(1).T, s=0.4, color=colour)
                     ax.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
-    if (beats := folder("heartbeat", 0)).exists():
+    if finished(beats := folder("heartbeat", 0)):
         with torch.inference_mode():
             rows = walks(load(beats), 40)
         title = "forward (left) and reverse (right), at levels 0, 1000 and 2000; one sequence a row"
@@ -245,7 +250,7 @@ def figures() -> None:
             for ax, state in zip(axes, [*rows[0], *rows[1]], strict=True):
                 ax.imshow(1 - state.flatten(1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 ax.set(xticks=[], yticks=[])
-    if (leaves := folder("dead_leaves", 0)).exists():
+    if finished(leaves := folder("dead_leaves", 0)):
         inpainted(load(leaves), IMAGES / "dpm-inpainting.png")
 
 
