@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint check goldens bench clean help
+.PHONY: demo test test-slow lint goldens bench docs clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,8 +32,14 @@ lint: $(READY) ## ruff and the type checker
 goldens: $(READY) ## print docs/goldens.md anew from the recorded numbers of the official code
 	$(BIN)/python -m pytest tests/core tests/convert tests/evaluate/test_evaluation_goldens.py --golden-table docs/goldens.md
 
-bench: $(READY) ## overhead of the sampling loop
+bench: $(READY) ## overhead of the sampling loop; sampling and training beside diffusers, in turn
 	$(BIN)/python benchmarks/sampler_overhead.py
+	$(BIN)/python benchmarks/peers.py
+
+docs: $(READY) ## the docs site, build/site, readable without a network
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python scripts/gather_docs.py
+	cd build && $(abspath $(BIN))/zensical build -f mkdocs.yml
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,137 @@
+"""Gathers the pages of the docs site into build/pages: README, docs/, one page a module, the lessons, the claims.
+
+`python scripts/gather_docs.py` writes the folder anew and puts the navigation into build/mkdocs.yml; `make docs` then
+builds the site. Nothing is written twice: every page is what stands in the sources.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+from sfumato.claims import CLAIMS
+from sfumato.learn.catalogue import CATALOGUE, Lesson
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "sfumato"
+LAYERS = ("core", "networks", "papers", "data", "train", "evaluate", "convert", "claims", "compare", "learn", "cli")
+
+
+Pages = dict[str, str]
+"""Path -> Markdown."""
+
+
+def written(pages: Pages) -> list[tuple[str, str]]:
+    """README as the first page, and what is written in docs/; returns titles and paths."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    for name in ("CONTRIBUTING.md", "CITATION.cff", "sfumato/data/assets/NOTICE"):
+        readme = readme.replace(f"]({name})", f"]({Path(name).stem.lower()}.md)")
+    pages["index.md"] = readme
+    pages["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    pages["citation.md"] = f"# Citing\n\n```yaml\n{(ROOT / 'CITATION.cff').read_text(encoding='utf-8')}```\n"
+    notice = (PACKAGE / "data" / "assets" / "NOTICE").read_text(encoding="utf-8")
+    pages["notice.md"] = f"# Notice\n\n```\n{notice}```\n"
+    found = [("sfumato", "index.md")]
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        pages[path.name] = re.sub(r"\]\(\.\./(\w+)\.md\)", lambda m: f"]({m[1].lower()}.md)", text)
+        found.append((title(text), path.name))
+    return found
+
+
+def title(text: str) -> str:
+    """Of a Markdown page: its first heading."""
+    return next(line[2:] for line in text.splitlines() if line.startswith("# "))
+
+
+def modules(pages: Pages) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A page for every module, from its docstrings; returns (layer, names and paths)."""
+    found = []
+    for layer in ("", *LAYERS):
+        names = []
+        for path in sorted((PACKAGE / layer).glob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            if path.stem.startswith("_") or not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))):
+                continue
+            name = f"api/{module.removeprefix('sfumato.')}.md"
+            pages[name] = f"# {module}\n\n::: {module}\n"
+            names.append((path.stem, name))
+        found.append((layer or "top level", names))
+    return found
+
+
+def opening(lesson: Lesson) -> str:
+    """The first words of a lesson, from its notebook's first Markdown cell."""
+    for node in ast.walk(ast.parse(lesson.path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "md":
+            text = node.args[0]
+            if isinstance(text, ast.Constant):
+                lines = [line.strip() for line in str(text.value).strip().splitlines()]
+                return "\n".join(line for line in lines if not line.startswith("#"))
+    return ""
+
+
+def lessons() -> str:
+    """What the lessons are about, with their exercises."""
+    parts = ["# The learning path\n\n`sfumato learn` opens it in the browser, on this machine, without a network.\n"]
+    for lesson in CATALOGUE:
+        tasks = "\n".join(f"- {exercise.key}: {exercise.title}" for exercise in lesson.exercises)
+        parts.append(f"## {lesson.number}. {lesson.title}\n\n{opening(lesson)}\n\nExercises:\n\n{tasks}\n")
+    return "\n".join(parts)
+
+
+def claims() -> str:
+    """Every claim with its source, its bounds and whether it holds at this scale."""
+    lines = [
+        "# The papers' claims",
+        "",
+        "Each is an experiment that anyone can run: `sfumato reproduce NAME`.",
+        "",
+        "| claim | what is said | where | holds at this scale |",
+        "|---|---|---|---|",
+    ]
+    for claim in CLAIMS.values():
+        note = f" {claim.note}" if claim.note else ""
+        verdict = "yes." if claim.holds else "no."
+        lines.append(f"| `{claim.name}` | {claim.statement} | {claim.source} | {verdict}{note} |")
+    return "\n".join(lines) + "\n"
+
+
+def navigation(texts: list[tuple[str, str]], layers: list[tuple[str, list[tuple[str, str]]]]) -> str:
+    """The nav of the site."""
+    lines = ["nav:", *(f"  - {_quoted(name)}: {path}" for name, path in texts)]
+    lines += ["  - The learning path: lessons.md", "  - The papers' claims: claims.md", "  - Library:"]
+    for layer, names in layers:
+        lines.append(f"      - {layer}:")
+        lines += [f"          - {name}: {path}" for name, path in names]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', "'") + '"'
+
+
+def gathered() -> tuple[Pages, str]:
+    """All pages, and the site's configuration with their navigation."""
+    pages: Pages = {"lessons.md": lessons(), "claims.md": claims()}
+    nav = navigation(written(pages), modules(pages))
+    return pages, (ROOT / "docs" / "site.yml").read_text(encoding="utf-8") + nav
+
+
+def main() -> None:
+    build = ROOT / "build"
+    shutil.rmtree(build / "pages", ignore_errors=True)
+    pages, config = gathered()
+    for name, text in pages.items():
+        path = build / "pages" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / "docs" / "images", build / "pages" / "images")
+    (build / "mkdocs.yml").write_text(config, encoding="utf-8")
+    print(f"{len(pages)} pages in {(build / 'pages').relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
