@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sfumato.core.randomness import ImageNoise
 from sfumato.data import open_source
 from sfumato.model import load, shipped
+from sfumato.papers import ncsnv2
 from sfumato.papers.recipe import Classifying, Trainable, low_res_side
 from sfumato.presets import PRESETS
 from sfumato.train.config import TrainConfig
@@ -43,6 +44,16 @@ def describe(what: str, *, batch: int = 64, measure: bool = True) -> Iterator[st
         yield from _recipe(model.recipe, None, batch, measure)
     else:
         yield str(open_source(what).card)
+
+
+def techniques(spec: str) -> Iterator[str]:
+    """The lines to print about NCSNv2's techniques on a data set, and the options that train with what they find."""
+    images = open_source(spec)
+    recipe = ncsnv2.fitted(ncsnv2.NCSNv2(), images.images.float() / 255)
+    yield f"{images.spec}: {len(images):,} images of {' x '.join(map(str, images.shape))}"
+    yield ncsnv2.explained(recipe)
+    yield (f"--recipe.first-sigma {recipe.first_sigma:.4g} --recipe.steps {recipe.steps} "
+           f"--recipe.step-size {recipe.step_size:.3g}")  # fmt: skip
 
 
 def parameters(network: nn.Module) -> int:

@@ -23,7 +23,7 @@ from sfumato.core.sampling import Move, descend, walk
 from sfumato.core.sde import ending_clean, grid
 from sfumato.core.times import Steps, visits
 from sfumato.data.loader import to_float, to_uint8
-from sfumato.papers.recipe import Bounded, Classifying, Recipe, Trainable, low_res_side
+from sfumato.papers.recipe import Bounded, Classifying, Nonequilibrium, Recipe, Trainable, low_res_side
 from sfumato.train import checkpoint
 from sfumato.train.precision import autocast, best_precision, for_sampling
 from sfumato.train.run import RunFolder
@@ -177,6 +177,8 @@ class Model:
             )
         if isinstance(self.recipe, Classifying):
             raise ValueError("this is a classifier of noisy images; it guides another model, but makes no pictures")
+        if isinstance(self.recipe, Nonequilibrium) and request.sampler is not ancestral:
+            raise ValueError("a model of 2015 knows its own steps and no noise, so its sampler is ancestral")
         if request.guide:
             request.guide.check(self)
         side, channels = low_res_side(self.recipe), self.recipe.shape[0]

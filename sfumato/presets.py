@@ -159,7 +159,7 @@ PRESETS: dict[str, Preset] = {
         "8x8 digits by annealed Langevin dynamics, ten levels",
     ),
     "ncsnv2/digits": Preset(
-        NCSNv2(shape=(1, 8, 8), channels=32, steps=29, first_sigma=5.0, step_size=2e-5), "digits",
+        NCSNv2(shape=(1, 8, 8), channels=32, steps=21, first_sigma=4.8, step_size=2.4e-5), "digits",
         replace(DIGITS, minutes=2.0, learning_rate=1e-3, preview_steps=200), "8x8 digits by NCSNv2's techniques",
     ),
     "ncsn/fashion": Preset(
@@ -167,12 +167,20 @@ PRESETS: dict[str, Preset] = {
         "clothes by annealed Langevin dynamics, the paper's levels and steps",
     ),
     "ncsnv2/fashion": Preset(
-        NCSNv2(shape=(1, 28, 28), channels=24, steps=98, first_sigma=20.9, step_size=1.1e-5), "fashion",
+        NCSNv2(shape=(1, 28, 28), channels=32, steps=98, first_sigma=20.9, step_size=1.1e-5), "fashion",
         replace(FASHION, learning_rate=1e-3, preview_steps=200), "clothes by NCSNv2's techniques",
+    ),
+    "ncsnv2/emoji32": Preset(
+        NCSNv2(channels=32, steps=212, first_sigma=37.1, step_size=6.5e-6), "emoji32",
+        replace(EMOJI, learning_rate=1e-3, preview_steps=212), "emoji by NCSNv2's techniques",
     ),
     "score_sde/digits": Preset(
         replace(SDE_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,)), "digits",
         replace(DIGITS, preview_steps=100), "8x8 digits in continuous time: VP, with exact likelihood",
+    ),
+    "score_sde/digits-ve": Preset(
+        replace(VE_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,), first_sigma=6.0), "digits",
+        replace(DIGITS, minutes=2.0, preview_steps=100), "8x8 digits by NCSN++ and the VE SDE",
     ),
     "score_sde/fashion": Preset(
         SDE_SHORT, "fashion", replace(FASHION, preview_steps=100), "clothes by DDPM++ and the VP SDE"
@@ -187,6 +195,10 @@ PRESETS: dict[str, Preset] = {
     "score_sde/emoji32": Preset(
         replace(SDE_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1), "emoji32",
         replace(EMOJI, preview_steps=100), "emoji by DDPM++ and the VP SDE",
+    ),
+    "score_sde/emoji32-ve": Preset(
+        replace(VE_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1, first_sigma=37.1), "emoji32",
+        replace(EMOJI, preview_steps=100), "emoji by NCSN++ and the VE SDE",
     ),
     # ---------------------------------------------------------------- Ho et al. 2020, appendix B; bring the images
     # 35.7M parameters: FID 3.17, Inception score 9.46, at most 3.75 bits/dim

@@ -73,9 +73,8 @@ def test_any_model_through_any_lens(name: str, sampler: str, gradient: Any) -> N
     labels = {"y": torch.tensor([0, 2])} if recipe.classes else {}
     denoise = recipe.denoiser(network, **labels)
     if sampler in NEEDS_TIME and name not in CONTINUOUS:
-        moves = SAMPLERS[sampler](recipe, denoise, 6, gradient)
         with pytest.raises(ValueError, match="separate noise levels"):
-            finish(torch.zeros(2, 1, 8, 8), moves)
+            SAMPLERS[sampler](recipe, denoise, 6, gradient)
         return
     with torch.inference_mode():
         x = recipe.prior((2, 1, 8, 8)).sample(lambda m: torch.randn_like(m))

@@ -30,6 +30,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato compare [DATA]                            all systems on the same images: stored results, or run anew
   sfumato edit interpolate|reconstruct TARGET       walk from picture to picture; encode and decode
+  sfumato edit inpaint|colorize TARGET              fill in what a --mask leaves open; colour what is grey
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents

@@ -14,8 +14,10 @@ from sfumato.cli.parsing import UsageError, parse
 class InspectArguments:
     """Look before you leap: what a preset, run, checkpoint or data set is, holds and costs here."""
 
-    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
+    what: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")] = None
     """A preset (ddpm/fashion), a run folder, a checkpoint, or a data spec (fashion:test, folder:PATH)."""
+    ncsnv2: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+    """Instead: the noise levels and step size that NCSNv2's techniques find for these data."""
     batch: int = 64
     """Images a training step, for the measured throughput."""
     measure: bool = True
@@ -24,8 +26,15 @@ class InspectArguments:
 
 def inspect_command(arguments: list[str]) -> int:
     parsed = parse(InspectArguments, arguments, "sfumato inspect")
+    if (parsed.what is None) == (parsed.ncsnv2 is None):
+        raise UsageError("say what to inspect, or --ncsnv2 DATA; for example: sfumato inspect ddpm/fashion")
     from sfumato import inspection
 
+    if parsed.ncsnv2 is not None:
+        for line in inspection.techniques(parsed.ncsnv2):
+            print(line)
+        return 0
+    assert parsed.what is not None
     for line in inspection.describe(parsed.what, batch=parsed.batch, measure=parsed.measure):
         print(line)
     return 0

@@ -32,11 +32,16 @@ class SampleArguments:
     spacing: Literal["even", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "even"
     """How the steps are spread: even or dense near the picture; or as published, quirks included: Improved DDPM's one
     section, DDIM's two grids."""
-    sampler: Literal["auto", "ddim", "ancestral", "sigma-hat"] = "auto"
-    """DDIM; the recipe's own ancestral steps (for score-based models: their own sampler); or ancestral steps with the
-    large variance, DDIM's sigma-hat. auto is DDIM, or the recipe's own for score-based models."""
+    sampler: Literal["auto", "ddim", "ancestral", "sigma-hat", "heun", "reverse-diffusion", "euler-maruyama",
+                     "flow", "predictor-corrector", "annealed-langevin"] = "auto"  # fmt: skip
+    """DDIM; the recipe's own ancestral steps (for score-based models: their own sampler); ancestral steps with the
+    large variance, DDIM's sigma-hat; or any model by Heun's second-order flow, reverse diffusion, Euler-Maruyama or
+    Euler's flow (continuous time only), predictor and corrector, or annealed Langevin dynamics (five moves a step).
+    auto is DDIM, or the recipe's own for score-based models."""
     eta: float = 0.0
     """DDIM's noise: 0 is deterministic, 1 ancestral."""
+    snr: float | None = None
+    """The corrector's step beside the noise, 0.16 by default; predictor-corrector only."""
     seed: int = 0
     """Picture i depends on (seed, i) alone, whatever the batch."""
     classes: tuple[str, ...] = ()
@@ -125,8 +130,13 @@ def sample_command(arguments: list[str]) -> int:
 
 
 def _sampler(parsed: SampleArguments, model: Model) -> Sampler:
+    from sfumato import lenses
     from sfumato.model import ancestral, ddim_sampler, sigma_hat, usual
 
+    if parsed.snr is not None and parsed.sampler != "predictor-corrector":
+        raise UsageError("--snr belongs to --sampler predictor-corrector")
+    if parsed.snr is not None and not parsed.snr > 0:
+        raise UsageError(f"--snr is above 0, not {parsed.snr}")
     if parsed.sampler not in ("auto", "ddim") and parsed.eta:
         raise UsageError("--eta belongs to --sampler ddim")
     if not 0 <= parsed.eta <= 1:
@@ -138,6 +148,12 @@ def _sampler(parsed: SampleArguments, model: Model) -> Sampler:
         "ancestral": ancestral,
         "sigma-hat": sigma_hat,
         "ddim": ddim_sampler(parsed.eta),
+        "heun": lenses.heun(),
+        "reverse-diffusion": lenses.reverse_diffusion(),
+        "euler-maruyama": lenses.euler_maruyama(),
+        "flow": lenses.euler_maruyama(flow=True),
+        "predictor-corrector": lenses.predictor_corrector(snr=0.16 if parsed.snr is None else parsed.snr),
+        "annealed-langevin": lenses.annealed_langevin(),
     }[parsed.sampler]
 
 

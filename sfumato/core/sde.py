@@ -165,12 +165,18 @@ class ReverseDiffusion:
 
 @dataclass(frozen=True)
 class EulerMaruyama:
-    """x - (f x - g^2 score) dt + g sqrt(dt) noise (eq. 6); with `flow`, Euler's step of the probability flow."""
+    """x - (f x - g^2 score) dt + g sqrt(dt) noise (eq. 6); with `flow`, Euler's step of the probability flow.
+
+    ValueError for a process of separate levels.
+    """
 
     process: GaussianDiffusion
     denoise: Denoise
     flow: bool = False
     order: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        sde(self.process)
 
     def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
         return ReverseDiffusion(self.process, self.denoise, euler(sde(self.process)), self.flow)(x, t, s)
