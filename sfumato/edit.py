@@ -13,15 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.kernels import DDIM
+from sfumato.core.kernels import DDIM, Ancestral
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, descend, finish
-from sfumato.core.times import visits
+from sfumato.core.schedules import Table
+from sfumato.core.sde import ending_clean, grid
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.model import Model
 from sfumato.papers import ddim
 from sfumato.papers.recipe import Classifying, low_res_side
+
+FIRST_TIME = 1e-5
+"""The first noisy time of a continuous model (Song et al. 2021, appendix C)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Editor:
     """A model that makes pictures, and how it walks.
 
     Attributes:
-        steps: moves from pictures to noise, and as many back.
+        steps: moves from pictures to noise, and as many back, on levels or in continuous time.
         labels: (n,) for a model with classes, one a picture.
         seed: where noise is drawn, that of picture i depends on (seed, i).
     """
@@ -52,8 +56,8 @@ class Editor:
         return self.model.recipe.process()
 
     def levels(self) -> Tensor:
-        """The levels on the way down, (steps + 1,)."""
-        return visits(int(self.process().schedule.end), self.steps)
+        """The levels or times on the way down, (steps + 1,)."""
+        return grid(self.process().schedule, self.steps)
 
     def _denoise(self, labels: Tensor | None) -> Any:
         conditions: dict[str, Any] = (
@@ -66,15 +70,20 @@ class Editor:
             return finish(x, moves, ImageNoise(self.seed, keys))
 
     def encode(self, images: Tensor) -> Tensor:
-        """uint8 (n, C, H, W) -> their latents x_T, float32, by DDIM towards noise. Nothing is drawn."""
+        """uint8 (n, C, H, W) -> their latents x_T, float32, by DDIM towards noise. Nothing is drawn.
+
+        Clean data have no noise to keep, so the walk starts with the image itself at level 1, or near time 0.
+        """
         x0 = to_float(self._checked(images)).to(self.model.device)
-        moves = ddim.encoding_moves(self.process(), self._denoise(self.labels), self.steps)
+        process, up = self.process(), self.levels().flip(0)
+        up[0] = up.new_tensor(1 if isinstance(process.schedule, Table) else FIRST_TIME)
+        moves = descend(DDIM(process, self._denoise(self.labels)), up.unique())
         return self._walk(x0, moves, range(len(x0)))
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (n, C, H, W) -> pictures, uint8, by DDIM with eta 0."""
-        denoise = self._denoise(self.labels if labels is None else labels)
-        moves = descend(DDIM(self.process(), denoise), self.levels())
+        denoise, process = self._denoise(self.labels if labels is None else labels), self.process()
+        moves = ending_clean(descend(DDIM(process, denoise), self.levels()), process, denoise)
         return to_uint8(self._walk(latents.to(self.model.device), moves, range(len(latents)))).cpu()
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,25 +101,33 @@ class Editor:
         """Pictures on the way between latents, uint8 (n, points, C, H, W). A class changes half way."""
         return self._decoded(self.slerp(first, second, points))
 
-    def mixtures(self, first: Tensor, second: Tensor, level: int, points: int = 11) -> Tensor:
+    def mixtures(self, first: Tensor, second: Tensor, level: float, points: int = 11) -> Tensor:
         """DDPM's interpolation: mix q(x_t | x_0) of two sets of images linearly at a level t, and denoise the mixtures.
 
-        The recipe's own steps go down from the level; the noise of a pair is the same for all of its mixtures.
+        The recipe's own steps, or in continuous time ancestral ones, go down from the level; the noise of a pair is the
+        same for all of its mixtures.
 
         Returns: uint8 (n, points, C, H, W).
         """
         recipe, process, n = self.model.recipe, self.process(), len(first)
         times = self.levels()
-        if not 1 <= level <= int(times[0]):
-            raise ValueError(f"the level to mix at lies between 1 and {int(times[0])}, not {level}")
-        down = torch.cat([torch.tensor([level]), times[times < level]])
-        noise, t = ImageNoise(self.seed, range(2 * n)), torch.tensor(level)
+        discrete, end = isinstance(process.schedule, Table), float(times[0])
+        least = 1 if discrete else FIRST_TIME
+        if not least <= level <= end:
+            raise ValueError(f"the level to mix at lies between {least:g} and {end:g}, not {level}")
+        t = torch.tensor(level).to(times.dtype)
+        down = torch.cat([t[None], times[times < t]])
+        noise = ImageNoise(self.seed, range(2 * n))
         both = to_float(torch.cat([self._checked(first), self._checked(second)])).to(self.model.device)
         noisy = process.level(t, both).noise(both, noise(both))
         rows = []
         for share in torch.linspace(0, 1, points).tolist():
             x = (1 - share) * noisy[:n] + share * noisy[n:]
-            moves = recipe.moves(self._denoise(self._label_at(share)), lambda T: down)
+            denoise = self._denoise(self._label_at(share))
+            if discrete:
+                moves = recipe.moves(denoise, lambda T: down)
+            else:
+                moves = ending_clean(descend(Ancestral(process, denoise), down), process, denoise)
             rows.append(to_uint8(self._walk(x, moves, range(n))).cpu())
         return torch.stack(rows, dim=1)
 

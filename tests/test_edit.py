@@ -16,6 +16,7 @@ from sfumato.model import Model
 from sfumato.papers import ddim
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.score_sde import ScoreSDE
 
 
 @dataclass(frozen=True)
@@ -100,3 +101,55 @@ def test_mixtures_near_clean_data_are_the_pictures_themselves() -> None:
 def test_refusals(ask: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ask()
+
+
+# ---------------------------------------------------------------- continuous time
+
+CONTINUOUS = {
+    "VP": ScoreSDE(shape=(1, 8, 8), sde="vp", network="ddpmpp", corrector="none"),
+    "sub-VP": ScoreSDE(shape=(1, 8, 8), sde="subvp", network="ddpmpp", corrector="none", predictor="euler"),
+    "VE": ScoreSDE(shape=(1, 8, 8), first_sigma=4.0),
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """A recipe of continuous time on independent N(0.2, 0.3^2) pixels, with their exact denoiser."""
+
+    recipe: ScoreSDE
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.recipe, name)
+
+    def denoiser(self, model: nn.Module, scale: float = 1.0, **labels: Any) -> Denoise:
+        exact = gaussian(torch.full((64,), 0.2), torch.full((64,), 0.3)).denoise(self.recipe.process())
+
+        def inner(x: Tensor, t: Tensor) -> Any:
+            found = exact(x.flatten(1).double(), t)
+            parts = {name: getattr(found, name).reshape(x.shape).to(x.dtype) for name in ("eps", "x0")}
+            return replace(found, x=x, **parts)
+
+        return inner
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_a_continuous_model_encodes_reconstructs_and_mixes(name: str) -> None:
+    recipe: Any = Known(CONTINUOUS[name])
+    pictures = (255 * (0.6 + 0.15 * torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3)))).clamp(0, 255)
+    pictures = pictures.round().byte()
+    errors = []
+    for steps in (20, 100):
+        editor = Editor(Model(recipe, nn.Linear(1, 1)), steps)
+        latents = editor.encode(pictures)
+        errors.append(float(editor.reconstruct(pictures)[1].mean()))
+    assert errors[1] < errors[0]
+    assert errors[1] < 1e-3
+    prior = recipe.process().prior((1,))
+    assert float(latents.std()) == pytest.approx(float(prior.std), rel=0.15)
+    between = editor.between(latents[:3], latents[3:], 3)
+    assert torch.equal(between[:, 0], editor.decode(latents[:3]))
+    mixed = editor.mixtures(pictures[:3], pictures[3:], 0.01, 3)
+    assert mixed.shape == (3, 3, 1, 8, 8)
+    assert float((mixed[:, 0].float() - pictures[:3].float()).abs().mean()) < 12  # a little noise came and went
+    with pytest.raises(ValueError, match="level to mix at lies between 1e-05 and 1"):
+        editor.mixtures(pictures[:3], pictures[3:], 2, 3)

@@ -48,12 +48,14 @@ class InterpolateArguments:
     """Pictures a pair, both ends included."""
     how: Literal["slerp", "linear"] = "slerp"
     """On the sphere of DDIM's latents; or DDPM's way, mixing noisy pictures at a level, which needs --data."""
-    level: int = 0
-    """For linear: the level to mix at; by default half way."""
+    level: float = 0
+    """For linear: the level to mix at, or the time of a continuous model; by default half way."""
     steps: int = 50
     """Steps from noise to pictures."""
     seed: int = 0
     """Decides latents and noise."""
+    temperature: float = 1.0
+    """For random latents: below 1 they are shrunk, which makes pictures plainer."""
     classes: tuple[str, ...] = ()
     """For random latents: class names or numbers, one a pair, taken in turn."""
     weights: str | None = None
@@ -133,12 +135,15 @@ def interpolate_command(arguments: list[str]) -> int:
         raise UsageError("-n is at least 1 and --points at least 2")
     if parsed.how == "linear" and not parsed.data:
         raise UsageError("--how linear mixes pictures: say which with --data")
+    if not parsed.temperature > 0 or (parsed.data and parsed.temperature != 1):
+        raise UsageError("--temperature is above 0, and belongs to random latents, without --data")
     model = loaded(parsed.target, parsed.weights, parsed.device)
     if parsed.data:
         images, labels = some_pictures(parsed.data, model, 2 * n)
         editor = Editor(model, parsed.steps, None if labels is None else labels.reshape(2, n), parsed.seed)
         if parsed.how == "linear":
-            level = parsed.level or int(editor.levels()[0]) // 2
+            top = editor.levels()[0].item()
+            level = parsed.level or (top // 2 if isinstance(top, int) else top / 2)
             rows = editor.mixtures(images[:n], images[n:], level, parsed.points)
         else:
             latents = Editor(model, parsed.steps, labels, parsed.seed).encode(images).cpu()
@@ -146,6 +151,7 @@ def interpolate_command(arguments: list[str]) -> int:
     else:
         editor = Editor(model, parsed.steps, model.labels(parsed.classes or None, n), parsed.seed)
         latents = model.recipe.prior((2 * n, *model.recipe.shape)).sample(ImageNoise(parsed.seed, range(2 * n)))
+        latents = parsed.temperature * latents
         rows = editor.between(latents[:n], latents[n:], parsed.points)
     name = f"interpolate-{parsed.how}-seed{parsed.seed}"
     out = writable(parsed.out or output_folder(parsed.target, "edits", name))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoisers import Denoise
-from sfumato.core.distributions import Gaussian, Noise
+from sfumato.core.distributions import Distribution, Noise
 from sfumato.core.guidance import Classify
 from sfumato.core.kernels import Std
 from sfumato.core.nonequilibrium import LowerBound
@@ -57,7 +57,7 @@ class Recipe(Trainable, Protocol):
         """What the network believes, as the sampler sees it; scale is that of classifier-free guidance."""
         ...
 
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Gaussian:
+    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Distribution:
         """Where sampling starts; shape (B, C, H, W)."""
         ...
 
