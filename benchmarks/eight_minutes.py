@@ -1,8 +1,8 @@
 """Time to quality: eight minutes of training on fashion with no flag but the budget, ours beside diffusers' recipe.
 
 `python benchmarks/eight_minutes.py` trains both in turn on this machine (all its threads), samples 1,000 pictures of
-each in 50 DDIM steps from the averaged weights, judges them by one feature net against the 10,000 test images, and prints
-a table; `--minutes=1` is a rehearsal, `--table` only prints what is stored.
+each in 50 DDIM steps from the averages, judges them by one feature net against the 10,000 test images and prints
+a table. `--minutes=1` is a rehearsal, `--table` only prints what is stored.
 """
 
 from __future__ import annotations
