@@ -116,6 +116,8 @@ def measure(name: str) -> None:
         report = k_of(model, test, steps=row.data[1] or None, limit=row.data[0])
         seen = {key: model.about[key] for key in ("images", "step", "seconds")}
         found = {**report.to_json(), **seen, "parameters": sum(p.numel() for p in model.network.parameters())}
+        if len(found["divergences"]) > 100:
+            del found["divergences"]  # thousands of them; `sfumato likelihood` writes them all
         if name in PARZEN:
             found["parzen"] = windows(model, spec, *PARZEN[name])
         keep(name, {str(seed): found})
