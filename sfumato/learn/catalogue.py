@@ -37,6 +37,8 @@ class Lesson:
 
 
 CATALOGUE = (
+    Lesson(0, "first_picture", "Your first picture",
+           "Six pictures come out of noise: the whole path in one minute."),
     Lesson(2, "bits", "Where it began: noise that can be undone",
            "DPM (2015) on twenty bits: destroy slowly, learn to undo, and know how well."),
     Lesson(3, "spiral", "Numbers instead of bits, and filling in what is missing",

@@ -112,3 +112,19 @@ def test_source_is_the_librarys_own() -> None:
     assert "of_eps" in shown
     assert "sfumato.core.kernels" in shown
     assert "sigma_s" in inspect.getsource(DDIM.__call__)
+
+
+def test_a_film_carries_its_pixels_exactly() -> None:
+    pytest.importorskip("anywidget")
+    import base64
+
+    import torch
+
+    from sfumato.learn.widgets import Frames
+
+    film = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8)
+    (run,) = Frames.of({"run": film}).runs
+    back = torch.frombuffer(bytearray(base64.b64decode(run["bytes"])), dtype=torch.uint8).reshape(4, 5, 6, 3)
+    assert torch.equal(back.permute(0, 3, 1, 2), film)
+    with pytest.raises(ValueError, match="uint8"):
+        Frames.of({"run": film.float()})

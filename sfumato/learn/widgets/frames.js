@@ -14,7 +14,7 @@ function render({ model, el }) {
       .sf-frames figure { margin: 0; flex: 0 1 300px; min-width: 0; }
       .sf-frames canvas { width: 100%; image-rendering: pixelated; border-radius: 6px; border: 1px solid #e4e1dc; }
       .sf-frames figcaption { margin-top: 4px; color: #6a7280; }
-      .sf-frames .sf-bar { display: flex; gap: 12px; align-items: center; margin-top: 8px; flex-wrap: wrap; }
+      .sf-frames .sf-bar:not([hidden]) { display: flex; gap: 12px; align-items: center; margin-top: 8px; flex-wrap: wrap; }
       .sf-frames input { flex: 1 1 200px; min-width: 120px; accent-color: #b4552d; }
       .sf-frames button { border: 1px solid #b4552d; background: none; color: #b4552d; border-radius: 6px; padding: 4px 14px; cursor: pointer; }
     </style>
@@ -38,6 +38,7 @@ function render({ model, el }) {
       return { ...run, bytes: unpack(run.bytes), pen, picture: pen.createImageData(run.width, run.height),
                caption: figure.querySelector("figcaption") };
     });
+    el.querySelector(".sf-bar").hidden = runs.every((run) => run.states === 1);  // pictures that do not move
     draw();
   }
 
@@ -52,7 +53,7 @@ function render({ model, el }) {
         pixels[4 * i + 3] = 255;
       }
       run.pen.putImageData(run.picture, 0, 0);
-      run.caption.textContent = `${run.name}: step ${k} of ${run.states - 1}`;
+      run.caption.textContent = run.states > 1 ? `${run.name}: step ${k} of ${run.states - 1}` : run.name;
     }
     output.textContent = `${Math.round(100 * share)} % of the way`;
   }

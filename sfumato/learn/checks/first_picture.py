@@ -1,0 +1,74 @@
+"""The exercises of the first lesson: the loop that all samplers share, and from numbers to pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sfumato.learn.exercises import Exercise, wanted
+
+
+class _Fixed:
+    """A step whose distribution is known: mean and no spread, or mean and one."""
+
+    def __init__(self, mean: torch.Tensor, std: float, drawn: list[int]) -> None:
+        self.mean, self.std, self.drawn = mean, std, drawn
+
+    def sample(self) -> torch.Tensor:
+        self.drawn.append(1)
+        return self.mean + self.std * torch.ones_like(self.mean)
+
+
+def _check_loop(namespace: dict[str, Any]) -> None:
+    loop = wanted(namespace, "sample")
+    drawn: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def halve(x: torch.Tensor, t: int, s: int) -> _Fixed:
+        seen.append((t, s))
+        return _Fixed(x / 2, 0.0, drawn)
+
+    x = torch.tensor([8.0, -4.0])
+    found = loop(x, [(halve, 3, 2), (halve, 2, 1), (halve, 1, 0)])
+    assert isinstance(found, torch.Tensor), "return the last state, a tensor"
+    assert seen == [(3, 2), (2, 1), (1, 0)], f"each kernel is asked about its own (t, s), in order; yours asked {seen}"
+    assert torch.equal(found, x / 8), (
+        f"three steps that halve leave an eighth, {(x / 8).tolist()}; yours leave {found.tolist()}: does every step begin "
+        "where the last one ended?"
+    )
+    found = loop(x, [(lambda x, t, s: _Fixed(x, 1.0, drawn), 1, 0)])
+    assert torch.equal(found, x + 1), "a step is a distribution: draw from it with .sample(), do not take its mean"
+
+
+def _check_pixels(namespace: dict[str, Any]) -> None:
+    pixels = wanted(namespace, "pixels")
+    for byte in range(256):
+        x = torch.tensor([byte / 127.5 - 1])
+        found = int(pixels(x)[0])
+        assert found == byte, f"the grey level {byte} is stored as {float(x):.5f}, and should come back; yours is {found}"
+    for value, expected in ((1.3, 255), (-7.0, 0)):
+        found = int(pixels(torch.tensor([value]))[0])
+        assert found == expected, f"a sampler may leave [-1, 1]: {value} should be {expected}, yours is {found}"
+
+
+EXERCISES = (
+    Exercise(
+        "first_picture.1",
+        "The loop that all eight papers share",
+        r"""`moves` is a list of `(kernel, t, s)`. A kernel maps the state at level `t` to a *distribution* of the state at the lower
+level `s`, which has `.mean` and `.sample()`. Walk from `x` through all of them and return where you end.""",
+        "def sample(x, moves):\n    for kernel, t, s in moves:\n        step = kernel(x, t, s)\n    return x\n",
+        "def sample(x, moves):\n    for kernel, t, s in moves:\n        x = kernel(x, t, s).sample()\n    return x\n",
+        _check_loop,
+    ),
+    Exercise(
+        "first_picture.2",
+        "A planted bug",
+        r"""A network lives in $[-1, 1]$, a picture in 0 to 255. This has a mistake that darkens every picture by half a grey level,
+and another that turns the brightest spots black. Mend both.""",
+        "def pixels(x):\n    return ((x + 1) * 127.5).to(torch.uint8)\n",
+        "def pixels(x):\n    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)\n",
+        _check_pixels,
+    ),
+)
