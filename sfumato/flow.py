@@ -1,13 +1,14 @@
-"""What the probability flow of a continuous model does: sample, encode and decode, and tell how likely pictures are.
+"""What the probability flow of a model does: sample, encode and decode, and tell how likely pictures are.
 
-Song et al. 2021, section 4.3 and appendix D, by an adaptive solver of ordinary differential equations (torchdiffeq, an
-extra of this package) or by Runge-Kutta steps of fixed number, which need no other package.
+A model of variance-preserving levels, such as DDPM, flows between its levels as well, down to the first. Song et al.
+2021, section 4.3 and appendix D, by an adaptive solver of ordinary differential equations (torchdiffeq, an extra of
+this package) or by Runge-Kutta steps of fixed number, which need no other package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,12 +17,14 @@ from torch import Tensor
 from sfumato.core.kernels import Clean
 from sfumato.core.likelihood import Divergence, bits_per_dim, exact_divergence, flow_log_prob, hutchinson
 from sfumato.core.matching import gaussian, rademacher
+from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise, mix
+from sfumato.core.schedules import Interpolated, Table
 from sfumato.core.sde import Solve, State, follow, runge_kutta, sde
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.data.sources import Images
 from sfumato.model import Model
-from sfumato.papers.recipe import Classifying, low_res_side
+from sfumato.papers.recipe import Classifying, Nonequilibrium, low_res_side
 
 PROBES = {"rademacher": rademacher, "gaussian": gaussian}
 DEQUANTISE, PROBE = 1, 2
@@ -65,11 +68,12 @@ def adaptive(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5", cal
 
 @dataclass(frozen=True)
 class Flow:
-    """A continuous model and how its flow is solved.
+    """A model and how its flow is solved.
 
     Attributes:
         solve: `adaptive()`, or `runge_kutta(steps)`, which solves each image by itself.
-        start: the time at which data are taken to be (the paper's: 1e-5, and 1e-3 for VP samples).
+        start: the time at which data are taken to be (the paper's: 1e-5, and 1e-3 for VP samples); a model of levels
+            knows nothing below the first, so it starts there at the earliest.
         labels: (n,) for a model with classes, one a picture.
     """
 
@@ -84,40 +88,57 @@ class Flow:
             raise ValueError("a flow needs a model that makes pictures out of noise alone")
         if recipe.classes and self.labels is None:
             raise ValueError("this model was trained with classes, so each picture needs its label")
-        if not 0 < self.start < sde(recipe.process()).end:
-            raise ValueError(f"the flow starts between 0 and {sde(recipe.process()).end:g}, not at {self.start:g}")
+        if not 0 < self.start < sde(self.process()).end:
+            raise ValueError(f"the flow starts between 0 and {sde(self.process()).end:g}, not at {self.start:g}")
+
+    def process(self) -> GaussianDiffusion:
+        """The model's process in continuous time. ValueError where its levels have none between them."""
+        process = self.model.recipe.process()
+        table = process.schedule
+        return GaussianDiffusion(Interpolated(table)) if isinstance(table, Table) else process
+
+    @property
+    def first(self) -> float:
+        """Where the flow starts."""
+        table = self.model.recipe.process().schedule
+        return max(self.start, 1 / table.T) if isinstance(table, Table) else self.start
 
     def _denoise(self, keys: Sequence[int]) -> Any:
         recipe = self.model.recipe
         labels: dict[str, Any] = {}
         if self.labels is not None and recipe.classes:
             labels["y"] = self.labels[list(keys)].to(self.model.device)
-        return recipe.denoiser(self.model.network, **labels)
+        table = recipe.process().schedule
+        if not isinstance(table, Table):
+            return recipe.denoiser(self.model.network, **labels)
+        whole = replace(recipe, clip=False) if getattr(recipe, "clip", False) else recipe  # type: ignore[type-var]
+        denoise = whole.denoiser(self.model.network, **labels)
+        return lambda x, t: denoise(x, table.T * t)
 
     def _precise(self, x: Tensor) -> Tensor:
         """In float64, where the device knows it: the solver adds up many small steps."""
         return x.to(self.model.device, torch.float32 if self.model.device.type == "mps" else torch.float64)
 
     def _follow(self, x: Tensor, start: float, end: float, keys: Sequence[int]) -> Tensor:
-        return follow(self.model.recipe.process(), self._denoise(keys), self._precise(x), start, end, self.solve)
+        return follow(self.process(), self._denoise(keys), self._precise(x), start, end, self.solve)
 
     def latents(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """Noise to decode, (n, C, H, W): that of picture i follows from (seed, i); a temperature below 1 shrinks it."""
         recipe = self.model.recipe
-        prior = recipe.process().prior((n, *recipe.shape), self.model.device)
+        prior = self.process().prior((n, *recipe.shape), self.model.device)
         return temperature * prior.sample(ImageNoise(seed, range(n)))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """uint8 (n, C, H, W) -> their latents, the only ones that the flow takes back to them (appendix D.3)."""
-        return self._follow(to_float(images), self.start, self._end, range(len(images)))
+        return self._follow(to_float(images), self.first, self._end, range(len(images)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor, clean: bool = True) -> Tensor:
         """Latents (n, C, H, W) -> pictures, uint8; `clean` takes out the noise that is left at the start."""
-        x = self._follow(latents, self._end, self.start, range(len(latents)))
+        x = self._follow(latents, self._end, self.first, range(len(latents)))
         if clean:
-            t = torch.tensor(self.start, dtype=torch.float64)
+            t = torch.tensor(self.first, dtype=torch.float64)
             x = Clean(self._denoise(range(len(latents))))(x, t, t).mean
         return to_uint8(x).cpu()
 
@@ -127,7 +148,7 @@ class Flow:
 
     @property
     def _end(self) -> float:
-        return self.model.recipe.process().schedule.end
+        return sde(self.process()).end
 
 
 # ---------------------------------------------------------------- likelihood
@@ -203,12 +224,14 @@ def flow_likelihood(
         progress: called with the number of images that are done, every repeat anew.
 
     Raises:
-        ValueError: a model of separate noise levels, images of another shape or without the labels that it needs.
+        ValueError: a model of separate levels that are not variance preserving, images of another shape or without the
+            labels that it needs.
     """
     if probes < 1 or repeats < 1:
         raise ValueError(f"probes and repeats are at least 1, not {probes} and {repeats}")
     recipe = model.recipe
-    sde(recipe.process())
+    if isinstance(recipe, Nonequilibrium):
+        raise ValueError("a model of 2015 knows no score, so it has no flow; its bound is --method bound")
     if images.shape != recipe.shape:
         raise ValueError(f"the model makes {recipe.shape} images, {images.spec} has {images.shape}")
     if recipe.classes and (images.labels is None or images.classes != model.classes):
@@ -228,7 +251,7 @@ def flow_likelihood(
         rows.append(torch.cat(parts))
     protocol = {
         "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "repeats": repeats,
-        "dequantisation": "uniform, 256 bins over [-1, 1]", "start": start, "seed": seed,
+        "dequantisation": "uniform, 256 bins over [-1, 1]", "start": flow.first, "seed": seed,
         "divergence": kind if kind == "exact" else f"{probes} {kind}", "weights": model.about.get("weights"),
     }  # fmt: skip
     return FlowReport(torch.stack(rows), protocol)
@@ -243,8 +266,7 @@ def _one_batch(flow: Flow, images: Tensor, keys: list[int], seed: int, kind: str
     if kind != "exact":
         noise = ImageNoise(mix(seed, PROBE), keys)
         divergence = hutchinson(torch.stack([PROBES[kind](noise(x)) for _ in range(probes)]))
-    process = flow.model.recipe.process()
-    log_prob, _ = flow_log_prob(process, flow._denoise(keys), x, flow.solve, divergence, flow.start)
+    log_prob, _ = flow_log_prob(flow.process(), flow._denoise(keys), x, flow.solve, divergence, flow.first)
     return bits_per_dim(log_prob, x[0].numel(), 1 / 128).double().cpu()
 
 

@@ -11,13 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.distributions import Gaussian
+from sfumato.core.likelihood import bits_per_dim
+from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.schedules import VP
 from sfumato.core.sde import runge_kutta
 from sfumato.data import open_source
-from sfumato.flow import Flow, FlowReport, adaptive, dequantised, flow_likelihood
+from sfumato.flow import DEQUANTISE, Flow, FlowReport, adaptive, dequantised, flow_likelihood
 from sfumato.model import Model
-from sfumato.papers.ddpm import DDPM
+from sfumato.papers.ncsn import NCSN
 from sfumato.papers.score_sde import ScoreSDE
+from tests.test_edit import RECIPE, images
+from tests.test_lenses import RECIPES
 
 TINY = ScoreSDE(
     shape=(1, 8, 8), sde="vp", reduction="mean", network="ddpmpp", channels=8, multipliers=(1, 2), blocks=1,
@@ -109,8 +114,8 @@ def test_a_likelihood_says_what_it_is_and_how_sure() -> None:
 @pytest.mark.parametrize(
     ("recipe", "match"),
     [
-        (DDPM(shape=(1, 8, 8), channels=32, multipliers=(1,), blocks=1, attention=()), "separate noise levels"),
-        (replace(TINY, sde="ve", continuous=False), "separate noise levels"),
+        (NCSN(shape=(1, 8, 8), channels=8), "no continuous time between them"),
+        (replace(TINY, sde="ve", continuous=False), "no continuous time between them"),
     ],
 )
 def test_a_model_of_separate_levels_is_refused_with_the_reason(recipe: Any, match: str) -> None:
@@ -120,6 +125,36 @@ def test_a_model_of_separate_levels_is_refused_with_the_reason(recipe: Any, matc
         Flow(Model(recipe, network), runge_kutta(5))
     with pytest.raises(ValueError, match=match):
         flow_likelihood(Model(recipe, network), digits(), runge_kutta(5))
+
+
+def test_a_model_of_levels_has_the_likelihood_of_its_first_level() -> None:
+    """DDPM's flow between its levels, on independent Gaussian pixels, against their density at level 1."""
+    recipe = replace(RECIPE, steps=400)
+    test = images(20)
+    alpha, sigma = (float(c) for c in recipe.process().schedule.alpha_sigma(torch.tensor(1)))
+    digits = open_source("digits")
+    source = replace(digits, images=test, card=replace(digits.card, shape=(1, 2, 2)))
+    report = flow_likelihood(Model(recipe, nn.Linear(1, 1)), source, runge_kutta(150), kind="exact", seed=5)
+    seed = mix(mix(5, 0), DEQUANTISE)
+    u = torch.special.ndtr(ImageNoise(seed, range(20))(test.float()).double())
+    density = Gaussian(torch.tensor(0.2 * alpha), torch.tensor(((0.3 * alpha) ** 2 + sigma**2) ** 0.5))
+    wanted = bits_per_dim(density.log_prob(dequantised(test, u)).flatten(1).sum(1), 4, 1 / 128)
+    assert torch.allclose(report.values[0], wanted, atol=2e-3)
+    assert report.protocol["start"] == 1 / 400
+
+
+def test_a_ddpm_flows_there_and_back() -> None:
+    flow = Flow(Model(replace(RECIPE, steps=400, clip=True), nn.Linear(1, 1)), runge_kutta(40))
+    back = flow.decode(flow.encode(images(5)), clean=False)
+    assert int((back.int() - images(5).int()).abs().max()) <= 1
+
+
+def test_every_model_of_preserving_levels_flows() -> None:
+    for name in ("ddpm", "iddpm", "adm", "VP levels"):
+        recipe = RECIPES[name]
+        labels = torch.tensor([0, 2]) if recipe.classes else None
+        flow = Flow(Model(recipe, recipe.model().eval()), runge_kutta(3), labels=labels)
+        assert flow.sample(2).shape == (2, 1, 8, 8)
 
 
 def test_what_does_not_fit_is_refused() -> None:

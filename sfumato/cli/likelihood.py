@@ -26,7 +26,7 @@ class LikelihoodArguments:
     """The images; by default the :test split of what the model was trained on, where there is one."""
     method: Literal["bound", "ode"] = "bound"
     """The variational bound of the model's own chain (K for a model of 2015); or the probability flow of a model in
-    continuous time."""
+    continuous time, or of variance-preserving levels, between which it flows."""
     limit: int = 1000
     """So many images, spread over the set; 0 takes all."""
     steps: str = "all"

@@ -92,7 +92,36 @@ class Table(Schedule):
         self.end = self.T
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """At levels t, whole numbers; real numbers lie between levels, see `between_levels`."""
+        if t.is_floating_point():
+            alpha, variance = self.between_levels(t)
+            return alpha, variance.sqrt()
         return self._alpha[t], self._sigma[t]
+
+    def between_levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma^2 at real levels t of [0, T], of t's shape and differentiable in t.
+
+        -log alpha^2 is a monotone cubic between the levels (Fritsch & Butland 1984), with sigma^2 = 1 - alpha^2.
+        ValueError where the levels are not variance preserving: those of NCSN are the network's labels, so there is
+        nothing between them.
+        """
+        preserving = torch.allclose(self._alpha**2 + self._sigma**2, torch.ones_like(self._alpha))
+        if not preserving or self._alpha[-1] <= 0 or self.T < 2:
+            raise ValueError(
+                "these separate noise levels are no table of a variance-preserving process, so there is no continuous "
+                "time between them; walk its levels by DDIM, Heun, ancestral or reverse-diffusion steps instead"
+            )
+        erased = -2 * self._alpha.log()
+        rise = erased.diff()
+        inner = 2 * rise[1:] * rise[:-1] / (rise[1:] + rise[:-1])
+        slope = torch.cat([rise[:1], inner, rise[-1:]])
+        i = t.detach().floor().long().clamp(0, self.T - 1)
+        u = t.double() - i
+        value = (
+            (1 + 2 * u) * (1 - u) ** 2 * erased[i] + u * (1 - u) ** 2 * slope[i]
+            + u**2 * (3 - 2 * u) * erased[i + 1] + u**2 * (u - 1) * slope[i + 1]
+        )  # fmt: skip
+        return torch.exp(-value / 2), -torch.expm1(-value)
 
 
 def from_betas(betas: Tensor) -> Table:
@@ -194,6 +223,18 @@ class Continuous(Schedule):
         (alpha, variance), (alpha_dot, variance_dot) = values, slopes
         f = alpha_dot / alpha
         return f, variance_dot - 2 * f * variance
+
+
+class Interpolated(Continuous):
+    """A variance-preserving table in continuous time: t stands for its level T t (`Table.between_levels`)."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self.table = table
+        table.between_levels(torch.zeros((), dtype=torch.float64))  # refuses other tables at once
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.table.between_levels(self.table.T * t)
 
 
 class VP(Continuous):

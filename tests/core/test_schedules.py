@@ -137,3 +137,30 @@ def test_refusals() -> None:
         from_sigmas(torch.tensor([2.0, 1.0]))
     with pytest.raises(ValueError, match="T >= 1"):
         Table(torch.ones(2), torch.ones(3))
+
+
+def test_a_table_goes_on_between_its_levels() -> None:
+    """Exact at the levels, and between the published levels of the VP SDE near the SDE itself."""
+    table = S.from_betas(S.linear_betas(1000, 0.1 / 1000, 20 / 1000))
+    levels = torch.arange(1, 1001)
+    for whole, real in zip(table.alpha_sigma(levels), table.alpha_sigma(levels.double()), strict=True):
+        assert torch.allclose(whole, real, atol=1e-12)
+    continued, vp = S.Interpolated(table), S.VP(0.1, 20.0)
+    t = torch.linspace(0.01, 1, 777, dtype=torch.float64)
+    for ours, limit in zip(continued.alpha_sigma(t), vp.alpha_sigma(t), strict=True):
+        assert torch.allclose(ours, limit, atol=3e-3)
+    for ours, limit in zip(continued.drift_diffusion(t), vp.drift_diffusion(t), strict=True):
+        assert torch.allclose(ours, limit, rtol=0.02, atol=0.02)
+    fine = continued.alpha_sigma(torch.linspace(0, 1, 50_001, dtype=torch.float64))[0]
+    assert bool((fine.diff() < 0).all())
+    capped = S.Interpolated(S.from_betas(S.cosine_betas(100)))
+    assert bool((capped.alpha_sigma(torch.linspace(0, 1, 5_001, dtype=torch.float64))[0].diff() < 0).all())
+
+
+@pytest.mark.parametrize(
+    "table",
+    [S.from_sigmas(torch.tensor([1.0, 2.0, 3.0])), S.from_betas(torch.tensor([0.5, 1.0]))],
+)
+def test_a_table_that_does_not_preserve_has_nothing_between(table: S.Table) -> None:
+    with pytest.raises(ValueError, match="no continuous time between"):
+        S.Interpolated(table)
