@@ -45,6 +45,8 @@ CATALOGUE = (
            "DPM (2015) on a swiss roll: a model can be multiplied by anything you know."),
     Lesson(7, "ddim", "DDIM: the same pictures in fewer steps",
            "Fewer steps through the same network; noise as a code for pictures."),
+    Lesson(8, "iddpm", "Improved DDPM: how to spend the noise",
+           "How fast pictures drown, how wide a step back is, and which levels to keep."),
 )  # fmt: skip
 
 

@@ -1,0 +1,282 @@
+import marimo
+
+app = marimo.App(width="medium", css_file="lesson.css", app_title="Improved DDPM: how to spend the noise")
+
+with app.setup:
+    import marimo as mo
+    import torch
+
+    from sfumato.claims import CLAIMS, judge
+    from sfumato.claims.toys import cosine, linear, normal
+    from sfumato.core.kernels import learned_range
+    from sfumato.core.schedules import cosine_betas
+    from sfumato.core.times import respace
+    from sfumato.data import open_source, to_float, to_uint8
+    from sfumato.learn import story
+    from sfumato.learn.checks.iddpm import EXERCISES
+    from sfumato.learn.widgets import Frames
+
+    torch.set_num_threads(1)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    # Improved DDPM: how to spend the noise
+
+    *Improved denoising diffusion probabilistic models*, Nichol and Dhariwal, 2021.
+
+    DDPM made good pictures, but its likelihood lagged behind, and it needed a thousand steps. **Was anything wrong with
+    it?** The authors looked at three things that nobody had questioned: how fast pictures drown in noise, how wide each
+    step back is, and which levels deserve training.
+
+    First the noise. The same six emoji under DDPM's linear schedule and under the paper's cosine schedule. Move the slider
+    from noise to data, and ask at each moment: which side still has something to learn from?
+    """)
+    return
+
+
+@app.cell
+def _():
+    images = open_source("emoji32:test").images[[0, 20, 44, 70, 100, 130]]
+    eps = normal(0, *images.shape).float()
+
+    def drowned(process, levels):
+        """The pictures at these levels, uint8 (levels, 3, 64, 96), two rows of three."""
+        film = []
+        for t in levels:
+            x = to_uint8(process.level(t, eps).noise(to_float(images), eps))
+            film.append(torch.cat([torch.cat([*row], dim=2) for row in x.split(3)], dim=1))
+        return torch.stack(film)
+
+    hook = mo.ui.anywidget(
+        Frames.of({n: drowned(p, torch.arange(1000, 0, -20)) for n, p in (("linear", linear()), ("cosine", cosine()))},
+                  start=0.35)
+    )
+    hook
+    return drowned, hook
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Predict, then look
+    """)
+    return
+
+
+@app.cell
+def _():
+    guesses = {
+        "almost none": "More than that:",
+        "about a third": "Yes:",
+        "more than half": "Not quite so bad:",
+    }
+    guess = story.predict(
+        "How many of the linear schedule's thousand levels have less than a hundredth as much signal as noise?", guesses
+    )
+    guess
+    return guess, guesses
+
+
+@app.cell
+def _(guess, guesses):
+    def _figure():
+        verdict = judge(CLAIMS["iddpm/noise-too-early"], seeds=1)
+        rows = [
+            f"| {name} | {verdict.mean(f'{name}: share of levels with SNR below 1/100'):.0%} "
+            f"| {verdict.mean(f'{name}: alpha-bar half way'):.0%} |"
+            for name in ("linear", "cosine")
+        ]
+        return mo.md(
+            "| schedule | levels with SNR below 1/100 | signal left half way |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+            "A network that is trained on all levels alike spends that share of its time on pictures in which nothing can be "
+            "seen. This is figure 5 of the paper, as the claim `iddpm/noise-too-early`."
+        )
+
+    story.reveal(guess.value, guesses, _figure)
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## What stands in the paper, and where it stands here
+    """)
+    return
+
+
+@app.cell
+def _():
+    story.notation(
+        [
+            ("signal that is left", r"$\bar\alpha_t$", "`level.alpha ** 2`", "`alphas_cumprod`"),
+            ("the two fixed variances", r"$\tilde\beta_t, \beta_t$", "`small`, `large`", "`fixed_small`, `fixed_large`"),
+            ("what the network adds", "$v$, eq. 15", "`prediction.variance`", "the second half of the channels"),
+            ("both losses", r"$L_\text{hybrid}$, eq. 16", "`objective='hybrid'`", "`rescaled_mse` with learned sigmas"),
+            ("levels that are kept", "$S$, eq. 19", "`respace(T, text)`", "`timestep_respacing`"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        cosine_betas,
+        r"""The cosine schedule is stated by what is *left*, not by what is added (eq. 17), and falls evenly in the middle:
+
+$$\bar\alpha_t = \frac{f(t)}{f(0)},\quad f(t) = \cos^2\Big(\frac{t/T + s}{1+s}\cdot\frac{\pi}{2}\Big)$$""",
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        learned_range,
+        r"""The width of a step back lies between $\tilde\beta_t$ and $\beta_t$; the network says where, on a logarithmic scale
+(eq. 15):
+
+$$\sigma_t^2 = \exp\big(v \log\beta_t + (1 - v) \log\tilde\beta_t\big)$$
+
+Only the bound trains $v$, and its gradient is kept from the mean, so that the pictures stay DDPM's.""",
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## Try it
+
+    Respacing keeps some levels and walks only those. Three sections of the chain get as many levels each as you say: the
+    first is near clean data. What is left of the pictures at the levels that are visited?
+    """)
+    return
+
+
+@app.cell
+def _():
+    near = mo.ui.slider(1, 30, value=4, label="levels near data", show_value=True)
+    middle = mo.ui.slider(1, 30, value=4, label="in the middle", show_value=True)
+    far = mo.ui.slider(1, 30, value=4, label="near noise", show_value=True)
+    mo.hstack([near, middle, far], justify="start", wrap=True)
+    return far, middle, near
+
+
+@app.cell
+def _(drowned, far, middle, near):
+    _text = f"{near.value},{middle.value},{far.value}"
+    _levels = respace(1000, _text)[:-1]
+    mo.vstack(
+        [
+            mo.ui.anywidget(Frames.of({f"--steps {_text}": drowned(cosine(), _levels)}, start=0.5)),
+            mo.md(f"{len(_levels)} levels: {', '.join(str(int(t)) for t in _levels[:16])}{', ...' * (len(_levels) > 16)}"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Does it hold here?
+
+    The paper also found that up to a fifth of the linear schedule's way back can be skipped at little cost, and not of the
+    cosine schedule's (figure 4). On the ring of eight blobs it does *not* come out: neither loses anything.
+    """)
+    return
+
+
+@app.cell
+def _():
+    mo.callout(mo.md(f"`iddpm/skipping`: {CLAIMS['iddpm/skipping'].note}"), kind="warn")
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Exercises
+    """)
+    return
+
+
+@app.cell
+def _():
+    code_1, check_1 = story.editor(EXERCISES[0])
+    story.task(EXERCISES[0], code_1, check_1)
+    return check_1, code_1
+
+
+@app.cell
+def _(check_1, code_1):
+    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    return
+
+
+@app.cell
+def _():
+    code_2, check_2 = story.editor(EXERCISES[1])
+    story.task(EXERCISES[1], code_2, check_2)
+    return check_2, code_2
+
+
+@app.cell
+def _(check_2, code_2):
+    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    return
+
+
+@app.cell
+def _():
+    code_3, check_3 = story.editor(EXERCISES[2])
+    story.task(EXERCISES[2], code_3, check_3)
+    return check_3, code_3
+
+
+@app.cell
+def _(check_3, code_3):
+    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    return
+
+
+@app.cell
+def _():
+    story.quiz(
+        [
+            (
+                "Why does a better likelihood not mean better pictures?",
+                "Most bits of a picture describe what nobody sees. The bound cares about all of them alike; the simple loss "
+                "cares about the visible ones.",
+            ),
+            (
+                "Why does learning the variance allow fewer steps?",
+                "The longer a step, the further apart the two fixed variances are, and the more a wrong choice costs.",
+            ),
+            (
+                "What goes wrong with a deterministic sampler that starts at the last cosine level?",
+                "Next to nothing of the signal is left there. A predicted noise, divided by almost 0, gives a belief about the "
+                "picture that is off by a factor of hundreds, and nothing later takes it back. Clip it, predict v, or start "
+                "a little lower.",
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Read on
+
+    - The paper: *Improved denoising diffusion probabilistic models*, arXiv 2102.09672; its code: openai/improved-diffusion.
+    - Lilian Weng, *What are diffusion models?*, sections on the schedule and on learned variances.
+    - On pictures, measured: `docs/likelihood_line.md`; `sfumato train iddpm/digits`, `sfumato likelihood RUN`.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()
