@@ -128,3 +128,26 @@ def test_a_film_carries_its_pixels_exactly() -> None:
     assert torch.equal(back.permute(0, 3, 1, 2), film)
     with pytest.raises(ValueError, match="uint8"):
         Frames.of({"run": film.float()})
+
+
+def test_a_field_carries_the_beliefs_of_its_denoiser_and_refuses_scaled_levels() -> None:
+    pytest.importorskip("anywidget")
+    import base64
+
+    import numpy as np
+    import torch
+
+    from sfumato.claims.toys import linear, ring
+    from sfumato.core.processes import GaussianDiffusion
+    from sfumato.core.schedules import from_sigmas
+    from sfumato.learn.widgets import Field
+
+    process = GaussianDiffusion(from_sigmas(torch.tensor([0.3, 1.0], dtype=torch.float64)))
+    denoise = ring().denoise(process)
+    widget = Field.of(denoise, torch.tensor([1, 2]), torch.zeros(3, 2), cells=5)
+    beliefs = np.frombuffer(base64.b64decode(widget.beliefs), np.int16).reshape(2, 5, 5, 2) / 32767 * 2
+    corner = denoise(torch.tensor([[2.0, -1.0]], dtype=torch.float64), torch.tensor(2)).x0[0].numpy()
+    assert np.abs(beliefs[1, 1, 4] - corner).max() < 1e-3  # row 1 is y = -1, column 4 is x = 2
+    assert widget.sigmas == pytest.approx([0.3, 1.0])
+    with pytest.raises(ValueError, match="from_sigmas"):
+        Field.of(ring().denoise(linear()), torch.tensor([5]), torch.zeros(3, 2))

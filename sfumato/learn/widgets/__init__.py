@@ -11,6 +11,8 @@ import torch
 import traitlets
 from torch import Tensor
 
+from sfumato.core.denoisers import Denoise
+
 HERE = Path(__file__).parent
 
 
@@ -78,3 +80,55 @@ class Frames(anywidget.AnyWidget):
             made.append({"name": name, "states": states, "channels": channels, "height": height, "width": width,
                          "bytes": data})  # fmt: skip
         return cls(runs=made, start=start)
+
+
+class Field(anywidget.AnyWidget):
+    """What a denoiser believes everywhere in the plane, at several noise levels, with a point to drag through it.
+
+    Build one with `Field.of`.
+    """
+
+    _esm = HERE / "field.js"
+    beliefs = traitlets.Unicode("").tag(sync=True)
+    data = traitlets.Unicode("").tag(sync=True)
+    sigmas: Any = traitlets.List([]).tag(sync=True)
+    point: Any = traitlets.List([0.0, 0.0]).tag(sync=True)
+    cells = traitlets.Int(0).tag(sync=True)
+    reach = traitlets.Float(2.0).tag(sync=True)
+    start = traitlets.Int(0).tag(sync=True)
+
+    @classmethod
+    def of(
+        cls,
+        denoise: Denoise,
+        levels: Tensor,
+        data: Tensor,
+        *,
+        point: tuple[float, float] = (0.5, 0.5),
+        start: int = 0,
+        reach: float = 2.0,
+        cells: int = 49,
+    ) -> Field:
+        """A widget of a denoiser whose levels keep all of the signal (alpha 1), so that beliefs and data share a plane.
+
+        Args:
+            denoise: (x, t) -> Prediction, for x (B, 2).
+            levels: (L,) the times to show, from little noise to much.
+            data: (points, 2) drawn behind the field.
+            point: where the noisy point stands at first.
+            start: the index in `levels` of the level that is shown at first.
+            reach: the picture shows [-reach, reach] in both directions.
+            cells: grid points in each direction at which the belief is known.
+
+        Raises:
+            ValueError: where a level scales the signal.
+        """
+        axis = torch.linspace(-reach, reach, cells, dtype=torch.float64)
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        grid = torch.stack([x, y], dim=-1).reshape(-1, 2)
+        seen = [denoise(grid, t) for t in levels]
+        if any(float(p.level.alpha) != 1 for p in seen):
+            raise ValueError("a field needs levels that keep all of the signal: a schedule made by from_sigmas")
+        return cls(beliefs=packed(torch.stack([p.x0 for p in seen]), reach), data=packed(data, reach),
+                   sigmas=[float(p.level.sigma) for p in seen], point=list(point), cells=cells, reach=reach,
+                   start=start)  # fmt: skip
