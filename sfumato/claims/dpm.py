@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
-from sfumato.claims.toys import normal, spiral
+from sfumato.claims.toys import normal, seeded, spiral
 from sfumato.core.binomial import BinomialDiffusion, Flip, believe_exactly, states
-from sfumato.core.distributions import Noise
 from sfumato.core.kernels import Ancestral, small
 from sfumato.core.nonequilibrium import Chain, even_betas
 from sfumato.core.posterior import Known, Multiplied, Observed
@@ -20,12 +19,6 @@ from sfumato.data.toys import HEARTBEATS
 
 TRUTH = -2.321928
 """log2 of 1/5: five phases, alike."""
-
-
-def seeded(seed: int) -> Noise:
-    """Normal draws of a seed, for `walk`."""
-    generator = torch.Generator().manual_seed(seed)
-    return lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
 
 def beating(T: int) -> tuple[BinomialDiffusion, Flip]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.distributions import Noise
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import cosine_betas, from_betas, linear_betas
@@ -47,6 +48,12 @@ def cosine(T: int = 1000) -> GaussianDiffusion:
 def normal(seed: int, *shape: int) -> Tensor:
     """float64 standard normal numbers of a seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def seeded(seed: int) -> Noise:
+    """Normal draws of a seed, one after the other, for `walk`."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
 
 def sliced_distance(a: Tensor, b: Tensor, directions: int = 64) -> float:

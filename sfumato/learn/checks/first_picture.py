@@ -46,7 +46,9 @@ def _check_pixels(namespace: dict[str, Any]) -> None:
     for byte in range(256):
         x = torch.tensor([byte / 127.5 - 1])
         found = int(pixels(x)[0])
-        assert found == byte, f"the grey level {byte} is stored as {float(x):.5f}, and should come back; yours is {found}"
+        assert found == byte, (
+            f"the grey level {byte} is stored as {float(x):.5f}, and should come back; yours is {found}"
+        )
     for value, expected in ((1.3, 255), (-7.0, 0)):
         found = int(pixels(torch.tensor([value]))[0])
         assert found == expected, f"a sampler may leave [-1, 1]: {value} should be {expected}, yours is {found}"

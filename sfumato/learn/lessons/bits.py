@@ -7,7 +7,8 @@ with app.setup:
     import torch
 
     from sfumato.claims import CLAIMS, judge
-    from sfumato.claims.dpm import beating, film, seeded, valid
+    from sfumato.claims.dpm import beating, film, valid
+    from sfumato.claims.toys import seeded
     from sfumato.core.binomial import BinomialDiffusion
     from sfumato.core.nonequilibrium import Chain
     from sfumato.data.toys import HEARTBEATS, heartbeat_null

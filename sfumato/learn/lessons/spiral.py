@@ -7,8 +7,7 @@ with app.setup:
     import torch
 
     from sfumato.claims import CLAIMS, judge
-    from sfumato.claims.dpm import seeded
-    from sfumato.claims.toys import normal, spiral
+    from sfumato.claims.toys import normal, seeded, spiral
     from sfumato.core.kernels import Ancestral, small
     from sfumato.core.nonequilibrium import even_betas, predict_perturbation
     from sfumato.core.posterior import Multiplied, Observed

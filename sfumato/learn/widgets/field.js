@@ -78,7 +78,7 @@ function render({ model, el }) {
     disc(guess, 10, "#2d6a4f");
     disc(point, 13, "#b4552d");
     const words = (v) => `(${v.map((c) => c.toFixed(2)).join(", ")})`;
-    caption.textContent = `sigma ${sigma.toFixed(2)}: the noisy point ${words(point.map((v) => v * reach))} was most likely, on `
+    caption.textContent = `sigma ${sigma.toFixed(2)}: the noisy point ${words(point.map((v) => v * reach))} came,`
       + ` on average, from ${words(guess.map((v) => v * reach))}; score ${words(guess.map((v, c) => (v - point[c]) * reach / sigma ** 2))}`;
   }
 
