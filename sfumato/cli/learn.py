@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -43,5 +45,8 @@ def learn_command(arguments: list[str]) -> int:
     print(f"The learning path:  {address}\nCtrl-C ends it.", flush=True)
     if parsed.browser and not webbrowser.open(address):
         print("No browser could be opened here; open the address above in one.", flush=True)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
-    return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+    # Open lessons run in threads that neither end by themselves nor can be joined; what a learner did is on disk.
+    print("Ended.", flush=True)
+    os._exit(0)

@@ -76,7 +76,7 @@ class Comparison:
     # ------------------------------------------------------------ training
 
     def train(self, only: str = "") -> None:
-        """Train the models whose name begins with `only`, by the command anyone would type; goes on where it stopped."""
+        """Train the models whose name begins with `only`, as anyone would type it; goes on where it stopped."""
         from sfumato.cli import main
 
         for seed in range(self.seeds):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import html
 import secrets
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -48,17 +46,7 @@ def make_app(token: str | None = None) -> tuple[Any, str]:
     builder = marimo.create_asgi_app(quiet=True, include_code=True)
     for known in CATALOGUE:
         builder = builder.with_app(path=f"/{known.name}", root=str(known.path))
-    lessons: Any = builder.build()
-
-    @asynccontextmanager
-    async def running(_: Starlette) -> AsyncIterator[None]:
-        """A lesson that is still open has threads of its own; they would keep the process from ending."""
-        yield
-        for mounted in lessons.routes:
-            if isinstance(mounted, Mount):
-                await mounted.app.state.session_manager.shutdown()  # type: ignore[attr-defined]
-
-    app = Starlette(routes=[Route("/", catalogue), Mount("/lesson", lessons)], lifespan=running)
+    app = Starlette(routes=[Route("/", catalogue), Mount("/lesson", builder.build())])
     token = token or secrets.token_urlsafe(16)
     return Guarded(app, token), token
 
