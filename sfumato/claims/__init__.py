@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from sfumato.claims import ddim, ddpm, dpm, iddpm, ncsnv2
+from sfumato.claims import ddim, ddpm, dpm, iddpm, ncsn, ncsnv2
 from sfumato.claims.claim import Claim, Measured, Verdict, judge
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for paper in (dpm, ncsnv2, ddpm, ddim, iddpm) for claim in paper.CLAIMS}
+CLAIMS: dict[str, Claim] = {
+    claim.name: claim for paper in (dpm, ncsn, ncsnv2, ddpm, ddim, iddpm) for claim in paper.CLAIMS
+}
 
 __all__ = ["CLAIMS", "Claim", "Measured", "Verdict", "judge"]

@@ -45,6 +45,8 @@ CATALOGUE = (
            "DPM (2015) on twenty bits: destroy slowly, learn to undo, and know how well."),
     Lesson(3, "spiral", "Numbers instead of bits, and filling in what is missing",
            "DPM (2015) on a swiss roll: a model can be multiplied by anything you know."),
+    Lesson(4, "ncsn", "NCSN: follow the slope, from much noise to little",
+           "Learn which way data become more likely, then walk there: Langevin dynamics, and why it is annealed."),
     Lesson(5, "ncsnv2", "NCSNv2: how much noise, and how many levels",
            "Five rules that are computed from the data instead of guessed."),
     Lesson(7, "ddim", "DDIM: the same pictures in fewer steps",
