@@ -126,7 +126,7 @@ CLAIMS = (
     ),
     Claim(
         "dpm/posterior-of-bits",
-        "Sohl-Dickstein et al. 2015, appendix B.2",
+        "Sohl-Dickstein et al. 2015, section 2.2 and appendix B.2",
         "The posterior of a diffusing bit is Bayes' rule over its two states.",
         brute_force,
         {"largest difference": (0, 1e-12)},
