@@ -49,6 +49,8 @@ CATALOGUE = (
            "Learn which way data become more likely, then walk there: Langevin dynamics, and why it is annealed."),
     Lesson(5, "ncsnv2", "NCSNv2: how much noise, and how many levels",
            "Five rules that are computed from the data instead of guessed."),
+    Lesson(6, "ddpm", "DDPM: ask for the noise",
+           "One question and one simple loss; what the chain decides when."),
     Lesson(7, "ddim", "DDIM: the same pictures in fewer steps",
            "Fewer steps through the same network; noise as a code for pictures."),
     Lesson(8, "iddpm", "Improved DDPM: how to spend the noise",

@@ -1,0 +1,280 @@
+import marimo
+
+app = marimo.App(width="medium", css_file="lesson.css", app_title="DDPM: ask for the noise")
+
+with app.setup:
+    import marimo as mo
+    import torch
+
+    import sfumato
+    from sfumato.claims import CLAIMS, judge
+    from sfumato.claims.toys import seeded
+    from sfumato.core import losses
+    from sfumato.core.denoisers import predict_eps
+    from sfumato.core.kernels import Ancestral, large
+    from sfumato.core.processes import GaussianDiffusion
+    from sfumato.core.sampling import descend, finish
+    from sfumato.core.times import strided
+    from sfumato.data import open_source, to_float, to_uint8
+    from sfumato.learn import story
+    from sfumato.learn.checks.ddpm import EXERCISES
+    from sfumato.learn.widgets import Frames
+
+    torch.set_num_threads(1)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    # DDPM: ask for the noise
+
+    *Denoising diffusion probabilistic models*, Ho, Jain and Abbeel, 2020.
+
+    For five years hardly anyone followed the paper of 2015: its pictures were grey and soft. Then three people changed little
+    and won everything. Same chain, same bound; but the network is asked **which noise is in this picture?**, and the loss is
+    simply how wrong it is, every level alike. The pictures were the best of their year.
+
+    What does the chain decide when? One emoji is drowned to three depths, and from each depth four pictures are brought back, with
+    fresh noise on the way. In each block the first is the emoji, the second what was left of it. What they share was still there. What differs was not.
+    """)
+    return
+
+
+@app.cell
+def _():
+    model = sfumato.load("ddpm/emoji32")
+    held_out = open_source("emoji32:test")
+
+    def brought_back(index, depth, n=4, seed=0):
+        """A picture, drowned to a level, and four that come back from there: uint8 (1, 3, 64, 96), row by row."""
+        recipe, process = model.recipe, model.recipe.process()
+        noise = seeded(seed)
+        x0 = to_float(held_out.images[index : index + 1])
+        t = torch.tensor(depth)
+        drowned = process.level(t, x0).noise(x0, noise(x0))
+        labels = held_out.labels[index : index + 1].expand(n)
+        with torch.inference_mode():
+            denoise = recipe.denoiser(model.network, y=labels)
+            grid = strided(1000, 25)
+            times = torch.cat([t[None], grid[grid < t]])
+            back = finish(drowned.expand(n, -1, -1, -1), descend(Ancestral(process, denoise, large), times), noise)
+        rows = to_uint8(torch.cat([x0, drowned, back])).split(3)
+        return torch.cat([torch.cat([*row], dim=2) for row in rows], dim=1)[None]
+
+    return brought_back, model
+
+
+@app.cell
+def _(brought_back):
+    hook = mo.ui.anywidget(
+        Frames.of({f"level {t} of 1000, four ways back": brought_back(31, t) for t in (250, 500, 750)}, start=1.0)
+    )
+    hook
+    return (hook,)
+
+
+@app.cell
+def _():
+    mo.md("""
+    This is figure 7 of the paper. From 250 only details are invented; from 750 little more than the colour survives.
+
+    ## Predict, then look
+    """)
+    return
+
+
+@app.cell
+def _():
+    guesses = {
+        "coarse things first: which family a point belongs to": "Yes, and long before:",
+        "details first: where exactly in its family": "The other way round, and by far:",
+        "both at once": "No: there are hundreds of levels between the two:",
+    }
+    guess = story.predict("On the way from noise to data, what is decided first?", guesses)
+    guess
+    return guess, guesses
+
+
+@app.cell
+def _(guess, guesses):
+    def _figure():
+        verdict = judge(CLAIMS["ddpm/large-features-first"], seeds=1, fast=True)
+        return mo.md(
+            "Sixteen small clouds in four families, walked with the exact denoiser:\n\n| | decided at level (median) |\n|---|---|\n"
+            f"| which family | {verdict.mean('level where the family is decided'):.0f} of 1000 |\n"
+            f"| which member of it | {verdict.mean('level where the member is decided'):.0f} of 1000 |\n\n"
+            "Section 4.3 and figure 6 of the paper, as the claim `ddpm/large-features-first`."
+        )
+
+    story.reveal(guess.value, guesses, _figure)
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## What stands in the paper, and where it stands here
+    """)
+    return
+
+
+@app.cell
+def _():
+    story.notation(
+        [
+            ("noise added in a step", r"$\beta_t$", "`betas`", "`betas`"),
+            ("signal that is left", r"$\bar\alpha_t$", "`level.alpha ** 2`", "`alphas_cumprod`"),
+            ("what the network says", r"$\epsilon_\theta(x_t, t)$", "`prediction.eps`", "`model_output`, `pred_noise`"),
+            ("the step back, if the picture were known", r"$\tilde\mu_t, \tilde\beta_t$", "`process.posterior`", "`q_posterior`"),
+            ("the simple loss", r"$L_\text{simple}$, eq. 14", "`losses.weighted`", "`p_losses`"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        GaussianDiffusion.posterior,
+        r"""If the picture were known, the step back would be a Gaussian with a mean that mixes the two (eq. 6 and 7):
+
+$$q(x_{t-1} \mid x_t, x_0) = N\big(\tilde\mu_t(x_t, x_0),\ \tilde\beta_t\big)$$
+
+Sampling puts what the network believes in the place of the picture. That is all of algorithm 2.""",
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        predict_eps,
+        r"""And what it believes follows from the noise that it names (eq. 15):
+
+$$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\epsilon_\theta}{\sqrt{\bar\alpha_t}}$$""",
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        losses.weighted,
+        r"""Noise, picture, or anything between: whatever the network is asked for, the error is the same up to a weight on each level.
+Asking for the noise and counting every level alike (eq. 14) counts the noisy levels more than the bound would. That is where
+pictures are decided.
+
+$$L_\text{simple} = \mathbb{E}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\ t)\big\|^2$$""",
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## Try it
+
+    Drown another picture, deeper or less deep, and bring it back.
+    """)
+    return
+
+
+@app.cell
+def _():
+    depth = mo.ui.slider(50, 1000, step=50, value=600, label="level", show_value=True)
+    index = mo.ui.slider(0, 172, value=12, label="picture", show_value=True)
+    mo.hstack([depth, index], justify="start", wrap=True)
+    return depth, index
+
+
+@app.cell
+def _(brought_back, depth, index):
+    mo.ui.anywidget(Frames.of({f"at level {depth.value}, and four ways back": brought_back(index.value, depth.value)}, start=1.0))
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Exercises
+    """)
+    return
+
+
+@app.cell
+def _():
+    code_1, check_1 = story.editor(EXERCISES[0])
+    story.task(EXERCISES[0], code_1, check_1)
+    return check_1, code_1
+
+
+@app.cell
+def _(check_1, code_1):
+    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    return
+
+
+@app.cell
+def _():
+    code_2, check_2 = story.editor(EXERCISES[1])
+    story.task(EXERCISES[1], code_2, check_2)
+    return check_2, code_2
+
+
+@app.cell
+def _(check_2, code_2):
+    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    return
+
+
+@app.cell
+def _():
+    code_3, check_3 = story.editor(EXERCISES[2])
+    story.task(EXERCISES[2], code_3, check_3)
+    return check_3, code_3
+
+
+@app.cell
+def _(check_3, code_3):
+    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    return
+
+
+@app.cell
+def _():
+    story.quiz(
+        [
+            (
+                "Why ask for the noise and not for the picture?",
+                "Either gives the other. But an error in the noise, counted alike at every level, weighs the levels so that "
+                "pictures come out well.",
+            ),
+            (
+                "Is the simple loss a bound on the likelihood?",
+                "Up to weights. The bound counts nearly clean levels far more; most of its bits describe what nobody sees "
+                "(the claim `ddpm/imperceptible-bits`).",
+            ),
+            (
+                "Why does sampling draw noise at every step?",
+                "The step back is a distribution. DDPM draws from it; the next lesson asks whether one must.",
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Read on
+
+    - The paper: arXiv 2006.11239; the code that these lessons are checked against: ermongroup/ddim, openai/improved-diffusion.
+    - The Socratic DDPM article, which builds the same chain question by question; lucidrains' denoising-diffusion-pytorch.
+    - Lilian Weng, *What are diffusion models?*, from the forward process to the simplified loss.
+    - Train one: `sfumato train ddpm/digits` takes a minute; `sfumato likelihood RUN` shows where its bits go.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()
