@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from sfumato.claims import ddim, ddpm, dpm, iddpm, ncsn, ncsnv2
+from sfumato.claims import ddim, ddpm, dpm, iddpm, ncsn, ncsnv2, score_sde
 from sfumato.claims.claim import Claim, Measured, Verdict, judge
 
-CLAIMS: dict[str, Claim] = {
-    claim.name: claim for paper in (dpm, ncsn, ncsnv2, ddpm, ddim, iddpm) for claim in paper.CLAIMS
-}
+PAPERS = (dpm, ncsn, ncsnv2, ddpm, ddim, iddpm, score_sde)
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for paper in PAPERS for claim in paper.CLAIMS}
 
 __all__ = ["CLAIMS", "Claim", "Measured", "Verdict", "judge"]

@@ -55,6 +55,8 @@ CATALOGUE = (
            "Fewer steps through the same network; noise as a code for pictures."),
     Lesson(8, "iddpm", "Improved DDPM: how to spend the noise",
            "How fast pictures drown, how wide a step back is, and which levels to keep."),
+    Lesson(9, "score_sde", "Score-SDE: one equation for all of it",
+           "Noise in continuous time, a flow without noise, and how likely a picture is."),
 )  # fmt: skip
 
 

@@ -1,0 +1,269 @@
+import marimo
+
+app = marimo.App(width="medium", css_file="lesson.css", app_title="Score-SDE: one equation for all of it")
+
+with app.setup:
+    import marimo as mo
+    import torch
+
+    from sfumato.claims import CLAIMS, judge
+    from sfumato.claims.score_sde import SDES, way
+    from sfumato.claims.toys import ring
+    from sfumato.core import sde
+    from sfumato.core.likelihood import flow_log_prob
+    from sfumato.learn import story
+    from sfumato.learn.checks.score_sde import EXERCISES
+    from sfumato.learn.widgets import Scrubber
+
+    torch.set_num_threads(1)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    # Score-SDE: one equation for all of it
+
+    *Score-based generative modeling through stochastic differential equations*, Song, Sohl-Dickstein, Kingma, Kumar, Ermon and
+    Poole, 2021.
+
+    NCSN and DDPM looked like rivals. Take ever more and ever smaller steps, and both become the same thing: a **stochastic
+    differential equation** that turns data into noise, and another that turns noise into data and needs nothing but the score.
+    And beside it stands a gift: an ordinary equation without any noise, whose clouds look the same at every moment.
+
+    On the left the stochastic way back, on the right the flow, from the same noise. Move the slider: the points take other ways,
+    the cloud does not.
+    """)
+    return
+
+
+@app.cell
+def _():
+    real = ring().sample(600, torch.Generator().manual_seed(1))
+    hook = mo.ui.anywidget(
+        Scrubber.of({"reverse SDE": way("VP", False, 100, 300), "probability flow": way("VP", True, 100, 300)}, real, start=0.8)
+    )
+    hook
+    return hook, real
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Predict, then look
+    """)
+    return
+
+
+@app.cell
+def _():
+    guesses = {
+        "yes, exactly": "Yes. Follow a picture to its noise, and add up how much space was squeezed on the way:",
+        "only a bound, as for DDPM": "With the flow it is more than a bound:",
+        "no: there is no formula for the density": "There is none, but there is a way to compute it:",
+    }
+    guess = story.predict("The flow is a plain function from noise to data. Can one say how likely a given picture is?", guesses)
+    guess
+    return guess, guesses
+
+
+@app.cell
+def _(guess, guesses):
+    def _figure():
+        verdict = judge(CLAIMS["score_sde/likelihood"], seeds=1, fast=True)
+        rows = [f"| {name} | {verdict.mean(f'{name}: error of the mean'):.1e} |" for name in SDES]
+        return mo.md(
+            "150 points of the ring, whose density is known: bits/dim by the flow against the truth, "
+            f"{verdict.mean('truth, bits/dim'):.2f}:\n\n| SDE | error, bits/dim |\n|---|---|\n" + "\n".join(rows)
+            + "\n\nSection 4.3 of the paper, as the claim `score_sde/likelihood`. On pictures the squeezing is estimated with "
+            "random probes: `sfumato likelihood RUN --method ode`."
+        )
+
+    story.reveal(guess.value, guesses, _figure)
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## What stands in the paper, and where it stands here
+    """)
+    return
+
+
+@app.cell
+def _():
+    story.notation(
+        [
+            ("drift and diffusion", "$f(x, t), g(t)$", "`drift_diffusion(t)`", "`sde(x, t)`"),
+            ("the score", r"$s_\theta(x, t)$", "`prediction.score`", "`score_fn`"),
+            ("NCSN's noise, growing", "VE", "`schedules.VE`", "`VESDE`"),
+            ("DDPM's noise, replacing", "VP, sub-VP", "`schedules.VP`, `SubVP`", "`VPSDE`, `subVPSDE`"),
+            ("down, and staying", "predictor, corrector", "kernels with $s<t$, $s=t$", "`get_predictor`, `get_corrector`"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        sde.probability_flow,
+        r"""The equation without noise, whose clouds are those of the stochastic one (eq. 13):
+
+$$\frac{dx}{dt} = f(x, t) - \tfrac12\, g(t)^2\, \nabla_x \log p_t(x)$$
+
+DDIM with $\eta = 0$ is one way to take its steps; that is why DDIM can encode.""",
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        flow_log_prob,
+        r"""And the likelihood: follow the flow to pure noise, whose density is known, and add the divergence along the way (eq. 39):
+
+$$\log p_0(x_0) = \log p_T(x_T) + \int_0^T \nabla\cdot \tilde f(x_t, t)\,dt$$""",
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## Try it
+
+    Three SDEs, any number of steps. With few steps the flow holds out longer than the stochastic way back: it has less to do.
+    """)
+    return
+
+
+@app.cell
+def _():
+    kind = mo.ui.radio([*SDES], value="VE", label="SDE", inline=True)
+    kind
+    return (kind,)
+
+
+@app.cell
+def _():
+    steps = mo.ui.slider(3, 100, value=12, label="steps", show_value=True)
+    seed = mo.ui.slider(0, 20, value=0, label="seed", show_value=True)
+    mo.hstack([steps, seed], justify="start", wrap=True)
+    return seed, steps
+
+
+@app.cell
+def _(kind, real, seed, steps):
+    _ways = {
+        f"{kind.value}, {name}": way(kind.value, flow, steps.value, 300, seed.value)
+        for name, flow in (("reverse SDE", False), ("flow", True))
+    }
+    _surprise = {name: float(-ring().log_prob(w[-1]).mean()) for name, w in _ways.items()}
+    mo.vstack(
+        [
+            mo.ui.anywidget(Scrubber.of(_ways, real, start=1.0)),
+            mo.md("Surprise under the data, nats (data themselves: 0.25): " + "; ".join(f"{n}: **{v:.2f}**" for n, v in _surprise.items()) + "."),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Does it hold here?
+    """)
+    return
+
+
+@app.cell
+def _():
+    mo.callout(mo.md(f"`score_sde/corrector`, *{CLAIMS['score_sde/corrector'].statement}* {CLAIMS['score_sde/corrector'].note}"), kind="warn")
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Exercises
+    """)
+    return
+
+
+@app.cell
+def _():
+    code_1, check_1 = story.editor(EXERCISES[0])
+    story.task(EXERCISES[0], code_1, check_1)
+    return check_1, code_1
+
+
+@app.cell
+def _(check_1, code_1):
+    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    return
+
+
+@app.cell
+def _():
+    code_2, check_2 = story.editor(EXERCISES[1])
+    story.task(EXERCISES[1], code_2, check_2)
+    return check_2, code_2
+
+
+@app.cell
+def _(check_2, code_2):
+    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    return
+
+
+@app.cell
+def _():
+    code_3, check_3 = story.editor(EXERCISES[2])
+    story.task(EXERCISES[2], code_3, check_3)
+    return check_3, code_3
+
+
+@app.cell
+def _(check_3, code_3):
+    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    return
+
+
+@app.cell
+def _():
+    story.quiz(
+        [
+            (
+                "What must be trained anew to sample another way?",
+                "Nothing. The score is all that any of the ways back needs, and it was learned once.",
+            ),
+            (
+                "Why do the flow and the SDE end in the same cloud, if their points do not?",
+                "At every moment their densities obey the same equation. A density does not say which point came from where.",
+            ),
+            (
+                "In which sense is NCSN 'exploding' and DDPM 'preserving'?",
+                "NCSN adds noise to the picture, so the variance grows and grows. DDPM shrinks the picture as it adds noise, so the "
+                "variance stays 1.",
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Read on
+
+    - The paper: arXiv 2011.13456; its code: yang-song/score_sde and score_sde_pytorch.
+    - Yang Song's post, *Generative modeling by estimating gradients of the data distribution*, from the SDEs on.
+    - Train one: `sfumato train score_sde/digits`; any model by any sampler: `sfumato sample RUN --sampler heun`.
+    - What predictor, corrector and flow do on pictures, measured: `docs/score_line.md`.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()
