@@ -100,7 +100,7 @@ CLAIMS = (
         {"what the corrector gains": (0.002, 1)},
         seconds=1,
         holds=False,
-        note="Not in the plane with the exact score: a network has no error there to correct, and 40 steps down come as "
+        note="Not in the plane with the exact score: there is no network's error to correct, and 40 steps come as "
         "near to data as data to each other. On small fashion nets it did not pay either (docs/score_line.md).",
     ),
 )

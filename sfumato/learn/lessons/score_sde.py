@@ -133,7 +133,7 @@ def _():
     mo.md(r"""
     ## Try it
 
-    Three SDEs, any number of steps. With few steps the flow holds out longer than the stochastic way back: it has less to do.
+    Three SDEs, any number of steps. Which of the two comes apart first when steps are few?
     """)
     return
 
