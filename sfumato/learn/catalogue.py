@@ -57,6 +57,8 @@ CATALOGUE = (
            "How fast pictures drown, how wide a step back is, and which levels to keep."),
     Lesson(9, "score_sde", "Score-SDE: one equation for all of it",
            "Noise in continuous time, a flow without noise, and how likely a picture is."),
+    Lesson(10, "adm", "ADM: asking for what you want",
+           "Lean towards a class at every step: fidelity against diversity, with a classifier and without."),
 )  # fmt: skip
 
 
