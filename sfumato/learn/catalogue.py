@@ -59,6 +59,8 @@ CATALOGUE = (
            "Noise in continuous time, a flow without noise, and how likely a picture is."),
     Lesson(10, "adm", "ADM: asking for what you want",
            "Lean towards a class at every step: fidelity against diversity, with a classifier and without."),
+    Lesson(11, "measuring", "Measuring honestly",
+           "What a distance says and does not say; error bars, floors and copies."),
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ function render({ model, el }) {
       .sf-scrub figure { margin: 0; flex: 0 1 ${SIDE}px; min-width: 0; }
       .sf-scrub canvas { width: 100%; aspect-ratio: 1; border-radius: 8px; background: #faf9f7; border: 1px solid #e4e1dc; }
       .sf-scrub figcaption { margin-top: 4px; color: #6a7280; }
-      .sf-scrub .sf-bar { display: flex; gap: 12px; align-items: center; margin-top: 8px; flex-wrap: wrap; }
+      .sf-scrub .sf-bar:not([hidden]) { display: flex; gap: 12px; align-items: center; margin-top: 8px; flex-wrap: wrap; }
       .sf-scrub input { flex: 1 1 200px; min-width: 120px; accent-color: #b4552d; }
       .sf-scrub button { border: 1px solid #b4552d; background: none; color: #b4552d; border-radius: 6px; padding: 4px 14px; cursor: pointer; }
     </style>
@@ -39,6 +39,7 @@ function render({ model, el }) {
       return { ...run, x: unpack(run.bytes), pen: figure.querySelector("canvas").getContext("2d"),
                caption: figure.querySelector("figcaption") };
     });
+    el.querySelector(".sf-bar").hidden = runs.every((run) => run.states === 1);  // points that do not move
     draw();
   }
 
@@ -56,7 +57,7 @@ function render({ model, el }) {
       run.pen.clearRect(0, 0, 2 * SIDE, 2 * SIDE);
       dots(run.pen, data, 0, data.length / 2, "#d9d4cc", 4);
       dots(run.pen, run.x, 2 * k * run.points, run.points, "#b4552d", 5);
-      run.caption.textContent = `${run.name}: step ${k} of ${run.states - 1}`;
+      run.caption.textContent = run.states > 1 ? `${run.name}: step ${k} of ${run.states - 1}` : run.name;
     }
     output.textContent = `${Math.round(100 * share)} % of the way`;
   }

@@ -1,0 +1,242 @@
+import marimo
+
+app = marimo.App(width="medium", css_file="lesson.css", app_title="Measuring honestly")
+
+with app.setup:
+    import marimo as mo
+    import torch
+
+    from sfumato.claims import CLAIMS, judge
+    from sfumato.claims.measuring import blurred, lookalike, memorised, real
+    from sfumato.evaluate.distances import frechet_distance, statistics
+    from sfumato.evaluate.neighbours import nearest, precision_recall
+    from sfumato.learn import story
+    from sfumato.learn.checks.measuring import EXERCISES
+    from sfumato.learn.widgets import Scrubber
+
+    torch.set_num_threads(1)
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    # Measuring honestly
+
+    *How good is a model?* A number is easily had, and easily means nothing.
+
+    The usual number compares two clouds of features, real and made, by their means and covariances: the Frechet distance. With
+    the features of one certain network from 2015 it is called FID. Lower is better. But lower than what?
+
+    Below, grey is the truth. One side has not one of its blobs; the other has all eight, a little blurred. **Which one has the
+    better Frechet distance?**
+    """)
+    return
+
+
+@app.cell
+def _():
+    truth = real(600, 1)
+    hook = mo.ui.anywidget(
+        Scrubber.of({"A": lookalike(400, 0)[None], "B": blurred(400, 0)[None]}, truth, start=1.0)
+    )
+    hook
+    return hook, truth
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Predict, then look
+    """)
+    return
+
+
+@app.cell
+def _():
+    guesses = {"A, without any blob": "Yes, A:", "B, with all eight": "One should think so. But it is A:", "about alike": "No, A is better by far:"}
+    guess = story.predict("Which side is nearer to the truth by the Frechet distance?", guesses)
+    guess
+    return guess, guesses
+
+
+@app.cell
+def _(guess, guesses):
+    def _figure():
+        verdict = judge(CLAIMS["measuring/wrong-ranking"], seeds=1, fast=True)
+        rows = [
+            f"| {side} | {verdict.mean(f'{name}: Frechet distance'):.4f} | {verdict.mean(f'{name}: precision'):.0%} |"
+            for side, name in (("A", "lookalike"), ("B", "blurred"))
+        ]
+        return mo.md(
+            "| | Frechet distance | precision |\n|---|---|---|\n" + "\n".join(rows)
+            + "\n\nA has the truth's mean and covariance, and that is all the distance looks at. Precision asks how many samples lie "
+            "among real ones, and is not fooled. This is the claim `measuring/wrong-ranking`. Never judge by one number."
+        )
+
+    story.reveal(guess.value, guesses, _figure)
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Words, and where they stand here
+    """)
+    return
+
+
+@app.cell
+def _():
+    story.notation(
+        [
+            ("Frechet distance", r"$\|\mu - \mu'\|^2 + \operatorname{tr}(\dots)$", "`frechet_distance`", "FID, with the Inception of 2015 only"),
+            ("kernel distance", r"$\text{MMD}^2$", "`kernel_distance`", "KID: has no bias, and tells its deviation"),
+            ("are samples real, are reals made", "precision, recall", "`precision_recall`", "improved precision and recall"),
+            ("the same measure, real against real", "-", "the floor", "rarely told"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    story.source(
+        frechet_distance,
+        r"""The mean squared way between two Gaussians, had by eigenvalues of a symmetric matrix (Heusel et al. 2017):
+
+$$d^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{tr}\big(C_1 + C_2 - 2\,(C_1 C_2)^{1/2}\big)$$""",
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    ## How many samples?
+
+    Even real points have a distance to real points. It falls as one over their number, so distances at different numbers of samples
+    must not be compared. `sfumato evaluate` prints this floor beside every number.
+    """)
+    return
+
+
+@app.cell
+def _():
+    count = mo.ui.slider(20, 2000, step=20, value=100, label="samples", show_value=True)
+    kind = mo.ui.slider(0, 3, value=3, label="0 lookalike, 1 blurred, 2 copies, 3 real", show_value=True)
+    mo.hstack([count, kind], justify="start", wrap=True)
+    return count, kind
+
+
+@app.cell
+def _(count, kind, truth):
+    _training = real(300, 7)
+    _makers = (lookalike, blurred, lambda n, seed: memorised(n, seed, _training), real)
+    _trials = [_makers[kind.value](count.value, 50 + seed) for seed in range(8)]
+    _reference = real(10_000, 99)
+    _all = torch.tensor([frechet_distance(statistics(t), statistics(_reference)) for t in _trials])
+    _pair = precision_recall(truth, _trials[0])
+    _copies = float(nearest(_trials[0], _training).copies.double().mean())
+    mo.vstack(
+        [
+            mo.ui.anywidget(Scrubber.of({"one of eight trials": _trials[0][None]}, truth, start=1.0)),
+            mo.md(
+                "| Frechet distance, eight trials | precision | recall | copies of 300 training points |\n|---|---|---|---|\n"
+                f"| {float(_all.mean()):.4f} +- {float(_all.std()):.4f} | {_pair.precision:.0%} | {_pair.recall:.0%} | {_copies:.0%} |"
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    Copies score as well as new points (the claim `measuring/copies`). A model that has memorised its training set wins every
+    comparison that does not look for it.
+    """)
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Exercises
+    """)
+    return
+
+
+@app.cell
+def _():
+    code_1, check_1 = story.editor(EXERCISES[0])
+    story.task(EXERCISES[0], code_1, check_1)
+    return check_1, code_1
+
+
+@app.cell
+def _(check_1, code_1):
+    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    return
+
+
+@app.cell
+def _():
+    code_2, check_2 = story.editor(EXERCISES[1])
+    story.task(EXERCISES[1], code_2, check_2)
+    return check_2, code_2
+
+
+@app.cell
+def _(check_2, code_2):
+    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    return
+
+
+@app.cell
+def _():
+    code_3, check_3 = story.editor(EXERCISES[2])
+    story.task(EXERCISES[2], code_3, check_3)
+    return check_3, code_3
+
+
+@app.cell
+def _(check_3, code_3):
+    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    return
+
+
+@app.cell
+def _():
+    story.quiz(
+        [
+            (
+                "May one call a distance with other features FID?",
+                "No. The name means one network with one set of weights and one way to resize. Everything else needs its own name.",
+            ),
+            (
+                "Two models, FID 3.1 and 3.3 with 10,000 samples each. Which is better?",
+                "Nobody knows without their spread over seeds, and without the floor at 10,000.",
+            ),
+            (
+                "A new model has twice the precision and half the recall. What has happened?",
+                "It makes fewer kinds of pictures, and makes them better. Guidance does just that.",
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## Read on
+
+    - Heusel et al., arXiv 1706.08500 (FID); Binkowski et al., arXiv 1801.01401 (KID, and why FID is biased).
+    - Kynkaanniemi et al., arXiv 1904.06991 (precision and recall); Carlini et al., arXiv 2301.13188 (copies).
+    - On pictures: `sfumato evaluate ddpm/emoji32` prints the protocol, the numbers and the floors.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()
