@@ -61,6 +61,8 @@ CATALOGUE = (
            "Lean towards a class at every step: fidelity against diversity, with a classifier and without."),
     Lesson(11, "measuring", "Measuring honestly",
            "What a distance says and does not say; error bars, floors and copies."),
+    Lesson(12, "capstone", "One core, eight papers, and yours",
+           "All of them side by side, and a ninth sampler of your own."),
 )  # fmt: skip
 
 
