@@ -18,6 +18,7 @@ from sfumato.cli.inspect import inspect_command, presets_command
 from sfumato.cli.learn import learn_command
 from sfumato.cli.likelihood import likelihood_command
 from sfumato.cli.parsing import UsageError
+from sfumato.cli.prepare import prepare_command
 from sfumato.cli.reproduce import reproduce_command
 from sfumato.cli.sample import sample_command
 from sfumato.cli.train import train_command
@@ -33,13 +34,14 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato edit inpaint|colorize TARGET              fill in what a --mask leaves open; colour what is grey
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways
+  sfumato prepare SOURCE OUT [--shards]             any source as a memory map or as tar shards, once
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
   sfumato reproduce [CLAIM ...]                     the papers' claims as experiments, listed or run
   sfumato learn [LESSON]                            the learning path, in the browser, offline
   sfumato presets                                   the list of presets and shipped models
 
 Each takes --help. Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or
-:test), folder:PATH, npz:PATH.
+:test), folder:PATH, npz:PATH, map:PATH (prepared), wds:SHARDS, hf:PATH.
 """
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -50,6 +52,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": compare_command,
     "likelihood": likelihood_command,
     "convert": convert_command,
+    "prepare": prepare_command,
     "inspect": inspect_command,
     "reproduce": reproduce_command,
     "learn": learn_command,

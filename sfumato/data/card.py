@@ -74,7 +74,9 @@ def make_card(
     if len(images) < SMALL:
         notes = (*notes, f"a small set: below {SMALL:,} images a long run memorises; look at nearest neighbours")
     mean, std = _moments(images)
-    digest = hashlib.sha256(images.numpy().tobytes())
+    digest = hashlib.sha256()
+    for block in images.split(4096):
+        digest.update(block.contiguous().numpy())
     if labels is not None:
         digest.update(labels.numpy().tobytes())
     return DataCard(

@@ -1,109 +1,37 @@
 """Where images come from: one spec string, `NAME[:SPLIT or PATH][?option=value&...]`, opens any of them.
 
 digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
-from where they are installed; folder: and npz: are the user's own. Nothing downloads: a set that is missing says which
-command gets it.
+from where they are installed; folder:, npz:, map:, wds: and hf: are the user's own. Nothing downloads: a set that is
+missing says which command gets it.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from sfumato.data import toys
-from sfumato.data.card import DataCard, make_card
+from sfumato.data import folders, hub, maps, pictures, shards, toys
+from sfumato.data.card import make_card
+from sfumato.data.images import Example, Images
+from sfumato.data.reading import DAMAGE, Met, Shelf, fit, from_pillow, upright
+from sfumato.data.spec import COLUMNS, OPTIONS, DataError, Spec
 
-
-class DataError(ValueError):
-    """Data that cannot be used, in one clear line."""
-
-
-class Example(NamedTuple):
-    """One image, uint8 (C, H, W), with its label, its text and a key that stays the same."""
-
-    image: Tensor
-    label: int | None
-    text: str | None
-    key: str
-
-
-@dataclass(frozen=True)
-class Images:
-    """A set of pictures in memory (or mapped into it).
-
-    Attributes:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,), or None.
-        texts: a caption each, or None.
-        keys: a stable name each.
-        classes: names of the labels.
-        card: what was found.
-    """
-
-    images: Tensor
-    labels: Tensor | None
-    texts: tuple[str, ...] | None
-    keys: tuple[str, ...]
-    classes: tuple[str, ...]
-    card: DataCard
-
-    @property
-    def spec(self) -> str:
-        return self.card.spec
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
-        return self.card.shape
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> Example:
-        label = None if self.labels is None else int(self.labels[i])
-        return Example(self.images[i], label, None if self.texts is None else self.texts[i], self.keys[i])
-
-    def take(self, indices: Tensor) -> Images:
-        """Only these images, in this order; the card keeps its text and counts anew."""
-        labels = None if self.labels is None else self.labels[indices]
-        order = indices.tolist()
-        texts = None if self.texts is None else tuple(self.texts[i] for i in order)
-        images = self.images[indices].contiguous()
-        card = self.card
-        fresh = make_card(
-            card.spec, images, labels, self.classes, bits=card.bits, corrupt=card.corrupt, licence=card.licence,
-            notes=tuple(n for n in card.notes if not n.startswith("a small set")), sizes=card.sizes,
-        )  # fmt: skip
-        return Images(images, labels, texts, tuple(self.keys[i] for i in order), self.classes, fresh)
+__all__ = ["OPTIONS", "READERS", "SPLIT", "DataError", "Example", "Images", "open_source", "parse_spec"]
 
 
 # ---------------------------------------------------------------- the spec string
-
-
-class Spec(NamedTuple):
-    """A spec taken apart: name, what follows the colon, and the options."""
-
-    text: str
-    name: str
-    rest: str
-    options: dict[str, str]
-
-
-OPTIONS = ("size", "channels", "background", "limit", "classes")
 
 
 def parse_spec(text: str) -> Spec:
@@ -113,15 +41,18 @@ def parse_spec(text: str) -> Spec:
     options = {}
     for part in filter(None, query.split("&")):
         key, equals, value = part.partition("=")
-        if key not in OPTIONS or not equals or not value:
-            raise DataError(f"unknown option {part!r} in {text!r}; known: {', '.join(o + '=...' for o in OPTIONS)}")
+        known = (*OPTIONS, *COLUMNS) if name == "hf" else OPTIONS
+        if key not in known or not equals or not value:
+            raise DataError(f"unknown option {part!r} in {text!r}; known: {', '.join(o + '=...' for o in known)}")
         options[key] = value
     if name not in READERS:
         near = get_close_matches(name, READERS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         hint = f"; for images in a folder write folder:{text}" if Path(body).exists() else hint
         raise DataError(f"unknown data set {name!r}{hint} Known: {', '.join(READERS)}")
-    return Spec(text, name, rest, options)
+    spec = Spec(text, name, rest, options)
+    _ = spec.size, spec.limit, spec.channels, spec.background  # whatever they are for, wrong values are told
+    return spec
 
 
 def open_source(spec: str) -> Images:
@@ -137,16 +68,9 @@ def open_source(spec: str) -> Images:
     images = READERS[parsed.name](parsed)
     if "classes" in parsed.options:
         images = _only_classes(images, parsed.options["classes"].split(","))
-    if "limit" in parsed.options:
-        images = images.take(torch.arange(min(_positive(parsed, "limit"), len(images))))
+    if parsed.limit is not None:
+        images = images.take(torch.arange(min(parsed.limit, len(images))))
     return images
-
-
-def _positive(spec: Spec, option: str) -> int:
-    value = spec.options[option]
-    if not value.isdigit() or int(value) < 1:
-        raise DataError(f"{option} in {spec.text!r} is a whole number above 0, not {value!r}")
-    return int(value)
 
 
 def _split(spec: Spec) -> str:
@@ -171,12 +95,11 @@ def _only_classes(images: Images, names: list[str]) -> Images:
 def _resized(images: Tensor, spec: Spec) -> tuple[Tensor, tuple[str, ...]]:
     """Named sets and arrays under `size` and `channels`."""
     notes = []
-    if "size" in spec.options and images.shape[-2:] != (_positive(spec, "size"),) * 2:
-        size = _positive(spec, "size")
+    size = spec.size
+    if size is not None and images.shape[-2:] != (size, size):
         notes.append(f"resized from {images.shape[-1]}x{images.shape[-2]} to {size}x{size}")
-        images = torch.stack([_from_pillow(_fit(_to_pillow(image), size)) for image in images])
-    if "channels" in spec.options:
-        wanted = _channels(spec)
+        images = torch.stack([from_pillow(fit(pictures.to_pillow(image), size)) for image in images])
+    if (wanted := spec.channels) is not None:
         if images.shape[1] == 1 and wanted == 3:
             images = images.repeat(1, 3, 1, 1)
             notes.append("grey repeated to three channels")
@@ -187,12 +110,6 @@ def _resized(images: Tensor, spec: Spec) -> tuple[Tensor, tuple[str, ...]]:
         elif images.shape[1] != wanted:
             raise DataError(f"cannot make {wanted} channels of {images.shape[1]}")
     return images, tuple(notes)
-
-
-def _channels(spec: Spec) -> int:
-    if spec.options["channels"] not in ("1", "3"):
-        raise DataError(f"channels in {spec.text!r} is 1 or 3, not {spec.options['channels']!r}")
-    return int(spec.options["channels"])
 
 
 def _finished(
@@ -263,8 +180,8 @@ def _heartbeat(spec: Spec) -> Images:
 def _dead_leaves(spec: Spec) -> Images:
     """Occluding discs of all sizes, 16x16 or `size`: 10,000 pictures, and 1,000 for test."""
     test = _split(spec) == "test"
-    side = _positive(spec, "size") if "size" in spec.options else 16
-    n = min(1_000 if test else 10_000, _positive(spec, "limit") if "limit" in spec.options else 10_000)
+    side = spec.size or 16
+    n = min(1_000 if test else 10_000, spec.limit or 10_000)
     pictures = toys.DeadLeaves(side)(n, seed=int(test))
     return _finished(spec, pictures, None, (), _keys(spec, pictures), notes=("discs with radii of density r^-3",))
 
@@ -381,165 +298,62 @@ def _npz(spec: Spec) -> Images:
     return _finished(spec, torch.from_numpy(np.ascontiguousarray(pixels)), labels, classes, keys)
 
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".tga"})
+SHELVES: dict[str, Callable[[Spec], Shelf]] = {"folder": folders.shelf, "wds": shards.shelf, "hf": hub.shelf}
+"""The sources that can be read block by block."""
 
 
-@dataclass
-class _Found:
-    """What was met while reading a folder."""
-
-    sizes: Counter[str]
-    modes: Counter[str]
-    corrupt: list[str]
-    converted: Counter[str]
+def _collected(spec: Spec) -> Images:
+    """The pictures of a folder, of tar shards or of a datasets folder, in memory."""
+    shelf = SHELVES[spec.name](spec)
+    return collected(shelf if spec.name == "folder" else shelf.limited())
 
 
-def _folder(spec: Spec) -> Images:
-    """Images of a folder and its sub-folders; the first sub-folder is the class."""
+def collected(shelf: Shelf) -> Images:
+    """Everything on a shelf, in memory. DataError where the pictures are of several kinds, or none can be read."""
     from tqdm import tqdm
 
-    root = Path(spec.rest)
-    if not root.is_dir():
-        raise DataError(f"no folder {spec.rest!r} (a spec looks like folder:/path/to/images)")
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not paths:
-        raise DataError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
-    size = _positive(spec, "size") if "size" in spec.options else None
-    channels = _channels(spec) if "channels" in spec.options else None
-    found = _Found(Counter(), Counter(), [], Counter())
-    background = _background(spec)
-    pictures: list[tuple[Path, Image.Image]] = []
-    for path in tqdm(paths, desc=f"reading {root}", unit="image", disable=None, leave=False):
+    spec, met, found = shelf.spec, Met(), []
+    for record in tqdm(shelf.records(), f"reading {shelf.place}", len(shelf), unit="image", disable=None, leave=False):
+        assert not isinstance(record.picture, Tensor)
         try:
-            pictures.append((path, _read(path, background, size, found)))
-        except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
-            found.corrupt.append(str(path.relative_to(root)))
-    if not pictures:
-        raise DataError(f"none of the {len(paths)} images in {root} can be read; the first is {found.corrupt[0]}")
-    kinds = Counter(image.mode for _, image in pictures)
-    if channels is None and len(kinds) > 1:
+            image, seen = upright(record.picture, spec)
+        except DAMAGE as error:
+            if isinstance(error, DataError):
+                raise
+            met.corrupt.append(record.key)
+            continue
+        met.add(seen)
+        found.append((image, record))
+    if not found:
+        raise DataError(f"none of the {len(shelf)} images in {shelf.place} can be read; the first is {met.corrupt[0]}")
+    kinds = Counter(image.mode for image, _ in found)
+    if spec.channels is None and len(kinds) > 1:
         raise DataError(
-            f"{root} mixes {kinds['L']:,} grey and {kinds['RGB']:,} colour images; "
+            f"{shelf.place} mixes {kinds['L']:,} grey and {kinds['RGB']:,} colour images; "
             "choose with ?channels=3 or ?channels=1"
         )
-    mode = {1: "L", 3: "RGB", None: next(iter(kinds))}[channels]
-    shapes = Counter(image.size for _, image in pictures)
+    mode = {1: "L", 3: "RGB", None: next(iter(kinds))}[spec.channels]
+    shapes = Counter(image.size for image, _ in found)
     if len(shapes) > 1:
         raise DataError(
-            f"{root} mixes {len(shapes)} image sizes, from {min(shapes)} to {max(shapes)} (width, height); "
+            f"{shelf.place} mixes {len(shapes)} image sizes, from {min(shapes)} to {max(shapes)} (width, height); "
             "choose with ?size=64, say"
         )
-    images = torch.stack([_from_pillow(image.convert(mode)) for _, image in pictures])
-    relative = [path.relative_to(root) for path, _ in pictures]
-    labels, classes = _folder_classes(relative)
-    notes = tuple(f"{n:,} {what}" for what, n in found.converted.items())
+    images = torch.stack([from_pillow(image.convert(mode)) for image, _ in found])
+    records = [record for _, record in found]
+    labels = torch.tensor([record.label for record in records]) if shelf.classes else None
+    notes = met.notes
     if mode == "L" and kinds["RGB"]:
         notes += (f"{kinds['RGB']:,} colour turned into grey",)
     if mode == "RGB" and kinds["L"]:
         notes += (f"{kinds['L']:,} grey repeated to three channels",)
-    deep = sum(n for m, n in found.modes.items() if m.startswith("I"))
     card = make_card(
-        spec.text, images, labels, classes, bits="16 bits a channel, kept as 8" if deep else "8 bits a channel",
-        sizes=dict(found.sizes), corrupt=tuple(found.corrupt), notes=notes,
+        spec.text, images, labels, shelf.classes, bits=met.bits, sizes=dict(met.sizes), corrupt=tuple(met.corrupt),
+        notes=notes, licence=shelf.licence,
     )  # fmt: skip
-    texts = _captions(root, [path for path, _ in pictures])
-    return Images(images, labels, texts, tuple(str(p) for p in relative), classes, card)
-
-
-def _read(path: Path, background: tuple[int, int, int], size: int | None, found: _Found) -> Image.Image:
-    """One file as an upright L or RGB picture; raises whatever Pillow raises for a damaged one."""
-    with Image.open(path) as file:
-        frames = getattr(file, "n_frames", 1)
-        file.load()
-        image: Image.Image = ImageOps.exif_transpose(file)
-        mode = file.mode
-    notes = [] if frames == 1 else ["animated, first frame kept"]
-    found.sizes[f"{image.width}x{image.height}"] += 1
-    found.modes[mode] += 1
-    if mode.startswith("I") or mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        if mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError("pixel values outside 16 bits")
-        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
-        notes.append("16-bit scaled to 8 bits")
-    elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        grey = mode in ("LA", "La") and len(set(background)) == 1
-        under = Image.new("RGBA", rgba.size, (*background, 255))
-        under.alpha_composite(rgba)
-        image = under.convert("L" if grey else "RGB")
-        notes.append("transparent, laid on the background")
-    elif mode in ("L", "1"):
-        image = image.convert("L")
-    elif mode != "RGB":
-        image = image.convert("RGB")
-        notes.append(f"{'palette' if mode == 'P' else mode} turned into colour")
-    if size is not None and image.size != (size, size):
-        if image.width != image.height:
-            notes.append("not square, centre kept")
-        image = _fit(image, size)
-    found.converted.update(notes)
-    return image
-
-
-def _fit(image: Image.Image, size: int) -> Image.Image:
-    """Shorter side to size, then the centre."""
-    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-
-
-def _from_pillow(image: Image.Image) -> Tensor:
-    array = np.array(image)
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
-
-
-def _to_pillow(image: Tensor) -> Image.Image:
-    return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy())
-
-
-def _background(spec: Spec) -> tuple[int, int, int]:
-    value = spec.options.get("background", "white")
-    named = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
-    if value in named:
-        return named[value]
-    parts = value.split(",")
-    if len(parts) != 3 or not all(p.isdigit() and int(p) < 256 for p in parts):
-        raise DataError(f"background in {spec.text!r} is white, black, grey or R,G,B, not {value!r}")
-    r, g, b = map(int, parts)
-    return r, g, b
-
-
-def _folder_classes(relative: list[Path]) -> tuple[Tensor | None, tuple[str, ...]]:
-    names = [p.parts[0] if len(p.parts) > 1 else "" for p in relative]
-    classes = tuple(sorted(set(names)))
-    if classes == ("",):
-        return None, ()
-    if "" in classes:
-        raise DataError("some images lie in sub-folders (which are classes) and some do not; move one or the other")
-    return torch.tensor([classes.index(n) for n in names]), classes
-
-
-def _captions(root: Path, paths: list[Path]) -> tuple[str, ...] | None:
-    """Captions from metadata.jsonl or metadata.csv (file_name, text) in the root, or from a .txt beside each image."""
-    table = dict(_metadata(root))
-    texts = []
-    for path in paths:
-        beside = path.with_suffix(".txt")
-        texts.append(table.get(str(path.relative_to(root))) or (beside.read_text().strip() if beside.is_file() else ""))
-    return tuple(texts) if any(texts) else None
-
-
-def _metadata(root: Path) -> Iterator[tuple[str, str]]:
-    if (file := root / "metadata.jsonl").is_file():
-        rows: list[dict[str, str]] = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-    elif (file := root / "metadata.csv").is_file():
-        with file.open(newline="") as lines:
-            rows = list(csv.DictReader(lines))
-    else:
-        return
-    for row in rows:
-        if "file_name" not in row or "text" not in row:
-            raise DataError(f"{file}: every row has file_name and text")
-        yield row["file_name"], row["text"]
+    texts = tuple(record.text or "" for record in records)
+    keys = tuple(record.key for record in records)
+    return Images(images, labels, texts if any(texts) else None, keys, shelf.classes, card)
 
 
 SPLIT = ("digits", "emoji32", "fashion", "mnist", "swiss_roll", "heartbeat", "dead_leaves")
@@ -553,7 +367,10 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "swiss_roll": _swiss_roll,
     "heartbeat": _heartbeat,
     "dead_leaves": _dead_leaves,
-    "folder": _folder,
+    "folder": _collected,
     "npz": _npz,
+    "map": maps.read,
+    "wds": _collected,
+    "hf": _collected,
 }
 """Every data set, by the name that a spec begins with."""

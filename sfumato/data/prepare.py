@@ -1,0 +1,152 @@
+"""Any source turned once into what training reads fastest: a memory map, or tar shards; interrupted, it goes on.
+
+Everything is written into OUT.partial, whose journal says how far it is, and which becomes OUT when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.data import maps, shards
+from sfumato.data.card import make_card
+from sfumato.data.images import Images
+from sfumato.data.pictures import write_text
+from sfumato.data.reading import Met, Reader, Record, Shelf
+from sfumato.data.sources import SHELVES, open_source, parse_spec
+from sfumato.data.spec import DataError
+
+JOURNAL = "journal.json"
+
+STRIDE = 1024
+"""Images between two entries in the journal of a memory map."""
+
+Rows = list[tuple[Tensor, Record]]
+
+
+def open_shelf(text: str) -> Shelf:
+    """Any source, to be read block by block; those that cannot are in memory as a whole."""
+    spec = parse_spec(text)
+    if spec.name in SHELVES and "classes" not in spec.options:
+        return SHELVES[spec.name](spec).limited()
+    images = open_source(text)
+    if images.images.dtype != torch.uint8:
+        raise DataError(f"{text} holds points, not pictures; there is nothing to prepare")
+    card = images.card
+    return Shelf.of_rows(
+        spec, text, len(images), lambda i: Record(*images[i]), card.fingerprint, images.classes, card.licence
+    )
+
+
+def prepare(
+    source: str, out: Path, *, shard: int | None = None, progress: Callable[[int, int], object] | None = None
+) -> Images | str:
+    """Write a source as a memory map, which is returned, read back; or as tar shards, whose spec is returned.
+
+    Args:
+        shard: images in a shard, in a shuffled order; a memory map, in the source's order, where None.
+        progress: called with how many records are done, those of an earlier run included, and how many there are.
+
+    Raises:
+        DataError: bad source; `out` is there already, or OUT.partial holds the beginning of something else.
+        OSError: disk full, no permission; what is done is kept, and the same call goes on.
+    """
+    if out.exists():
+        raise DataError(f"{out} exists; choose another folder, or remove it first")
+    if shard is not None:
+        shards.webdataset()  # that it is there is found out before any work
+    shelf = open_shelf(source) if shard is None else open_shelf(source).shuffled()
+    partial = out.with_name(out.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    journal = _taken_up(partial, {"source": source, "shard": shard, "fingerprint": shelf.fingerprint})
+    reader = Reader(shelf.spec, tuple(journal["shape"] or ()) or None, os.cpu_count() or 1)
+    reader.met = Met.from_json(journal["met"])
+    records, write = shelf.records(journal["taken"]), _append if shard is None else _add_shard
+    tell = progress or (lambda done, total: None)
+    tell(journal["taken"], len(shelf))
+    while part := list(islice(records, shard or STRIDE)):
+        rows = reader(part)
+        if rows:
+            write(partial, journal, rows)
+        journal |= {"taken": journal["taken"] + len(part), "shape": reader.shape, "met": reader.met.to_json()}
+        write_text(partial / JOURNAL, json.dumps(journal))
+        tell(journal["taken"], len(shelf))
+    if not journal["rows"]:
+        raise DataError(f"none of the {len(shelf):,} images in {shelf.place} can be read")
+    return _finish_map(partial, journal, shelf, out) if shard is None else _finish_shards(partial, journal, shelf, out)
+
+
+def _taken_up(partial: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The journal of what was begun here, or a new one. DataError where it was something else."""
+    path = partial / JOURNAL
+    if not path.exists():
+        return {**about, "taken": 0, "shape": None, "met": Met().to_json(), "rows": 0, "end": 0, "shards": {}}
+    journal: dict[str, Any] = json.loads(path.read_text())
+    if differing := [name for name, value in about.items() if journal.get(name) != value]:
+        was = f"{differing[0]} was {journal.get(differing[0])}"
+        raise DataError(f"{partial} holds the beginning of another set ({was}); remove it first")
+    return journal
+
+
+def _append(partial: Path, journal: dict[str, Any], rows: Rows) -> None:
+    """More rows of a memory map, behind those that the journal knows of; whatever lies there is overwritten."""
+    pixels = torch.stack([image for image, _ in rows]).numpy()
+    text = "".join(json.dumps({"label": r.label, "text": r.text, "key": r.key}) + "\n" for _, r in rows).encode()
+    start = maps.HEADER + journal["rows"] * pixels[0].nbytes
+    for name, offset, content in (("images.npy", start, pixels.data), ("rows.jsonl", journal["end"], text)):
+        with os.fdopen(os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+            file.seek(offset)
+            file.write(content)
+            file.truncate()
+            os.fsync(file.fileno())
+    journal["rows"], journal["end"] = journal["rows"] + len(rows), journal["end"] + len(text)
+
+
+def _add_shard(partial: Path, journal: dict[str, Any], rows: Rows) -> None:
+    name = f"{len(journal['shards']):06d}.tar"
+    shards.write(partial / name, rows)
+    labels = [record.label for _, record in rows if record.label is not None]
+    journal["shards"][name] = [len(rows), max(labels, default=None)]
+    journal["rows"] += len(rows)
+
+
+def _finish_map(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path) -> Images:
+    shape = (journal["rows"], *journal["shape"])
+    with open(partial / "images.npy", "r+b") as file:
+        file.write(maps.header(shape))
+        os.fsync(file.fileno())
+    met, classes = Met.from_json(journal["met"]), shelf.classes
+    labels = [json.loads(line)["label"] for line in (partial / "rows.jsonl").open()] if classes else []
+    card = make_card(
+        f"map:{out}", torch.from_numpy(np.load(partial / "images.npy", mmap_mode="c")),
+        torch.tensor(labels) if classes else None, classes, bits=met.bits, sizes=dict(met.sizes),
+        corrupt=tuple(met.corrupt), notes=(f"prepared from {journal['source']}", *met.notes), licence=shelf.licence,
+    )  # fmt: skip
+    write_text(partial / "set.json", json.dumps({"classes": classes, "card": card.to_json()}, indent=1))
+    _whole(partial, out)
+    return open_source(f"map:{out}")
+
+
+def _finish_shards(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path) -> str:
+    index = {
+        "source": journal["source"], "classes": shelf.classes, "licence": shelf.licence, "shards": journal["shards"],
+        "corrupt": journal["met"]["corrupt"],
+    }  # fmt: skip
+    write_text(partial / shards.INDEX, json.dumps(index))
+    _whole(partial, out)
+    *_, last = journal["shards"]
+    return f"wds:{out}/{{000000..{Path(last).stem}}}.tar" if last != "000000.tar" else f"wds:{out}/{last}"
+
+
+def _whole(partial: Path, out: Path) -> None:
+    """It is complete: the journal goes, and the folder gets its name."""
+    (partial / JOURNAL).unlink()
+    os.rename(partial, out)

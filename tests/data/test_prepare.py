@@ -1,0 +1,173 @@
+"""A prepared set is the source: pixels, labels, texts and keys; killed at any instant, it goes on or is not there."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sfumato.cli import main
+from sfumato.data import DataError, Images, open_source
+from sfumato.data import prepare as module
+from sfumato.data.prepare import prepare
+
+
+def folder(root: Path, n: int = 40, side: int = 12) -> str:
+    """n pictures in two classes, one of them damaged, with some captions; returns the spec."""
+    dice = np.random.default_rng(0)
+    for i in range(n):
+        path = root / ("cats" if i % 3 else "dogs") / f"{i:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(dice.integers(0, 256, (side, side + i % 2, 3), dtype=np.uint8)).save(path)
+        if i % 5 == 0:
+            path.with_suffix(".txt").write_text(f"number {i}")
+    (root / "cats" / "004.png").write_bytes(b"\x89PNG and no more")
+    return f"folder:{root}?size=8"
+
+
+def same(a: Images, b: Images) -> bool:
+    assert a.labels is not None
+    assert b.labels is not None
+    return (a.texts, a.keys, a.classes) == (b.texts, b.keys, b.classes) and all(
+        torch.equal(x, y) for x, y in ((a.images, b.images), (a.labels, b.labels))
+    )
+
+
+def test_a_memory_map_is_the_source(tmp_path: Path) -> None:
+    source = folder(tmp_path / "pictures")
+    made, whole = prepare(source, tmp_path / "out"), open_source(source)
+    assert isinstance(made, Images)
+    assert same(made, whole)
+    assert made.card.fingerprint == whole.card.fingerprint
+    assert (made.card.corrupt, made.card.sizes) == (whole.card.corrupt, whole.card.sizes)
+    assert made.card.corrupt == ("cats/004.png",)
+    assert torch.equal(torch.from_numpy(np.load(tmp_path / "out" / "images.npy")), whole.images)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"images.npy", "rows.jsonl", "set.json"}
+
+
+@pytest.mark.parametrize("spec", ["digits?limit=50", "emoji32?classes=Flags,Objects&limit=30"])
+def test_any_set_can_be_mapped(spec: str, tmp_path: Path) -> None:
+    assert same(prepare(spec, tmp_path / "out"), open_source(spec))  # type: ignore[arg-type]
+
+
+def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path) -> None:
+    """A sparse file of 4 GB opens at once, and a batch of it takes the memory of a batch."""
+    import resource
+
+    prepare("digits?limit=4", tmp_path / "out")
+    n = 4 << 20
+    rows = (tmp_path / "out" / "rows.jsonl").read_text().splitlines()[0]
+    about = json.loads((tmp_path / "out" / "set.json").read_text())
+    about["card"]["shape"], about["card"]["count"] = [1, 1024, 1024], 4096
+    (tmp_path / "out" / "set.json").write_text(json.dumps(about))
+    (tmp_path / "out" / "rows.jsonl").write_text((rows + "\n") * 4096)
+    with (tmp_path / "out" / "images.npy").open("r+b") as file:
+        file.write(module.maps.header((4096, 1, 1024, 1024)))
+        file.truncate(module.maps.HEADER + 1024 * n)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    images = open_source(f"map:{tmp_path / 'out'}").images
+    batch = images[torch.tensor([4095, 0, 2048])]
+    assert batch.shape == (3, 1, 1024, 1024)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 100_000  # kB
+
+
+@pytest.mark.parametrize("shard", [None, 7])
+def test_killed_at_any_instant_it_goes_on(shard: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failure is at another place between two writes; the bytes are those of an undisturbed run."""
+    if shard:
+        pytest.importorskip("webdataset")
+    monkeypatch.setattr(module, "STRIDE", 7)
+    source, whole, out = folder(tmp_path / "pictures"), tmp_path / "whole", tmp_path / "out"
+    prepare(source, whole, shard=shard)
+    left = 0
+
+    class Killed(BaseException):
+        pass
+
+    def dying(name: str) -> None:
+        original = getattr(module.os if name in ("fsync", "rename") else module, name)
+
+        def call(*arguments: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            return original(*arguments)
+
+        monkeypatch.setattr(module.os if name in ("fsync", "rename") else module, name, call)
+
+    for name in ("fsync", "write_text", "rename"):
+        dying(name)
+    for survived in range(100):
+        assert not out.exists()
+        left = survived + 1
+        try:
+            prepare(source, out, shard=shard)
+            break
+        except Killed:
+            continue
+    assert survived > 5
+    for path in whole.iterdir():
+        assert path.name == "set.json" or path.read_bytes() == (out / path.name).read_bytes()
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.slow
+def test_a_real_kill(tmp_path: Path) -> None:
+    source, whole, out = folder(tmp_path / "pictures", 3000, 200), tmp_path / "whole", tmp_path / "out"
+    prepare(source, whole)
+    dice = random.Random(0)
+    for kills in range(60):
+        child = subprocess.Popen([sys.executable, "-m", "sfumato", "prepare", source, str(out)])
+        try:
+            child.wait(1.5 + dice.random() * (1 + kills))
+            break
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            time.sleep(0.01)
+    assert child.returncode == 0
+    assert kills > 0
+    assert (whole / "images.npy").read_bytes() == (out / "images.npy").read_bytes()
+    assert (whole / "rows.jsonl").read_bytes() == (out / "rows.jsonl").read_bytes()
+
+
+def test_what_cannot_be_prepared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = folder(tmp_path / "pictures")
+    (tmp_path / "there").mkdir()
+    for spec, out, words in (
+        (source, "there", "exists"),
+        ("swiss_roll", "out", "points"),
+        (source.replace("?size=8", ""), "mixed", "mixes image sizes"),
+        ("map:nothing", "out", "no prepared set"),
+    ):
+        with pytest.raises(DataError, match=words):
+            prepare(spec, tmp_path / out)
+
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "begun", progress=stop)
+    with pytest.raises(DataError, match="another set"):
+        prepare("digits", tmp_path / "begun")
+    prepare("digits?limit=4", tmp_path / "small")
+    with pytest.raises(DataError, match="as it is"):
+        open_source(f"map:{tmp_path / 'small'}?size=4")
+    (tmp_path / "small" / "rows.jsonl").write_text("")
+    with pytest.raises(DataError, match="damaged"):
+        open_source(f"map:{tmp_path / 'small'}")
+    assert main(["prepare", "digits?limit=4", str(tmp_path / "cli")]) == 0
+    assert f"--data map:{tmp_path / 'cli'}" in capsys.readouterr().out
+    assert main(["prepare", "digits", str(tmp_path / "cli")]) == 2
