@@ -76,12 +76,13 @@ def _train(arguments: TrainArguments[Any], name: str, out: Path, *, resume: bool
     from sfumato import papers
     from sfumato.data import open_source
     from sfumato.data.loader import to_float
+    from sfumato.data.stream import open_for_training
     from sfumato.model import Model
     from sfumato.papers.recipe import Classifying, Nonequilibrium, low_res_side
     from sfumato.train.loop import train
     from sfumato.train.report import write_report
 
-    images = open_source(arguments.data)
+    images = open_for_training(arguments.data)
     recipe = fit_to_data(arguments.recipe, images.shape, images.classes, images.labels is not None)
     if isinstance(recipe, Nonequilibrium) and not resume:
         recipe = recipe.standardised(to_float(images.images))

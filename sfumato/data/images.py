@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
 from sfumato.data.card import DataCard, make_card
+
+if TYPE_CHECKING:
+    from sfumato.data.stream import Stream
 
 
 class Example(NamedTuple):
@@ -30,6 +33,7 @@ class Images:
         keys: a stable name each.
         classes: names of the labels.
         card: what was found.
+        stream: where these are only a first look at more, which training reads as it goes (`stream`).
     """
 
     images: Tensor
@@ -38,6 +42,7 @@ class Images:
     keys: tuple[str, ...]
     classes: tuple[str, ...]
     card: DataCard
+    stream: Stream | None = None
 
     @property
     def spec(self) -> str:

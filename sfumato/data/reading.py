@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from sfumato.data.spec import DataError, Spec
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".tga"})
 
 BLOCK = 256
-"""Records in a block, where a source has none of its own."""
+"""Records in a block, about, where a source has no blocks of its own."""
 
 DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises for files that it cannot read."""
@@ -65,12 +66,14 @@ class Shelf:
         cls, spec: Spec, place: str, n: int, at: Callable[[int], Record], fingerprint: str,
         classes: tuple[str, ...] = (), licence: str = "",
     ) -> Shelf:  # fmt: skip
-        """n records that can be read in any order, in blocks."""
+        """n records that can be read in any order, in blocks of about equal size."""
+        number = -(-n // BLOCK)
+        edges = [n * block // number for block in range(number + 1)]
 
         def read(block: int) -> list[Record]:
-            return [at(i) for i in range(block * BLOCK, min((block + 1) * BLOCK, n))]
+            return [at(i) for i in range(edges[block], edges[block + 1])]
 
-        sizes = tuple(min(BLOCK, n - start) for start in range(0, n, BLOCK))
+        sizes = tuple(b - a for a, b in pairwise(edges))
         return cls(spec, place, sizes, read, fingerprint, classes, licence, at)
 
     def __len__(self) -> int:
@@ -204,14 +207,18 @@ class Reader:
     def __call__(self, records: Iterable[Record]) -> list[tuple[Tensor, Record]]:
         """The pictures that can be read, in order. DataError where one is of another kind than those before it."""
         records = list(records)
+        return [pair for pair in zip(self.tensors(records), records, strict=True) if pair[0] is not None]  # type: ignore[misc]
+
+    def tensors(self, records: Iterable[Record]) -> list[Tensor | None]:
+        """The same, with None for those that cannot be read."""
         found = []
-        for record, (pixels, met) in zip(records, self.pool.map(partial(_read, self.spec), records), strict=True):
+        for record, pixels, met in self.pool.map(partial(_read, self.spec), records):
             self.met.add(met)
             if pixels is None:
                 self.met.corrupt.append(record.key)
-                continue
-            self._check(pixels, record.key)
-            found.append((pixels, record))
+            else:
+                self._check(pixels, record.key)
+            found.append(pixels)
         return found
 
     def _check(self, pixels: Tensor, key: str) -> None:
@@ -229,16 +236,16 @@ class Reader:
             )
 
 
-def _read(spec: Spec, record: Record) -> tuple[Tensor | None, Met]:
+def _read(spec: Spec, record: Record) -> tuple[Record, Tensor | None, Met]:
     if isinstance(record.picture, Tensor):
-        return record.picture, Met()
+        return record, record.picture, Met()
     try:
         image, met = upright(record.picture, spec)
     except DataError:
         raise
     except DAMAGE:
-        return None, Met()
+        return record, None, Met()
     mode = {1: "L", 3: "RGB", None: image.mode}[spec.channels]
     if mode != image.mode:
         met.converted["colour turned into grey" if mode == "L" else "grey repeated to three channels"] += 1
-    return from_pillow(image.convert(mode)), met
+    return record, from_pillow(image.convert(mode)), met

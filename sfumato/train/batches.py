@@ -37,7 +37,7 @@ class Batch:
     weight: Tensor
     noise: Noise
     labels: dict[str, Any]
-    indices: Tensor
+    keys: list[str]
 
 
 class Batches:
@@ -50,6 +50,8 @@ class Batches:
     def __init__(
         self, images: Images, times: Times, config: TrainConfig, labelled: bool, device: torch.device | str = "cpu"
     ) -> None:
+        self.feed = images.stream.feed(config.batch, mix(config.seed, ORDER)) if images.stream else None
+        self.keys = images.keys
         accelerated = torch.device(device).type != "cpu" and images.images.nbytes <= RESIDENT
         self.pixels = images.images.to(device) if accelerated else images.images
         self.labels = images.labels if labelled else None
@@ -60,14 +62,19 @@ class Batches:
     def __call__(self, counters: range) -> Batch:
         """The batch of these image counters."""
         seed, device = self.config.seed, self.device
-        indices = self.order.batch(counters.start, len(counters))
-        pixels = _move(self.pixels[_move(indices, self.pixels.device)], device)
-        x0 = to_float(pixels).contiguous(memory_format=self.layout)
+        pixels, marks, keys = self.feed(counters) if self.feed else self._resident(counters)
+        x0 = to_float(_move(pixels, device)).contiguous(memory_format=self.layout)
         if self.config.flip:
             x0 = flip(x0, _move(uniforms(mix(seed, FLIP), counters) < 0.5, device))
         t, weight = self.times.draw(spread(self.config.times, mix(seed, LEVEL), counters))
-        labels = {} if self.labels is None else {"y": _move(self.labels[indices], device)}
-        return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), labels, indices)
+        labels = {"y": _move(marks, device)} if self.labels is not None and marks is not None else {}
+        return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), labels, keys)
+
+    def _resident(self, counters: range) -> tuple[Tensor, Tensor | None, list[str]]:
+        """Pixels, labels and keys of images in memory."""
+        indices = self.order.batch(counters.start, len(counters))
+        labels = None if self.labels is None else self.labels[indices]
+        return self.pixels[_move(indices, self.pixels.device)], labels, [self.keys[i] for i in indices.tolist()]
 
 
 def layout(config: TrainConfig, device: torch.device | str) -> torch.memory_format:

@@ -481,7 +481,7 @@ def _dump(run: Run) -> str:
             "step": state.step,
             "skipped": state.skipped,
             "counters": [counters.start, counters.stop],
-            "data": [run.images.keys[i] for i in batch.indices.tolist()],
+            "data": batch.keys,
             "t": batch.t.tolist(),
             "sigma": _sigmas(run.recipe, batch),
             "loss": [repr(v) for v in losses.tolist()],

@@ -53,8 +53,9 @@ def test_a_batch_is_its_parts(times: Kind) -> None:
     batches = Batches(toy.images(), UniformLevels(100), config, labelled=True)
     counters = range(80, 100)  # across the end of an epoch
     whole, parts = batches(counters), [batches(part) for part in cut(counters, 3)]
-    for name in ("x0", "t", "weight", "indices"):
+    for name in ("x0", "t", "weight"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    assert whole.keys == [key for part in parts for key in part.keys]
     assert torch.equal(whole.labels["y"], torch.cat([part.labels["y"] for part in parts]))
     assert torch.equal(whole.noise(whole.x0), torch.cat([part.noise(part.x0) for part in parts]))
     assert whole.x0.min() >= -1

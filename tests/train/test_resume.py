@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 import torch
 import toy
 
+from sfumato.data import open_source, prepare
+from sfumato.data.stream import Stream
 from sfumato.train import checkpoint
 from sfumato.train.run import RunFolder
 
@@ -55,6 +58,20 @@ def test_two_thousand_steps_are_one_thousand_and_one_thousand(tmp_path: Path) ->
     assert (second.images, second.exit_code) == (8_000, 0)
     assert toy.same(toy.tensors(whole), toy.tensors(halves))
     assert losses(whole) == losses(halves)
+
+
+def test_a_stream_goes_on_where_it_was(tmp_path: Path) -> None:
+    """60 pictures of a stream, 4 a step: 2 steps and 28 more after a resume are 30, over two epochs."""
+    shelf = prepare.open_shelf("digits?limit=60")
+    stream = Stream(shelf, (1, 8, 8))
+    digits = replace(open_source("digits?limit=20"), stream=stream)
+    recipe = toy.Toy(classes=10)
+    toy.run(tmp_path / "whole", recipe, data=digits, images=120, batch=4, warmup=0, decay="constant", ema=(0.5,))
+    for images in (8, 120):
+        settings: dict[str, Any] = {"batch": 4, "warmup": 0, "decay": "constant", "ema": (0.5,)}
+        toy.run(tmp_path / "halves", recipe, data=digits, images=images, resume=images > 8, **settings)
+    one, two = (toy.tensors(tmp_path / name) for name in ("whole", "halves"))
+    assert all(torch.equal(one[name], two[name]) for name in one if name.startswith(("model/", "optimizer/")))
 
 
 def test_a_changed_batch_goes_on_from_the_same_image(tmp_path: Path) -> None:

@@ -104,12 +104,12 @@ SMALL = TrainConfig(
 
 def run(
     out: str | Path, recipe: Toy = Toy(), resume: bool = False, quiet: bool = True,
-    preview: Callable[[nn.Module], Tensor] | None = None, **changes: Any,
+    preview: Callable[[nn.Module], Tensor] | None = None, data: Images | None = None, **changes: Any,
 ) -> TrainResult:  # fmt: skip
-    """Train the toy with some of the settings changed."""
+    """Train the toy, on bars if on nothing else, with some of the settings changed."""
     config = {"recipe": {"paper": "toy", **asdict(recipe)}}
     settings = replace(SMALL, **changes)
-    return train(recipe, images(), settings, out, config=config, resume=resume, quiet=quiet, preview=preview)
+    return train(recipe, data or images(), settings, out, config=config, resume=resume, quiet=quiet, preview=preview)
 
 
 def tensors(out: str | Path) -> dict[str, Tensor]:
