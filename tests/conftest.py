@@ -6,8 +6,13 @@ import faulthandler
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.golden import ledger
+
+
+settings.register_profile("alike", derandomize=True)  # the same examples everywhere: red is red for everyone
+settings.load_profile("alike")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
