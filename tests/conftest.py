@@ -10,7 +10,6 @@ from hypothesis import settings
 
 from tests.golden import ledger
 
-
 settings.register_profile("alike", derandomize=True)  # the same examples everywhere: red is red for everyone
 settings.load_profile("alike")
 
