@@ -365,7 +365,7 @@ def load(
         return opened.to(device)
     if choices:
         raise ValueError(f"{target} says itself what it is; {', '.join(choices)} cannot be chosen")
-    if path.is_dir():
+    if path.is_dir() and path.suffix != checkpoint.PARTS:
         found = RunFolder.open(path).latest_checkpoint()
         if found is None:
             raise ValueError(f"{path} holds no checkpoint yet")

@@ -15,6 +15,7 @@ import tyro
 
 from sfumato.cli.parsing import parse, writable
 from sfumato.data.sources import SPLIT
+from sfumato.train.checkpoint import PARTS
 
 if TYPE_CHECKING:
     from sfumato.evaluate.features import FeatureNet
@@ -145,7 +146,7 @@ def stored_spec(target: str) -> str | None:
     """The data spec of a target that holds pictures; None where it is a model's."""
     path = Path(target)
     if path.is_dir():
-        return None if (path / "config.json").is_file() else f"folder:{target}"
+        return None if (path / "config.json").is_file() or path.suffix == PARTS else f"folder:{target}"
     if path.is_file():
         return f"npz:{target}" if path.suffix in (".npz", ".npy") else None
     name = target.partition("?")[0].partition(":")[0]

@@ -64,7 +64,7 @@ def likelihood_command(arguments: list[str]) -> int:
     images = known_images(parsed.data, model)
     count = min(parsed.limit or len(images), len(images))
     target = Path(parsed.target)
-    folder = parsed.out or (target if target.is_dir() else Path()) / "likelihood"
+    folder = parsed.out or (target if (target / "config.json").is_file() else Path()) / "likelihood"
     if parsed.method == "ode":
         return _flow(parsed, model, images, count, folder)
     steps = None if parsed.steps == "all" else steps_of(parsed.steps)

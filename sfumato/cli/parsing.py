@@ -125,7 +125,7 @@ def shrunk(images: Tensor, side: int) -> Tensor:
 def output_folder(target: str, kind: str, name: str) -> Path:
     """Where what is made from a TARGET goes: inside its run folder, or into KIND/ here for anything else."""
     path = Path(target)
-    if path.is_dir():
+    if (path / "config.json").is_file():
         return path / kind / name
     return Path(kind) / f"{path.stem if path.exists() else target.replace('/', '-')}-{name}"
 
