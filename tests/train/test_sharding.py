@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_a_split_network_can_be_averaged() -> None:
     assert torch.equal(said[1], said[3])
 
 
+@toy.split
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_a_split_network_makes_pictures(precision: str) -> None:
+    model = load("ddpm/emoji32")
+    split = replace(model, network=copy.deepcopy(model.network))
+    sharding.shard(split.network, CPU)
+    with torch.no_grad():  # pictures are made after a step or more
+        split.network(torch.zeros(1, *model.recipe.shape), torch.ones(1), y=torch.zeros(1, dtype=torch.long))
+    ours, theirs = (m.sample(2, steps=2, precision=precision).int() for m in (split, model))
+    assert (ours - theirs).abs().max() <= (1 if precision == "float32" else 16)
+    assert (ours - theirs).abs().float().mean() < 1
+
+
 @pytest.mark.usefixtures("alone")
 def test_a_torch_that_cannot_split_here_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "current_stream", lambda: object())
@@ -128,6 +143,19 @@ def test_one_process_hands_over_to_two_that_share_the_weights(tmp_path: Path) ->
     toy.launch(two, dropout=0.0, shard=True, resume=True, images=400)
     assert {path.suffix for path in RunFolder.open(two).checkpoints()} == {".safetensors", ".parts"}
     toy.assert_close(one, two)
+
+
+@pytest.mark.slow
+@toy.split
+def test_the_command_trains_what_another_samples_from(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["ddpm/digits", "--train.images", "256", "--train.shard", "--train.preview-steps", "2", "--out", str(out)]
+    said = toy.torchrun("-m", "sfumato", "train", *words)
+    assert "2 processes, which share the weights" in said
+    assert f"sfumato sample {out}" in said
+    assert (out / "report.html").exists()
+    assert [path.name for path in RunFolder.open(out).checkpoints()] == ["000000256.parts"]
+    assert cli.main(["sample", str(out), "-n", "4", "--steps", "2"]) == 0
 
 
 # ---------------------------------------------------------------- checkpoints in parts

@@ -171,11 +171,16 @@ def in_child(out: str, options: dict[str, Any]) -> None:
 
 
 def launch(out: Path, restarts: int = 0, **options: Any) -> str:
-    """Two processes do `in_child`, by torchrun; returns what they print."""
+    """Two processes do `in_child`; returns what they print."""
+    return torchrun(__file__, str(out), json.dumps({"quiet": False, **options}), restarts=restarts)
+
+
+def torchrun(*words: str, restarts: int = 0) -> str:
+    """Two processes of a command of Python's, by torchrun; returns what they print."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}  # whatever the network is like
     done = subprocess.run(
-        [*command, "--max-restarts", str(restarts), __file__, str(out), json.dumps({"quiet": False, **options})],
+        [*command, "--max-restarts", str(restarts), *words],
         env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
