@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,25 @@ def test_a_process_is_killed_and_the_run_is_whole(shard: bool, mortal: int, tmp_
     toy.assert_close(one, two)
     assert [r["images"] for r in RunFolder.open(two).metrics("preview")] == [120, 240]
     assert [path.name for path in two.rglob(".*") if path.name != ".metadata"] == []
+
+
+@pytest.mark.slow
+def test_a_process_is_killed_on_one_of_two_machines(tmp_path: Path) -> None:
+    """Which start it is, each machine counts for itself; yet both go on from the same checkpoint."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    toy.run(one, toy.Toy(dropout=0.0), preview=toy.first_look, **WATCHED)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "mine",
+             "--rdzv-endpoint", f"127.0.0.1:{port}"]  # fmt: skip
+    with ThreadPoolExecutor(2) as machines:
+        said = [
+            machines.submit(toy.launch, two, restarts=2, place=place, dropout=0.0, mortal=0, **WATCHED) for _ in "ab"
+        ]
+    assert (tmp_path / "died").exists()
+    assert sum("going on at 112 images" in machine.result() for machine in said) == 1
+    toy.assert_close(one, two)
 
 
 def test_those_who_meet_are_not_misled_by_the_dead() -> None:

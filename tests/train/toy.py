@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -170,14 +170,18 @@ def in_child(out: str, options: dict[str, Any]) -> None:
     sys.exit(run(out, Toy(dropout=dropout), preview=preview, **options).exit_code)
 
 
-def launch(out: Path, restarts: int = 0, **options: Any) -> str:
+ALONE = ("--standalone", "--nproc-per-node", "2")
+"""Both processes are on one machine."""
+
+
+def launch(out: Path, restarts: int = 0, place: Sequence[str] = ALONE, **options: Any) -> str:
     """Two processes do `in_child`; returns what they print."""
-    return torchrun(__file__, str(out), json.dumps({"quiet": False, **options}), restarts=restarts)
+    return torchrun(__file__, str(out), json.dumps({"quiet": False, **options}), restarts=restarts, place=place)
 
 
-def torchrun(*words: str, restarts: int = 0) -> str:
-    """Two processes of a command of Python's, by torchrun; returns what they print."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def torchrun(*words: str, restarts: int = 0, place: Sequence[str] = ALONE) -> str:
+    """Two processes of a command of Python's, or this machine's part of them, by torchrun; returns what they print."""
+    command = [sys.executable, "-m", "torch.distributed.run", *place]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}  # whatever the network is like
     done = subprocess.run(
         [*command, "--max-restarts", str(restarts), *words],
