@@ -182,10 +182,10 @@ def _open_folder(
 def _first_state(recipe: Recipe, settings: TrainConfig, device: torch.device, split: bool) -> State:
     torch.manual_seed(mix(settings.seed, WEIGHTS))
     network = recipe.model().train()
-    network.to(device)
     if split:
         sharding.shard(network, device)
     else:
+        network.to(device)
         network.to(memory_format=layout(settings, device))  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,

@@ -24,7 +24,8 @@ ABOUT = "about.json"
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
-    """Split a network, the same in all processes, among them: block by block, and the rest as one.
+    """Split a network, the same in all processes, among them: block by block, and the rest as one; each takes its part
+    to the device.
 
     ValueError where this torch cannot (on CPUs it needs one newer than 2.6).
     """
