@@ -58,3 +58,51 @@ def test_a_lesson(address: str, browser: Any, progress: Path, lesson: Lesson) ->
     assert not watched.outside
     assert not watched.errors
     assert first.key in json.loads(progress.read_text())
+
+
+def test_a_schedule_is_drawn_with_keys(address: str, browser: Any) -> None:
+    """The picture drowns otherwise at once, and the table follows."""
+    watched = watching.Watched(browser)
+    page = watched.page
+    page.goto(address)
+    page.get_by_text("Improved DDPM: how to spend the noise").click()
+    handle = page.locator(".sf-schedule circle").nth(9)
+    handle.wait_for(timeout=120 * SECONDS)
+    row = page.locator("tr", has_text="yours")
+    row.wait_for(timeout=60 * SECONDS)
+    before, caption = row.inner_text(), page.locator(".sf-schedule figcaption").nth(7)
+    drowned = caption.inner_text()
+    handle.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert caption.inner_text() != drowned
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('tr')].some((r) => r.innerText.includes('yours') && r.innerText !== before)",
+        arg=before, timeout=60 * SECONDS,
+    )  # fmt: skip
+    page.close()
+    assert not watched.errors
+
+
+def test_what_the_brush_covers_is_filled_in(address: str, browser: Any) -> None:
+    watched = watching.Watched(browser)
+    page = watched.page
+    page.goto(address)
+    page.get_by_text("Numbers instead of bits").click()
+    canvas = page.locator(".sf-brush canvas")
+    canvas.wait_for(timeout=120 * SECONDS)
+    filled = page.locator("canvas[aria-label='three ways to fill it in']").last
+    filled.wait_for(timeout=120 * SECONDS)
+    before, share = filled.evaluate("c => c.toDataURL()"), page.locator(".sf-brush p").inner_text()
+    canvas.focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+    assert page.locator(".sf-brush p").inner_text() != share
+    for _ in range(240):
+        page.wait_for_timeout(500)
+        if filled.is_visible() and filled.evaluate("c => c.toDataURL()") != before:
+            break
+    assert filled.evaluate("c => c.toDataURL()") != before
+    page.close()
+    assert not watched.errors

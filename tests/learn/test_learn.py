@@ -151,3 +151,53 @@ def test_a_field_carries_the_beliefs_of_its_denoiser_and_refuses_scaled_levels()
     assert widget.sigmas == pytest.approx([0.3, 1.0])
     with pytest.raises(ValueError, match="from_sigmas"):
         Field.of(ring().denoise(linear()), torch.tensor([5]), torch.zeros(3, 2))
+
+
+def test_a_drawn_schedule_makes_betas() -> None:
+    """Whatever is drawn: straight between the handles, always falling, and never without signal."""
+    pytest.importorskip("anywidget")
+    import torch
+
+    from sfumato.core.schedules import betas_from_alpha_bar, from_betas
+    from sfumato.learn.widgets import ScheduleCurve
+
+    for heights in ([0.999, 0.5, 0.001], [0.9, 0.9, 0.9], [0.2, 0.8, 0.1], [1.0, 0.0]):
+        alpha_bar = ScheduleCurve.alpha_bar(heights, 100)
+        assert alpha_bar.shape == (101,)
+        table = from_betas(betas_from_alpha_bar(alpha_bar))  # which refuses betas outside (0, 1]
+        assert bool((table.log_snr(torch.arange(1, 101)).diff() < 0).all())
+    straight = ScheduleCurve.alpha_bar([0.9, 0.5, 0.1], 4)
+    torch.testing.assert_close(
+        straight, torch.tensor([0.9, 0.7, 0.5, 0.3, 0.1], dtype=torch.float64), atol=2e-6, rtol=0
+    )
+
+
+def test_a_brush_says_what_is_still_known() -> None:
+    pytest.importorskip("anywidget")
+    import torch
+
+    from sfumato.learn.widgets import Brush
+
+    known = torch.ones(5, 5, dtype=torch.bool)
+    known[1:3, 2:] = False
+    brush = Brush.of(torch.zeros(3, 5, 5, dtype=torch.uint8), known)
+    assert torch.equal(Brush.known(brush.hole, brush.side), known)
+    with pytest.raises(ValueError, match="uint8"):
+        Brush.of(torch.zeros(3, 5, 4, dtype=torch.uint8), known)
+
+
+def test_a_training_is_followed_to_its_end(tmp_path: Path) -> None:
+    pytest.importorskip("anywidget")
+    import base64
+
+    from sfumato.learn.widgets import Live
+
+    live = Live()
+    few = ["--train.images", "256", "--train.threads", "1", "--train.log-every", "0.25", "--train.preview-steps", "2"]
+    live.follow(["ddpm/digits", *few], tmp_path / "run")
+    assert live.losses[-1][0] == 256
+    assert all(loss > 0 for _, loss in live.losses)
+    assert base64.b64decode(live.picture).startswith(b"\x89PNG")
+    assert live.words.startswith("256 images in ")
+    with pytest.raises(ValueError, match="unknown preset"):
+        live.follow(["no/such"], tmp_path / "other")

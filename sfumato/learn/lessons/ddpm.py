@@ -3,6 +3,9 @@ import marimo
 app = marimo.App(width="medium", css_file="lesson.css", app_title="DDPM: ask for the noise")
 
 with app.setup:
+    import tempfile
+    from pathlib import Path
+
     import marimo as mo
     import torch
 
@@ -18,7 +21,7 @@ with app.setup:
     from sfumato.data import open_source, to_float, to_uint8
     from sfumato.learn import story
     from sfumato.learn.checks.ddpm import EXERCISES
-    from sfumato.learn.widgets import Frames
+    from sfumato.learn.widgets import Frames, Live
 
     torch.set_num_threads(1)
 
@@ -190,6 +193,34 @@ def _():
 @app.cell
 def _(brought_back, depth, index):
     mo.ui.anywidget(Frames.of({f"at level {depth.value}, and four ways back": brought_back(index.value, depth.value)}, start=1.0))
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    **Train one.** The button runs `sfumato train ddpm/digits --train.images 40k` as you would type it: 1,500 real digits of 8x8
+    pixels, half a minute or so. The curve is the simple loss; beside it are sixteen pictures of the averaged weights, drawn anew as
+    they get better.
+    """)
+    return
+
+
+@app.cell
+def _():
+    start = mo.ui.run_button(label="Train")
+    live = Live(words="Nothing has been trained yet.")
+    mo.vstack([start, mo.ui.anywidget(live)])
+    return live, start
+
+
+@app.cell
+def _(live, start):
+    if start.value:
+        live.losses = []
+        with tempfile.TemporaryDirectory() as _folder:
+            live.follow(["ddpm/digits", "--train.images", "40k", "--train.threads", "1", "--train.preview-every", "0.05"],
+                        Path(_folder) / "run")
     return
 
 

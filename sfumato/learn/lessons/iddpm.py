@@ -9,12 +9,13 @@ with app.setup:
     from sfumato.claims import CLAIMS, judge
     from sfumato.claims.toys import cosine, linear, normal
     from sfumato.core.kernels import learned_range
-    from sfumato.core.schedules import cosine_betas
+    from sfumato.core.processes import GaussianDiffusion
+    from sfumato.core.schedules import betas_from_alpha_bar, cosine_betas, from_betas
     from sfumato.core.times import respace
     from sfumato.data import open_source, to_float, to_uint8
     from sfumato.learn import story
     from sfumato.learn.checks.iddpm import EXERCISES
-    from sfumato.learn.widgets import Frames
+    from sfumato.learn.widgets import Frames, ScheduleCurve
 
     torch.set_num_threads(1)
 
@@ -54,7 +55,7 @@ def _():
                   start=0.35)
     )
     hook
-    return drowned, hook
+    return drowned, eps, hook, images
 
 
 @app.cell
@@ -174,6 +175,46 @@ def _(drowned, far, middle, near):
             mo.ui.anywidget(Frames.of({f"--steps {_text}": drowned(cosine(), _levels)}, start=0.5)),
             mo.md(f"{len(_levels)} levels: {', '.join(str(int(t)) for t in _levels[:16])}{', ...' * (len(_levels) > 16)}"),
         ]
+    )
+    return
+
+
+@app.cell
+def _():
+    mo.md(r"""
+    **Draw your own.** Drag the handles (or focus one and press the arrow keys). The line says how much of the variance is still
+    signal, $\bar\alpha$, from data to noise; below it the picture drowns as you drew it.
+    """)
+    return
+
+
+@app.cell
+def _(eps, images):
+    def left(process):
+        return process.schedule.alpha_sigma(torch.arange(0, 1001, 10))[0] ** 2
+
+    drawn = mo.ui.anywidget(
+        ScheduleCurve.of([0.999, 0.98, 0.93, 0.84, 0.71, 0.55, 0.38, 0.22, 0.1, 0.03, 0.0005], images[3], eps[3],
+                         {"linear": left(linear()), "cosine": left(cosine())})
+    )
+    drawn
+    return (drawn,)
+
+
+@app.cell
+def _(drawn):
+    _process = GaussianDiffusion(from_betas(betas_from_alpha_bar(ScheduleCurve.alpha_bar(drawn.value["heights"], 1000))))
+
+    def _share(process):
+        return float((process.schedule.log_snr(torch.arange(1, 1001)) < torch.tensor(0.01).log()).double().mean())
+
+    mo.md(
+        "| schedule | levels with SNR below 1/100 | signal left at the last level |\n|---|---|---|\n"
+        + "\n".join(
+            f"| {name} | {_share(p):.0%} | {float(p.schedule.alpha_sigma(torch.tensor(1000))[0]):.4f} |"
+            for name, p in (("yours", _process), ("linear", linear()), ("cosine", cosine()))
+        )
+        + "\n\nSampling starts from pure noise. Where signal is left at the last level, training never saw such a start."
     )
     return
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +137,113 @@ class Field(anywidget.AnyWidget):
         return cls(beliefs=packed(torch.stack([p.x0 for p in seen]), reach), data=packed(data, reach),
                    sigmas=[float(p.level.sigma) for p in seen], point=list(point), cells=cells, reach=reach,
                    start=start)  # fmt: skip
+
+
+def pixels(image: Tensor) -> str:
+    """One uint8 picture (C, H, W), C 1 or 3 and as wide as high, as base64 of its rows of pixels."""
+    if (
+        image.dtype != torch.uint8
+        or image.ndim != 3
+        or image.shape[0] not in (1, 3)
+        or image.shape[1] != image.shape[2]
+    ):
+        raise ValueError(f"a picture is uint8 (1 or 3, side, side), not {image.dtype} {tuple(image.shape)}")
+    return base64.b64encode(image.permute(1, 2, 0).contiguous().numpy().tobytes()).decode()
+
+
+class ScheduleCurve(anywidget.AnyWidget):
+    """A schedule to draw, as the share of signal that is left, with a picture that drowns accordingly.
+
+    Build one with `ScheduleCurve.of`; `alpha_bar` reads what was drawn.
+    """
+
+    _esm = HERE / "schedule.js"
+    heights: Any = traitlets.List([]).tag(sync=True)
+    ghosts: Any = traitlets.List([]).tag(sync=True)
+    picture = traitlets.Unicode("").tag(sync=True)
+    noise = traitlets.Unicode("").tag(sync=True)
+    side = traitlets.Int(0).tag(sync=True)
+    channels = traitlets.Int(0).tag(sync=True)
+
+    @classmethod
+    def of(cls, heights: Sequence[float], image: Tensor, noise: Tensor, ghosts: dict[str, Tensor]) -> ScheduleCurve:
+        """A widget of a curve.
+
+        Args:
+            heights: alpha-bar at evenly spaced times from data to noise, falling, in (0, 1).
+            image, noise: uint8 and float, (C, side, side) each: the picture and what it drowns in.
+            ghosts: name -> alpha-bar (n,) of schedules to compare with.
+        """
+        colours = ("#1d6f8a", "#6a7280", "#2d6a4f")
+        coded = (8000 * noise.double()).clamp(-32767, 32767).round().to(torch.int16).permute(1, 2, 0).contiguous()
+        return cls(
+            heights=[float(h) for h in heights],
+            ghosts=[{"name": name, "values": [float(v) for v in values], "colour": colours[i % 3]}
+                    for i, (name, values) in enumerate(ghosts.items())],
+            picture=pixels(image), noise=base64.b64encode(coded.numpy().tobytes()).decode(), side=image.shape[1],
+            channels=image.shape[0],
+        )  # fmt: skip
+
+    @staticmethod
+    def alpha_bar(heights: Sequence[float], T: int) -> Tensor:
+        """What was drawn as alpha-bar at levels 0 to T, (T + 1,) float64: straight between the handles, always falling."""
+        at = torch.linspace(0, len(heights) - 1, T + 1, dtype=torch.float64)
+        drawn = torch.tensor(list(heights), dtype=torch.float64)
+        i = at.floor().long().clamp(max=len(heights) - 2)
+        straight = drawn[i] + (at - i) * (drawn[i + 1] - drawn[i])
+        slope = torch.linspace(0, 1e-6, T + 1, dtype=torch.float64)
+        return torch.cummin(straight, 0).values.clamp(1e-5, 1) - slope
+
+
+class Brush(anywidget.AnyWidget):
+    """A picture to paint over. Build one with `Brush.of`; `known` reads what was left."""
+
+    _esm = HERE / "brush.js"
+    picture = traitlets.Unicode("").tag(sync=True)
+    hole = traitlets.Unicode("").tag(sync=True)
+    side = traitlets.Int(0).tag(sync=True)
+    channels = traitlets.Int(0).tag(sync=True)
+
+    @classmethod
+    def of(cls, image: Tensor, known: Tensor) -> Brush:
+        """A widget of a picture, uint8 (C, side, side), and what of it is known at first, bool (side, side)."""
+        hole = base64.b64encode((~known).to(torch.uint8).contiguous().numpy().tobytes()).decode()
+        return cls(picture=pixels(image), hole=hole, side=image.shape[1], channels=image.shape[0])
+
+    @staticmethod
+    def known(hole: str, side: int) -> Tensor:
+        """What is still known, bool (side, side)."""
+        return torch.tensor(list(base64.b64decode(hole)), dtype=torch.uint8).reshape(side, side) == 0
+
+
+class Live(anywidget.AnyWidget):
+    """A training to watch: `follow` starts the command that anyone would type, and shows its run folder as it fills."""
+
+    _esm = HERE / "live.js"
+    losses: Any = traitlets.List([]).tag(sync=True)
+    picture = traitlets.Unicode("").tag(sync=True)
+    words = traitlets.Unicode("").tag(sync=True)
+
+    def follow(self, arguments: Sequence[str], out: Path) -> None:
+        """Run `sfumato train ARGUMENTS --out OUT` to its end. ValueError with its last words where it fails."""
+        command = [sys.executable, "-m", "sfumato", "train", *arguments, "--out", str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+            self.words = "starting ..."
+            while child.poll() is None:
+                time.sleep(0.5)
+                self.look(out)
+            said = child.stdout.read() if child.stdout else ""
+        if child.returncode:
+            raise ValueError(said.strip().splitlines()[-1] if said.strip() else f"it ended with {child.returncode}")
+        self.look(out)
+
+    def look(self, out: Path) -> None:
+        """Show what the run folder holds now."""
+        metrics = out / "metrics.jsonl"
+        lines = metrics.read_text("utf-8").splitlines(keepends=True) if metrics.exists() else []
+        records = [json.loads(line) for line in lines if line.endswith("\n")]
+        if found := [r for r in records if r["kind"] == "train"]:
+            self.losses = [[r["images"], r["loss"]] for r in found]
+            self.words = f"{found[-1]['images']:,} images in {found[-1]['seconds']:.0f} seconds"
+        if seen := sorted((out / "samples").glob("*-ema.png")):
+            self.picture = base64.b64encode(seen[-1].read_bytes()).decode()
