@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,11 @@ def _ddim_moves(
 def usual(recipe: Recipe) -> Sampler:
     """DDIM for the likelihood line, whose steps may be few; the recipe's own sampler for the others."""
     return ddim_sampler() if isinstance(recipe, Bounded) else ancestral
+
+
+def usual_steps(recipe: Recipe) -> Steps:
+    """50 for the likelihood line, 100 in continuous time, and all of their own for the others (NCSN, NCSNv2, 2015)."""
+    return 50 if isinstance(recipe, Bounded) else 100 if getattr(recipe, "continuous", False) else None
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,7 @@ class Model:
         self,
         n: int,
         *,
-        steps: Steps = 50,
+        steps: Steps | Literal["usual"] = "usual",
         sampler: Sampler | None = None,
         seed: int = 0,
         classes: Sequence[str | int] | Tensor | None = None,
@@ -253,7 +258,7 @@ class Model:
         """n pictures, uint8 (n, C, H, W), on the host.
 
         Args:
-            steps: moves from noise to data, or a grid of levels; None takes every level.
+            steps: moves from noise to data, or a grid of levels; None takes every level; by default `usual_steps`.
             sampler: by default DDIM with eta 0, or the recipe's own for score-based models.
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
@@ -274,7 +279,8 @@ class Model:
                 of a model that was not trained for it, low-resolution images missing or of another size.
         """
         sampler = sampler or usual(self.recipe)
-        request = Request(n, steps, sampler, seed, scale, guide, low_res, batch, precision)
+        chosen = usual_steps(self.recipe) if steps == "usual" else steps
+        request = Request(n, chosen, sampler, seed, scale, guide, low_res, batch, precision)
         moves = self.plan(request)
         asker = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asker.labels(classes, n)

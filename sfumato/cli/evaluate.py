@@ -47,10 +47,10 @@ class EvaluateArguments:
     """Precision and recall by half-precision distances and Inception score in parts of 5000, as ADM's evaluator."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
     """How many pictures; by default all in a file, or 10,000 of a model, but no more than the reference holds."""
-    steps: int = 50
-    """Network evaluations a picture of a model."""
-    sampler: Literal["ddim", "ancestral"] = "ddim"
-    """DDIM, or the recipe's own steps."""
+    steps: int | None = None
+    """Steps a picture of a model; by default 50, 100 in continuous time, and all for NCSN, NCSNv2 and 2015."""
+    sampler: Literal["auto", "ddim", "ancestral"] = "auto"
+    """DDIM, or the recipe's own steps; auto is DDIM, or the recipe's own for score-based models and 2015."""
     eta: float = 0.0
     """DDIM's noise: 0 is deterministic, 1 ancestral."""
     seed: int = 0
@@ -241,10 +241,14 @@ def measures_for(parsed: EvaluateArguments) -> tuple[Measure, ...] | None:
 def request_for(parsed: EvaluateArguments, n: int) -> Request:
     """What is asked of a model."""
     from sfumato.evaluate.samples import Ancestral, Ddim
-    from sfumato.model import Request
+    from sfumato.model import Request, load, usual_steps
+    from sfumato.papers.recipe import Bounded
 
-    sampler = Ancestral() if parsed.sampler == "ancestral" else Ddim(parsed.eta)
-    return Request(n, parsed.steps, sampler, parsed.seed, batch=parsed.batch, precision=parsed.precision)
+    recipe = load(parsed.target).recipe
+    own = parsed.sampler == "ancestral" or (parsed.sampler == "auto" and not isinstance(recipe, Bounded))
+    sampler = Ancestral() if own else Ddim(parsed.eta)
+    steps = usual_steps(recipe) if parsed.steps is None else parsed.steps
+    return Request(n, steps, sampler, parsed.seed, batch=parsed.batch, precision=parsed.precision)
 
 
 def check_numbers(parsed: EvaluateArguments) -> None:
@@ -254,7 +258,7 @@ def check_numbers(parsed: EvaluateArguments) -> None:
     Team(parsed.target, parsed.processes)
     if parsed.n is not None and parsed.n < 1:
         raise ValueError(f"-n is 1 or more, not {parsed.n}")
-    if not 0 <= parsed.eta <= 1 or (parsed.eta and parsed.sampler != "ddim"):
+    if not 0 <= parsed.eta <= 1 or (parsed.eta and parsed.sampler == "ancestral"):
         raise ValueError(f"--eta lies between 0 and 1 and belongs to --sampler ddim; it is {parsed.eta}")
 
 
@@ -266,7 +270,7 @@ def default_cache() -> Path:
 def default_folder(parsed: EvaluateArguments) -> Path:
     """Inside the run folder, or evaluations/NAME."""
     target = Path(parsed.target)
-    made = f"{parsed.sampler}-{parsed.steps}-seed{parsed.seed}"
+    made = f"{parsed.sampler}-{parsed.steps or 'auto'}-seed{parsed.seed}"
     if (target / "config.json").is_file():
         return target / "evaluations" / made
     if stored_spec(parsed.target) is not None:

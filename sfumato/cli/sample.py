@@ -16,6 +16,7 @@ from sfumato.cli.parsing import UsageError, device_of, output_folder, parse, shr
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.times import Steps
     from sfumato.model import Model, Sampler
 
 
@@ -27,8 +28,9 @@ class SampleArguments:
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many pictures."""
-    steps: str = "50"
-    """Steps a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or ddim50."""
+    steps: str = "auto"
+    """Steps a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or ddim50. auto is
+    50, 100 in continuous time, and all of the model's own for NCSN, NCSNv2 and 2015."""
     spacing: Literal["even", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "even"
     """How the steps are spread: even or dense near the picture; or as published, quirks included: Improved DDPM's one
     section, DDIM's two grids."""
@@ -86,7 +88,7 @@ def sample_command(arguments: list[str]) -> int:
     labels = asker.labels(parsed.classes or None, parsed.n)
     low_res = _low_res(parsed, model)
     asked: dict[str, Any] = {
-        "steps": steps_of(parsed.steps, parsed.spacing), "sampler": _sampler(parsed, model), "seed": parsed.seed,
+        "steps": _steps(parsed, model), "sampler": _sampler(parsed, model), "seed": parsed.seed,
         "scale": parsed.scale, "guide": guide, "low_res": low_res, "batch": parsed.batch,
         "precision": parsed.precision,
     }  # fmt: skip
@@ -131,6 +133,15 @@ def sample_command(arguments: list[str]) -> int:
     )
     print(f"{out}/{{{','.join(written)}}}")
     return 0
+
+
+def _steps(parsed: SampleArguments, model: Model) -> Steps:
+    from sfumato.model import usual_steps
+
+    if parsed.steps != "auto":
+        return steps_of(parsed.steps, parsed.spacing)
+    usual = usual_steps(model.recipe)
+    return steps_of(str(usual), parsed.spacing) if isinstance(usual, int) else usual
 
 
 def _sampler(parsed: SampleArguments, model: Model) -> Sampler:

@@ -77,7 +77,7 @@ def test_a_schedule_is_drawn_with_keys(address: str, browser: Any) -> None:
     page.keyboard.press("ArrowDown")
     assert caption.inner_text() != drowned
     page.wait_for_function(
-        "before => [...document.querySelectorAll('tr')].some((r) => r.innerText.includes('yours') && r.innerText !== before)",
+        "old => [...document.querySelectorAll('tr')].some((r) => r.innerText.includes('yours') && r.innerText !== old)",
         arg=before, timeout=60 * SECONDS,
     )  # fmt: skip
     page.close()

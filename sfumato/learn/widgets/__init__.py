@@ -186,7 +186,7 @@ class ScheduleCurve(anywidget.AnyWidget):
 
     @staticmethod
     def alpha_bar(heights: Sequence[float], T: int) -> Tensor:
-        """What was drawn as alpha-bar at levels 0 to T, (T + 1,) float64: straight between the handles, always falling."""
+        """What was drawn as alpha-bar at levels 0 to T, (T + 1,) float64: straight between handles, always falling."""
         at = torch.linspace(0, len(heights) - 1, T + 1, dtype=torch.float64)
         drawn = torch.tensor(list(heights), dtype=torch.float64)
         i = at.floor().long().clamp(max=len(heights) - 2)
