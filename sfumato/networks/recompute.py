@@ -37,7 +37,7 @@ def recompute_blocks(network: nn.Module) -> int:
 
     Raises: ValueError where the network has no block that is known here.
     """
-    found = list(_blocks(network))
+    found = list(known_blocks(network))
     if not found:
         raise ValueError(
             f"{type(network).__name__} has no blocks that could be computed again in the backward pass: "
@@ -52,10 +52,11 @@ def recompute_blocks(network: nn.Module) -> int:
 
 def recomputes(network: nn.Module) -> bool:
     """Whether a network's blocks are computed again in the backward pass."""
-    return any("forward" in vars(block) for block in _blocks(network))
+    return any("forward" in vars(block) for block in known_blocks(network))
 
 
-def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+def known_blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """The blocks of a network that can be computed again."""
     return (module for module in network.modules() if isinstance(module, BLOCKS))
 
 
