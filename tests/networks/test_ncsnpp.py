@@ -91,7 +91,7 @@ def test_published_sizes(build: Callable[..., NCSNpp], options: dict[str, Any], 
         {"unit_range": True, "scale_by_sigma": True, "in_channels": 1},
         {"conditional": False, "scale_by_sigma": True},
         {"scale_by_sigma": True, "embedding": "sin_cos", "sigmas": [50 * 0.9**i for i in range(50)]},
-        {"dropout": 0.5, "checkpoint": True},
+        {"dropout": 0.5},
     ],
     ids=str,
 )

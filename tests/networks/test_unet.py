@@ -69,7 +69,7 @@ def test_published_sizes(build: Callable[..., UNet], options: dict[str, Any], pu
         {"asymmetric": True, "embedding": "sin_cos", "norm_eps": 1e-6},
         {"stem": 24, "in_channels": 1, "out_channels": 2},
         {"multipliers": (0.5, 1, 1), "attention_factors": (4,), "blocks_per_level": 2},
-        {"dropout": 0.5, "checkpoint": True},
+        {"dropout": 0.5},
         {"num_classes": 5},
         {"low_res_channels": 3},
     ],
