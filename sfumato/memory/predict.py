@@ -82,13 +82,21 @@ def training(
     gradients, moments, averages = (int(share * n) for n in (trained, 2 * trained, len(config.ema) * parameters))
     buckets = gathered(network) if shard and processes > 1 else trained if processes > 1 else 0
     ledger.live += moments + averages + buckets
+    simulated = min(config.accumulate, 3)  # first, middle and last part
+    last = simulated == 1
+
+    def send(p: Tensor) -> None:
+        if last and p.grad is not None:
+            ledger.share(p.grad, share)
+
     for p in network.parameters() if shard else ():
-        p.register_post_accumulate_grad_hook(lambda p: ledger.share(p.grad, share) if p.grad is not None else None)
+        p.register_post_accumulate_grad_hook(send)
 
     kept = 0
     largest = -(-config.batch // (processes * config.accumulate))
     with _told_apart(recipe, device), pretence.running() as autocast:
-        for _ in range(min(config.accumulate, 2)):  # the third part is as the second
+        for i in range(simulated):
+            last = i + 1 == simulated  # with the parts before, gradients stay whole where the state is split
             x0 = pretence.images(largest, recipe.shape, order)
             kept = max(kept, _one_part(recipe, network, x0, ledger, autocast))
     return Memory(weights, gradients, moments, averages, buckets, kept, ledger.peak)
