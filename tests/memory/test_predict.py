@@ -131,8 +131,8 @@ def test_kept_activations_are_what_autograd_saves() -> None:
 # ---------------------------------------------------------------- several processes
 
 
-def split_process(rank: int, folder: str, precision: Any, recompute: bool) -> None:
-    """One of two processes that train with everything split; the first leaves its peak in a file."""
+def one_of_two(rank: int, folder: str, shard: bool, precision: Any, recompute: bool) -> None:
+    """One of two processes that train with copies or with everything split; the first leaves its peak in a file."""
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard
 
@@ -140,6 +140,8 @@ def split_process(rank: int, folder: str, precision: Any, recompute: bool) -> No
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 
     def prepared(network: nn.Module) -> nn.Module:
+        if not shard:
+            return nn.parallel.DistributedDataParallel(network)
         for module in network.modules():
             for block in module if isinstance(module, nn.ModuleList) else ():
                 if type(block).forward is not nn.Module.forward and any(True for _ in block.children()):
@@ -160,15 +162,17 @@ WIDE = replace(RECIPES["ddpm"], channels=128, multipliers=(1, 2, 2), attention=(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(torch.cpu.current_stream(), "record_event"), reason="this torch splits on GPUs only")
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_two_processes_that_split_everything(tmp_path: Path, precision: Any, recompute: bool) -> None:
-    mp.spawn(split_process, (str(tmp_path), precision, recompute), nprocs=2)  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize("shard", [False, True], ids=["copies", "split"])
+def test_two_processes(tmp_path: Path, shard: bool, precision: Any, recompute: bool) -> None:
+    if shard and not hasattr(torch.cpu.current_stream(), "record_event"):
+        pytest.skip("this torch splits on GPUs only")
+    mp.spawn(one_of_two, (str(tmp_path), shard, precision, recompute), nprocs=2)  # type: ignore[no-untyped-call]
     config = TrainConfig(
         batch=16, precision=precision, checkpoint_activations=recompute, channels_last=False, ema=(0.9,)
     )
-    found = memory.training(WIDE, config, processes=2, shard=True)
+    found = memory.training(WIDE, config, processes=2, shard=shard)
     assert_near(found.peak, int((tmp_path / "peak").read_text()))
 
 
