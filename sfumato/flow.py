@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,8 +24,9 @@ from sfumato.core.schedules import Interpolated, Table
 from sfumato.core.sde import Solve, State, follow, runge_kutta, sde
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.data.sources import Images
-from sfumato.model import Model
+from sfumato.model import Model, counted
 from sfumato.papers.recipe import Classifying, Nonequilibrium, low_res_side
+from sfumato.sharing import Team, batches, share
 
 PROBES = {"rademacher": rademacher, "gaussian": gaussian}
 DEQUANTISE, PROBE = 1, 2
@@ -37,7 +39,7 @@ def adaptive(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5", cal
     Args:
         rtol, atol: the error of a step, relative and absolute (the paper's: 1e-5 each).
         method: of torchdiffeq: "dopri5" (the paper's RK45), "bosh3", "dopri8", ...
-        calls: a list to which the number of network evaluations of each solution is appended.
+        calls: a list to which the number of network evaluations of each solution in this process is appended.
 
     Raises: ValueError where torchdiffeq is not installed.
     """
@@ -48,22 +50,26 @@ def adaptive(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5", cal
             'adaptive solving needs torchdiffeq: pip install "sfumato[ode]"; or take Runge-Kutta steps of fixed number'
         ) from None
 
-    def solve(derivative: Callable[[Tensor, State], State], state: State, start: float, end: float) -> State:
-        count = 0
+    return partial(_adaptive, odeint, rtol, atol, method, calls)
 
-        def counted(u: Tensor, state: State) -> State:
-            nonlocal count
-            count += 1
-            share = u.double().cpu().clamp(0, 1)  # a first guess may look beyond the end, where there is no model
-            return tuple((end - start) * slope for slope in derivative(start + share * (end - start), state))
 
-        ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=state[0].device)
-        way = odeint(counted, state, ends, rtol=rtol, atol=atol, method=method, options={"step_t": ends[1:]})
-        if calls is not None:
-            calls.append(count)
-        return tuple(values[-1] for values in way)
+def _adaptive(
+    odeint: Callable[..., Any], rtol: float, atol: float, method: str, calls: list[int] | None,
+    derivative: Callable[[Tensor, State], State], state: State, start: float, end: float,
+) -> State:  # fmt: skip
+    count = 0
 
-    return solve
+    def scaled(u: Tensor, state: State) -> State:
+        nonlocal count
+        count += 1
+        share = u.double().cpu().clamp(0, 1)  # a first guess may look beyond the end, where there is no model
+        return tuple((end - start) * slope for slope in derivative(start + share * (end - start), state))
+
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=state[0].device)
+    way = odeint(scaled, state, ends, rtol=rtol, atol=atol, method=method, options={"step_t": ends[1:]})
+    if calls is not None:
+        calls.append(count)
+    return tuple(values[-1] for values in way)
 
 
 @dataclass(frozen=True)
@@ -166,10 +172,12 @@ class FlowReport:
     Attributes:
         values: (repeats, n) bits/dim of each image, each time with other dequantisation and other probes.
         protocol: data, their fingerprint, dequantisation, probes, solver, where the flow starts, seed, weights.
+        evaluations: of the network an estimate, the mean over batches.
     """
 
     values: Tensor
     protocol: dict[str, Any]
+    evaluations: float = float("nan")
 
     @property
     def bits_per_dim(self) -> float:
@@ -208,6 +216,7 @@ def flow_likelihood(
     limit: int | None = None,
     seed: int = 0,
     batch: int = 64,
+    team: Team | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> FlowReport:
     """Bits per dimension of images under a model's probability flow, uniformly dequantised (Song et al. 2021, eq. 39).
@@ -221,6 +230,7 @@ def flow_likelihood(
         repeats: estimates of each image (the paper's test set: 5).
         limit: only so many images, spread over the set.
         seed: dequantisation and probes of image i follow from (seed, i) and the repeat.
+        team: processes that share the images, batch by batch, and load this very model.
         progress: called with the number of images that are done, every repeat anew.
 
     Raises:
@@ -241,33 +251,38 @@ def flow_likelihood(
     chosen = torch.arange(count) * len(images) // count
     labels = images.labels[chosen] if recipe.classes and images.labels is not None else None
     flow = Flow(model, solver, start, labels)
-    rows = []
-    for repeat in range(repeats):
-        parts = []
-        for keys in torch.arange(count).split(batch):
-            parts.append(_one_batch(flow, images.images[chosen[keys]], keys.tolist(), mix(seed, repeat), kind, probes))
-            if progress:
-                progress(len(keys))
-        rows.append(torch.cat(parts))
+    work = partial(_one_batch, images=images.images[chosen], labels=labels, solve=solver, start=start, seed=seed,
+                   kind=kind, probes=probes)  # fmt: skip
+    parts = [range(r * count + part.start, r * count + part.stop) for r in range(repeats)
+             for part in batches(count, batch)]  # fmt: skip
+    values, evaluations = zip(*share(work, model, parts, team, progress), strict=True)
     protocol = {
         "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "repeats": repeats,
         "dequantisation": "uniform, 256 bins over [-1, 1]", "start": flow.first, "seed": seed,
         "divergence": kind if kind == "exact" else f"{probes} {kind}", "weights": model.about.get("weights"),
     }  # fmt: skip
-    return FlowReport(torch.stack(rows), protocol)
+    return FlowReport(torch.cat(values).reshape(repeats, count), protocol, sum(evaluations) / len(evaluations))
 
 
-def _one_batch(flow: Flow, images: Tensor, keys: list[int], seed: int, kind: str, probes: int) -> Tensor:
-    """Bits/dim of one batch, (B,) on the host."""
-    x = to_float(images).to(flow.model.device)
-    u = torch.special.ndtr(ImageNoise(mix(seed, DEQUANTISE), keys)(x).double())
-    x = flow._precise(dequantised(images.to(x.device), u))
+def _one_batch(
+    model: Model, part: range, *, images: Tensor, labels: Tensor | None, solve: Solve, start: float, seed: int,
+    kind: str, probes: int,
+) -> tuple[Tensor, int]:  # fmt: skip
+    """Bits/dim of one batch, (B,) on the host, and the network's evaluations; every repeat goes through all images."""
+    repeat, first = divmod(part.start, len(images))
+    keys = range(first, first + len(part))
+    flow, mixed = Flow(model, solve, start, labels), mix(seed, repeat)
+    pixels = images[list(keys)]
+    x = to_float(pixels).to(model.device)
+    u = torch.special.ndtr(ImageNoise(mix(mixed, DEQUANTISE), keys)(x).double())
+    x = flow._precise(dequantised(pixels.to(x.device), u))
     divergence: Divergence = exact_divergence
     if kind != "exact":
-        noise = ImageNoise(mix(seed, PROBE), keys)
+        noise = ImageNoise(mix(mixed, PROBE), keys)
         divergence = hutchinson(torch.stack([PROBES[kind](noise(x)) for _ in range(probes)]))
-    log_prob, _ = flow_log_prob(flow.process(), flow._denoise(keys), x, flow.solve, divergence, flow.first)
-    return bits_per_dim(log_prob, x[0].numel(), 1 / 128).double().cpu()
+    with counted(model.network) as evaluations:
+        log_prob, _ = flow_log_prob(flow.process(), flow._denoise(keys), x, solve, divergence, flow.first)
+    return bits_per_dim(log_prob, x[0].numel(), 1 / 128).double().cpu(), len(evaluations)
 
 
 __all__ = ["Flow", "FlowReport", "adaptive", "dequantised", "flow_likelihood", "runge_kutta"]

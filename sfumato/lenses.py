@@ -33,12 +33,15 @@ def guided(denoise: Denoise, gradient: Gradient | None) -> Denoise:
 def descending(lens: Lens) -> Sampler:
     """One kernel down the levels or times, to clean data."""
 
-    def moves(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
-        process, denoise = recipe.process(), guided(denoise, gradient)
-        plan = descend(lens(process, denoise), sde.grid(process.schedule, steps))
-        return sde.ending_clean(plan, process, denoise)
+    return partial(_descending, lens)
 
-    return moves
+
+def _descending(
+    lens: Lens, recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None
+) -> list[Move]:
+    process, denoise = recipe.process(), guided(denoise, gradient)
+    plan = descend(lens(process, denoise), sde.grid(process.schedule, steps))
+    return sde.ending_clean(plan, process, denoise)
 
 
 def ddim(eta: float = 0.0) -> Sampler:
@@ -71,25 +74,32 @@ def predictor_corrector(
 ) -> Sampler:
     """n Langevin corrections at each level or time before the prediction (Song et al. 2021, algorithm 1)."""
 
-    def moves(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
-        process, denoise = recipe.process(), guided(denoise, gradient)
-        pairs = list(pairwise(sde.grid(process.schedule, steps)))
-        below = 1 if isinstance(process.schedule, Table) else 1e-3
-        kept = langevin.kept(lambda s, t: process.between((t - below).clamp(min=0), t))
-        plan = sde.correct_predict(lens(process, denoise), langevin.Corrector(denoise, snr, kept, length), pairs, n)
-        return sde.ending_clean(plan, process, denoise)
+    return partial(_predicting_correcting, lens, snr, n, length)
 
-    return moves
+
+def _predicting_correcting(
+    lens: Lens, snr: float, n: int, length: langevin.Length, recipe: Recipe, denoise: Denoise, steps: Steps = None,
+    gradient: Gradient | None = None,
+) -> list[Move]:  # fmt: skip
+    process, denoise = recipe.process(), guided(denoise, gradient)
+    pairs = list(pairwise(sde.grid(process.schedule, steps)))
+    below = 1 if isinstance(process.schedule, Table) else 1e-3
+    kept = langevin.kept(lambda s, t: process.between((t - below).clamp(min=0), t))
+    plan = sde.correct_predict(lens(process, denoise), langevin.Corrector(denoise, snr, kept, length), pairs, n)
+    return sde.ending_clean(plan, process, denoise)
 
 
 def annealed_langevin(eps: float = 0.1, per_level: int = 5) -> Sampler:
     """Langevin steps of eps sigma^2 at each level or time, then one to clean data (Song & Ermon 2019 and 2020)."""
 
-    def moves(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
-        process, denoise = recipe.process(), guided(denoise, gradient)
-        times = sde.grid(process.schedule, steps)
-        kernel = langevin.Langevin(denoise, langevin.annealed(eps, 1.0))
-        plan: list[Move] = [(kernel, t, t) for t in times[:-1] for _ in range(per_level)]
-        return [*plan, (Clean(denoise), times[-2], times[-1])]
+    return partial(_annealed, eps, per_level)
 
-    return moves
+
+def _annealed(
+    eps: float, per_level: int, recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None
+) -> list[Move]:
+    process, denoise = recipe.process(), guided(denoise, gradient)
+    times = sde.grid(process.schedule, steps)
+    kernel = langevin.Langevin(denoise, langevin.annealed(eps, 1.0))
+    plan: list[Move] = [(kernel, t, t) for t in times[:-1] for _ in range(per_level)]
+    return [*plan, (Clean(denoise), times[-2], times[-1])]

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +26,7 @@ from sfumato.core.sde import ending_clean, grid
 from sfumato.core.times import Steps, visits
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.papers.recipe import Bounded, Classifying, Nonequilibrium, Recipe, Trainable, low_res_side
+from sfumato.sharing import Team, batches, share
 from sfumato.train import checkpoint
 from sfumato.train.precision import autocast, best_precision, for_sampling
 from sfumato.train.run import RunFolder
@@ -68,15 +71,18 @@ def ddim_sampler(eta: float = 0.0) -> Sampler:
     next to no signal, as a cosine schedule's last, a shifted score implies an x0 thousands of times too large.
     """
 
-    def moves(recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None) -> list[Move]:
-        process = recipe.process()
-        guided = denoise if gradient is None else score_shifted(denoise, gradient)
-        if gradient is not None and getattr(recipe, "clip", False):
-            guided = clipped(guided)
-        moves = descend(DDIM(process, guided, eta), grid(process.schedule, steps))
-        return ending_clean(moves, process, guided)
+    return partial(_ddim_moves, eta)
 
-    return moves
+
+def _ddim_moves(
+    eta: float, recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None
+) -> list[Move]:
+    process = recipe.process()
+    guided = denoise if gradient is None else score_shifted(denoise, gradient)
+    if gradient is not None and getattr(recipe, "clip", False):
+        guided = clipped(guided)
+    moves = descend(DDIM(process, guided, eta), grid(process.schedule, steps))
+    return ending_clean(moves, process, guided)
 
 
 def usual(recipe: Recipe) -> Sampler:
@@ -241,6 +247,7 @@ class Model:
         precision: str = "auto",
         frames: list[Tensor] | None = None,
         predictions: list[Tensor] | None = None,
+        team: Team | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Tensor:
         """n pictures, uint8 (n, C, H, W), on the host.
@@ -257,36 +264,72 @@ class Model:
             precision: "auto" (bf16 where the machine has it), "bf16" or "float32".
             frames: a list to collect the walk in: (moves + 1) uint8 tensors (n, C, H, W).
             predictions: a list to collect the x0 predicted along the way in, likewise.
-            progress: called after each step with the number of images that moved.
+            team: processes that share the work, batch by batch, and load this very model; a sampler of your own must
+                then be one that can be pickled.
+            progress: called with the number of images that moved, after each step, or each batch of a team.
 
         Raises:
+            ChildProcessError: a process of the team died.
             ValueError: n or batch below 1, steps 0 or above T, an unknown class, a guide that does not fit, guidance
                 of a model that was not trained for it, low-resolution images missing or of another size.
         """
         sampler = sampler or usual(self.recipe)
         request = Request(n, steps, sampler, seed, scale, guide, low_res, batch, precision)
-        self.plan(request)
+        moves = self.plan(request)
         asker = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asker.labels(classes, n)
-        finals, films, beliefs = [], [], []
-        for start in range(0, n, batch):
-            keys = range(start, min(start + batch, n))
-            part = None if labels is None else labels[start : start + batch]
-            film, belief = [], []
-            for i, (x, x0) in enumerate(self.walks(request, keys, part)):
-                if i and progress:
-                    progress(len(keys))
-                if frames is not None:
-                    film.append(to_uint8(x).cpu())
-                if predictions is not None:
-                    belief.append(to_uint8(x0).cpu())
-            finals.append(to_uint8(x).cpu())
-            films.append(film)
-            beliefs.append(belief)
-        for wanted, collected in ((frames, films), (predictions, beliefs)):
+        work = partial(walked, request=request, labels=labels, film=frames is not None or predictions is not None)
+        if team is None:
+            parts = share(partial(work, progress=progress), self, batches(n, batch))
+        else:
+            told = None if progress is None else lambda count: progress(count * moves)
+            parts = share(work, self, batches(n, batch), team, told)
+        for wanted, films in ((frames, [p.frames for p in parts]), (predictions, [p.predictions for p in parts])):
             if wanted is not None:
-                wanted.extend(torch.cat(states) for states in zip(*collected, strict=True))
-        return torch.cat(finals)
+                wanted.extend(torch.cat(states) for states in zip(*films, strict=True))
+        return torch.cat([part.images for part in parts])
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Images (n, C, H, W) that went from noise to data, uint8 on the host, and where wanted all states and beliefs."""
+
+    images: Tensor
+    frames: list[Tensor]
+    predictions: list[Tensor]
+
+
+def walked(
+    model: Model,
+    keys: Sequence[int],
+    *,
+    request: Request,
+    labels: Tensor | None,
+    film: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Walked:
+    """The images of these keys; labels (N,) are those of all keys, and progress is called after each step."""
+    if request.guide:
+        request.guide.classifier.to(model.device)
+    frames, predictions = [], []
+    for i, (x, x0) in enumerate(model.walks(request, keys, None if labels is None else labels[list(keys)])):
+        if i and progress:
+            progress(len(keys))
+        if film:
+            frames.append(to_uint8(x).cpu())
+            predictions.append(to_uint8(x0).cpu())
+    return Walked(to_uint8(x).cpu(), frames, predictions)
+
+
+@contextmanager
+def counted(network: nn.Module) -> Iterator[list[int]]:
+    """A list that collects how many images each forward pass of the network sees."""
+    sizes: list[int] = []
+    handle = network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    try:
+        yield sizes
+    finally:
+        handle.remove()
 
 
 @dataclass
@@ -365,7 +408,7 @@ def load(
         return opened.to(device)
     if choices:
         raise ValueError(f"{target} says itself what it is; {', '.join(choices)} cannot be chosen")
-    if path.is_dir():
+    if path.is_dir() and path.suffix != checkpoint.PARTS:
         found = RunFolder.open(path).latest_checkpoint()
         if found is None:
             raise ValueError(f"{path} holds no checkpoint yet")

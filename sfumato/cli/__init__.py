@@ -6,6 +6,7 @@ Bad input ends in one clear line on standard error and exit code 2; an interrupt
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -60,6 +61,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
+SHARING = ("sample", "evaluate", "likelihood")
+"""Commands that several processes can share."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -72,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise UsageError(f"unknown command {words[0]!r}; known: {', '.join(COMMANDS)}")
+        if words[0] != "train" and "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            by_itself = "; start it without them, and let it share its work: --processes N" * (words[0] in SHARING)
+            raise UsageError(f"torchrun and accelerate launch are for sfumato train, not {words[0]}{by_itself}")
         return COMMANDS[words[0]](words[1:])
     except (ValueError, OSError) as error:
         print(f"sfumato: {_one_line(error)}", file=sys.stderr)

@@ -17,8 +17,9 @@ class ConvertArguments:
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A run folder, one of our checkpoints, a shipped model, an official .pt file, or a folder of diffusers."""
-    to: Literal["sfumato", "official", "diffusers"] = "sfumato"
-    """Our safetensors file; the official code's state dict; or a folder for DDPMPipeline.from_pretrained."""
+    to: Literal["sfumato", "official", "diffusers", "onnx"] = "sfumato"
+    """Our safetensors file; the official code's state dict; a folder for DDPMPipeline.from_pretrained; or a folder of
+    ONNX graphs: the network's belief, each sampler's steps, and the plans that walk them."""
     out: Path | None = None
     """Where to: a .safetensors file, a .pt file, or a new folder."""
     weights: str | None = None
@@ -65,6 +66,7 @@ def convert_command(arguments: list[str]) -> int:
     import torch
 
     from sfumato import foreign
+    from sfumato.export import export
     from sfumato.model import load
     from sfumato.train.checkpoint import whole_file
 
@@ -81,10 +83,12 @@ def convert_command(arguments: list[str]) -> int:
     out = parsed.out
     if out.exists():
         raise UsageError(f"{out} exists already")
-    suffix = {"sfumato": ".safetensors", "official": ".pt", "diffusers": ""}[parsed.to]
+    suffix = {"sfumato": ".safetensors", "official": ".pt", "diffusers": "", "onnx": ""}[parsed.to]
     if suffix and out.suffix != suffix:
         raise UsageError(f"--to {parsed.to} writes a {suffix} file, not {out.name}")
-    if parsed.to == "diffusers":
+    if parsed.to == "onnx":
+        export(model, out, say=lambda line: print(f"  {line}"))
+    elif parsed.to == "diffusers":
         foreign.save_diffusers(model, out)
     elif parsed.to == "official":
         order = parsed.write_order or model.about.get("order", "legacy")

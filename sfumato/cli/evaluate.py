@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sfumato.cli.parsing import parse, writable
+from sfumato.cli.parsing import device_of, parse, writable
 from sfumato.data.sources import SPLIT
+from sfumato.train.checkpoint import PARTS
 
 if TYPE_CHECKING:
     from sfumato.evaluate.features import FeatureNet
@@ -90,9 +91,8 @@ def measured(parsed: EvaluateArguments) -> int:
     from sfumato.evaluate.run import evaluate, memorisation_sheet, planned
     from sfumato.evaluate.samples import from_images, sampled
     from sfumato.model import load
-    from sfumato.train.precision import best_device
 
-    device = best_device() if parsed.device == "auto" else parsed.device
+    device = device_of(parsed.device)
     check_numbers(parsed)
     stored = stored_spec(parsed.target)
     model = None if stored else load(parsed.target, weights=parsed.weights)
@@ -145,7 +145,7 @@ def stored_spec(target: str) -> str | None:
     """The data spec of a target that holds pictures; None where it is a model's."""
     path = Path(target)
     if path.is_dir():
-        return None if (path / "config.json").is_file() else f"folder:{target}"
+        return None if (path / "config.json").is_file() or path.suffix == PARTS else f"folder:{target}"
     if path.is_file():
         return f"npz:{target}" if path.suffix in (".npz", ".npy") else None
     name = target.partition("?")[0].partition(":")[0]
@@ -249,6 +249,9 @@ def request_for(parsed: EvaluateArguments, n: int) -> Request:
 
 def check_numbers(parsed: EvaluateArguments) -> None:
     """ValueError for numbers that make no sense."""
+    from sfumato.sharing import Team
+
+    Team(parsed.target, parsed.processes)
     if parsed.n is not None and parsed.n < 1:
         raise ValueError(f"-n is 1 or more, not {parsed.n}")
     if not 0 <= parsed.eta <= 1 or (parsed.eta and parsed.sampler != "ddim"):

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -18,7 +19,9 @@ class LearnArguments:
     """Open the learning path, or one lesson of it, in the browser."""
 
     lesson: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[LESSON]")] = ""
-    """A lesson by name or number; the catalogue by default."""
+    """A lesson by name or number, or playground; the catalogue by default."""
+    models: tuple[Path, ...] = ()
+    """Run folders or checkpoints of your own, for the playground."""
     port: int = 2718
     """Where to listen, on this machine alone; 0 takes any free port."""
     browser: bool = True
@@ -35,12 +38,17 @@ def learn_command(arguments: list[str]) -> int:
     import uvicorn
 
     from sfumato.learn import catalogue, server
+    from sfumato.model import load
 
     if not 0 <= parsed.port < 65536:
         raise UsageError(f"a port lies between 0 and 65535, not {parsed.port}")
-    where = f"lesson/{catalogue.lesson(parsed.lesson).name}/" if parsed.lesson else ""
+    for path in parsed.models:
+        load(path)
+    where = "playground/" if parsed.lesson == "playground" else ""
+    if parsed.lesson and not where:
+        where = f"lesson/{catalogue.lesson(parsed.lesson).name}/"
     port = server.free_port(parsed.port)
-    app, token = server.make_app()
+    app, token = server.make_app(models=parsed.models)
     address = f"http://127.0.0.1:{port}/{where}?token={token}"
     print(f"The learning path:  {address}\nCtrl-C ends it.", flush=True)
     if parsed.browser and not webbrowser.open(address):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sfumato.cli.parsing import UsageError, known_images, loaded, parse, steps_of, writable
+from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, parse, steps_of, writable
 
 if TYPE_CHECKING:
     from sfumato.data import Images
     from sfumato.model import Model
+    from sfumato.sharing import Team
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class LikelihoodArguments:
     """Decides the noise, the dequantisation and the probes."""
     batch: int = 256
     """Images at a time; bounds the memory."""
+    processes: int = 1
+    """How many share the images, a batch at a time; the figures are the same."""
     weights: str | None = None
     """`online`, or an EMA rate; by default the first EMA."""
     device: str = "auto"
@@ -57,23 +60,26 @@ def likelihood_command(arguments: list[str]) -> int:
     from sfumato.evaluate.likelihood import bound_of
     from sfumato.evaluate.plots import bound_plot
     from sfumato.papers.recipe import Nonequilibrium
+    from sfumato.sharing import Team
 
     if parsed.limit < 0 or parsed.batch < 1:
         raise UsageError("--limit is at least 0 and --batch at least 1")
+    team = Team(parsed.target, parsed.processes, parsed.weights, device_of(parsed.device))
     model = loaded(parsed.target, parsed.weights, parsed.device)
     images = known_images(parsed.data, model)
     count = min(parsed.limit or len(images), len(images))
     target = Path(parsed.target)
-    folder = parsed.out or (target if target.is_dir() else Path()) / "likelihood"
+    folder = parsed.out or (target if (target / "config.json").is_file() else Path()) / "likelihood"
     if parsed.method == "ode":
-        return _flow(parsed, model, images, count, folder)
+        return _flow(parsed, model, images, count, folder, team)
     steps = None if parsed.steps == "all" else steps_of(parsed.steps)
     if isinstance(model.recipe, Nonequilibrium):
-        return _k(parsed, model, images, count, folder)
+        return _k(parsed, model, images, count, folder, team)
     with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
         report = bound_of(
-            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, progress=bar.update
-        )
+            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, team=team,
+            progress=bar.update,
+        )  # fmt: skip
     out = writable(folder)
     pictures.write_text(out / "bound.json", json.dumps(report.to_json(), indent=1))
     bound_plot(report, out / "bound.png")
@@ -87,7 +93,7 @@ def likelihood_command(arguments: list[str]) -> int:
     return 0
 
 
-def _flow(parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path) -> int:
+def _flow(parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: Team) -> int:
     from tqdm import tqdm
 
     from sfumato.data import pictures
@@ -95,25 +101,24 @@ def _flow(parsed: LikelihoodArguments, model: Model, images: Images, count: int,
 
     if parsed.solver != "adaptive" and not (parsed.solver.isdigit() and int(parsed.solver) > 0):
         raise UsageError(f"--solver is adaptive or a number of steps, not {parsed.solver!r}")
-    calls: list[int] = []
-    solve = adaptive(calls=calls) if parsed.solver == "adaptive" else runge_kutta(int(parsed.solver))
+    solve = adaptive() if parsed.solver == "adaptive" else runge_kutta(int(parsed.solver))
     with tqdm(total=count * parsed.repeats, unit="image", disable=None, leave=False, smoothing=0) as bar:
         report = flow_likelihood(
             model, images, solve, probes=parsed.probes, repeats=parsed.repeats, limit=count, seed=parsed.seed,
-            batch=parsed.batch, progress=bar.update,
+            batch=parsed.batch, team=team, progress=bar.update,
         )  # fmt: skip
-    evaluations = sum(calls) / len(calls) if calls else 4 * int(parsed.solver)
-    values = {**report.to_json(), "solver": parsed.solver, "network_evaluations": evaluations}
+    values = {**report.to_json(), "solver": parsed.solver, "network_evaluations": report.evaluations}
     out = writable(folder)
     pictures.write_text(out / "ode.json", json.dumps(values, indent=1))
     print(f"probability flow {report.bits_per_dim:.4f} +- {report.standard_error:.4f} bits/dim")
-    print(f"  {count:,} images of {report.protocol['data']}, {report.protocol['dequantisation']}, "
-          f"{report.protocol['divergence']} probes, {evaluations:.0f} evaluations, seed {parsed.seed}")  # fmt: skip
+    protocol = report.protocol
+    print(f"  {count:,} images of {protocol['data']}, {protocol['dequantisation']}, {protocol['divergence']} probes, "
+          f"{report.evaluations:.0f} evaluations, seed {parsed.seed}")  # fmt: skip
     print(f"{out}/{{ode.json}}")
     return 0
 
 
-def _k(parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path) -> int:
+def _k(parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: Team) -> int:
     from tqdm import tqdm
 
     from sfumato.data import pictures
@@ -124,8 +129,9 @@ def _k(parsed: LikelihoodArguments, model: Model, images: Images, count: int, fo
     steps = None if parsed.steps == "all" else int(parsed.steps)
     with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
         report = k_of(
-            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, progress=bar.update
-        )
+            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, team=team,
+            progress=bar.update,
+        )  # fmt: skip
     values = report.to_json()
     out = writable(folder)
     pictures.write_text(out / "k.json", json.dumps(values, indent=1))

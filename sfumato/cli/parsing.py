@@ -68,18 +68,24 @@ def steps_of(text: str, spacing: str = "even") -> Steps:
         return partial(times.respace, text=text)
     n = int(text)
     if spacing == "sections":
-        return lambda T: times.sections(T, [n])
+        return partial(times.sections, counts=[n])
     grids = {"quadratic": times.trailing_quadratic, "ddim-uniform": times.ddim_uniform,
              "ddim-quadratic": times.ddim_quadratic}  # fmt: skip
     return partial(grids[spacing], n=n) if spacing in grids else n
 
 
+def device_of(word: str) -> str:
+    """cpu, cuda or mps; "auto" takes a GPU where there is one."""
+    from sfumato.train.precision import best_device
+
+    return best_device() if word == "auto" else word
+
+
 def loaded(target: str, weights: str | None, device: str) -> Model:
     """The model of a TARGET, on the device; "auto" takes a GPU where there is one."""
     from sfumato.model import load
-    from sfumato.train.precision import best_device
 
-    return load(target, weights=weights, device=best_device() if device == "auto" else device)
+    return load(target, weights=weights, device=device_of(device))
 
 
 def test_split(spec: str) -> str | None:
@@ -125,7 +131,7 @@ def shrunk(images: Tensor, side: int) -> Tensor:
 def output_folder(target: str, kind: str, name: str) -> Path:
     """Where what is made from a TARGET goes: inside its run folder, or into KIND/ here for anything else."""
     path = Path(target)
-    if path.is_dir():
+    if (path / "config.json").is_file():
         return path / kind / name
     return Path(kind) / f"{path.stem if path.exists() else target.replace('/', '-')}-{name}"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sfumato import __version__
-from sfumato.cli.parsing import UsageError, output_folder, parse, shrunk, steps_of, writable
+from sfumato.cli.parsing import UsageError, device_of, output_folder, parse, shrunk, steps_of, writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +62,8 @@ class SampleArguments:
     """bf16 where the machine is fast at it."""
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
+    processes: int = 1
+    """How many share the work, a batch at a time; the pictures are the same."""
     animation: bool = False
     """Also write the walk from noise to pictures as an animation, and the pictures foreseen along the way."""
     out: Path | None = None
@@ -74,9 +76,10 @@ def sample_command(arguments: list[str]) -> int:
 
     from sfumato.data import pictures
     from sfumato.model import Guide, Request, load
-    from sfumato.train.precision import best_device
+    from sfumato.sharing import Team
 
-    device = best_device() if parsed.device == "auto" else parsed.device
+    device = device_of(parsed.device)
+    team = Team(parsed.target, parsed.processes, parsed.weights, device)
     model = load(parsed.target, weights=parsed.weights, device=device)
     guide = Guide(load(parsed.classifier, device=device), parsed.classifier_scale) if parsed.classifier else None
     asker = guide.classifier if guide else model
@@ -94,8 +97,9 @@ def sample_command(arguments: list[str]) -> int:
     started = time.perf_counter()
     with tqdm(total=parsed.n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar:
         images = model.sample(
-            parsed.n, classes=labels, frames=frames, predictions=predictions, progress=bar.update, **asked
-        )
+            parsed.n, classes=labels, frames=frames, predictions=predictions, progress=bar.update,
+            team=team if team.processes > 1 else None, **asked,
+        )  # fmt: skip
     seconds = time.perf_counter() - started
     pictures.save_png(out / "grid.png", pictures.grid(images))
     pictures.save_npz(out / "images.npz", images, labels)

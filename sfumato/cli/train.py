@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -49,6 +50,7 @@ def train_command(arguments: list[str]) -> int:
             return 0
         raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
     from sfumato.presets import preset
+    from sfumato.train.processes import begun
 
     name, rest = arguments[0], arguments[1:]
     chosen = preset(name)
@@ -58,6 +60,10 @@ def train_command(arguments: list[str]) -> int:
     default = TrainArguments(chosen.recipe, chosen.train, chosen.data)
     kind: Any = TrainArguments.__class_getitem__(type(chosen.recipe))  # type: ignore[attr-defined]
     parsed: TrainArguments[Any] = parse(kind, rest, f"sfumato train {name}", default)
+    if parsed.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes need one run folder: --out DIR")
+    if parsed.out and begun(parsed.out):
+        return _resume(ResumeArguments(parsed.out))
     out = parsed.out or Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     return _train(parsed, name, out, resume=False)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,7 +124,7 @@ class Comparison:
         last = RunFolder.open(self.run(preset, seed)).metrics("train")[-1]
         facts: dict[str, Any] = {
             "parameters": parameters(model.network), "flops": forward_flops(PRESETS[preset].recipe),
-            "images": last["images"], "seconds": last["seconds"],
+            "images": last["images"], "cpu_seconds_per_thousand": training_cost(preset),
         }  # fmt: skip
         if makes_pictures(preset):
             for name, estimate in (("bound", _bound), ("flow", _flow)):
@@ -162,6 +165,25 @@ class Comparison:
             **row, "pictures": count, "evaluations": samples.how["network_evaluations"],
             "seconds_per_picture": seconds / count,
         }  # fmt: skip
+
+
+def training_cost(preset: str, few: int = 320, many: int = 1280) -> float:
+    """Seconds of one processor that training on a thousand images takes: what a longer run costs beyond a shorter one.
+
+    Processor time, since a clock would also count what other programs do meanwhile.
+    """
+    from sfumato.cli import main
+
+    spent = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        for images in (few, many):
+            started = time.process_time()
+            settings = ["--train.images", str(images), "--train.threads", "1", "--train.preview-images", "0",
+                        "--train.validation-images", "0"]  # fmt: skip
+            if main(["train", preset, *settings, "--out", f"{folder}/{images}"]):
+                raise ChildProcessError(f"training {preset} did not finish")
+            spent.append(time.process_time() - started)
+    return 1000 * (spent[1] - spent[0]) / (many - few)
 
 
 def _file(name: str) -> str:

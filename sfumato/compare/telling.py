@@ -44,7 +44,7 @@ def _each(rows: dict[str, Any], get: Callable[[Any], float | None]) -> list[floa
 
 
 def _models(found: Found) -> Iterator[str]:
-    yield "| model | parameters | MFLOP an image | images seen | minutes to train | bound, bits/dim | flow, bits/dim |"
+    yield "| model | parameters | MFLOP an image | images seen | CPU s per 1,000 | bound, bits/dim | flow, bits/dim |"
     yield "|---|---|---|---|---|---|---|"
     for preset in presets(found["data"]):
         if rows := found["models"].get(preset):
@@ -53,10 +53,10 @@ def _models(found: Found) -> Iterator[str]:
                 _seeds(_each(rows, lambda r, k=kind: r.get(k, {}).get("bits"))) if makes_pictures(preset) else "-"  # type: ignore[misc]
                 for kind in ("bound", "flow")
             ]
-            minutes = _seeds(_each(rows, lambda r: r["seconds"] / 60), "{:.1f}")
+            cost = _seeds(_each(rows, lambda r: r["cpu_seconds_per_thousand"]), "{:.1f}")
             yield (
                 f"| {preset} | {first['parameters'] / 1e6:.2f}M | {first['flops'] / 1e6:.0f} | {first['images']:,} | "
-                f"{minutes} | {bits[0]} | {bits[1]} |"
+                f"{cost} | {bits[0]} | {bits[1]} |"
             )
 
 

@@ -132,6 +132,6 @@ class Denoiser:
     labels: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        seen = self.condition(t).to(x.device, torch.float32, non_blocking=True).expand(len(x))
+        seen = self.condition(t).to(x.device, torch.float32, non_blocking=True).expand(x.shape[0])
         output = self.network(x, seen, **self.labels)
         return self.read(output.to(x.dtype), x, t, self.process)

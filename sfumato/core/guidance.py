@@ -113,7 +113,7 @@ def forget_labels(y: Tensor, share: float, null: int, noise: Noise) -> Tensor:
     return torch.where(torch.special.ndtr(z) < share, null, y)
 
 
-def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
+def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float | Tensor) -> Denoise:
     """eps = scale * eps(x, y) + (1 - scale) * eps(x): 1 is the conditional model, more exaggerates the class.
 
     Ho & Salimans 2022, eq. 6, with scale = 1 + w. What else the prediction says is the conditional model's.
@@ -126,15 +126,18 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) 
     return inner
 
 
-def free_guided(belief: Callable[..., Denoise], scale: float, null: int | None, labels: dict[str, Any]) -> Denoise:
+def free_guided(
+    belief: Callable[..., Denoise], scale: float | Tensor, null: int | None, labels: dict[str, Any]
+) -> Denoise:
     """The denoiser `belief(**labels)`, guided by itself without the label y.
 
     Args:
+        scale: a number, or one an image, (B, 1, ...).
         null: the label that stands for none; None for a model that never trained without labels.
 
     Raises: ValueError where scale is not 1 and the model has no null label.
     """
-    if scale == 1:
+    if not isinstance(scale, Tensor) and scale == 1:
         return belief(**labels)
     if null is None or "y" not in labels:
         raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")

@@ -127,7 +127,7 @@ class Corrector:
     def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Corrected:
         score = self.denoise(x, t).score
         of_score = self.length(score)
-        scale = 2 * like(self.kept(t), x) * (of_score > 0)  # a network that has learned nothing yet may answer 0
+        scale = 2 * like(self.kept(t), x) * (of_score > 0).to(score.dtype)  # an untrained network may answer 0
         of_score = of_score + (of_score == 0)
         return Corrected(x, score, lambda of_noise: scale * (self.snr * of_noise / of_score) ** 2, self.length)
 

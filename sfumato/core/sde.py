@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -62,27 +63,30 @@ def runge_kutta(steps: int = 100, power: float = 2.0) -> Solve:
     Near clean data a flow moves like sigma, so for VP like the square root of time: 2 makes it smooth, 1 would not.
     """
 
-    def solve(derivative: Callable[[Tensor, State], State], state: State, start: float, end: float) -> State:
-        first, last = start ** (1 / power), end ** (1 / power)
-        h = (last - first) / steps
+    return partial(_runge_kutta, steps, power)
 
-        def slopes(r: float, state: State) -> State:
-            speed = power * r ** (power - 1)  # dt / dr
-            return tuple(speed * k for k in derivative(torch.tensor(r**power, dtype=torch.float64), state))
 
-        def moved(by: float, slopes: State) -> State:
-            return tuple(y + by * k for y, k in zip(state, slopes, strict=True))
+def _runge_kutta(
+    steps: int, power: float, derivative: Callable[[Tensor, State], State], state: State, start: float, end: float
+) -> State:
+    first, last = start ** (1 / power), end ** (1 / power)
+    h = (last - first) / steps
 
-        for i in range(steps):
-            r = first + i * h
-            k1 = slopes(r, state)
-            k2 = slopes(r + h / 2, moved(h / 2, k1))
-            k3 = slopes(r + h / 2, moved(h / 2, k2))
-            k4 = slopes(r + h, moved(h, k3))
-            state = moved(h / 6, tuple(a + 2 * b + 2 * c + d for a, b, c, d in zip(k1, k2, k3, k4, strict=True)))
-        return state
+    def slopes(r: float, state: State) -> State:
+        speed = power * r ** (power - 1)  # dt / dr
+        return tuple(speed * k for k in derivative(torch.tensor(r**power, dtype=torch.float64), state))
 
-    return solve
+    def moved(by: float, slopes: State) -> State:
+        return tuple(y + by * k for y, k in zip(state, slopes, strict=True))
+
+    for i in range(steps):
+        r = first + i * h
+        k1 = slopes(r, state)
+        k2 = slopes(r + h / 2, moved(h / 2, k1))
+        k3 = slopes(r + h / 2, moved(h / 2, k2))
+        k4 = slopes(r + h, moved(h, k3))
+        state = moved(h / 6, tuple(a + 2 * b + 2 * c + d for a, b, c, d in zip(k1, k2, k3, k4, strict=True)))
+    return state
 
 
 def follow(process: GaussianDiffusion, denoise: Denoise, x: Tensor, start: float, end: float, solve: Solve) -> Tensor:

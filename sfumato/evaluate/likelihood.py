@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.model import Model
 from sfumato.papers.recipe import Bounded, Nonequilibrium, low_res_side
+from sfumato.sharing import Team, batches, share
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def bound_of(
     limit: int | None = None,
     seed: int = 0,
     batch: int = 256,
+    team: Team | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> BoundReport:
     """The variational bound of images under a model, in float32, with the mean clipped as in sampling.
@@ -77,6 +80,7 @@ def bound_of(
         steps: the chain, see `Model.sample`; None takes every level.
         limit: only so many images, spread over the set.
         seed: noise of image i depends on (seed, i) alone.
+        team: processes that share the images, batch by batch, and load this very model.
         progress: called with the number of images that are done.
 
     Raises:
@@ -92,22 +96,9 @@ def bound_of(
     times = visits(int(recipe.process().schedule.end), steps)
     count = min(limit or len(images), len(images))
     chosen = torch.arange(count) * len(images) // count
-    parts: list[Bound] = []
-    for keys in torch.arange(count).split(batch):
-        x0 = to_float(images.images[chosen[keys]].to(model.device))
-        labels: dict[str, Any] = {}
-        if recipe.classes and images.labels is not None:
-            labels["y"] = images.labels[chosen[keys]].to(model.device)
-        if side := low_res_side(recipe):
-            labels["low_res"] = torch.nn.functional.interpolate(x0, side, mode="area")
-        denoise = recipe.denoiser(model.network, **labels)
-        with torch.inference_mode():
-            found = variational_bound(
-                recipe.process(), denoise, recipe.std(), x0, times, ImageNoise(seed, keys.tolist())
-            )
-        parts.append(Bound(times, *(getattr(found, name).cpu() for name in FIELDS)))
-        if progress:
-            progress(len(keys))
+    labels = None if images.labels is None else images.labels[chosen]
+    work = partial(_bound, images=images.images[chosen], labels=labels, times=times, seed=seed)
+    parts = share(work, model, batches(count, batch), team, progress)
     whole = Bound(times, *(torch.cat([getattr(part, name) for part in parts]) for name in FIELDS))
     protocol = {
         "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "levels": len(times) - 1,
@@ -115,6 +106,22 @@ def bound_of(
         "decoder": "Gaussian in 256 bins, width of the second level", "precision": "float32",
     }  # fmt: skip
     return BoundReport(whole, protocol)
+
+
+def _bound(model: Model, keys: range, *, images: Tensor, labels: Tensor | None, times: Tensor, seed: int) -> Bound:
+    """The bound of the images of these keys, on the host; images and labels are those of all keys."""
+    recipe: Any = model.recipe
+    mine = list(keys)
+    x0 = to_float(images[mine].to(model.device))
+    inputs: dict[str, Any] = {}
+    if recipe.classes and labels is not None:
+        inputs["y"] = labels[mine].to(model.device)
+    if side := low_res_side(recipe):
+        inputs["low_res"] = torch.nn.functional.interpolate(x0, side, mode="area")
+    denoise = recipe.denoiser(model.network, **inputs)
+    with torch.inference_mode():
+        found = variational_bound(recipe.process(), denoise, recipe.std(), x0, times, ImageNoise(seed, keys))
+    return Bound(times, *(getattr(found, name).cpu() for name in FIELDS))
 
 
 FIELDS = ("prior", "terms", "x0_error", "eps_error")
@@ -173,6 +180,7 @@ def k_of(
     limit: int | None = None,
     seed: int = 0,
     batch: int = 256,
+    team: Team | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> KReport:
     """K of data under a model of 2015 (Sohl-Dickstein et al. 2015, section 2.4), in float32.
@@ -180,7 +188,8 @@ def k_of(
     Args:
         steps: only so many of the levels, evenly spread, which stand for the others; None takes all.
         limit: only so many images, spread over the set.
-        seed: noise of image i, and its dequantisation, depend on (seed, i) alone.
+        seed: noise of image i depends on (seed, i) alone.
+        team: processes that share the images, batch by batch, and load this very model.
         progress: called with the number of images that are done.
 
     Raises:
@@ -194,19 +203,21 @@ def k_of(
     levels = None if steps is None else visits(recipe.steps, steps)[:-1].clamp(min=2).unique()
     count = min(limit or len(images), len(images))
     chosen = torch.arange(count) * len(images) // count
-    values, terms = [], []
-    for keys in torch.arange(count).split(batch):
-        x0 = to_float(images.images[chosen[keys]].to(model.device))
-        with torch.inference_mode():
-            bound = recipe.lower_bound(model.network, x0, ImageNoise(seed, keys.tolist()), levels)
-        values.append(bound.K.double().cpu())
-        terms.append(bound.divergences.double().sum(0).cpu())
-        if progress:
-            progress(len(keys))
+    work = partial(_k, images=images.images[chosen], levels=levels, seed=seed)
+    values, terms, visited = zip(*share(work, model, batches(count, batch), team, progress), strict=True)
     protocol = {
-        "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "levels": len(bound.levels),
+        "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "levels": visited[0],
         "seed": seed, "weights": model.about.get("weights"), "edge": recipe.edge, "faithful": recipe.faithful,
         "units": "bits" if recipe.diffusion == "binomial" else f"variance 1 (divided by {recipe.data_std:.5f})",
     }  # fmt: skip
     pixels = recipe.shape[1] * recipe.shape[2] if recipe.shape[1] > 1 else 1
     return KReport(torch.cat(values), recipe.null, pixels, torch.stack(terms).sum(0) / count, protocol)
+
+
+def _k(model: Model, keys: range, *, images: Tensor, levels: Tensor | None, seed: int) -> tuple[Tensor, Tensor, int]:
+    """K of each image of these keys, the sum over them at each level, and the number of levels, on the host."""
+    recipe: Any = model.recipe
+    x0 = to_float(images[list(keys)].to(model.device))
+    with torch.inference_mode():
+        bound = recipe.lower_bound(model.network, x0, ImageNoise(seed, keys), levels)
+    return bound.K.double().cpu(), bound.divergences.double().sum(0).cpu(), len(bound.levels)

@@ -6,26 +6,23 @@ Picture i of a model depends on (seed, i) alone, so any number of processes may 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.core.denoisers import Denoise
 from sfumato.core.guidance import Gradient
 from sfumato.core.sampling import Move
 from sfumato.core.times import Steps
-from sfumato.data import Images, to_uint8
-from sfumato.model import Model, Request, ancestral, ddim_sampler, load
+from sfumato.data import Images
+from sfumato.model import Model, Request, ancestral, counted, ddim_sampler, load, walked
 from sfumato.papers.recipe import Recipe
+from sfumato.sharing import Team, batches, share
 
 ROUNDED = "[-1, 1] to the nearest of 256 levels, clamped"
 STORED = "bytes as stored"
@@ -117,26 +114,25 @@ def sampled(
         ValueError: nothing there, or the request cannot be met; before any work.
     """
     model = target if isinstance(target, Model) else load(target, weights=weights, device=device)
-    if processes < 1 or (processes > 1 and isinstance(target, Model)):
-        raise ValueError(f"sampling takes 1 process or more, and a path to share among them, not {processes}")
+    if processes != 1 and isinstance(target, Model):
+        raise ValueError("several processes need a path to a model, which each of them loads")
+    team = None if isinstance(target, Model) else Team(target, processes, weights, device)
     moves = model.plan(request)
     labels = (request.guide.classifier if request.guide else model).labels(classes, request.n)
     request = replace(request, precision=request.precision_on(model.device))
-    walk = partial(walked, request=request, labels=labels)
-    first, *rest = [range(i, min(i + request.batch, request.n)) for i in range(0, request.n, request.batch)]
-    with counted(model.network) as evaluations:
-        finished = [walk(model, first)]
-    if progress:
-        progress(len(first))
-    if processes > 1:
-        finished += _shared(walk, target, weights, device, rest, processes, progress)  # type: ignore[arg-type]
-    for part in rest if processes == 1 else ():
-        finished.append(walk(model, part))
-        if progress:
-            progress(len(part))
-    how = _how(model, request, moves, sum(evaluations) / len(first), classes)
+    work = partial(_walked, request=request, labels=labels)
+    parts = batches(request.n, request.batch)
+    finished = share(work, model, parts, team, progress)
+    how = _how(model, request, moves, finished[0][1] / len(parts[0]), classes)
     name = str(model.about.get("path", "a model")) if isinstance(target, Model) else str(target)
-    return Samples(torch.cat(finished), name, ROUNDED, labels, model.classes, how)
+    return Samples(torch.cat([images for images, _ in finished]), name, ROUNDED, labels, model.classes, how)
+
+
+def _walked(model: Model, keys: range, *, request: Request, labels: Tensor | None) -> tuple[Tensor, int]:
+    """The pictures of these keys, and how many the network saw for them."""
+    with counted(model.network) as evaluations:
+        images = walked(model, keys, request=request, labels=labels).images
+    return images, sum(evaluations)
 
 
 def _how(
@@ -160,65 +156,3 @@ def _how(
     if classes:
         how["classes"] = list(classes)
     return how
-
-
-def walked(model: Model, keys: Sequence[int], *, request: Request, labels: Tensor | None) -> Tensor:
-    """The pictures of these keys, uint8 (len(keys), C, H, W); labels (N,) are those of all keys."""
-    chosen = None if labels is None else labels[list(keys)]
-    *_, (x, _) = model.walks(request, keys, chosen)
-    return to_uint8(x).cpu()
-
-
-@contextmanager
-def counted(network: nn.Module) -> Iterator[list[int]]:
-    """A list that collects how many images each forward pass of the network sees."""
-    sizes: list[int] = []
-    handle = network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
-    try:
-        yield sizes
-    finally:
-        handle.remove()
-
-
-# ---------------------------------------------------------------- several processes
-
-
-def _shared(
-    walk: Callable[..., Tensor], target: str | Path, weights: str | None, device: torch.device | str,
-    parts: list[range], processes: int, progress: Callable[[int], object] | None,
-) -> list[Tensor]:  # fmt: skip
-    """The parts in their order, walked by several processes that each load the model once."""
-    context = multiprocessing.get_context("spawn")
-    ranks = context.Queue()
-    for rank in range(processes):
-        ranks.put(rank)
-    about = (ranks, target, weights, str(device), max(1, torch.get_num_threads() // processes))
-    finished = []
-    try:
-        with ProcessPoolExecutor(processes, context, initializer=_prepare, initargs=about) as pool:
-            for part, images in zip(parts, pool.map(partial(_walk_here, walk), parts), strict=True):
-                finished.append(images)
-                if progress:
-                    progress(len(part))
-    except BrokenProcessPool:
-        raise ChildProcessError(
-            "a process that shared the sampling died, of memory perhaps (try fewer); in a script of your own, "
-            "put the call under `if __name__ == '__main__':`"
-        ) from None
-    return finished
-
-
-_HERE: list[Model] = []
-"""The model of a process that takes part."""
-
-
-def _prepare(ranks: Any, target: str | Path, weights: str | None, device: str, threads: int) -> None:
-    rank = ranks.get()
-    torch.set_num_threads(threads)
-    if device == "cuda" and torch.cuda.device_count() > 1:
-        device = f"cuda:{rank % torch.cuda.device_count()}"
-    _HERE.append(load(target, weights=weights, device=device))
-
-
-def _walk_here(walk: Callable[..., Tensor], part: range) -> Tensor:
-    return walk(_HERE[0], part)

@@ -1,4 +1,5 @@
-"""One local server for the learning path: a catalogue with progress, and the lessons, behind a token.
+"""One local server for the learning path: a catalogue with progress, the lessons, the playground and, where they were
+built, the docs; all behind a token.
 
 Lessons run what the learner types, so it listens to this machine alone and asks every visitor for the token that was
 printed when it started (a cookie remembers it).
@@ -9,17 +10,21 @@ from __future__ import annotations
 import html
 import secrets
 import socket
+from collections.abc import Sequence
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from sfumato.learn import progress
+from sfumato.learn import playground, progress
 from sfumato.learn.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 COOKIE = "sfumato_token"
+SITE = Path(__file__).parents[2] / "build" / "site"
+"""Where `make docs` puts the docs of a checkout."""
 
 
 def free_port(wanted: int) -> int:
@@ -33,12 +38,18 @@ def free_port(wanted: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def make_app(token: str | None = None) -> tuple[Any, str]:
-    """The whole server as an ASGI app, and the token that opens it."""
+def make_app(token: str | None = None, models: Sequence[str | Path] = ()) -> tuple[Any, str]:
+    """The whole server as an ASGI app, and the token that opens it.
+
+    Args:
+        token: a random one where None.
+        models: a learner's own runs or checkpoints, for the playground.
+    """
     import marimo
     from starlette.applications import Starlette
     from starlette.responses import HTMLResponse
     from starlette.routing import Mount, Route
+    from starlette.staticfiles import StaticFiles
 
     def catalogue(request: Request) -> HTMLResponse:
         return HTMLResponse(catalogue_page())
@@ -46,7 +57,14 @@ def make_app(token: str | None = None) -> tuple[Any, str]:
     builder = marimo.create_asgi_app(quiet=True, include_code=True)
     for known in CATALOGUE:
         builder = builder.with_app(path=f"/{known.name}", root=str(known.path))
-    app = Starlette(routes=[Route("/", catalogue), Mount("/lesson", builder.build())])
+    routes = [
+        Route("/", catalogue),
+        Mount("/lesson", builder.build()),
+        Mount("/playground", routes=playground.routes(playground.Shelf(models))),
+    ]
+    if SITE.is_dir():
+        routes.append(Mount("/docs", StaticFiles(directory=SITE, html=True)))
+    app = Starlette(routes=routes)
     token = token or secrets.token_urlsafe(16)
     return Guarded(app, token), token
 
@@ -118,6 +136,9 @@ def catalogue_page() -> str:
             f'<li><a href="/lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
             f"<span>{html.escape(known.about)}</span></div><em>{done} of {len(known.exercises)} solved</em></a></li>"
         )
+    items.append(_further("/playground/", "Playground", "Every model that ships, and your own, in this browser."))
+    if SITE.is_dir():
+        items.append(_further("/docs/index.html", "Docs", "Guides, every paper's page and the whole API, with search."))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sfumato: the learning path</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
@@ -125,4 +146,12 @@ def catalogue_page() -> str:
         '<p class="lead">Diffusion models, paper by paper. Every figure is computed while you watch, by the library '
         f"itself. Progress is kept in {html.escape(str(progress.location()))}.</p><ol>{''.join(items)}</ol>"
         "</main></body></html>"
+    )
+
+
+def _further(address: str, title: str, about: str) -> str:
+    """An entry that is no lesson."""
+    return (
+        f'<li><a href="{address}"><i>+</i><div><b>{html.escape(title)}</b>'
+        f"<span>{html.escape(about)}</span></div></a></li>"
     )

@@ -26,6 +26,7 @@ from sfumato.papers.recipe import Classifying, Recipe, Trainable, low_res_side
 from sfumato.train.batches import layout
 from sfumato.train.config import TrainConfig
 from sfumato.train.precision import for_sampling
+from sfumato.train.sharding import blocks
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,18 @@ def training(
         raise ValueError(
             f"a batch of {config.batch} images is too small for {processes} processes with {config.accumulate} parts"
         )
+    shard = shard and processes > 1
     pretence = Pretence(device, config.precision)
     ledger = Ledger(pretence.device.type)
     order = layout(config, pretence.device)
-    network = pretence.network(recipe, order)
+    network = pretence.network(recipe, torch.contiguous_format if shard else order)
     if config.checkpoint_activations:
         recompute_blocks(network)
     share = 1 / processes if shard else 1.0
     weights = ledger.enter([*network.parameters(), *network.buffers()], share)
     parameters, trained = _bytes(network, all_of=True), _bytes(network)
     gradients, moments, averages = (int(share * n) for n in (trained, 2 * trained, len(config.ema) * parameters))
-    buckets = gathered(network) if shard and processes > 1 else trained if processes > 1 else 0
+    buckets = gathered(network) if shard else trained if processes > 1 else 0
     ledger.live += moments + averages + buckets
     simulated = min(config.accumulate, 3)  # first, middle and last part
     last = simulated == 1
@@ -182,13 +184,8 @@ def gathered(network: nn.Module) -> int:
     """Bytes that a process holds besides its parts where weights are split, at most: the weights outside all blocks,
     and five times the largest block: its weights, the next one's on their way, its gradients, the buffer that they are
     sent from, and that of the block before."""
-    inside, largest = 0, 0
-    for module in network.modules():
-        for block in module if isinstance(module, nn.ModuleList) else ():
-            if type(block).forward is not nn.Module.forward and any(True for _ in block.children()):
-                inside += _bytes(block, all_of=True)
-                largest = max(largest, _bytes(block, all_of=True))
-    return _bytes(network, all_of=True) - inside + 5 * largest
+    sizes = [_bytes(block, all_of=True) for block in blocks(network)]
+    return _bytes(network, all_of=True) - sum(sizes) + 5 * max(sizes, default=0)
 
 
 def some_times(recipe: Trainable, n: int) -> Tensor:

@@ -129,7 +129,7 @@ class RadialBasis(nn.Module):
         points = x.flatten(1)
         away = (points[:, None] - self.centres).square().sum(-1)  # (B, units)
         share = (-0.5 * away * (-2 * self.log_widths).exp()).softmax(-1)
-        weights = self.readout[index.to(self.readout.device).long()].expand(len(x), -1, -1)
+        weights = self.readout[index.to(self.readout.device).long()].expand(x.shape[0], -1, -1)
         return torch.einsum("bu,bud->bd", share, weights).unflatten(1, (2, 1, -1))
 
 
@@ -161,7 +161,7 @@ class LocalLinear(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """x (B, 1, 1, D), 0-based levels () or (B,) -> (B, 2, 1, D)."""
-        index = index.to(self.basis.device).long().expand(len(x))
+        index = index.to(self.basis.device).long().expand(x.shape[0])
         away = x.flatten(1)[:, None] - self.centres * self.log_scale_at[index].exp()[:, None, None]  # (B, units, D)
         widths = self.log_widths + self.log_width_at[index][:, None]
         share = (-0.5 * away.square().sum(-1) * (-2 * widths).exp()).softmax(-1)

@@ -205,10 +205,10 @@ class UNet(nn.Module):
             )
         if t.shape != x.shape[:1]:
             raise ValueError(f"t is one number an image, ({len(x)},), not {tuple(t.shape)}")
-        check_labels(y, self.num_classes, len(x))
+        check_labels(y, self.num_classes, x.shape[0])
         if (low_res is None) == (self.low_res_channels > 0):
             raise ValueError("this network needs low_res" if low_res is None else "this network takes no low_res")
-        if low_res is not None and (low_res.ndim != 4 or low_res.shape[:2] != (len(x), self.low_res_channels)):
+        if low_res is not None and (low_res.ndim != 4 or low_res.shape[:2] != (x.shape[0], self.low_res_channels)):
             raise ValueError(f"low_res is ({len(x)}, {self.low_res_channels}, h, w), not {tuple(low_res.shape)}")
 
 

@@ -70,7 +70,7 @@ class NoisyClassifier:
 
     def classify(self, model: nn.Module) -> Classify:
         """(x_t, t) -> logits (B, classes)."""
-        return lambda x, t: model(x, (t - 1).to(x.device, torch.float32).expand(len(x)))
+        return lambda x, t: model(x, (t - 1).to(x.device, torch.float32).expand(x.shape[0]))
 
     def loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, **labels: Any) -> Tensor:
         x_t = self.process().level(t, x0).noise(x0, noise(x0))

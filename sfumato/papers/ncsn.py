@@ -103,7 +103,7 @@ class NCSN:
         process = self.process()
 
         def inner(x: Tensor, t: Tensor) -> Prediction:
-            label = (self.steps - t).to(x.device, non_blocking=True).expand(len(x))
+            label = (self.steps - t).to(x.device, non_blocking=True).expand(x.shape[0])
             return predict_score(model(x, label).to(x.dtype) / UNIT, x, t, process)
 
         return inner

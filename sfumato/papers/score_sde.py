@@ -152,7 +152,7 @@ class ScoreSDE:
         process, sign = self.process(), -1 if self.sde == "ve" else 1
 
         def inner(x: Tensor, t: Tensor) -> Prediction:
-            seen = self.condition(t).to(x.device, torch.float32, non_blocking=True).expand(len(x))
+            seen = self.condition(t).to(x.device, torch.float32, non_blocking=True).expand(x.shape[0])
             return predict_eps(sign * model(x, seen).to(x.dtype), x, t, process)
 
         return inner

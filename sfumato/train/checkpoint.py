@@ -1,4 +1,5 @@
-"""Checkpoints: one safetensors file that holds a run as it stands, written whole or not at all, and its reader.
+"""Checkpoints: one safetensors file that holds a run as it stands, written whole or not at all, and its reader, which
+takes the folders of split runs as well (`sharding`).
 
 Tensors are named model/KEY, ema/RATE/KEY, optimizer/PARAMETER/KEY and times/KEY; one JSON text in the header carries
 the recipe, the training numbers, the data and the progress. Nothing is ever unpickled.
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 FORMAT = 1
 KEY = "sfumato"
+PARTS = ".parts"
+"""The ending of a checkpoint that is a folder, which several processes wrote (`sharding`)."""
 LARGEST_HEADER = 100_000_000  # bytes, as in the reference reader
 
 DTYPES = {
@@ -60,12 +63,25 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the new name itself is on the disk only once its folder is
-        folder = os.open(path.parent, os.O_RDONLY)
+    settle(path.parent)
+
+
+def settle(folder: Path) -> None:
+    """Return once the folder is on the disk: only then is a new name in it."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(handle)
         finally:
-            os.close(folder)
+            os.close(handle)
+
+
+def described(about: Mapping[str, Any]) -> str:
+    """The JSON text of a checkpoint: what it says of itself, with the format and the versions that wrote it."""
+    import sfumato
+
+    versions = {"sfumato": sfumato.__version__, "torch": torch.__version__}
+    return json.dumps({"format": FORMAT, "versions": versions, **about})
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -74,11 +90,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     Raises:
         OSError: disk full, no permission; what was at `path` is untouched.
     """
-    import sfumato
-
-    versions = {"sfumato": sfumato.__version__, "torch": torch.__version__}
-    text = json.dumps({"format": FORMAT, "versions": versions, **about})
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", KEY: text}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", KEY: described(about)}}
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each one is aligned
     end = 0
     for name in names:
@@ -103,14 +115,19 @@ class Checkpoint:
     """An opened checkpoint: what it says about itself, and its tensors on demand.
 
     Attributes:
-        path: the file.
-        about: the JSON text of its header.
+        path: the file, or the folder of parts.
+        about: what it says of itself.
         shapes: of every tensor, by name.
     """
 
     path: Path
     about: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it is a folder that several processes wrote (`sharding`)."""
+        return self.path.is_dir()
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -142,9 +159,13 @@ class Checkpoint:
         """The tensors below a prefix such as "model/", each in its own memory, without the prefix in their names."""
         from safetensors import SafetensorError, safe_open
 
+        names = [name for name in self.shapes if name.startswith(prefix)]
+        if self.in_parts:
+            from sfumato.train import sharding
+
+            return {name.removeprefix(prefix): v for name, v in sharding.tensors_of(self.path, names).items()}
         try:
             with safe_open(self.path, framework="pt") as file:
-                names = [name for name in self.shapes if name.startswith(prefix)]
                 return {name.removeprefix(prefix): file.get_tensor(name).clone() for name in names}
         except SafetensorError as error:
             raise CheckpointError(f"{self.path} is damaged: {error}") from None
@@ -203,9 +224,13 @@ def read(path: str | Path) -> Checkpoint:
 
     Raises:
         OSError: no such file, no permission.
-        CheckpointError: truncated, not safetensors, or not written by sfumato.
+        CheckpointError: truncated, not safetensors nor a folder of parts, or not written by sfumato.
     """
     path = Path(path)
+    if path.is_dir():
+        from sfumato.train import sharding
+
+        return sharding.read(path)
     header = _header(path)
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or KEY not in metadata:

@@ -85,6 +85,8 @@ class TrainConfig:
     """Compile the network with torch.compile: minutes at the start, faster steps afterwards."""
     channels_last: bool | None = None
     """Keep images as (B, H, W, C) in memory; by default where the fused CPU kernel is at hand, which wants it."""
+    shard: bool = False
+    """Split weights, gradients, averages and moments among the processes (FSDP2), for networks too large for one."""
     threads: int | None = None
     """CPU threads of torch; by default torch decides. Small networks may be faster with one."""
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from sfumato.train.sharding import is_split
+
 
 def decay_at(rate: float, n: int, total: float) -> float:
     """The decay of update n (from 0) in a run of about `total` updates: the least of
@@ -64,8 +66,9 @@ class EMA:
 
     def state_dict(self, rate: float) -> dict[str, Tensor]:
         """The network's state with averaged weights; shares memory with the average."""
-        with self.swapped(rate):
-            return dict(self.network.state_dict())
+        averaged = {id(p): s for p, s in zip(self.parameters, self.shadows[rate], strict=True)}
+        held = self.network.state_dict(keep_vars=True)
+        return {name: averaged.get(id(value), value.detach()) for name, value in held.items()}
 
     def load_state_dict(self, rate: float, state: Mapping[str, Tensor]) -> None:
         """Take back what `state_dict` gave."""
@@ -73,6 +76,12 @@ class EMA:
             self.network.load_state_dict(state)
 
 
+@torch.no_grad()
 def _swap(parameters: list[Tensor], shadow: list[Tensor]) -> None:
     for i, parameter in enumerate(parameters):
-        parameter.data, shadow[i] = shadow[i], parameter.data
+        if is_split(parameter):  # the network keeps hold of its parts' memory, so that the values must move
+            kept = parameter.detach().clone()
+            parameter.copy_(shadow[i])
+            shadow[i].copy_(kept)
+        else:
+            parameter.data, shadow[i] = shadow[i], parameter.data

@@ -25,6 +25,7 @@ from sfumato.data import pictures
 from sfumato.data.sources import Images
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Recipe
+from sfumato.train import processes, sharding
 from sfumato.train.batches import WEIGHTS, Batch, Batches, cut, layout, seed_dropout
 from sfumato.train.config import TrainConfig, learning_rate_at
 from sfumato.train.display import Display
@@ -115,18 +116,19 @@ def train(
     device = accelerator.device
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
     with listening() as interrupt, _threads(settings.threads):
-        state = _first_state(recipe, settings, device)
+        state = _first_state(recipe, settings, device, settings.shard and accelerator.num_processes > 1)
         folder = _open_folder(accelerator, Path(out), state, images, settings, config, resume)
         progress = settings.progress(state.images, state.seconds)
         with Display(state, progress, accelerator.is_main_process and not quiet) as display:
             if not resume:
                 display.say(f"{images.card}\n")
             many = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+            many += ", which share the weights" if state.split else ""
             again = f"; going on at {state.images:,} images, {progress:.0%}" if resume else ""
             display.say(f"run      {folder.path}")
             display.say(f"machine  {device.type}{many}, {precision} ({reason}), {best_layout(device)[1]}")
             display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
-            model: Any = accelerator.prepare_model(state.network)
+            model: Any = state.network if state.split else accelerator.prepare_model(state.network)
             compiled: Any = torch.compile(model) if settings.compile else model
             labelled = bool(recipe.classes) and images.labels is not None
             run = Run(
@@ -145,6 +147,7 @@ def train(
 def _accelerator(settings: TrainConfig) -> Accelerator:
     from accelerate import Accelerator
 
+    processes.meet()
     accelerator = Accelerator(mixed_precision="no", cpu=best_device() == "cpu")
     if settings.batch < accelerator.num_processes * settings.accumulate:
         raise ValueError(
@@ -162,6 +165,7 @@ def _open_folder(
     values = {**config, "train": settings.to_json()}
     if accelerator.is_main_process and not resume:
         RunFolder.create(path, values)
+        processes.begin(path)
     accelerator.wait_for_everyone()
     folder = RunFolder.open(path)
     if resume:
@@ -176,18 +180,21 @@ def _open_folder(
     return folder
 
 
-def _first_state(recipe: Recipe, settings: TrainConfig, device: torch.device) -> State:
+def _first_state(recipe: Recipe, settings: TrainConfig, device: torch.device, split: bool) -> State:
     torch.manual_seed(mix(settings.seed, WEIGHTS))
     network = recipe.model().train()
     if settings.checkpoint_activations:
         recompute_blocks(network)
-    network.to(device)
-    network.to(memory_format=layout(settings, device))  # type: ignore[call-overload]
+    if split:
+        sharding.shard(network, device)
+    else:
+        network.to(device)
+        network.to(memory_format=layout(settings, device))  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=True,
     )  # fmt: skip
-    return State(network, optimizer, EMA(network, settings.ema), recipe.times())
+    return State(network, optimizer, EMA(network, settings.ema), recipe.times(), split)
 
 
 def _go_back(folder: RunFolder, state: State, images: Images, config: Mapping[str, Any]) -> None:
@@ -326,6 +333,7 @@ def _step(run: Run, counters: range, rate: float) -> Tensor:
     if accelerator.num_processes > 1:
         report = accelerator.reduce(report, "sum")
     norm = nn.utils.clip_grad_norm_(run.state.network.parameters(), settings.clip or math.inf, foreach=True)
+    norm = sharding.whole(norm)
     skip = ~(report[0] + norm).isfinite()
     optimizer.found_inf = skip.float()  # type: ignore[attr-defined]  # where it is 1, the fused update does nothing
     for group in optimizer.param_groups:
@@ -342,8 +350,7 @@ def _accumulate_gradients(run: Run, parts: list[range]) -> Tensor:
     for i, counters in enumerate(parts):
         batch = run.batches(counters)
         seed_dropout(settings.seed, counters, accelerator.device)
-        waiting = accelerator.no_sync(run.model) if i + 1 < len(parts) else contextlib.nullcontext()
-        with waiting:
+        with _sending(run, i + 1 == len(parts)):
             losses = _losses(run, run.model, batch)
             loss = (losses * batch.weight).sum() / settings.batch
             accelerator.backward(loss * accelerator.num_processes)  # processes average their gradients
@@ -352,6 +359,16 @@ def _accumulate_gradients(run: Run, parts: list[range]) -> Tensor:
             everywhere = accelerator.gather((batch.t.to(losses.device), losses.detach()))
             run.state.times.update(*(values.cpu() for values in everywhere))
     return total
+
+
+@contextlib.contextmanager
+def _sending(run: Run, last: bool) -> Iterator[None]:
+    """Gradients are exchanged with the last part of a batch only."""
+    network: Any = run.state.network
+    if run.state.split:
+        network.set_requires_gradient_sync(last)
+    with run.accelerator.no_sync(run.model) if not (last or run.state.split) else contextlib.nullcontext():
+        yield
 
 
 def _losses(run: Run, model: nn.Module, batch: Batch) -> Tensor:
@@ -392,17 +409,31 @@ def _log(run: Run, rate: float, decays: dict[float, float], images_per_second: f
 def _watch(run: Run, last: float, now: float) -> None:
     """Validate and show pictures where that is due between these two shares of the run, and always at its end."""
     settings, finished = run.settings, now >= 1
-    affordable = run.clock.away < GRACE + SHARE * run.clock()
-    if not run.accelerator.is_main_process or not (finished or affordable):
+    due = [
+        look
+        for look, count, every in (
+            (_validate, settings.validation_images, settings.validate_every),
+            (_show, settings.preview_images, settings.preview_every),
+        )
+        if count and (finished or _crossed(last, now, every))
+    ]
+    if not due or not (run.accelerator.is_main_process or run.state.split) or not (finished or _affordable(run)):
         return
     try:
-        if settings.validation_images and (finished or _crossed(last, now, settings.validate_every)):
-            _validate(run)
-        if settings.preview_images and (finished or _crossed(last, now, settings.preview_every)):
-            _show(run)
+        for look in due:
+            look(run)
     except Exception:
-        _save(run)  # a picture that failed costs no training
+        if not run.state.split:  # it may have failed in one process only, which cannot save alone
+            _save(run)  # a picture that failed costs no training
         raise
+
+
+def _affordable(run: Run) -> bool:
+    """Whether looking at the run has not taken too much of its time; those who share the weights decide together."""
+    ours = run.clock.away < GRACE + SHARE * run.clock()
+    if not run.state.split:
+        return ours
+    return bool(run.accelerator.reduce(torch.tensor(float(ours), device=run.accelerator.device)) > 0)
 
 
 def _validate(run: Run) -> None:
@@ -427,7 +458,8 @@ def _show(run: Run) -> None:
         with state.ema.swapped(run.settings.ema[0]) as averaged:
             ema = run.preview(averaged)
     for name, images in (("online", online), ("ema", ema)):
-        run.folder.save_picture(f"{state.images:09d}-{name}", pictures.grid(images))
+        if run.accelerator.is_main_process:
+            run.folder.save_picture(f"{state.images:09d}-{name}", pictures.grid(images))
         seen[name] = colours(images)
     card = run.images.card
     _record(run, "preview", **seen, data={"mean": list(card.mean), "std": list(card.std)})
@@ -442,7 +474,7 @@ def _record(run: Run, kind: str, **values: Any) -> None:
 
 def _save(run: Run) -> None:
     """A checkpoint of the run as it stands."""
-    if run.accelerator.is_main_process:
+    if run.accelerator.is_main_process or run.state.split:
         card = run.images.card
         about = {
             "recipe": run.config["recipe"],
@@ -456,7 +488,9 @@ def _save(run: Run) -> None:
             "progress": run.state.progress(),
             "ema": [str(rate) for rate in run.state.ema.rates],
         }
-        run.folder.save_checkpoint(run.state.images, run.state.tensors(), about, run.settings.keep)
+        run.folder.save_checkpoint(
+            run.state.images, run.state.tensors(), about, run.settings.keep, parts=run.state.split
+        )
 
 
 def _sigmas(recipe: Recipe, batch: Batch) -> list[float]:
@@ -478,6 +512,8 @@ def _dump(run: Run) -> str:
     losses = _losses(run, state.network, batch)
     losses.sum().backward()
     named = dict(state.network.named_parameters())
+    finite = {n: bool(sharding.whole(p.detach()).isfinite().all()) for n, p in named.items()}
+    gradients = {n: bool(sharding.whole(p.grad).isfinite().all()) for n, p in named.items() if p.grad is not None}
     path = run.folder.path / f"non-finite-{counters.start:09d}.json"
     if accelerator.is_main_process:
         values = {
@@ -488,8 +524,8 @@ def _dump(run: Run) -> str:
             "t": batch.t.tolist(),
             "sigma": _sigmas(run.recipe, batch),
             "loss": [repr(v) for v in losses.tolist()],
-            "parameters": [n for n, p in named.items() if not p.isfinite().all()],
-            "gradients": [n for n, p in named.items() if p.grad is not None and not p.grad.isfinite().all()],
+            "parameters": [n for n, p in finite.items() if not p],
+            "gradients": [n for n, p in gradients.items() if not p],
         }
         run.folder.write_json(path.name, values)
     return (

@@ -6,9 +6,11 @@ is later than its checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +20,11 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.data import pictures
-from sfumato.train import checkpoint
+from sfumato.train import checkpoint, sharding
 from sfumato.train.checkpoint import Checkpoint, CheckpointError, naming, whole_file
+
+NAME = r"\d+\.(safetensors|parts)"
+"""Checkpoints are called so."""
 
 
 class RunError(ValueError):
@@ -101,17 +106,21 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the newest first."""
-        found = [path for path in (self.path / "checkpoints").glob("*.safetensors") if path.stem.isdigit()]
+        found = [path for path in (self.path / "checkpoints").glob("*") if re.fullmatch(NAME, path.name)]
         return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
     def save_checkpoint(
-        self, images: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any], keep: int = 2
+        self, images: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any], keep: int = 2, parts: bool = False
     ) -> Path:
-        """Write checkpoints/IMAGES.safetensors, then remove all but the newest `keep`."""
-        path = self.path / "checkpoints" / f"{images:09d}.safetensors"
-        checkpoint.save(path, tensors, about)
+        """Write checkpoints/IMAGES.safetensors, then remove all but the newest `keep`.
+
+        With `parts` it is a folder, IMAGES.parts, and all processes do this together.
+        """
+        path = self.path / "checkpoints" / f"{images:09d}.{'parts' if parts else 'safetensors'}"
+        save = sharding.save if parts else checkpoint.save
+        save(path, tensors, about)
         for old in self.checkpoints()[keep:]:
-            old.unlink(missing_ok=True)
+            _remove(old)
         return path
 
     def latest(self) -> Checkpoint | None:
@@ -145,11 +154,22 @@ class RunFolder:
                 picture.unlink()
         for path in self.checkpoints():
             if int(path.stem) > images:
-                path.unlink()
+                _remove(path)
         for folder in (self.path, self.path / "samples", self.path / "checkpoints"):
             for leftover in folder.iterdir():
-                if re.match(r"\..+\.(json|jsonl|png|html|safetensors)\.", leftover.name):
-                    leftover.unlink()
+                if re.match(r"\..+\.(json|jsonl|png|html|safetensors|parts)\.", leftover.name):
+                    _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder, which is hidden first, so that it is never there in part."""
+    if path.is_dir():
+        hidden = path.with_name(f".{path.name.lstrip('.')}.old")
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            path.rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.times import Times
+from sfumato.train import sharding
 from sfumato.train.checkpoint import Checkpoint
 from sfumato.train.ema import EMA
+from sfumato.train.sharding import split_like
 
 
 class NonFiniteError(ValueError):
@@ -29,6 +31,7 @@ class State:
         optimizer: its moments.
         ema: the averaged weights.
         times: which levels to train on; may learn, in which case it has state_dict and load_state_dict.
+        split: whether each process holds a part of the weights only (`sharding`).
         images, step, seconds: progress.
         skipped, skipped_in_a_row: steps whose loss or gradient was not finite.
         recent: loss and gradient norm of the steps since the last line of metrics.
@@ -38,6 +41,7 @@ class State:
     optimizer: torch.optim.Optimizer
     ema: EMA
     times: Times
+    split: bool = False
     images: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -66,26 +70,54 @@ class State:
         }  # fmt: skip
 
     def load(self, saved: Checkpoint) -> None:
-        """Become what the checkpoint holds. CheckpointError where it is of another architecture."""
+        """Become what the checkpoint holds, by all processes together. CheckpointError for another architecture."""
+        for name in self.progress():
+            setattr(self, name, saved.progress[name])
+        self.recent = [(loss, norm) for loss, norm in saved.tensors("recent")[""].tolist()]
+        if saved.in_parts:
+            self._fill(saved)
+            return
         missing = [rate for rate in self.ema.rates if str(rate) not in saved.weights]
         for rate in self.ema.rates:  # an average that the run did not have begins at the online weights
             prefix = "model/" if rate in missing else f"ema/{rate}/"
-            saved.check_fits({key: tuple(value.shape) for key, value in self.network.state_dict().items()}, prefix)
-            self.ema.load_state_dict(rate, saved.tensors(prefix))
-        saved.load_weights(self.network, "online")
+            self.ema.load_state_dict(rate, self._held(saved, prefix))
+        self.network.load_state_dict(self._held(saved, "model/"))
         moments = saved.tensors("optimizer/")
         for name, parameter in self.network.named_parameters():
             held = {key.removeprefix(f"{name}/"): v for key, v in moments.items() if key.rpartition("/")[0] == name}
             self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in held.items()}
         if hasattr(self.times, "load_state_dict"):
             self.times.load_state_dict(saved.tensors("times/"))
-        self.recent = [(loss, norm) for loss, norm in saved.tensors("recent")[""].tolist()]
-        for name in self.progress():
-            setattr(self, name, saved.progress[name])
+
+    def _held(self, saved: Checkpoint, prefix: str) -> dict[str, Tensor]:
+        """One set of weights, split as the network is."""
+        wanted = self.network.state_dict()
+        saved.check_fits({key: tuple(value.shape) for key, value in wanted.items()}, prefix)
+        return {key: split_like(wanted[key], value) for key, value in saved.tensors(prefix).items()}
+
+    def _fill(self, saved: Checkpoint) -> None:
+        """Read a checkpoint in parts: each process no more than what it holds."""
+        saved.check_fits({key: tuple(value.shape) for key, value in self.network.state_dict().items()})
+        for name, parameter in self.network.named_parameters():
+            prefix = f"optimizer/{name}/"
+            for key in [key.removeprefix(prefix) for key in saved.shapes if key.rpartition("/")[0] + "/" == prefix]:
+                alike = saved.shapes[prefix + key] == tuple(parameter.shape)
+                self.optimizer.state[parameter][key] = (
+                    torch.zeros_like(parameter) if alike else torch.zeros((), device=parameter.device)
+                )
+        wanted = {name: value for name, value in self.tensors().items() if not name.startswith(("recent", "times/"))}
+        absent = [f"ema/{rate}/" for rate in self.ema.rates if str(rate) not in saved.weights]
+        sharding.fill(saved.path, {name: v for name, v in wanted.items() if not name.startswith(tuple(absent))})
+        online = {name.removeprefix("model/"): v for name, v in wanted.items() if name.startswith("model/")}
+        for prefix in absent:  # an average that the run did not have begins at the online weights
+            for name, value in online.items():
+                wanted[prefix + name].copy_(value)
+        if hasattr(self.times, "load_state_dict"):
+            self.times.load_state_dict(saved.tensors("times/"))
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
     """The value on the parameter's device and, if of its shape, in its memory layout, as fused optimisers expect."""
     if value.shape != parameter.shape:
         return value.to(parameter.device)
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(split_like(parameter, value))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 
 @contextmanager
-def served(progress: Path) -> Iterator[str]:
+def served(progress: Path, *options: str, **environment: str) -> Iterator[str]:
     """Runs `sfumato learn` on a free port and yields its address with the token; it must end at one Ctrl-C."""
-    environment = {**os.environ, "SFUMATO_PROGRESS": str(progress), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "sfumato", "learn", "--port", "0", "--no-browser"]
+    environment = {**os.environ, "SFUMATO_PROGRESS": str(progress), "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-m", "sfumato", "learn", "--port", "0", "--no-browser", *options]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

@@ -26,6 +26,7 @@ from sfumato.papers.ncsn import NCSN
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
 from sfumato.presets import PRESETS
+from sfumato.train import sharding
 from sfumato.train.config import TrainConfig
 from tests.memory.measuring import peak_bytes, sample_two_moves, train_two_steps
 from tests.train import toy
@@ -134,7 +135,6 @@ def test_kept_activations_are_what_autograd_saves() -> None:
 def one_of_two(rank: int, folder: str, shard: bool, precision: Any, recompute: bool) -> None:
     """One of two processes that train with copies or with everything split; the first leaves its peak in a file."""
     import torch.distributed as dist
-    from torch.distributed.fsdp import fully_shard
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -142,11 +142,8 @@ def one_of_two(rank: int, folder: str, shard: bool, precision: Any, recompute: b
     def prepared(network: nn.Module) -> nn.Module:
         if not shard:
             return nn.parallel.DistributedDataParallel(network)
-        for module in network.modules():
-            for block in module if isinstance(module, nn.ModuleList) else ():
-                if type(block).forward is not nn.Module.forward and any(True for _ in block.children()):
-                    fully_shard(block)
-        return fully_shard(network, reshard_after_forward=True)
+        sharding.shard(network, torch.device("cpu"))
+        return network
 
     config = TrainConfig(
         batch=8, precision=precision, checkpoint_activations=recompute, clip=0.0, channels_last=False, ema=(0.9,)
@@ -177,7 +174,7 @@ def test_two_processes(tmp_path: Path, shard: bool, precision: Any, recompute: b
 
 
 def test_splitting_divides_the_state() -> None:
-    config = TrainConfig(batch=16, precision="float32")
+    config = TrainConfig(batch=16, precision="float32", channels_last=False)
     alone = memory.training(WIDE, config)
     copies = memory.training(WIDE, config, processes=4)
     split = memory.training(WIDE, config, processes=4, shard=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -24,11 +29,17 @@ from sfumato.data.card import make_card
 from sfumato.data.sources import Images
 from sfumato.train.config import TrainConfig
 from sfumato.train.loop import TrainResult, train
+from sfumato.train.processes import begun
 from sfumato.train.run import RunFolder
+
+split = pytest.mark.skipif(
+    not hasattr(torch.cpu.current_stream(), "record_event"), reason="this torch splits networks on GPUs only"
+)
+"""For tests that split a network on CPUs."""
 
 
 class Net(nn.Module):
-    """Two convolutions, dropout, a time and a label embedding, and a buffer that counts calls."""
+    """Two convolutions, dropout, a time and a label embedding, and a buffer."""
 
     def __init__(self, width: int, dropout: float, classes: int) -> None:
         super().__init__()
@@ -132,11 +143,74 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.005)
 
 
+def first_look(network: nn.Module) -> Tensor:
+    """A preview: what the network says about nothing, as a picture."""
+    with torch.inference_mode():
+        said = network(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    return (said * 100).clamp(0, 255).byte()
+
+
+def die_once(out: Path, rank: int, network: nn.Module) -> Tensor:
+    """A preview that is the end of one of several processes, the first time."""
+    if int(os.environ["RANK"]) == rank and not (out.parent / "died").exists():
+        (out.parent / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return first_look(network)
+
+
 def in_child(out: str, options: dict[str, Any]) -> None:
-    """The target of a process: train with these options of `run`, then leave with the exit code of the result."""
-    dropout, sleepy = options.pop("dropout", 0.1), options.pop("sleepy", False)
-    preview = (lambda network: time.sleep(60)) if sleepy else None
+    """The target of a process: train with these options of `run`, then leave with the exit code of the result.
+
+    Besides those: dropout; sleepy and look, two previews; mortal, which process dies at its first preview.
+    """
+    dropout, sleepy, look = options.pop("dropout", 0.1), options.pop("sleepy", False), options.pop("look", False)
+    preview = (lambda network: time.sleep(60)) if sleepy else first_look if look else None
+    if "mortal" in options:
+        preview, options["resume"] = partial(die_once, Path(out), options.pop("mortal")), begun(out)
     sys.exit(run(out, Toy(dropout=dropout), preview=preview, **options).exit_code)
+
+
+ALONE = ("--standalone", "--nproc-per-node", "2")
+"""Both processes are on one machine."""
+
+
+def launch(out: Path, restarts: int = 0, place: Sequence[str] = ALONE, **options: Any) -> str:
+    """Two processes do `in_child`; returns what they print."""
+    return torchrun(__file__, str(out), json.dumps({"quiet": False, **options}), restarts=restarts, place=place)
+
+
+def torchrun(*words: str, restarts: int = 0, place: Sequence[str] = ALONE) -> str:
+    """Two processes of a command of Python's, or this machine's part of them, by torchrun; returns what they print."""
+    command = [sys.executable, "-m", "torch.distributed.run", *place]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}  # whatever the network is like
+    done = subprocess.run(
+        [*command, "--max-restarts", str(restarts), *words],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def train_losses(out: Path) -> dict[int, float]:
+    """The losses of a run, by the number of images."""
+    records = RunFolder.open(out).metrics("train")
+    assert len({r["images"] for r in records}) == len(records)  # nothing is doubled
+    return {r["images"]: r["loss"] for r in records}
+
+
+def assert_close(out: Path, other: Path) -> None:
+    """Two runs that differ by rounding, in their losses and in what was seen on the way."""
+    assert train_losses(out) == pytest.approx(train_losses(other), rel=1e-5)
+    looks = [RunFolder.open(path).metrics("validation") for path in (out, other)]
+    assert len(looks[0]) == len(looks[1])
+    for a, b in zip(*looks, strict=True):
+        assert (a["images"], a["online"], a["ema"]) == (
+            b["images"], pytest.approx(b["online"], rel=1e-4), pytest.approx(b["ema"], rel=1e-4),
+        )  # fmt: skip
+    one, two = tensors(out), tensors(other)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""The playground: models as ONNX graphs, run in the page; the server only hands out files.
+
+A model's graphs are written when somebody first opens it, seconds of work, and kept in the user's cache under the
+digest of its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato import __version__
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+HERE = Path(__file__).parent
+KINDS = {".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
+         ".wasm": "application/wasm", ".json": "application/json", ".onnx": "application/octet-stream"}  # fmt: skip
+
+
+def cache() -> Path:
+    """Where exported graphs lie: below $XDG_CACHE_HOME/sfumato."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "sfumato" / "playground"
+
+
+class Shelf:
+    """The models that can be played with: those that ship and make pictures, and a learner's own.
+
+    Args:
+        own: run folders or checkpoints, which come first.
+    """
+
+    def __init__(self, own: Sequence[str | Path] = ()) -> None:
+        from sfumato.model import shipped
+        from sfumato.presets import PRESETS
+
+        known = {name: path for name, path in shipped().items() if not name.startswith("adm_classifier/")}
+        self.targets = [str(path) for path in own] + list(known)
+        self.titles = {str(path): "your own" for path in own} | {
+            name: PRESETS[name].about if name in PRESETS else "" for name in known
+        }
+        self._lock = threading.Lock()
+
+    def folder(self, number: int) -> Path:
+        """The graphs of a model, written now if they are not there yet. ValueError where that cannot be done."""
+        from sfumato.export import FORMAT, export_named
+        from sfumato.model import load
+
+        target = self.targets[number]
+        with self._lock:  # two pages may ask at once
+            model = load(target)
+            digest = hashlib.sha256(f"{__version__} {FORMAT} {model.recipe}".encode())
+            for value in model.network.state_dict().values():
+                digest.update(value.contiguous().numpy().tobytes())
+            folder = cache() / digest.hexdigest()[:16]
+            if not folder.exists():
+                export_named(target, folder)
+        return folder
+
+
+def routes(shelf: Shelf) -> list[Any]:
+    """/, /models, /model/NUMBER/FILE and the files of the page and its runtime."""
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import JSONResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    folders: dict[int, Path] = {}
+
+    def models(request: Request) -> Response:
+        return JSONResponse([{"name": target, "about": shelf.titles[target]} for target in shelf.targets])
+
+    async def model(request: Request) -> Response:
+        number, name = request.path_params["number"], request.path_params["name"]
+        if number >= len(shelf.targets):
+            return PlainTextResponse("no such model", 404)
+        if number not in folders:
+            try:
+                folders[number] = await run_in_threadpool(shelf.folder, number)
+            except ValueError as reason:
+                return PlainTextResponse(str(reason), 409)
+        return _file(folders[number], name)
+
+    def page(request: Request) -> Response:
+        return _file(HERE, request.path_params.get("name", "playground.html"))
+
+    def runtime(request: Request) -> Response:
+        return _file(HERE / "runtime", request.path_params["name"])
+
+    return [
+        Route("/", page), Route("/models", models), Route("/model/{number:int}/{name}", model),
+        Route("/runtime/{name}", runtime), Route("/{name}", page),
+    ]  # fmt: skip
+
+
+def _file(folder: Path, name: str) -> Response:
+    """A file of the folder, of a kind that pages ask for; what lies there compressed is sent so."""
+    from starlette.responses import FileResponse, PlainTextResponse
+
+    kind, path = KINDS.get(Path(name).suffix), folder / Path(name).name
+    if kind and path.is_file():
+        return FileResponse(path, media_type=kind)
+    packed = path.with_name(f"{path.name}.gz")
+    if kind and packed.is_file():
+        return FileResponse(packed, media_type=kind, headers={"content-encoding": "gzip"})
+    return PlainTextResponse("no such file", 404)
