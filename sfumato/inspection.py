@@ -1,22 +1,26 @@
 """What a preset, run, checkpoint or data set is and costs on this machine, before anything long is started.
 
-Operations are counted by running the network once on the meta device; throughput and memory are measured, not guessed.
+Operations and memory are counted by running the code once on tensors without contents; throughput is measured.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sfumato import memory
 from sfumato.core.randomness import ImageNoise
 from sfumato.data import open_source
+from sfumato.memory.predict import some_times
 from sfumato.model import load, shipped
+from sfumato.networks.recompute import known_blocks
 from sfumato.papers import ncsnv2
 from sfumato.papers.recipe import Classifying, Trainable, low_res_side
 from sfumato.presets import PRESETS
@@ -24,14 +28,41 @@ from sfumato.train.config import TrainConfig
 from sfumato.train.precision import autocast, best_device, best_precision
 
 
-def describe(what: str, *, batch: int = 64, measure: bool = True) -> Iterator[str]:
+@dataclass(frozen=True)
+class Plan:
+    """The training step whose memory is predicted, and the machine; sampling takes the same batch."""
+
+    batch: int = 64
+    """Images a step, over all processes."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto (what a run would take here), bf16 or float32."""
+    accumulate: int = 1
+    """Parts of each process's share of a batch."""
+    checkpoint_activations: bool = False
+    """Blocks are computed again in the backward pass."""
+    processes: int = 1
+    """How many share the batch."""
+    shard: bool = False
+    """They share weights, gradients, averages and moments as well."""
+    device: str = "auto"
+    """auto (what is here), cpu or cuda."""
+
+    def decided(self, asked: Literal["auto", "float32", "bf16"]) -> Plan:
+        """The plan with what is here in the place of auto; asked: the precision that the preset asks for, or auto."""
+        device = best_device() if self.device == "auto" else self.device
+        here: Any = "bf16" if device == "cuda" and best_device() != "cuda" else best_precision(device)[0]
+        wanted = [precision for precision in (self.precision, asked) if precision != "auto"]
+        return replace(self, device=device, precision=wanted[0] if wanted else here)
+
+
+def describe(what: str, *, plan: Plan = Plan(), measure: bool = True) -> Iterator[str]:
     """The lines to print about a preset, a run folder, a checkpoint or a data spec."""
     path = Path(what)
     if what in PRESETS:
         chosen = PRESETS[what]
         yield f"{what}: {chosen.about}"
         yield f"data: {chosen.data}"
-        yield from _recipe(chosen.recipe, chosen.train, batch, measure)
+        yield from _recipe(chosen.recipe, chosen.train, plan, measure)
         if what in shipped():
             yield f"ships with a checkpoint: sfumato sample {what}"
     elif (path / "config.json").is_file() or path.suffix == ".safetensors":
@@ -41,7 +72,7 @@ def describe(what: str, *, batch: int = 64, measure: bool = True) -> Iterator[st
         yield f"trained on {about['data'].get('spec')}, {about.get('images', 0):,} images seen"
         if model.classes:
             yield f"classes: {', '.join(model.classes)}"
-        yield from _recipe(model.recipe, None, batch, measure)
+        yield from _recipe(model.recipe, None, plan, measure)
     else:
         yield str(open_source(what).card)
 
@@ -74,7 +105,7 @@ def forward_flops(recipe: Trainable) -> int:
 
 def _question(recipe: Trainable, network: nn.Module, x: Tensor) -> Callable[[], object]:
     """What asks the network once about x (B, C, H, W), at times that it was made for."""
-    t = _some_times(recipe, len(x))
+    t = some_times(recipe, len(x))
     if isinstance(recipe, Classifying):
         return partial(recipe.classify(network), x, t)
     inputs = {}
@@ -85,8 +116,9 @@ def _question(recipe: Trainable, network: nn.Module, x: Tensor) -> Callable[[], 
     return partial(recipe.denoiser(network, **inputs), x, t)  # type: ignore[attr-defined]
 
 
-def _recipe(recipe: Trainable, config: TrainConfig | None, batch: int, measure: bool) -> Iterator[str]:
-    network = recipe.model()
+def _recipe(recipe: Trainable, config: TrainConfig | None, plan: Plan, measure: bool) -> Iterator[str]:
+    with torch.device("meta"):
+        network = recipe.model()
     count, flops = parameters(network), forward_flops(recipe)
     channels, height, width = recipe.shape
     labels = f", {recipe.classes} classes" if recipe.classes else ""
@@ -97,11 +129,14 @@ def _recipe(recipe: Trainable, config: TrainConfig | None, batch: int, measure: 
     rates = len(config.ema) if config else 1
     state, saved = weights * (4 + rates), weights * (3 + rates)
     yield f"memory for weights, gradients, Adam and {rates} EMA: {state:.0f} MB; a checkpoint: {saved:.0f} MB"
+    settings = config or TrainConfig()
+    yield from _memory(recipe, settings, plan.decided(settings.precision), any(True for _ in known_blocks(network)))
     if not measure:
         return
+    batch = plan.batch
     device = torch.device(best_device())
     precision, reason = best_precision(device)
-    training, sampling = throughput(recipe, network.to(device), batch, precision)
+    training, sampling = throughput(recipe, recipe.model().to(device), batch, precision)
     yield f"here ({device.type}, {precision}: {reason}), batch {batch}:"
     yield f"  training {training:.0f} images/s"
     yield f"  sampling {sampling:.0f} network evaluations/s: {sampling / 50:.1f} pictures/s in 50 steps"
@@ -111,6 +146,42 @@ def _recipe(recipe: Trainable, config: TrainConfig | None, batch: int, measure: 
         yield f"  its budget of {config.images:,} images takes about {_duration(config.images / training)}"
 
 
+def _memory(recipe: Trainable, config: TrainConfig, plan: Plan, has_blocks: bool) -> Iterator[str]:
+    """The predicted memory of training and sampling, in lines."""
+    settings = replace(
+        config, batch=plan.batch, precision=plan.precision, accumulate=plan.accumulate,
+        checkpoint_activations=plan.checkpoint_activations,
+    )  # fmt: skip
+    where, batch = {"device": plan.device, "processes": plan.processes, "shard": plan.shard}, plan.batch
+    try:
+        found = memory.training(recipe, settings, **where)  # type: ignore[arg-type]
+        pictures = memory.sampling(recipe, batch, precision=plan.precision, device=plan.device)
+    except ValueError as error:
+        if plan.processes > 1 or "cannot be predicted" not in str(error):
+            raise
+        yield str(error)
+        return
+    many = f" a process of {plan.processes}" if plan.processes > 1 else ""
+    exchange = f", {'whole blocks' if plan.shard else 'exchanged'} {size(found.buckets)}" if found.buckets else ""
+    yield f"predicted peak memory ({plan.device}, {plan.precision}), batch {batch}; 1 GB is 10^9 bytes:"
+    yield (f"  training {size(found.peak)}{many}: weights {size(found.weights)}, gradients {size(found.gradients)}, "
+           f"Adam {size(found.moments)}, {len(settings.ema)} EMA {size(found.averages)}{exchange}, "
+           f"kept for the backward pass {size(found.activations)}")  # fmt: skip
+    if has_blocks and not settings.checkpoint_activations:
+        less = memory.training(recipe, replace(settings, checkpoint_activations=True), **where)  # type: ignore[arg-type]
+        yield f"  with --train.checkpoint-activations {size(less.peak)}, kept {size(less.activations)}"
+    doing = "guiding one step" if isinstance(recipe, Classifying) else "sampling"
+    yield f"  {doing} {size(pictures)}, {batch} pictures at a time"
+
+
+def size(count: int) -> str:
+    """Bytes in words, in decimal units."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if count >= 0.9995 * scale:
+            return f"{count / scale:.3g} {unit}" if count < 999.5 * scale else f"{count / scale:.0f} {unit}"
+    return f"{count / 1e3:.3g} kB"
+
+
 def throughput(
     recipe: Trainable, network: nn.Module, batch: int, precision: str, seconds: float = 3.0
 ) -> tuple[float, float]:
@@ -118,7 +189,7 @@ def throughput(
     device = next(network.parameters()).device
     x0 = torch.randn(batch, *recipe.shape, device=device).sign()  # bits will do as well
     labels: dict[str, Any] = {"y": torch.zeros(batch, dtype=torch.long, device=device)} if recipe.classes else {}
-    t = _some_times(recipe, batch)
+    t = some_times(recipe, batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9, fused=True)
 
     def train_step() -> None:
@@ -135,11 +206,6 @@ def throughput(
             ask()
 
     return batch * _rate(train_step, device, seconds), batch * _rate(forward, device, seconds)
-
-
-def _some_times(recipe: Trainable, n: int) -> Tensor:
-    """(n,) times that the recipe trains on: whole numbers of levels, or real ones."""
-    return recipe.times().draw((torch.arange(n) + 0.5) / n)[0]
 
 
 def _rate(step: Any, device: torch.device, seconds: float) -> float:

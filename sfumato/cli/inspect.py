@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,7 +19,19 @@ class InspectArguments:
     ncsnv2: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     """Instead: the noise levels and step size that NCSNv2's techniques find for these data."""
     batch: int = 64
-    """Images a training step, for the measured throughput."""
+    """Images a training step (over all processes), and pictures at a time in sampling."""
+    accumulate: int = 1
+    """For the predicted memory: parts of each process's share of a batch."""
+    checkpoint_activations: bool = False
+    """For the predicted memory: blocks are computed again in the backward pass."""
+    processes: int = 1
+    """For the predicted memory: how many share the batch."""
+    shard: bool = False
+    """For the predicted memory: they share weights, gradients, averages and moments as well."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """For the predicted memory; auto is what a run takes."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """For the predicted memory: a machine that need not be here."""
     measure: bool = True
     """Time a few training steps and forward passes."""
 
@@ -35,7 +47,11 @@ def inspect_command(arguments: list[str]) -> int:
             print(line)
         return 0
     assert parsed.what is not None
-    for line in inspection.describe(parsed.what, batch=parsed.batch, measure=parsed.measure):
+    plan = inspection.Plan(
+        parsed.batch, parsed.precision, parsed.accumulate, parsed.checkpoint_activations, parsed.processes,
+        parsed.shard, parsed.device,
+    )  # fmt: skip
+    for line in inspection.describe(parsed.what, plan=plan, measure=parsed.measure):
         print(line)
     return 0
 

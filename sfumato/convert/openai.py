@@ -13,6 +13,7 @@ import torch
 from sfumato.convert.keys import Key, same
 from sfumato.networks.blocks import Attention, ResBlock
 from sfumato.networks.classifier import AttentionPool, EncoderUNet
+from sfumato.networks.recompute import recompute_blocks
 from sfumato.networks.unet import UNet
 
 BLOCK = {
@@ -52,7 +53,7 @@ def unet(
     the caller's, and the attention order is dealt with in the key map."""
     if dims != 2:
         raise ValueError(f"only images (dims=2) are supported, not dims={dims}")
-    return UNet(
+    network = UNet(
         in_channels=in_channels,
         out_channels=out_channels,
         channels=model_channels,
@@ -67,8 +68,10 @@ def unet(
         low_res_channels=low_res_channels,
         scale_shift=use_scale_shift_norm,
         resample="residual" if resblock_updown else "conv" if conv_resample else "pool",
-        checkpoint=use_checkpoint,
     )
+    if use_checkpoint:
+        recompute_blocks(network)
+    return network
 
 
 def super_res(*, in_channels: int, **args: Any) -> UNet:

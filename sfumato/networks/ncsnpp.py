@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from sfumato.networks.blocks import (
     ACTIVATIONS,
@@ -228,7 +227,6 @@ class NCSNpp(nn.Module):
         unit_range: the images lie in [0, 1], and the network begins with 2x - 1.
         scale_by_sigma: divide the output by the noise level, which is t, or sigmas[t] if these are given.
         sigmas: the noise levels, where t numbers them from 0.
-        checkpoint: save memory in training by computing each block again in the backward pass.
     """
 
     down: Any  # a ModuleList of Level; so is up
@@ -259,7 +257,6 @@ class NCSNpp(nn.Module):
         unit_range: bool = False,
         scale_by_sigma: bool = False,
         sigmas: Sequence[float] | None = None,
-        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         check_choice("resample", resample, ("residual", "conv", "pool"))
@@ -275,7 +272,7 @@ class NCSNpp(nn.Module):
         if sigmas is None and scale_by_sigma and embedding == "sin_cos":
             raise ValueError("scale_by_sigma needs the sigmas where t is not the noise level itself")
         act = self.act = ACTIVATIONS[activation]
-        self.in_channels, self.channels, self.resample, self.checkpoint = in_channels, channels, resample, checkpoint
+        self.in_channels, self.channels, self.resample = in_channels, channels, resample
         self.unit_range, self.scale_by_sigma, self.conditional = unit_range, scale_by_sigma, conditional
         self.sigmas: Tensor | None
         self.register_buffer("sigmas", None if sigmas is None else torch.tensor(sigmas, dtype=torch.float32))
@@ -378,23 +375,23 @@ class NCSNpp(nn.Module):
         skips = [h]
         for i, level in enumerate(self.down):
             for block, attention in level:
-                h = attention(self._run(block, h, emb))
+                h = attention(block(h, emb))
                 skips.append(h)
             if level.resample is not None:
-                h = self._run(level.resample, h, emb)
+                h = level.resample(h, emb)
                 if self.beside_down:
                     beside, h = self.beside_down[i](beside, h)
                 skips.append(h)
         for block, attention in self.middle:
-            h = attention(self._run(block, h, emb))
+            h = attention(block(h, emb))
         beside = None
         for i, level in reversed(list(enumerate(self.up))):
             for block, attention in level:
-                h = attention(self._run(block, torch.cat([h, skips.pop()], dim=1), emb))
+                h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
             if self.beside_up:
                 beside, h = self.beside_up[i](beside, h)
             if level.resample is not None:
-                h = self._run(level.resample, h, emb)
+                h = level.resample(h, emb)
         out = (beside if self.out is None else self.out(h)).to(x.dtype)
         if not self.scale_by_sigma:
             return out
@@ -407,11 +404,6 @@ class NCSNpp(nn.Module):
         emb = sin_cos(t, self.channels) if self.fourier is None else self.fourier(t.float().log())
         emb = self.time_mlp[0](emb.to(dtype))
         return self.act(self.time_mlp[1](self.act(emb)))
-
-    def _run(self, block: nn.Module, h: Tensor, emb: Tensor | None) -> Tensor:
-        if self.checkpoint and torch.is_grad_enabled():
-            return recompute(block, h, emb, use_reentrant=False)
-        return block(h, emb)
 
     def _check(self, x: Tensor, t: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
@@ -440,7 +432,6 @@ def ncsnpp(
     progressive_input: Literal["none", "skip", "residual"] = "residual",
     progressive_output: Literal["none", "skip", "residual"] = "none",
     embedding: Literal["fourier", "sin_cos"] = "fourier",
-    checkpoint: bool = False,
 ) -> NCSNpp:
     """NCSN++ (appendix H), by default as for CIFAR-10 with the VE SDE: 62.8 million parameters; 8 blocks: 107.6.
 
@@ -460,7 +451,6 @@ def ncsnpp(
         progressive_output=progressive_output,
         skip_rescale=True,
         embedding=embedding,
-        checkpoint=checkpoint,
     )
 
 
@@ -472,7 +462,6 @@ def ddpmpp(
     blocks_per_level: int = 4,
     attention_factors: Sequence[int] = (2,),
     dropout: float = 0.1,
-    checkpoint: bool = False,
 ) -> NCSNpp:
     """DDPM++ (appendix H), by default as for CIFAR-10: 61.8 million parameters; with 8 blocks 106.6 million."""
     return NCSNpp(
@@ -487,7 +476,6 @@ def ddpmpp(
         progressive_input="none",
         skip_rescale=True,
         embedding="sin_cos",
-        checkpoint=checkpoint,
     )
 
 
@@ -499,7 +487,6 @@ def ddpm(
     blocks_per_level: int = 2,
     attention_factors: Sequence[int] = (2,),
     dropout: float = 0.1,
-    checkpoint: bool = False,
 ) -> NCSNpp:
     """The paper's DDPM, by default as for CIFAR-10: 35.2 million parameters.
 
@@ -518,5 +505,4 @@ def ddpm(
         skip_rescale=False,
         embedding="sin_cos",
         channels_per_group=1,
-        checkpoint=checkpoint,
     )

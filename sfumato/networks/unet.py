@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from sfumato.networks.blocks import (
     Attention,
@@ -59,7 +58,6 @@ class UNet(nn.Module):
         embedding: sinusoids of the time, see `sin_cos` and `cos_sin`.
         groups, norm_eps: of the group norms.
         stem: channels after the first convolution; `multipliers[0] * channels` where None.
-        checkpoint: save memory in training by computing each block again in the backward pass.
     """
 
     down: Any  # a ModuleList of Level; so is up
@@ -87,7 +85,6 @@ class UNet(nn.Module):
         groups: int = 32,
         norm_eps: float = 1e-5,
         stem: int | None = None,
-        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if embedding not in EMBEDDING:
@@ -96,7 +93,7 @@ class UNet(nn.Module):
             raise ValueError(f"resample is one of conv, pool, residual, not {resample!r}")
         if unused := set(attention_factors) - {2**i for i in range(len(multipliers))}:
             raise ValueError(f"no level is smaller by the attention factors {sorted(unused)}")
-        self.in_channels, self.channels, self.checkpoint = in_channels, channels, checkpoint
+        self.in_channels, self.channels = in_channels, channels
         self.num_classes, self.low_res_channels = num_classes, low_res_channels
         self.embedding = EMBEDDING[embedding]
 
@@ -183,24 +180,19 @@ class UNet(nn.Module):
         skips = [h]
         for level in self.down:
             for block, attention in level:
-                h = attention(self._run(block, h, emb))
+                h = attention(block(h, emb))
                 skips.append(h)
             if level.resample is not None:
-                h = self._run(level.resample, h, emb)
+                h = level.resample(h, emb)
                 skips.append(h)
         for block, attention in self.middle:
-            h = attention(self._run(block, h, emb))
+            h = attention(block(h, emb))
         for level in reversed(self.up):
             for block, attention in level:
-                h = attention(self._run(block, torch.cat([h, skips.pop()], dim=1), emb))
+                h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
             if level.resample is not None:
-                h = self._run(level.resample, h, emb)
+                h = level.resample(h, emb)
         return self.conv_out(norm_act(self.norm_out, h)).to(x.dtype)
-
-    def _run(self, block: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-        if self.checkpoint and torch.is_grad_enabled():
-            return recompute(block, h, emb, use_reentrant=False)
-        return block(h, emb)
 
     def _check(self, x: Tensor, t: Tensor, y: Tensor | None, low_res: Tensor | None) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
@@ -248,7 +240,6 @@ def ho(
     attention_factors: Sequence[int] = (2,),
     dropout: float = 0.1,
     num_classes: int | None = None,
-    checkpoint: bool = False,
 ) -> UNet:
     """DDPM's and DDIM's network (Ho et al. 2020, appendix B), by default as for 32x32 images: 35.7 million parameters.
 
@@ -270,7 +261,6 @@ def ho(
         embedding="sin_cos",
         norm_eps=1e-6,
         stem=channels,
-        checkpoint=checkpoint,
     )
     return fan_average(net)
 
@@ -288,7 +278,6 @@ def improved(
     num_classes: int | None = None,
     low_res_channels: int = 0,
     scale_shift: bool = True,
-    checkpoint: bool = False,
 ) -> UNet:
     """Improved DDPM's network (Nichol & Dhariwal 2021, appendix A), by default as for CIFAR-10: 52.5 million weights.
 
@@ -311,7 +300,6 @@ def improved(
         asymmetric=False,
         embedding="cos_sin",
         norm_eps=1e-5,
-        checkpoint=checkpoint,
     )
 
 
@@ -328,7 +316,6 @@ def adm(
     dropout: float = 0.0,
     num_classes: int | None = 1000,
     low_res_channels: int = 0,
-    checkpoint: bool = False,
 ) -> UNet:
     """ADM's network (Dhariwal & Nichol 2021, section 3), by default as for 256x256 ImageNet: 554 million parameters.
 
@@ -350,7 +337,6 @@ def adm(
         resample="residual",
         embedding="cos_sin",
         norm_eps=1e-5,
-        checkpoint=checkpoint,
     )
 
 

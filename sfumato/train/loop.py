@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from sfumato.core.randomness import mix
 from sfumato.data import pictures
 from sfumato.data.sources import Images
+from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Recipe
 from sfumato.train import processes, sharding
 from sfumato.train.batches import WEIGHTS, Batch, Batches, cut, layout, seed_dropout
@@ -182,6 +183,8 @@ def _open_folder(
 def _first_state(recipe: Recipe, settings: TrainConfig, device: torch.device, split: bool) -> State:
     torch.manual_seed(mix(settings.seed, WEIGHTS))
     network = recipe.model().train()
+    if settings.checkpoint_activations:
+        recompute_blocks(network)
     if split:
         sharding.shard(network, device)
     else:

@@ -37,20 +37,20 @@ def shard(network: nn.Module, device: torch.device) -> None:
             f"torch {torch.__version__} splits networks on GPUs only; update it, or leave out --train.shard"
         )
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for block in _blocks(network):
+    for block in blocks(network):
         fully_shard(block, mesh=mesh)
     # whole weights must not outlive a pass, not even the last block's: the average may take their place (`ema`)
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
-def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+def blocks(network: nn.Module) -> Iterator[nn.Module]:
     """The members of lists of modules, the outermost ones, that have parts and are called themselves."""
     for child in network.children():
         called = type(child).forward is not nn.Module.forward
         if isinstance(network, nn.ModuleList) and called and any(True for _ in child.children()):
             yield child
         else:
-            yield from _blocks(child)
+            yield from blocks(child)
 
 
 def is_split(value: Tensor) -> bool:

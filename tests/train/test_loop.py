@@ -14,6 +14,7 @@ import toy
 from torch import Tensor
 
 from sfumato.data.pictures import grid
+from sfumato.papers.ddpm import DDPM
 from sfumato.train.loop import PATIENCE, Clock, train
 from sfumato.train.run import RunError, RunFolder
 from sfumato.train.state import NonFiniteError
@@ -232,3 +233,19 @@ def test_data_png_shows_the_data(tmp_path: Path) -> None:
     sheet = grid(toy.images().images[torch.linspace(0, 89, 16).long()])
     with Image.open(tmp_path / "run" / "samples" / "data.png") as picture:
         assert picture.size == (sheet.shape[2], sheet.shape[1])
+
+
+def test_checkpointing_activations_changes_no_weight(tmp_path: Path) -> None:
+    """A run with dropout, in parts, whose blocks are computed again, ends as one that keeps everything."""
+    recipe: Any = DDPM(shape=(1, 8, 8), channels=16, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.3)
+    for name, again in (("kept", False), ("again", True)):
+        toy.run(tmp_path / name, recipe, batch=16, images=64, accumulate=2, checkpoint_activations=again)
+    kept, again = (toy.tensors(tmp_path / name) for name in ("kept", "again"))
+    assert kept.keys() == again.keys()
+    for key, value in kept.items():
+        torch.testing.assert_close(again[key], value, msg=key)
+
+
+def test_checkpointing_activations_needs_blocks(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Net has no blocks that could be computed again"):
+        toy.run(tmp_path / "run", checkpoint_activations=True)

@@ -1,0 +1,203 @@
+"""The peak memory of a training step and of sampling, in bytes, by running each once on tensors without contents.
+
+Weights, gradients, moments, averages and activations are exact; workspaces inside single operations are not seen, nor
+the allocator's rounding. Data sets that are kept on a GPU come on top.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.guidance import towards, watched
+from sfumato.core.sampling import walk
+from sfumato.memory.ledger import Ledger
+from sfumato.memory.pretend import Pretence, backward
+from sfumato.model import Seen, usual
+from sfumato.networks.recompute import recompute_blocks
+from sfumato.papers.recipe import Classifying, Recipe, Trainable, low_res_side
+from sfumato.train.batches import layout
+from sfumato.train.config import TrainConfig
+from sfumato.train.precision import for_sampling
+from sfumato.train.sharding import blocks
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes in one process.
+
+    Attributes:
+        weights, gradients, moments, averages: of the network, for as long as the run lasts (gradients: from the
+            backward pass to the next step); this process's part where they are split.
+        buckets: the copy of the gradients that processes exchange, or the whole weights of the blocks at hand where
+            they are split.
+        activations: what the forward pass keeps for the backward pass.
+        peak: the most that is alive at once, everything included.
+    """
+
+    weights: int
+    gradients: int
+    moments: int
+    averages: int
+    buckets: int
+    activations: int
+    peak: int
+
+
+def training(
+    recipe: Trainable, config: TrainConfig, *, device: str = "cpu", processes: int = 1, shard: bool = False
+) -> Memory:
+    """The memory of training steps after the first.
+
+    Args:
+        recipe: what is trained.
+        config: batch (of all processes), accumulate, checkpoint_activations and ema count; precision is "bf16" or
+            "float32".
+        device: "cpu", or "cuda" for a GPU, whether or not there is one.
+        processes: among how many the batch is split.
+        shard: weights, gradients, moments and averages are split as well (FSDP2).
+
+    Raises: ValueError for a precision that is not decided, fewer images than parts, a network that cannot recompute, or
+        a loss that looks at values and so needs real ones.
+    """
+    if not 1 <= processes <= config.batch // config.accumulate:
+        raise ValueError(
+            f"a batch of {config.batch} images is too small for {processes} processes with {config.accumulate} parts"
+        )
+    shard = shard and processes > 1
+    pretence = Pretence(device, config.precision)
+    ledger = Ledger(pretence.device.type)
+    order = layout(config, pretence.device)
+    network = pretence.network(recipe, torch.contiguous_format if shard else order)
+    if config.checkpoint_activations:
+        recompute_blocks(network)
+    share = 1 / processes if shard else 1.0
+    weights = ledger.enter([*network.parameters(), *network.buffers()], share)
+    parameters, trained = _bytes(network, all_of=True), _bytes(network)
+    gradients, moments, averages = (int(share * n) for n in (trained, 2 * trained, len(config.ema) * parameters))
+    buckets = gathered(network) if shard else trained if processes > 1 else 0
+    ledger.live += moments + averages + buckets
+    simulated = min(config.accumulate, 3)  # first, middle and last part
+    last = simulated == 1
+
+    def send(p: Tensor) -> None:
+        if last and p.grad is not None:
+            ledger.share(p.grad, share)
+
+    for p in network.parameters() if shard else ():
+        p.register_post_accumulate_grad_hook(send)
+
+    kept = 0
+    largest = -(-config.batch // (processes * config.accumulate))
+    with _told_apart(recipe, device), pretence.running() as autocast:
+        for i in range(simulated):
+            last = i + 1 == simulated  # with the parts before, gradients stay whole where the state is split
+            x0 = pretence.images(largest, recipe.shape, order)
+            kept = max(kept, _one_part(recipe, network, x0, ledger, autocast))
+    return Memory(weights, gradients, moments, averages, buckets, kept, ledger.peak)
+
+
+def _one_part(
+    recipe: Trainable, network: nn.Module, x0: Tensor, ledger: Ledger,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> int:  # fmt: skip
+    """Forward and backward pass of images x0 (B, C, H, W); returns the bytes that are kept between the two."""
+    ledger.enter([x0])
+    labels = {"y": _labels(x0)} if recipe.classes else {}
+    before = ledger.live
+    with ledger:
+        with autocast():
+            losses = recipe.loss(network, x0, some_times(recipe, len(x0)), torch.randn_like, **labels).float()
+        loss = losses.mean()
+        kept = ledger.live - before
+        backward(loss)
+    return kept
+
+
+def sampling(recipe: Trainable, batch: int, *, precision: str, device: str = "cpu") -> int:
+    """Peak bytes while a batch of pictures is sampled, the model included; of a classifier, while it guides one step.
+
+    Args:
+        batch: pictures at a time.
+        precision: "float32" or "bf16".
+        device: "cpu", or "cuda" for a GPU, whether or not there is one.
+
+    Raises: ValueError for a batch below 1, another precision, or a sampler that looks at values.
+    """
+    if batch < 1:
+        raise ValueError(f"the batch is at least 1, not {batch}")
+    pretence = Pretence(device, precision)
+    ledger = Ledger(pretence.device.type)
+    network = pretence.network(recipe).eval()
+    ledger.enter([*network.parameters(), *network.buffers()])
+    with _told_apart(recipe, device), pretence.running() as autocast, ledger:
+        if isinstance(recipe, Classifying):
+            x = pretence.images(batch, recipe.shape)
+            ledger.enter([x])
+            with autocast():
+                towards(recipe.classify(network), _labels(x))(x, some_times(recipe, batch))
+        else:
+            with torch.no_grad():
+                _two_moves(recipe, network, pretence, batch, autocast)  # type: ignore[arg-type]
+    return ledger.peak
+
+
+def _two_moves(
+    recipe: Recipe, network: nn.Module, pretence: Pretence, batch: int,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> None:  # fmt: skip
+    """The first steps of a walk, as `Model.walks` takes them."""
+    ready = for_sampling(network, pretence.device, pretence.precision)
+    inputs: dict[str, Any] = {"y": _labels(pretence.images(batch, recipe.shape))} if recipe.classes else {}
+    if side := low_res_side(recipe):
+        inputs["low_res"] = pretence.images(batch, (recipe.shape[0], side, side))
+    seen = Seen()
+    moves = usual(recipe)(recipe, watched(recipe.denoiser(ready, **inputs), seen), None)
+    x = recipe.prior((batch, *recipe.shape), pretence.device).sample(torch.randn_like)
+    states = walk(x, moves[:2])
+    for _ in moves[:2]:
+        with autocast():
+            x = next(states)
+
+
+@contextlib.contextmanager
+def _told_apart(recipe: Trainable, device: str) -> Iterator[None]:
+    """Where the code asks for a value of a tensor without contents, say in one line that it cannot be predicted."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+            yield
+    except RuntimeError as error:
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        name = type(recipe).__name__
+        raise ValueError(f"the memory of {name} on {device} cannot be predicted without its numbers ({why})") from error
+
+
+def gathered(network: nn.Module) -> int:
+    """Bytes that a process holds besides its parts where weights are split, at most: the weights outside all blocks,
+    and five times the largest block: its weights, the next one's on their way, its gradients, the buffer that they are
+    sent from, and that of the block before."""
+    sizes = [_bytes(block, all_of=True) for block in blocks(network)]
+    return _bytes(network, all_of=True) - sum(sizes) + 5 * max(sizes, default=0)
+
+
+def some_times(recipe: Trainable, n: int) -> Tensor:
+    """(n,) times that the recipe trains on: whole numbers of levels, or real ones."""
+    return recipe.times().draw((torch.arange(n) + 0.5) / n)[0]
+
+
+def _labels(x: Tensor) -> Tensor:
+    """A label for each image x (B, ...), which a network on the CPU can look at."""
+    return torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+
+def _bytes(network: nn.Module, all_of: bool = False) -> int:
+    """Bytes of the parameters that are trained, or of all."""
+    return sum(p.numel() * p.element_size() for p in network.parameters() if all_of or p.requires_grad)

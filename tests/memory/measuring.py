@@ -1,0 +1,86 @@
+"""The measured side: the most bytes that torch's allocator has given out at once, from its profiler's record."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from sfumato.memory.predict import some_times
+from sfumato.model import Model, Request, usual
+from sfumato.networks.recompute import recompute_blocks
+from sfumato.papers.recipe import Classifying, Trainable
+from sfumato.train.batches import cut, layout
+from sfumato.train.config import TrainConfig
+from sfumato.train.ema import EMA
+from sfumato.train.precision import autocast
+
+
+def peak_bytes(program: Callable[[], object], device: str = "cpu") -> int:
+    """The peak of the bytes that a program allocates on the device: tensors and torch's own workspaces, no overhead."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        program()
+        return torch.cuda.max_memory_allocated() - before
+    gc.collect()  # what is freed later of things made earlier would count as negative
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        program()
+    record = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    live = peak = 0
+    for event in sorted((e for e in record if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def train_two_steps(
+    recipe: Trainable,
+    config: TrainConfig,
+    device: str = "cpu",
+    prepared: Callable[[nn.Module], nn.Module] | None = None,
+) -> None:
+    """A run's first two steps as `train.loop` takes them, without its files; prepared: what splits the network."""
+    network = recipe.model().train()
+    if config.checkpoint_activations:
+        recompute_blocks(network)
+    network.to(device)
+    network.to(memory_format=layout(config, device))  # type: ignore[call-overload]
+    network = network if prepared is None else prepared(network)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    ema = EMA(network, config.ema)
+    for step in range(2):
+        optimizer.zero_grad()
+        for part in cut(range(config.batch), config.accumulate):
+            x0 = torch.zeros(len(part), *recipe.shape, device=device).contiguous(memory_format=layout(config, device))
+            labels = {"y": torch.zeros(len(part), dtype=torch.long, device=device)} if recipe.classes else {}
+            with autocast(device, config.precision):
+                losses = recipe.loss(network, x0, some_times(recipe, len(part)), torch.randn_like, **labels).float()
+            losses.mean().backward()
+        if config.clip:
+            nn.utils.clip_grad_norm_(network.parameters(), config.clip, foreach=True)
+        optimizer.step()
+        ema.update(step, 100)
+
+
+def sample_two_moves(recipe: Trainable, batch: int, precision: str, device: str = "cpu") -> None:
+    """Load a model and take two moves with a batch; with a classifier, guide once."""
+    from sfumato.core.guidance import towards
+
+    network = recipe.model().eval().to(device)
+    if isinstance(recipe, Classifying):
+        x, y = torch.zeros(batch, *recipe.shape, device=device), torch.zeros(batch, dtype=torch.long)
+        with torch.inference_mode(), autocast(device, precision):
+            towards(recipe.classify(network), y)(x, some_times(recipe, batch))
+        return
+    model = Model(recipe, network)  # type: ignore[arg-type]
+    walk = model.walks(
+        Request(batch, None, usual(model.recipe), batch=batch, precision=precision),
+        range(batch), model.labels(None, batch),
+    )  # fmt: skip
+    for _ in range(3):
+        next(walk)
