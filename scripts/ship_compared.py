@@ -1,7 +1,7 @@
 """Pack the models of a comparison for the package, and draw a sheet with a row for each.
 
-`python scripts/ship_compared.py RUNS DATA` takes the runs that `sfumato compare DATA --run --runs RUNS` left, writes the
-averaged weights of each as float16 to sfumato/checkpoints, prints their sizes, and draws docs/images/DATA-models.png:
+`python scripts/ship_compared.py RUNS DATA` takes the runs that `sfumato compare DATA --run --runs RUNS` left, puts the
+averaged weights of each as float16 into sfumato/checkpoints, prints their sizes, and draws docs/images/DATA-models.png:
 the first twelve pictures of each, as `sfumato sample PRESET` makes them.
 """
 
