@@ -201,3 +201,15 @@ def test_a_training_is_followed_to_its_end(tmp_path: Path) -> None:
     assert live.words.startswith("256 images in ")
     with pytest.raises(ValueError, match="unknown preset"):
         live.follow(["no/such"], tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_all_papers_walk_in_the_first_lesson() -> None:
+    pytest.importorskip("marimo")
+    pytest.importorskip("anywidget")
+    from sfumato.learn.lessons.first_picture import app
+
+    outputs, _ = app.run(defs={"go": SimpleNamespace(value=True)})
+    (films,) = [o for o in outputs if "NCSN, 2019" in str(getattr(getattr(o, "widget", None), "runs", ""))]
+    assert len(films.widget.runs) == 9
+    assert all(run["states"] == 41 for run in films.widget.runs)

@@ -164,6 +164,43 @@ def _(films, kind, seed, steps):
 
 @app.cell
 def _():
+    mo.md(r"""
+    **Eight papers.** The path ahead goes through all of them. Each has a small model here, trained on the same 100,000 pictures of
+    clothes. The button lets each walk in its own way, two pictures each, half a minute in all. Some take a thousand small steps, some
+    fifty; some end the noise soon and polish for long, some the other way round.
+    """)
+    return
+
+
+@app.cell
+def _():
+    go = mo.ui.run_button(label="Let all of them walk")
+    go
+    return (go,)
+
+
+@app.cell
+def _(go):
+    mo.stop(not go.value, mo.md("*Press the button; the films follow.*"))
+
+    def _film(name):
+        frames = []
+        sfumato.load(name).sample(2, frames=frames)
+        kept = torch.linspace(0, len(frames) - 1, min(len(frames), 41)).round().long()
+        return torch.stack([torch.cat([*frames[i]], dim=2) for i in kept])
+
+    _papers = {
+        "DPM, 2015": "dpm/fashion", "NCSN, 2019": "ncsn/fashion", "NCSNv2, 2020": "ncsnv2/fashion",
+        "DDPM, by DDIM's steps": "ddpm/fashion", "Improved DDPM, 2021": "iddpm/fashion",
+        "Score-SDE, VE": "score_sde/fashion-ve", "Score-SDE, VP": "score_sde/fashion",
+        "Score-SDE, sub-VP": "score_sde/fashion-subvp", "ADM, 2021": "adm/fashion",
+    }  # fmt: skip
+    mo.ui.anywidget(Frames.of({title: _film(name) for title, name in _papers.items()}, start=0.6))
+    return
+
+
+@app.cell
+def _():
     mo.md("""
     ## Exercises
     """)
