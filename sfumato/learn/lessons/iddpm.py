@@ -285,6 +285,19 @@ def _(check_3, code_3):
 
 @app.cell
 def _():
+    code_4, check_4 = story.editor(EXERCISES[3])
+    story.task(EXERCISES[3], code_4, check_4)
+    return check_4, code_4
+
+
+@app.cell
+def _(check_4, code_4):
+    story.answer(EXERCISES[3], code_4.value, check_4.value)
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (
