@@ -170,6 +170,10 @@ PRESETS: dict[str, Preset] = {
         NCSNv2(shape=(1, 28, 28), channels=32, steps=98, first_sigma=20.9, step_size=1.1e-5), "fashion",
         replace(FASHION, learning_rate=1e-3, preview_steps=200), "clothes by NCSNv2's techniques",
     ),
+    "ncsn/emoji32": Preset(
+        NCSN(channels=24), "emoji32", replace(EMOJI, learning_rate=1e-3, preview_steps=200),
+        "emoji by annealed Langevin dynamics",
+    ),
     "ncsnv2/emoji32": Preset(
         NCSNv2(channels=32, steps=212, first_sigma=37.1, step_size=6.5e-6), "emoji32",
         replace(EMOJI, learning_rate=1e-3, preview_steps=212), "emoji by NCSNv2's techniques",
@@ -195,6 +199,10 @@ PRESETS: dict[str, Preset] = {
     "score_sde/emoji32": Preset(
         replace(SDE_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1), "emoji32",
         replace(EMOJI, preview_steps=100), "emoji by DDPM++ and the VP SDE",
+    ),
+    "score_sde/emoji32-subvp": Preset(
+        replace(SDE_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1, sde="subvp", predictor="euler"),
+        "emoji32", replace(EMOJI, preview_steps=100), "the same by the sub-VP SDE",
     ),
     "score_sde/emoji32-ve": Preset(
         replace(VE_SHORT, shape=(3, 32, 32), multipliers=(1, 2, 4), dropout=0.1, first_sigma=37.1), "emoji32",

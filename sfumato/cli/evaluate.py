@@ -20,7 +20,7 @@ from sfumato.train.checkpoint import PARTS
 if TYPE_CHECKING:
     from sfumato.evaluate.features import FeatureNet
     from sfumato.evaluate.measures import Measure
-    from sfumato.model import Request
+    from sfumato.model import Model, Request
 
 MOST = 10_000
 """Pictures of a model, unless -n says otherwise."""
@@ -106,8 +106,8 @@ def measured(parsed: EvaluateArguments) -> int:
     other, training = (opened.get(name or "") for name in wanted)
     samples = from_images(open_source(stored), parsed.n) if stored else None
     count = parsed.n or min(MOST, MOST if images is None else len(images))
-    request = request_for(parsed, count)
-    if model is not None:
+    request = None if model is None else request_for(parsed, model, count)
+    if model is not None and request is not None:
         model.plan(request)
         shape = tuple(model.recipe.shape)
     elif samples is not None:
@@ -118,6 +118,7 @@ def measured(parsed: EvaluateArguments) -> int:
 
     started = time.perf_counter()
     if samples is None:
+        assert request is not None
         with tqdm(total=count, unit="picture", desc="sampling", disable=None, leave=False) as bar:
             samples = sampled(
                 parsed.target, request, classes=parsed.classes or None, weights=parsed.weights, device=device,
@@ -238,16 +239,15 @@ def measures_for(parsed: EvaluateArguments) -> tuple[Measure, ...] | None:
     return tuple(made[word] for word in dict.fromkeys(parsed.metrics or ("fd", "sfd", "is", "pr")))
 
 
-def request_for(parsed: EvaluateArguments, n: int) -> Request:
+def request_for(parsed: EvaluateArguments, model: Model, n: int) -> Request:
     """What is asked of a model."""
     from sfumato.evaluate.samples import Ancestral, Ddim
-    from sfumato.model import Request, load, usual_steps
+    from sfumato.model import Request, usual_steps
     from sfumato.papers.recipe import Bounded
 
-    recipe = load(parsed.target).recipe
-    own = parsed.sampler == "ancestral" or (parsed.sampler == "auto" and not isinstance(recipe, Bounded))
+    own = parsed.sampler == "ancestral" or (parsed.sampler == "auto" and not isinstance(model.recipe, Bounded))
     sampler = Ancestral() if own else Ddim(parsed.eta)
-    steps = usual_steps(recipe) if parsed.steps is None else parsed.steps
+    steps = usual_steps(model.recipe) if parsed.steps is None else parsed.steps
     return Request(n, steps, sampler, parsed.seed, batch=parsed.batch, precision=parsed.precision)
 
 
