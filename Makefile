@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint goldens scaling bench docs clean help
+.PHONY: demo test test-slow lint goldens comparison scaling bench docs clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ lint: $(READY) ## ruff and the type checker
 
 goldens: $(READY) ## print docs/goldens.md anew from the recorded numbers of the official code
 	$(BIN)/python -m pytest tests/core tests/convert tests/evaluate/test_evaluation_goldens.py --golden-table docs/goldens.md
+
+comparison: $(READY) ## write the tables and plots of docs/comparison.md anew from the stored results
+	$(BIN)/python scripts/write_comparison.py
 
 scaling: $(READY) ## write the tables of docs/scaling.md anew from the operations and memory of the network
 	$(BIN)/python scripts/scaling.py

@@ -380,7 +380,7 @@ def test_convert_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         ([str(there), "--heads", "2"], "cannot be chosen"),
         ([str(there), "--out", str(there)], "exists already"),
         ([str(there), "--out", str(tmp_path / "x.pt")], "writes a .safetensors file"),
-        ([str(there), "--to", "onnx", "--out", str(tmp_path / "x")], "onnx"),
+        ([str(there), "--to", "tensorflow", "--out", str(tmp_path / "x")], "onnx"),
         ([str(tmp_path / "absent.pt")], "No such file"),
     ]:
         assert main(["convert", *arguments]) == 2

@@ -76,6 +76,9 @@ def test_what_ships_can_be_told(path: Path) -> None:
     models, by_evaluations, _ = telling.tables(found)
     assert len(models.splitlines()) > 5
     assert len(by_evaluations.splitlines()[0].split("|")) == len(NUMBERS) + 3
+    page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text("utf-8")
+    for table in telling.tables(found):
+        assert table in page, "docs/comparison.md says something else than the stored results: run make comparison"
 
 
 def test_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
