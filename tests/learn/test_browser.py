@@ -15,6 +15,16 @@ pytestmark = watching.needs_browser
 SECONDS = 1000
 """In the milliseconds of the driver."""
 
+REDRAW = """(slider) => {
+  const began = performance.now();
+  for (let i = 0; i < 20; i += 1) {
+    slider.value = 50 * i;
+    slider.dispatchEvent(new Event("input"));
+  }
+  return (performance.now() - began) / 20;
+}"""
+"""The milliseconds from a moved slider to the drawn figure."""
+
 
 @pytest.mark.parametrize("lesson", CATALOGUE, ids=lambda lesson: lesson.name)
 def test_a_lesson(address: str, browser: Any, progress: Path, lesson: Lesson) -> None:
@@ -42,6 +52,7 @@ def test_a_lesson(address: str, browser: Any, progress: Path, lesson: Lesson) ->
             if caption.inner_text() != before:
                 break
         assert caption.inner_text() != before
+        assert bars.first.locator("input").evaluate(REDRAW) < 50  # milliseconds: nobody is asked
     button.click()
     hint = first.judge(first.stub)[1]
     page.get_by_text(hint[:24]).first.wait_for(timeout=60 * SECONDS)
