@@ -295,12 +295,19 @@ def _graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str]) 
         import onnxscript  # noqa: F401
     except ImportError:
         raise ExportError('writing ONNX needs onnx and onnxscript: pip install "sfumato[onnx]"') from None
-    batch = torch.export.Dim("batch")
+    batch = torch.export.Dim("batch", max=1 << 20)  # torch 2.6 wants a bound
     with quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            module.eval(), (), kwargs=dict(inputs), dynamo=True, dynamic_shapes={name: {0: batch} for name in inputs},
-            input_names=list(inputs), output_names=outputs, verbose=False,
-        )  # fmt: skip
+        try:
+            program = torch.onnx.export(
+                module.eval(), (), kwargs=dict(inputs), dynamo=True,
+                dynamic_shapes={name: {0: batch} for name in inputs}, input_names=list(inputs), output_names=outputs,
+                verbose=False,
+            )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            raise ExportError(
+                f"torch {torch.__version__} could not write this network as ONNX; 2.13 can: "
+                f"{str(error).strip().splitlines()[0]}"
+            ) from error
         assert program is not None
         proto = program.model_proto
     used = {name for node in proto.graph.node for name in node.input} | {out.name for out in proto.graph.output}
