@@ -182,6 +182,10 @@ PRESETS: dict[str, Preset] = {
         replace(SDE_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,)), "digits",
         replace(DIGITS, preview_steps=100), "8x8 digits in continuous time: VP, with exact likelihood",
     ),
+    "score_sde/digits-subvp": Preset(
+        replace(SDE_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,), sde="subvp", predictor="euler"),
+        "digits", replace(DIGITS, preview_steps=100), "the same by the sub-VP SDE",
+    ),
     "score_sde/digits-ve": Preset(
         replace(VE_SHORT, shape=(1, 8, 8), multipliers=(1, 2), attention=(2,), first_sigma=6.0), "digits",
         replace(DIGITS, minutes=2.0, preview_steps=100), "8x8 digits by NCSN++ and the VE SDE",

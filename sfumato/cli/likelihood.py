@@ -135,7 +135,8 @@ def _k(parsed: LikelihoodArguments, model: Model, images: Images, count: int, fo
     values = report.to_json()
     out = writable(folder)
     pictures.write_text(out / "k.json", json.dumps(values, indent=1))
-    print(f"K {report.K:.4f} +- {report.standard_error:.4f} {values['unit']}, K - L_null {report.gain:.4f}")
+    print(f"K {report.K:.4f} +- {report.standard_error:.4f} {values['unit']}, K - L_null {report.gain:.4f}"
+          + (f"; at most {report.bits_per_dim:.4f} bits/dim" if report.bits_per_dim is not None else ""))  # fmt: skip
     print(f"  {count:,} of {report.protocol['data']}, {report.protocol['levels']:,} levels, "
           f"in units of {report.protocol['units']}, {report.protocol['weights']} weights")  # fmt: skip
     print(f"{out}/{{k.json}}")

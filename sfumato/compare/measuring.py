@@ -16,13 +16,13 @@ from sfumato.cli.parsing import test_split
 from sfumato.compare.contestants import NUMBERS, Contestant, contestants, makes_pictures, presets
 from sfumato.data import Images, open_source, pictures
 from sfumato.evaluate.features import FeatureNet, in_domain
-from sfumato.evaluate.likelihood import bound_of
+from sfumato.evaluate.likelihood import bound_of, k_of
 from sfumato.evaluate.run import evaluate
 from sfumato.evaluate.samples import sampled
 from sfumato.flow import flow_likelihood
 from sfumato.inspection import forward_flops, parameters
 from sfumato.model import Guide, Model, Request, load
-from sfumato.papers.recipe import Bounded
+from sfumato.papers.recipe import Bounded, Nonequilibrium
 from sfumato.presets import PRESETS
 from sfumato.train.run import RunFolder
 
@@ -191,6 +191,11 @@ def _file(name: str) -> str:
 
 
 def _bound(model: Model, test: Images) -> dict[str, float]:
+    if isinstance(model.recipe, Nonequilibrium):
+        k = k_of(model, test, limit=HELD_OUT)
+        if k.bits_per_dim is None:
+            raise ValueError("K of data that are no grey levels is not in bits/dim")
+        return {"bits": k.bits_per_dim, "error": k.standard_error * k.pixels / k.dims}
     if not isinstance(model.recipe, Bounded):
         raise ValueError("it has no decoder and so no variational bound")
     report = bound_of(model, test, limit=HELD_OUT)

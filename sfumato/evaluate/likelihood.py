@@ -6,6 +6,7 @@ figure carries what it was measured on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -140,6 +141,8 @@ class KReport:
         pixels: by how many numbers an image's figure is divided: 1 for points and sequences.
         divergences: (levels,) their means, bits per data point.
         protocol: data, their fingerprint, count, levels, seed, weights, units.
+        dims: how many numbers a data point has.
+        grey: the width of a grey level in the units of K; 0 for data that are no grey levels.
     """
 
     values: Tensor
@@ -147,6 +150,8 @@ class KReport:
     pixels: int
     divergences: Tensor
     protocol: dict[str, Any]
+    dims: int = 1
+    grey: float = 0.0
 
     @property
     def K(self) -> float:
@@ -163,12 +168,22 @@ class KReport:
         n = len(self.values)
         return float(self.values.std() / n**0.5) / self.pixels if n > 1 else float("nan")
 
+    @property
+    def bits_per_dim(self) -> float | None:
+        """K as its successors count: at most so many bits a number, for grey levels made continuous by uniform noise.
+
+        The same images, counted in grey levels instead of deviations (Theis et al. 2016, section 3.1); None for bits
+        and for data that are no grey levels.
+        """
+        return -self.K * self.pixels / self.dims - math.log2(self.grey) if self.grey else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "method": "K (2015)", "unit": "bits/pixel" if self.pixels > 1 else "bits", "K": self.K,
             "standard_error": self.standard_error, "null": self.null / self.pixels, "gain": self.gain,
-            "divergences": [round(v, 7) for v in self.divergences.tolist()], "protocol": self.protocol,
+            "bits_per_dim": self.bits_per_dim, "protocol": self.protocol,
+            "divergences": [round(v, 7) for v in self.divergences.tolist()],
         }  # fmt: skip
 
 
@@ -211,7 +226,10 @@ def k_of(
         "units": "bits" if recipe.diffusion == "binomial" else f"variance 1 (divided by {recipe.data_std:.5f})",
     }  # fmt: skip
     pixels = recipe.shape[1] * recipe.shape[2] if recipe.shape[1] > 1 else 1
-    return KReport(torch.cat(values), recipe.null, pixels, torch.stack(terms).sum(0) / count, protocol)
+    # the authors' noise has another width than a grey level, so that their K bounds no probability of 8-bit data
+    grey = recipe.bin / recipe.data_std if recipe.diffusion == "gaussian" and not recipe.faithful else 0.0
+    divergences = torch.stack(terms).sum(0) / count
+    return KReport(torch.cat(values), recipe.null, pixels, divergences, protocol, math.prod(recipe.shape), grey)
 
 
 def _k(model: Model, keys: range, *, images: Tensor, levels: Tensor | None, seed: int) -> tuple[Tensor, Tensor, int]:

@@ -14,6 +14,7 @@ import torch
 from sfumato import papers
 from sfumato.cli import main
 from sfumato.core.beliefs import Believed
+from sfumato.core.nonequilibrium import LowerBound
 from sfumato.core.posterior import Known, Multiplied
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import finish
@@ -159,6 +160,28 @@ def test_K_of_a_set_does_not_depend_on_the_batch() -> None:
     assert a.gain == pytest.approx(a.K + 14.4386, abs=1e-3)
     with pytest.raises(ValueError, match="makes"):
         k_of(model, open_source("digits:test"))
+
+
+def test_K_in_bits_per_dim_is_the_entropy_of_grey_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model as good as N(mean, std) and no better: at most the bits that a rounded normal variable takes."""
+    images = open_source("digits:test?limit=16")
+    recipe = DPM(shape=(1, 8, 8), hidden=4, scales=1, dense=0, steps=4, betas="even", data_std=0.5, bin=2 / 16)
+    model = Model(recipe, recipe.model().requires_grad_(False), (), {})  # type: ignore[arg-type]
+
+    def as_the_null(self: DPM, model: Any, x0: torch.Tensor, noise: Any, levels: Any = None) -> LowerBound:
+        n = len(x0)
+        return LowerBound(torch.tensor([2]), torch.zeros(n, 1), torch.full((n,), self.null), 1)
+
+    monkeypatch.setattr(DPM, "lower_bound", as_the_null)
+    report = k_of(model, images)
+    edges = torch.arange(-40.5, 41).double() * (2 / 16) / 0.5
+    mass = torch.special.ndtr(edges).diff()
+    mass = mass[mass > 0]
+    entropy = float(-(mass * mass.log2()).sum())
+    assert report.bits_per_dim == pytest.approx(entropy, abs=0.02)
+    assert report.to_json()["bits_per_dim"] == report.bits_per_dim
+    faithful = Model(replace(recipe, faithful=True), model.network, (), {})  # type: ignore[arg-type]
+    assert k_of(faithful, images).bits_per_dim is None
 
 
 def test_a_heartbeat_from_training_to_K_through_the_command_line(
