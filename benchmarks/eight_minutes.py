@@ -13,9 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from ema_pytorch import EMA
+from stand_in import without_torchvision
 from torch import Tensor
 
 from sfumato.cli import main as sfumato
@@ -76,9 +75,7 @@ def diffusers_run(minutes: float, images: Tensor) -> tuple[Tensor, dict[str, Any
 
 def lucidrains_run(minutes: float, images: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """denoising-diffusion-pytorch as its trainer sets it: sigmoid schedule, v, Adam 1e-4, EMA .995 each ten steps."""
-    if find_spec("torchvision") is None:  # it imports two names for its folder of images, which is not used here
-        sys.modules["torchvision"] = stand_in = ModuleType("torchvision")
-        stand_in.transforms = stand_in.utils = None  # type: ignore[attr-defined]
+    without_torchvision()  # which it needs for its folder of images only
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
 
     torch.manual_seed(0)

@@ -46,7 +46,8 @@ class EvaluateArguments:
     official: bool = False
     """Precision and recall by half-precision distances and Inception score in parts of 5000, as ADM's evaluator."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
-    """How many pictures; by default all in a file, or 10,000 of a model, but no more than the reference holds."""
+    """How many pictures, of a file spread over it; by default all in a file, or 10,000 of a model, but no more than
+    the reference holds."""
     steps: int | None = None
     """Steps a picture of a model; by default 50, 100 in continuous time, and all for NCSN, NCSNv2 and 2015."""
     sampler: Literal["auto", "ddim", "ancestral"] = "auto"

@@ -159,4 +159,7 @@ def load_inception(path: Path) -> Inception:
     except Exception as error:  # a file of something else raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} does not hold the Inception of 2015: {reason}") from None
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):  # in this layout a CPU is half as fast again
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
     return net.eval().requires_grad_(False)

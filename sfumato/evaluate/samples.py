@@ -54,11 +54,15 @@ class Samples:
 
 
 def from_images(images: Images, n: int | None = None) -> Samples:
-    """Pictures that a spec opens, a folder, an npz or a data set: the first n. ValueError where there are fewer."""
+    """Pictures that a spec opens, a folder, an npz or a data set: all, or n spread over them, which may be in order.
+
+    Raises: ValueError where there are fewer than n.
+    """
     if n is not None and n > len(images):
         raise ValueError(f"{images.spec} holds {len(images):,} images, not {n:,}")
-    labels = None if images.labels is None else images.labels[:n]
-    return Samples(images.images[:n], images.spec, labels=labels, classes=images.classes)
+    if n is not None:
+        images = images.take(torch.arange(n) * len(images) // n)
+    return Samples(images.images, images.spec, labels=images.labels, classes=images.classes)
 
 
 @dataclass(frozen=True)

@@ -212,4 +212,10 @@ def test_bad_input(train: Images, test: Images, net: FeatureNet) -> None:
         evaluate(train.images[:20], test.take(torch.arange(4)), net)
     with pytest.raises(ValueError, match="holds 299 images, not 300"):
         from_images(test, 300)
+    assert from_images(test).images.equal(test.images)
+    in_order = test.take(test.labels.argsort())  # a folder in order of its classes: some of it is some of each
+    few = from_images(in_order, 30).labels
+    assert few is not None
+    assert len(few) == 30
+    assert few.unique().tolist() == list(range(10))
     assert Samples(train.images, "x").sha256 != Samples(test.images, "x").sha256
