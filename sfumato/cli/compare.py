@@ -26,6 +26,10 @@ class CompareArguments:
     """With --run: training images that every model sees."""
     seeds: int = 1
     """With --run: trainings of each model."""
+    evaluations: tuple[int, ...] = ()
+    """With --run: network evaluations a picture at which each is scored; by default 5, 10, 20, 50, 100, 250, 1000."""
+    pictures: int = 500
+    """With --run: how many pictures of each are scored, up to 100 evaluations; half of them up to 250, then a fifth."""
     only: str = ""
     """With --run: only what begins so, such as ddpm/fashion."""
     runs: Path = Path("runs/compare")
@@ -47,7 +51,13 @@ def compare_command(arguments: list[str]) -> int:
         images = parse_count(parsed.images)
         if images < 1 or parsed.seeds < 1:
             raise UsageError(f"images and seeds are at least 1, not {images} and {parsed.seeds}")
-        comparison = measuring.Comparison(parsed.data, parsed.runs, file, images, parsed.seeds)
+        numbers = parsed.evaluations or contestants.NUMBERS
+        if not set(numbers) <= set(contestants.NUMBERS) or parsed.pictures < 50:
+            known = ", ".join(map(str, contestants.NUMBERS))
+            raise UsageError(f"evaluations are among {known}, and pictures at least 50")
+        comparison = measuring.Comparison(
+            parsed.data, parsed.runs, file, images, parsed.seeds, numbers, parsed.pictures
+        )
         comparison.train(parsed.only)
         comparison.score(parsed.only)
     if not file.is_file():

@@ -32,9 +32,9 @@ HELD_OUT = 64
 """Test images for bits/dim."""
 
 
-def pictures_at(evaluations: int) -> int:
+def pictures_at(evaluations: int, most: int = 500) -> int:
     """How many pictures are scored: fewer where each costs more."""
-    return 500 if evaluations <= 100 else 250 if evaluations <= 250 else 100
+    return most if evaluations <= 100 else most // 2 if evaluations <= 250 else most // 5
 
 
 @dataclass
@@ -47,6 +47,8 @@ class Comparison:
         results: the JSON file.
         images: the budget, training images seen.
         seeds: how many trainings of each.
+        numbers: evaluations a picture at which it scores.
+        pictures: how many of each it scores, up to 100 evaluations; fewer beyond.
         threads: of torch in training.
         say: told what happens.
     """
@@ -56,6 +58,8 @@ class Comparison:
     results: Path
     images: int
     seeds: int = 1
+    numbers: tuple[int, ...] = NUMBERS
+    pictures: int = 500
     threads: int = 1
     say: Callable[[str], None] = print
 
@@ -95,7 +99,7 @@ class Comparison:
 
     # ------------------------------------------------------------ scoring
 
-    def score(self, only: str = "", numbers: tuple[int, ...] = NUMBERS) -> None:
+    def score(self, only: str = "") -> None:
         """Score the trained contestants whose name begins with `only`, and find their likelihood."""
         net, test, training = in_domain(self.data), open_source(test_split(self.data) or self.data), None
         self._keep("net", value=net.distance)
@@ -106,7 +110,7 @@ class Comparison:
             for one in (c for c in contestants(self.data) if c.name.startswith(only)):
                 if not self._ready(one.preset, seed) or (one.classifier and not self._ready(one.classifier, seed)):
                     continue
-                for evaluations in numbers:
+                for evaluations in self.numbers:
                     if str(seed) in self.found()["scores"].get(one.name, {}).get(str(evaluations), {}):
                         continue
                     if evaluations == AT and training is None:
@@ -140,7 +144,7 @@ class Comparison:
         self, one: Contestant, seed: int, evaluations: int, net: FeatureNet, test: Images, training: Images | None
     ) -> dict[str, Any]:
         """The measures of one contestant at one number of evaluations; the reason where it cannot be sampled so."""
-        count, model = pictures_at(evaluations), load(self.run(one.preset, seed))
+        count, model = pictures_at(evaluations, self.pictures), load(self.run(one.preset, seed))
         guide = None
         if one.classifier:
             guide = Guide(load(self.run(one.classifier, seed)), one.classifier_scale)

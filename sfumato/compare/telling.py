@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.compare.contestants import NUMBERS, Contestant, contestants, makes_pictures, presets
-from sfumato.compare.measuring import AT, pictures_at
+from sfumato.compare.measuring import AT
 from sfumato.evaluate.plots import INK, SOFT, panels
 
 Found = dict[str, Any]
@@ -61,21 +61,26 @@ def _models(found: Found) -> Iterator[str]:
 
 
 def _by_evaluations(found: Found) -> Iterator[str]:
-    yield f"| {found['net']} at evaluations | " + " | ".join(map(str, NUMBERS)) + " |"
-    yield "|---" * (len(NUMBERS) + 1) + "|"
+    numbers = _numbers(found)
+    yield f"| {found['net']} at evaluations | " + " | ".join(map(str, numbers)) + " |"
+    yield "|---" * (len(numbers) + 1) + "|"
     for one in _scored(found):
         scores = found["scores"][one.name]
-        cells = (_seeds(_each(scores.get(str(n), {}), lambda row: row.get("frechet"))) for n in NUMBERS)
+        cells = (_seeds(_each(scores.get(str(n), {}), lambda row: row.get("frechet"))) for n in numbers)
         yield f"| {one.name} | " + " | ".join(cells) + " |"
-    yield "| real images | " + " | ".join(_floors(found)) + " |"
-    yield "| pictures scored | " + " | ".join(str(pictures_at(n)) for n in NUMBERS) + " |"
+    yield "| real images | " + " | ".join(f"{_any(found, n, 'floor'):.2f}" for n in numbers) + " |"
+    yield "| pictures scored | " + " | ".join(str(_any(found, n, "pictures")) for n in numbers) + " |"
 
 
-def _floors(found: Found) -> Iterator[str]:
-    for n in NUMBERS:
-        rows = [row for scores in found["scores"].values() for row in scores.get(str(n), {}).values()]
-        floors = [row["floor"] for row in rows if row.get("floor") is not None]
-        yield f"{floors[0]:.2f}" if floors else "-"
+def _numbers(found: Found) -> list[int]:
+    """The evaluations at which anyone scored."""
+    return [n for n in NUMBERS if _any(found, n, "floor") is not None]
+
+
+def _any(found: Found, evaluations: int, key: str) -> Any:
+    """What all contestants share at a number of evaluations; None where nobody has it."""
+    rows = (row for scores in found["scores"].values() for row in scores.get(str(evaluations), {}).values())
+    return next((row[key] for row in rows if row.get(key) is not None), None)
 
 
 COLUMNS = {
@@ -104,7 +109,7 @@ def plot(found: Found, path: Path) -> None:
             scores = found["scores"][one.name]
             points = [
                 (n, sum(known) / len(known))
-                for n in NUMBERS
+                for n in _numbers(found)
                 if (known := [row["frechet"] for row in scores.get(str(n), {}).values() if "frechet" in row])
             ]
             if points:
@@ -112,10 +117,10 @@ def plot(found: Found, path: Path) -> None:
                 style = ("o-", "s:", "^--")[ways.index(one.how)]
                 axes.plot(*zip(*points, strict=True), style, color=COLOURS[models.index(one.preset)], markersize=4,
                           linewidth=1.4, label=one.name)  # fmt: skip
-        floors = [(n, float(f)) for n, f in zip(NUMBERS, _floors(found), strict=True) if f != "-"]
+        floors = [(n, _any(found, n, "floor")) for n in _numbers(found)]
         axes.plot(*zip(*floors, strict=True), color=INK, linewidth=0.8, label="real images")
         axes.set(xscale="log", yscale="log", xlabel="network evaluations a picture", ylabel=found["net"])
-        axes.set_xticks(NUMBERS, [str(n) for n in NUMBERS])
+        axes.set_xticks(_numbers(found), [str(n) for n in _numbers(found)])
         axes.minorticks_off()
         axes.grid(color=SOFT, alpha=0.25)
         axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -32,15 +32,15 @@ def test_every_paper_takes_part_on_fashion() -> None:
 def test_one_model_from_training_to_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(measuring, "pictures_at", lambda evaluations: 12)
     monkeypatch.setattr(measuring, "HELD_OUT", 4)
     monkeypatch.setattr(measuring, "bound_of", partial(measuring.bound_of, steps=20))
     said: list[str] = []
-    comparison = measuring.Comparison("digits", tmp_path / "runs", tmp_path / "digits.json", 256, say=said.append)
+    comparison = measuring.Comparison("digits", tmp_path / "runs", tmp_path / "digits.json", 256, numbers=(5, 20),
+                                      pictures=12, say=said.append)  # fmt: skip
     comparison.train("ncsn/digits")
     comparison.train("ddpm/digits")
-    comparison.score("ddpm/digits", numbers=(5, 20))
-    comparison.score("ncsn/digits", numbers=(5,))
+    comparison.score("ddpm/digits")
+    comparison.score("ncsn/digits")
     found = json.loads((tmp_path / "digits.json").read_text())
     facts = found["models"]["ddpm/digits"]["0"]
     assert facts["images"] == 256
@@ -51,10 +51,12 @@ def test_one_model_from_training_to_its_row(
     assert row["frechet"] > row["floor"] >= 0
     before = len(said)
     comparison.train("ddpm/digits")
-    comparison.score("ddpm/digits", numbers=(5, 20))
+    comparison.score("ddpm/digits")
     assert len(said) == before  # nothing is done twice
     table = "\n\n".join(telling.tables(found))
     assert f"{row['frechet']:.2f}" in table
+    assert "evaluations | 5 | 20 |" in table
+    assert "| pictures scored | 12 | 12 |" in table
     capsys.readouterr()
     assert (
         main(["compare", "digits", "--results", str(tmp_path / "digits.json"), "--plot", str(tmp_path / "p.png")]) == 0
@@ -75,7 +77,9 @@ def test_what_ships_can_be_told(path: Path) -> None:
     found: dict[str, Any] = json.loads(path.read_text())
     models, by_evaluations, _ = telling.tables(found)
     assert len(models.splitlines()) > 5
-    assert len(by_evaluations.splitlines()[0].split("|")) == len(NUMBERS) + 3
+    numbers = [int(cell) for cell in by_evaluations.splitlines()[0].split("|")[2:-1]]
+    assert set(numbers) <= set(NUMBERS)
+    assert 100 in numbers
     page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text("utf-8")
     for table in telling.tables(found):
         assert table in page, "docs/comparison.md says something else than the stored results: run make comparison"
@@ -87,3 +91,5 @@ def test_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str], tmp_path:
     assert main(["compare", "fashion", "--results", str(tmp_path / "none.json")]) == 2
     assert "make one with --run" in capsys.readouterr().err
     assert main(["compare", "fashion", "--run", "--seeds", "0"]) == 2
+    assert main(["compare", "fashion", "--run", "--evaluations", "7"]) == 2
+    assert "evaluations are among 5, 10" in capsys.readouterr().err
