@@ -15,9 +15,11 @@ from torch import Tensor
 
 from sfumato.data.pictures import grid
 from sfumato.papers.ddpm import DDPM
-from sfumato.train.loop import PATIENCE, Clock, train
+from sfumato.train.loop import train
 from sfumato.train.run import RunError, RunFolder
+from sfumato.train.session import Clock
 from sfumato.train.state import NonFiniteError
+from sfumato.train.watching import PATIENCE
 
 
 def pictures(network: torch.nn.Module) -> Tensor:

@@ -1,0 +1,77 @@
+"""What a step of training sees: all that stays the same from first to last, and the state that does not."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sfumato.data.sources import Images
+from sfumato.papers.recipe import Recipe
+from sfumato.train.batches import Batch, Batches
+from sfumato.train.config import TrainConfig
+from sfumato.train.display import Display
+from sfumato.train.precision import autocast
+from sfumato.train.run import RunFolder
+from sfumato.train.signals import Interrupt
+from sfumato.train.state import State
+
+Preview = Callable[[nn.Module], Tensor]
+"""A network in evaluation mode -> pictures, uint8 (N, C, H, W)."""
+
+
+class Clock:
+    """Seconds of training, over all resumes; it stands still while the run is looked at or saved."""
+
+    def __init__(self, seconds: float) -> None:
+        self.before, self.started, self.away = seconds, time.perf_counter(), 0.0
+
+    def __call__(self) -> float:
+        return self.before + time.perf_counter() - self.started - self.away
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """Does not run while the context lasts."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.away += time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that a step needs."""
+
+    recipe: Recipe
+    settings: TrainConfig
+    config: Mapping[str, Any]
+    accelerator: Any
+    folder: RunFolder
+    state: State
+    display: Display
+    interrupt: Interrupt
+    model: nn.Module
+    """The state's network as it trains: perhaps compiled, perhaps one of several replicas."""
+    batches: Batches
+    clock: Clock
+    images: Images
+    validation: Images
+    preview: Preview | None
+    precision: str
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(B,) float32, of a batch, in the arithmetic of the run."""
+        with autocast(self.accelerator.device, self.precision):
+            return self.recipe.loss(model, batch.x0, batch.t, batch.noise, **batch.labels).float()
+
+    def record(self, kind: str, **values: Any) -> None:
+        """A line of metrics.jsonl, written by the main process."""
+        if self.accelerator.is_main_process:
+            state = self.state
+            head = {"kind": kind, "images": state.images, "step": state.step, "seconds": round(state.seconds, 3)}
+            self.folder.append(head | values)
