@@ -1,6 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both need Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -38,9 +39,17 @@ comparison: $(READY) ## write the tables and plots of docs/comparison.md anew fr
 scaling: $(READY) ## write the tables of docs/scaling.md anew from the operations and memory of the network
 	$(BIN)/python scripts/scaling.py
 
-bench: $(READY) ## overhead of the sampling loop; sampling and training beside diffusers, in turn
-	$(BIN)/python benchmarks/sampler_overhead.py
-	$(BIN)/python benchmarks/peers.py
+$(PEERS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fast]' diffusers 'huggingface-hub<2' einops scipy
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-deps denoising-diffusion-pytorch ema-pytorch pytorch-fid torch-fidelity
+	@$(PEERS)/bin/python -m sfumato.networks.fused || true
+	@touch $@
+
+bench: $(PEERS)/.ready ## beside the peers, which get an environment of their own: sampling, training, features; the loop's overhead
+	$(PEERS)/bin/python benchmarks/sampler_overhead.py
+	$(PEERS)/bin/python benchmarks/peers.py
+	$(PEERS)/bin/python benchmarks/measuring.py
 
 docs: $(READY) ## the docs site, build/site, readable without a network
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -48,4 +57,4 @@ docs: $(READY) ## the docs site, build/site, readable without a network
 	cd build && $(abspath $(BIN))/zensical build -f mkdocs.yml
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,9 +1,11 @@
-"""Ours against diffusers on this machine, in turn, in one process: `python benchmarks/peers.py` prints the ratios.
+"""Ours against peers on this machine, in turn, in one process: `python benchmarks/peers.py` prints the ratios.
 
 Sampling is `Model.sample` and diffusers' `DDIMPipeline`; training is our `train` and the loop of diffusers' example for
 unconditional images (AdamW, gradients clipped, its EMA). Both in their defaults, and diffusers also in its best bf16
-setting. Same network (Ho et al.'s), weights and steps; CPU seconds of this process, the least of several turns, so that
-other work on the machine counts little. Results with the machine's facts go to benchmarks/results/peers-*.json.
+setting; same network (Ho et al.'s), weights and steps. Lucidrains' package has a network of its own, here with as many
+parameters, which samples by its DDIM and trains as its trainer does. CPU seconds of this process, the least of several
+turns, so that other work on the machine counts little. Results with the machine's facts go to
+benchmarks/results/peers-*.json. The peers are installed by name: `pip install diffusers denoising-diffusion-pytorch`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import numpy as np
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
+from ema_pytorch import EMA
+from stand_in import without_torchvision
 from torch import Tensor
 
 import sfumato
@@ -85,10 +89,38 @@ def pipeline(model: Model, bf16: bool) -> DDIMPipeline:
     return pipe
 
 
+def lucidrains(recipe: DDPM) -> Any:
+    """Its diffusion on a network of as many parameters, by its defaults."""
+    without_torchvision()
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    wide = recipe.channels == 128
+    network = Unet(dim=64 if wide else 32, dim_mults=(1, 2, 4, 8) if wide else (1, 2, 4), channels=recipe.shape[0])
+    return GaussianDiffusion(network, image_size=recipe.shape[1], sampling_timesteps=STEPS)
+
+
+def lucidrains_training(recipe: DDPM, batch: int, images: Tensor) -> Callable[[int], None]:
+    """So many steps of its trainer's loop: Adam, gradients clipped, an average every ten steps."""
+    diffusion = lucidrains(recipe)
+    optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-4, betas=(0.9, 0.99))
+    ema = EMA(diffusion, beta=0.995, update_every=10)
+
+    def run(steps: int) -> None:
+        for i in range(steps):
+            diffusion(images[i * batch % len(images) :][:batch].float() / 255).backward()
+            torch.nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.update()
+
+    return run
+
+
 def sampling(recipe: DDPM, batch: int, turns: int) -> dict[str, float]:
     """CPU seconds of STEPS DDIM steps on so many images."""
     model = built(recipe)
     plain, quick = pipeline(model, False), pipeline(model, True)
+    other = lucidrains(recipe).eval()
 
     def theirs(pipe: DDIMPipeline, bf16: bool) -> Callable[[], object]:
         def run() -> object:
@@ -100,6 +132,7 @@ def sampling(recipe: DDPM, batch: int, turns: int) -> dict[str, float]:
     return Timed.of({
         "diffusers, default": theirs(plain, False),
         "diffusers, bf16 and channels last": theirs(quick, True),
+        "lucidrains, default": lambda: other.sample(batch_size=batch),
         "ours, default": lambda: model.sample(batch, steps=STEPS),
         "ours, float32": lambda: model.sample(batch, steps=STEPS, precision="float32"),
     }, turns).least  # fmt: skip
@@ -148,6 +181,7 @@ def training(recipe: DDPM, batch: int, turns: int) -> dict[str, float]:
     ways = {
         "diffusers, default": diffusers_training(recipe, batch, False, pixels),
         "diffusers, bf16 and channels last": diffusers_training(recipe, batch, True, pixels),
+        "lucidrains, default": lucidrains_training(recipe, batch, pixels),
         "ours, default": our_training(recipe, batch, images),
     }
     short, long = 1, 5

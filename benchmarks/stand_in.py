@@ -20,7 +20,7 @@ class _Empty(ModuleType):
 
 def without_torchvision() -> None:
     """Let `import torchvision` succeed; nothing of it works."""
-    if find_spec("torchvision") is None:
+    if "torchvision" not in sys.modules and find_spec("torchvision") is None:
         for name in NAMES:
             sys.modules[name] = module = _Empty(name)
             parent, _, last = name.rpartition(".")

@@ -1,8 +1,8 @@
 """Pack the models of a comparison for the package, and draw a sheet with a row for each.
 
-`python scripts/ship_compared.py RUNS DATA` takes the runs that `sfumato compare DATA --run --runs RUNS` left, puts the
-averaged weights of each as float16 into sfumato/checkpoints, prints their sizes, and draws docs/images/DATA-models.png:
-the first twelve pictures of each, as `sfumato sample PRESET` makes them.
+`python scripts/ship_compared.py RUNS DATA [PRESET ...]` takes the runs that `sfumato compare DATA --run --runs RUNS`
+left, puts the averaged weights of these presets (all, where none is named) as float16 into sfumato/checkpoints, prints
+their sizes, and draws docs/images/DATA-models.png: the first twelve pictures of each run, as `sfumato sample` makes them.
 """
 
 from __future__ import annotations
@@ -50,13 +50,17 @@ def sheet(files: dict[str, Path], path: Path) -> None:
     pyplot.close(figure)
 
 
-def main(runs: Path, data: str) -> int:
+def main(runs: Path, data: str, chosen: list[str]) -> int:
     torch.set_num_threads(1)
-    folders = {name: runs / data / name.replace("/", "-") for name in presets(data)}
-    files = {name: pack(run, name) for name, run in folders.items() if (run / "report.html").exists()}
-    sheet({name: file for name, file in files.items() if makes_pictures(name)}, ROOT / f"docs/images/{data}-models.png")
+    if unknown := set(chosen) - set(presets(data)):
+        raise SystemExit(f"no models of this comparison: {', '.join(sorted(unknown))}")
+    every = {name: runs / data / name.replace("/", "-") for name in presets(data)}
+    done = {name: run for name, run in every.items() if (run / "report.html").exists()}
+    for name in chosen or done:
+        pack(done[name], name)
+    sheet({name: run for name, run in done.items() if makes_pictures(name)}, ROOT / f"docs/images/{data}-models.png")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))
