@@ -2,7 +2,8 @@
 
 `python scripts/ship_compared.py RUNS DATA [PRESET ...]` takes the runs that `sfumato compare DATA --run --runs RUNS`
 left, puts the averaged weights of these presets (all, where none is named) as float16 into sfumato/checkpoints, prints
-their sizes, and draws docs/images/DATA-models.png: the first twelve pictures of each run, as `sfumato sample` makes them.
+their sizes, and draws docs/images/DATA-models.png: the first twelve pictures of each run, as `sfumato sample` makes
+them.
 """
 
 from __future__ import annotations
