@@ -101,7 +101,8 @@ class Comparison:
 
     def score(self, only: str = "") -> None:
         """Score the trained contestants whose name begins with `only`, and find their likelihood."""
-        net, test, training = in_domain(self.data), open_source(test_split(self.data) or self.data), None
+        net, training = in_domain(self.data), open_source(self.data)
+        test = open_source(test_split(self.data) or self.data)
         self._keep("net", value=net.distance)
         for seed in range(self.seeds):
             for preset in (p for p in presets(self.data) if p.startswith(only) and self._ready(p, seed)):
@@ -113,9 +114,7 @@ class Comparison:
                 for evaluations in self.numbers:
                     if str(seed) in self.found()["scores"].get(one.name, {}).get(str(evaluations), {}):
                         continue
-                    if evaluations == AT and training is None:
-                        training = open_source(self.data)
-                    row = self._scores(one, seed, evaluations, net, test, training if evaluations == AT else None)
+                    row = self._scores(one, seed, evaluations, net, training, test)
                     self.say(f"{one.name}, {evaluations} evaluations, seed {seed}: {row.get('frechet', row)}")
                     self._keep("scores", one.name, str(evaluations), str(seed), value=row)
 
@@ -141,7 +140,7 @@ class Comparison:
         return facts
 
     def _scores(
-        self, one: Contestant, seed: int, evaluations: int, net: FeatureNet, test: Images, training: Images | None
+        self, one: Contestant, seed: int, evaluations: int, net: FeatureNet, training: Images, test: Images
     ) -> dict[str, Any]:
         """The measures of one contestant at one number of evaluations; the reason where it cannot be sampled so."""
         count, model = pictures_at(evaluations, self.pictures), load(self.run(one.preset, seed))
@@ -162,7 +161,8 @@ class Comparison:
             if seed == 0:
                 sheet.parent.mkdir(parents=True, exist_ok=True)
                 pictures.save_png(sheet, pictures.grid(samples.images[:20], columns=20))
-        result = evaluate(samples, test, net, training=training, cache=self.runs / "statistics")
+        copies_of = training if evaluations == AT else None
+        result = evaluate(samples, test, net, other=training, training=copies_of, cache=self.runs / "statistics")
         row: dict[str, Any] = {name: metric.value for name, metric in result.metrics.items()}
         row["floor"] = result.metrics["frechet"].floor
         return {
