@@ -3,7 +3,7 @@
 `python benchmarks/eight_minutes.py` trains them in turn on this machine (all its threads), samples 1,000 pictures of
 each in 50 DDIM steps from the averages, judges them by one feature net against the 10,000 test images and prints a
 table. The peers' recipes and `ddpm/fashion` know no labels; `adm/fashion` is told them. `--minutes=1` is a rehearsal,
-`--table` only prints what is stored. The peers are installed by name:
+`--only=NAME` does those again whose name begins so, `--table` prints what is stored. The peers are installed by name:
 `pip install diffusers denoising-diffusion-pytorch ema-pytorch`.
 """
 
@@ -142,31 +142,42 @@ def table(found: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> None:
     minutes = next((float(a.partition("=")[2]) for a in arguments if a.startswith("--minutes=")), 8.0)
+    only = next((a.partition("=")[2] for a in arguments if a.startswith("--only=")), "")
     if not (math.isfinite(minutes) and minutes > 0):
         raise SystemExit(f"minutes are above 0, not {minutes}")
     if "--table" not in arguments:
-        net, train, test = in_domain("fashion"), open_source("fashion"), open_source("fashion:test")
-        real = statistics(net(test.images).pooled)
-        found: dict[str, Any] = {
-            "minutes": minutes, "threads": torch.get_num_threads(), "net": net.distance, "runs": {},
-            "floor": frechet_distance(statistics(net(train.images[-COUNT:]).pooled), real),
-        }  # fmt: skip
-        ways = {
-            "diffusers' example": lambda: diffusers_run(minutes, train.images),
-            "lucidrains' trainer": lambda: lucidrains_run(minutes, train.images),
-            "ours, ddpm/fashion": lambda: our_run("ddpm/fashion", minutes),
-            "ours with labels, adm/fashion": lambda: our_run("adm/fashion", minutes),
-        }
-        sheets = []
-        for name, way in ways.items():
-            samples, about = way()
-            found["runs"][name] = {**about, "fd": frechet_distance(statistics(net(samples).pooled), real)}
-            sheets.append(samples[:32])
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-        sheet = pictures.grid(torch.cat(sheets), columns=16, scale=2)
-        pictures.save_png(ROOT / "docs" / "images" / "eight-minutes.png", sheet)
+        run(minutes, only)
     print(table(json.loads(RESULTS.read_text())))
+
+
+def run(minutes: float, only: str) -> None:
+    """Train and judge those whose name begins with `only`; the others' stored rows and pictures stay."""
+    net, train, test = in_domain("fashion"), open_source("fashion"), open_source("fashion:test")
+    real = statistics(net(test.images).pooled)
+    ways = {
+        "diffusers' example": lambda: diffusers_run(minutes, train.images),
+        "lucidrains' trainer": lambda: lucidrains_run(minutes, train.images),
+        "ours, ddpm/fashion": lambda: our_run("ddpm/fashion", minutes),
+        "ours with labels, adm/fashion": lambda: our_run("adm/fashion", minutes),
+    }
+    runs = {} if not only else json.loads(RESULTS.read_text())["runs"]
+    kept = ROOT / "runs" / "eight-minutes"
+    kept.mkdir(parents=True, exist_ok=True)
+    if lost := [name for name in ways if not name.startswith(only) and not (kept / f"{name}.pt").exists()]:
+        raise SystemExit(f"--only needs the others' pictures from an earlier run here; missing: {', '.join(lost)}")
+    for name, way in ways.items():
+        if name.startswith(only):
+            samples, about = way()
+            runs[name] = {**about, "fd": frechet_distance(statistics(net(samples).pooled), real)}
+            torch.save(samples[:32], kept / f"{name}.pt")
+    found = {
+        "minutes": minutes, "threads": torch.get_num_threads(), "net": net.distance,
+        "runs": {name: runs[name] for name in ways},
+        "floor": frechet_distance(statistics(net(train.images[-COUNT:]).pooled), real),
+    }  # fmt: skip
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    sheet = torch.cat([torch.load(kept / f"{name}.pt", weights_only=True) for name in ways])
+    pictures.save_png(ROOT / "docs" / "images" / "eight-minutes.png", pictures.grid(sheet, columns=16, scale=2))
 
 
 if __name__ == "__main__":

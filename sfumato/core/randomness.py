@@ -45,4 +45,4 @@ class ImageNoise:
         if len(x) != len(self.generators):
             raise ValueError(f"noise for {len(self.generators)} images was asked for a batch of {len(x)}")
         draws = [torch.randn(x.shape[1:], generator=g, dtype=torch.float32) for g in self.generators]
-        return torch.stack(draws).to(x.device, x.dtype)
+        return torch.stack(draws).to(x.dtype).to(x.device, non_blocking=True)  # the host goes on drawing

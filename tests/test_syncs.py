@@ -1,0 +1,79 @@
+"""The loop of sampling never waits for the device: no value is read back, and no copy to the device blocks.
+
+The networks lie on torch's `meta` device, whose tensors hold no data, so that reading one would fail even where it were
+not counted; every operation is seen by a dispatch mode.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sfumato.model import Model, Request, Sampler, ancestral, ddim_sampler
+from sfumato.presets import PRESETS
+
+
+class Waits(TorchDispatchMode):
+    """Collects the operations that make the host wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        places = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+        name = func.overloadpacket.__name__
+        if name in ("item", "_local_scalar_dense") and "meta" in places:
+            self.found.append("read")
+        if name in ("to", "_to_copy", "copy_") and not given.get("non_blocking"):
+            device = given.get("device")
+            places |= set() if device is None else {torch.device(device).type}
+            # torch.func takes python numbers to `meta` for its own ends, whatever device they are for
+            if len(places) > 1 and not any("_functorch" in frame.filename for frame in traceback.extract_stack()):
+                self.found.append(f"copy among {' '.join(sorted(places))}")
+        return func(*args, **kwargs)
+
+
+def waits(preset: str, sampler: Sampler, steps: int | None, at_most: int = 40) -> list[str]:
+    """What waits after the first move, which may prepare what all others use."""
+    recipe = PRESETS[preset].recipe
+    with torch.device("meta"):
+        model = Model(recipe, recipe.model().eval())
+    walks = model.walks(Request(2, steps, sampler, precision="float32"), range(2), model.labels(None, 2))
+    next(walks), next(walks)
+    with Waits() as mode:
+        for _ in zip(range(at_most), walks, strict=False):
+            pass
+    return mode.found
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps"),
+    [("ddpm/digits", 20), ("iddpm/digits", 20), ("adm/digits", 20), ("score_sde/digits", 20), ("dpm/digits", 20),
+     ("score_sde/digits-ve", 20), ("score_sde/digits-subvp", 20), ("ncsn/digits", None), ("ncsnv2/digits", None)],
+)  # fmt: skip
+def test_own_sampler_never_waits(preset: str, steps: int | None) -> None:
+    assert waits(preset, ancestral, steps) == []
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_ddim_never_waits(eta: float) -> None:
+    assert waits("ddpm/digits", ddim_sampler(eta), 20) == []
+
+
+def test_waits_are_seen() -> None:
+    with Waits() as mode:
+        x = torch.zeros(3).to("meta")
+        torch.zeros(3).to("meta", non_blocking=True)
+        with pytest.raises(RuntimeError):
+            x.sum().item()
+        with torch.inference_mode():
+            torch.zeros(3).to("meta")
+    assert mode.found == ["copy among cpu meta", "read", "copy among cpu meta"]
