@@ -1,0 +1,39 @@
+"""The backbone of a model: a network's configuration, as plain frozen values, and what it builds.
+
+A recipe holds one, JSON carries it, and `sfumato.networks.NETWORKS` names the kinds. What a network is given besides the
+noisy x and the noise level is the `Embedded` that the recipe's conditioning asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What conditions the network besides x and the noise level."""
+
+    labels: int = 0
+    """Kinds of class labels y, the null label of classifier-free guidance included; 0 for no labels."""
+    picture: int = 0
+    """Channels of a further picture `low_res`; 0 for none."""
+    levels: int = 0
+    """T, the number of noise levels, for networks that are given a level's number; 0 in continuous time."""
+
+
+class Backbone:
+    """Base class of the networks' configurations: frozen dataclasses of plain values, each with its paper's defaults."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = Embedded()) -> nn.Module:
+        """A freshly initialised network.
+
+        Args:
+            shape: (C, H, W) of what the network sees.
+            outputs: channels of what it returns.
+            given: what conditions it besides.
+
+        Raises: ValueError where the network cannot be conditioned on that, or does not fit the shape.
+        """
+        raise NotImplementedError
