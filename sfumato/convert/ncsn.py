@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from sfumato.convert.keys import Key, same
-from sfumato.networks.refinenet import InstanceNorm, RefineNet
+from sfumato.networks.refinenet import InstanceNorm, ScoreRefineNet
 
 ACTIVATION = {"elu": "elu", "relu": "relu", "lrelu": "leaky_relu", "swish": "silu"}
 NORM = {"InstanceNorm++": "instance++", "VarianceNorm": "variance"}
 
 
-def ncsn(args: Mapping[str, Any], **options: Any) -> RefineNet:
-    """Our network for a configuration's sections `model` and `data` of NCSN; `options` are `RefineNet`'s."""
+def ncsn(args: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
+    """Our network for a configuration's sections `model` and `data` of NCSN; `options` are `ScoreRefineNet`'s."""
     config, data = args["model"], args["data"]
     if config.get("batch_norm"):
         raise ValueError("only the normalisation of the paper is supported, not batch_norm")
@@ -29,8 +29,8 @@ def ncsn(args: Mapping[str, Any], **options: Any) -> RefineNet:
     return _net(config, data, **options)
 
 
-def ncsnv2(args: Mapping[str, Any], **options: Any) -> RefineNet:
-    """Our network for a configuration's sections `model` and `data` of NCSNv2; `options` are `RefineNet`'s."""
+def ncsnv2(args: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
+    """Our network for a configuration's sections `model` and `data` of NCSNv2; `options` are `ScoreRefineNet`'s."""
     config, data = args["model"], args["data"]
     if config.get("spec_norm"):
         raise ValueError("spectral normalisation (spec_norm) is not supported")
@@ -55,8 +55,8 @@ def falling(first: float, last: float, number: int, spacing: str = "geometric") 
     return (levels.exp() if spacing == "geometric" else levels).tolist()
 
 
-def _net(config: Mapping[str, Any], data: Mapping[str, Any], **options: Any) -> RefineNet:
-    return RefineNet(
+def _net(config: Mapping[str, Any], data: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
+    return ScoreRefineNet(
         in_channels=data["channels"],
         channels=config["ngf"],
         unit_range=not (data["logit_transform"] or data.get("rescaled", False)),
@@ -64,7 +64,7 @@ def _net(config: Mapping[str, Any], data: Mapping[str, Any], **options: Any) -> 
     )
 
 
-def keys(net: RefineNet, args: Mapping[str, Any]) -> Iterator[Key]:
+def keys(net: ScoreRefineNet, args: Mapping[str, Any]) -> Iterator[Key]:
     """The key map, in the official order."""
     if net.sigmas is not None:
         yield Key("sigmas", "sigmas")

@@ -15,21 +15,21 @@ from torch import nn
 from sfumato.convert.keys import Key, same
 from sfumato.convert.ncsn import ACTIVATION, falling
 from sfumato.networks.blocks import Attention
-from sfumato.networks.ncsnpp import Block, Draw, FourierFeatures, InputSkip, NCSNpp, OutputSkip, Pointwise
-from sfumato.networks.refinenet import RefineNet
+from sfumato.networks.ncsnpp import Block, Draw, FourierFeatures, InputSkip, OutputSkip, Pointwise, ScoreUNet
+from sfumato.networks.refinenet import ScoreRefineNet
 
 EMBEDDING: dict[str, Any] = {"fourier": "fourier", "positional": "sin_cos"}
 BLOCK = {"GroupNorm_0": "norm1", "Conv_0": "conv1", "Dense_0": "emb", "GroupNorm_1": "norm2", "Conv_1": "conv2"}
 SKIP: dict[str, Any] = {"none": "none", "input_skip": "skip", "output_skip": "skip", "residual": "residual"}
 
 
-def ncsnpp(args: Mapping[str, Any]) -> NCSNpp:
+def ncsnpp(args: Mapping[str, Any]) -> ScoreUNet:
     """Our network for a configuration's sections `model` and `data` with the name "ncsnpp"."""
     config = args["model"]
     biggan, conv = config["resblock_type"].lower() == "biggan", config["resamp_with_conv"]
     by_label = config["scale_by_sigma"] and config["embedding_type"] == "positional"
     return _with_unused(
-        NCSNpp(
+        ScoreUNet(
             **_common(args),
             resample="residual" if biggan else "conv" if conv else "pool",
             fir=tuple(config["fir_kernel"]) if config["fir"] else None,
@@ -45,11 +45,11 @@ def ncsnpp(args: Mapping[str, Any]) -> NCSNpp:
     )
 
 
-def ddpm(args: Mapping[str, Any]) -> NCSNpp:
+def ddpm(args: Mapping[str, Any]) -> ScoreUNet:
     """Our network for a configuration's sections `model` and `data` with the name "ddpm"."""
     config = args["model"]
     return _with_unused(
-        NCSNpp(
+        ScoreUNet(
             **_common(args),
             resample="conv" if config["resamp_with_conv"] else "pool",
             fir=None,
@@ -63,12 +63,12 @@ def ddpm(args: Mapping[str, Any]) -> NCSNpp:
     )
 
 
-def ncsnv2(args: Mapping[str, Any], **options: Any) -> RefineNet:
-    """Our network for the sections `model` and `data` of NCSNv2 in this repository; `options` are `RefineNet`'s."""
+def ncsnv2(args: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
+    """Our network for the sections `model` and `data` of NCSNv2 in this repository; `options` are the network's."""
     config, data = args["model"], args["data"]
     if config["normalization"] != "InstanceNorm++":
         raise ValueError(f"only the normalization InstanceNorm++ is supported, not {config['normalization']!r}")
-    return RefineNet(
+    return ScoreRefineNet(
         in_channels=data["num_channels"],
         channels=config["nf"],
         activation=ACTIVATION[config["nonlinearity"]],
@@ -100,7 +100,7 @@ def _common(args: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_unused(net: NCSNpp, args: Mapping[str, Any]) -> NCSNpp:
+def _with_unused(net: ScoreUNet, args: Mapping[str, Any]) -> ScoreUNet:
     """The network, with what the official class carries and its forward never reads."""
     config = args["model"]
     if net.sigmas is None:
@@ -114,7 +114,7 @@ def _with_unused(net: NCSNpp, args: Mapping[str, Any]) -> NCSNpp:
     return net
 
 
-def keys(net: NCSNpp, args: Mapping[str, Any]) -> Iterator[Key]:
+def keys(net: ScoreUNet, args: Mapping[str, Any]) -> Iterator[Key]:
     """The key map, in the official order: but for the noise levels, one list of all layers."""
     numbers = count()
 
@@ -168,7 +168,7 @@ def keys(net: NCSNpp, args: Mapping[str, Any]) -> Iterator[Key]:
         yield from draw("out")
 
 
-def _block(official: str, ours: str, net: NCSNpp) -> Iterator[Key]:
+def _block(official: str, ours: str, net: ScoreUNet) -> Iterator[Key]:
     """`Conv_2` is where BigGAN's block has its 1x1 convolution, `NIN_0` where DDPM's has it, as (in, out)."""
     block: Any = net.get_submodule(ours)
     for theirs, name in BLOCK.items():
@@ -194,7 +194,7 @@ def _dense(official: str, ours: str, rows: slice = slice(None)) -> Iterator[Key]
     yield Key(f"{official}.b", f"{ours}.bias", rows)
 
 
-def _resample(official: str, ours: str, net: NCSNpp) -> Iterator[Key]:
+def _resample(official: str, ours: str, net: ScoreUNet) -> Iterator[Key]:
     layer: Any = net.get_submodule(ours)
     if layer.conv is not None:
         yield from same(f"{official}.{'Conv_0' if layer.fir is None else 'Conv2d_0'}", f"{ours}.conv", layer.conv)

@@ -1,1 +1,29 @@
 """The networks, as plain modules: they know channels, labels and a number for the time, and no diffusion."""
+
+from __future__ import annotations
+
+from sfumato.networks.backbone import Backbone, Embedded
+from sfumato.networks.classifier import Encoder
+from sfumato.networks.dpm2015 import DPMBits, DPMImage, DPMLocal, DPMRadial
+from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
+from sfumato.networks.refinenet import RefineNet, RefineNetV2
+from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
+
+NETWORKS: dict[str, type[Backbone]] = {
+    "ddpm-unet": HoUNet,
+    "improved-unet": ImprovedUNet,
+    "adm-unet": ADMUNet,
+    "ncsnpp": NCSNpp,
+    "ddpmpp": DDPMpp,
+    "song-unet": SongUNet,
+    "refinenet": RefineNet,
+    "refinenet-v2": RefineNetV2,
+    "dpm-image": DPMImage,
+    "dpm-radial": DPMRadial,
+    "dpm-local": DPMLocal,
+    "dpm-bits": DPMBits,
+    "encoder-unet": Encoder,
+}
+"""The kinds of networks, as recipes and JSON name them."""
+
+__all__ = ["NETWORKS", "Backbone", "Embedded"]

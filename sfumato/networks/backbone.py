@@ -1,7 +1,7 @@
 """The backbone of a model: a network's configuration, as plain frozen values, and what it builds.
 
-A recipe holds one, JSON carries it, and `sfumato.networks.NETWORKS` names the kinds. What a network is given besides the
-noisy x and the noise level is the `Embedded` that the recipe's conditioning asks for.
+A recipe holds one, JSON carries it, and `sfumato.networks.NETWORKS` names the kinds. What a network is given besides
+the noisy x and the noise level is the `Embedded` that the recipe's conditioning asks for.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ class Embedded:
     """T, the number of noise levels, for networks that are given a level's number; 0 in continuous time."""
 
 
-class Backbone:
-    """Base class of the networks' configurations: frozen dataclasses of plain values, each with its paper's defaults."""
+NOTHING = Embedded()
 
-    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = Embedded()) -> nn.Module:
+
+class Backbone:
+    """Base class of network configurations: frozen dataclasses of plain values, each with its paper's defaults."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> nn.Module:
         """A freshly initialised network.
 
         Args:
@@ -37,3 +40,12 @@ class Backbone:
         Raises: ValueError where the network cannot be conditioned on that, or does not fit the shape.
         """
         raise NotImplementedError
+
+
+def refuse(network: str, given: Embedded, outputs: int, expected: int) -> None:
+    """Raise ValueError for labels, pictures and numbers of outputs that this network does not have."""
+    if given.labels or given.picture:
+        what = "labels" if given.labels else "a further picture"
+        raise ValueError(f"{network} cannot be conditioned on {what}")
+    if outputs != expected:
+        raise ValueError(f"{network} returns {expected} channels here, not {outputs}")

@@ -6,6 +6,7 @@ Its input gradient is what guides sampling; four ways to pool are in use, of whi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded
 from sfumato.networks.blocks import (
     Attention,
     Downsample,
@@ -20,6 +22,7 @@ from sfumato.networks.blocks import (
     Level,
     ResBlock,
     attend,
+    check_choice,
     cos_sin,
     count_heads,
     halve,
@@ -160,3 +163,36 @@ class EncoderUNet(nn.Module):
         features.append(h.mean(dim=(2, 3)))
         h = torch.cat(features, dim=1) if self.pool.startswith("spatial") else h
         return self.out(h).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Encoder(Backbone):
+    """The classifier of noisy images (Dhariwal & Nichol 2021, section 4.1), as for 256x256 ImageNet: 54 million."""
+
+    channels: int = 128
+    """Width of the network's first level."""
+    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
+    """Width of each level, in multiples of `channels`."""
+    blocks: int = 2
+    """Residual blocks a level."""
+    attention: tuple[int, ...] = (8, 16, 32)
+    """Downsampling factors with self-attention."""
+    head_channels: int = 64
+    """Channels of an attention head."""
+    pool: Literal["attention", "adaptive", "spatial", "spatial_v2"] = "attention"
+    """How pixels become one answer."""
+    dropout: float = 0.0
+    """Dropout inside the residual blocks."""
+
+    def __post_init__(self) -> None:
+        check_choice("pool", self.pool, POOLS)
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> EncoderUNet:
+        """The classifier of images of this shape; `outputs` is the number of classes that it tells apart."""
+        if given.labels or given.picture:
+            raise ValueError("a classifier is conditioned on the noise level alone")
+        return EncoderUNet(
+            in_channels=shape[0], num_classes=outputs, channels=self.channels, multipliers=self.multipliers,
+            blocks_per_level=self.blocks, attention_factors=self.attention, head_channels=self.head_channels,
+            dropout=self.dropout, pool=self.pool, image_size=shape[1],
+        )  # fmt: skip

@@ -6,11 +6,15 @@ their features out with weights of each level, or with a few bumps over the leve
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded, refuse
 
 SLOPE = 0.05
 
@@ -191,3 +195,82 @@ class Bits(nn.Module):
             h = F.silu(layer(h))
         out: Tensor = self.last(h)
         return out.reshape(x.shape)
+
+
+# ---------------------------------------------------------------- configurations
+
+
+def temporal_basis(T: int, n: int) -> Tensor:
+    """n bumps over the levels, (n, T) float64: Gaussians of half the spacing, scaled to sum to 1 at each level."""
+    if T < 1:
+        raise ValueError("the networks of 2015 have weights for each noise level, and continuous time has none")
+    if n < 2:
+        raise ValueError(f"bumps over time are at least 2, not {n}")
+    centres = torch.linspace(-1, 1, n, dtype=torch.float64)
+    away = torch.linspace(-1, 1, T, dtype=torch.float64) - centres[:, None]
+    bumps = (-0.5 * (away / (centres[1] - centres[0]) * 2) ** 2).exp()
+    return bumps / bumps.sum(0)
+
+
+@dataclass(frozen=True)
+class DPMImage(Backbone):
+    """The network for images of 2015: multi-scale convolutions beside a dense path (appendix D.2), as for MNIST."""
+
+    hidden: int = 20
+    """Channels of the convolutions."""
+    layers: int = 4
+    """Depth of the convolutions and of the dense path."""
+    scales: int = 1
+    """Scales of each convolution, each half as fine as the one before."""
+    dense: int = 500
+    """Hidden width of the path that sees the whole image; 0 leaves it out."""
+    bumps: int = 10
+    """Temporal basis functions of the read-out."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ImageNetwork:
+        refuse("2015's image network", given, outputs, 2 * shape[0])
+        channels, height, width = shape
+        return ImageNetwork(
+            (channels, height, width), temporal_basis(given.levels, self.bumps), channels=self.hidden,
+            layers=self.layers, scales=self.scales, dense=self.dense, dense_layers=self.layers, upper=self.hidden,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DPMRadial(Backbone):
+    """The radial basis functions of 2015 for points, each constant (appendix D.1.1): a row of one channel."""
+
+    hidden: int = 16
+    """Radial units."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> RadialBasis:
+        refuse("2015's radial basis functions", given, outputs, 2)
+        return RadialBasis(shape[-1], self.hidden, given.levels)
+
+
+@dataclass(frozen=True)
+class DPMLocal(Backbone):
+    """Radial basis functions for points with a linear map each; not the paper's, whose units are constant."""
+
+    hidden: int = 64
+    """Radial units."""
+    bumps: int = 6
+    """Temporal basis functions of the read-out."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> LocalLinear:
+        refuse("the local linear network", given, outputs, 2)
+        return LocalLinear(shape[-1], self.hidden, temporal_basis(given.levels, self.bumps))
+
+
+@dataclass(frozen=True)
+class DPMBits(Backbone):
+    """The MLP of 2015 for bits, as for the heartbeat (appendix D.1.2)."""
+
+    hidden: int = 50
+    """Hidden units of a layer."""
+    layers: int = 3
+    """Hidden layers."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> Bits:
+        refuse("2015's network for bits", given, outputs, shape[0])
+        return Bits(math.prod(shape), self.hidden, self.layers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded, refuse
 from sfumato.networks.blocks import (
     ACTIVATIONS,
     Attention,
@@ -198,7 +200,7 @@ class OutputResidual(nn.Module):
 # ---------------------------------------------------------------- the network
 
 
-class NCSNpp(nn.Module):
+class ScoreUNet(nn.Module):
     """A convolutional network from noisy images and a number for the noise level to images of the same size.
 
     Level i works at 1 / 2^i of the resolution with `multipliers[i] * channels` channels. Unlike in `unet.UNet`, a level
@@ -432,13 +434,13 @@ def ncsnpp(
     progressive_input: Literal["none", "skip", "residual"] = "residual",
     progressive_output: Literal["none", "skip", "residual"] = "none",
     embedding: Literal["fourier", "sin_cos"] = "fourier",
-) -> NCSNpp:
+) -> ScoreUNet:
     """NCSN++ (appendix H), by default as for CIFAR-10 with the VE SDE: 62.8 million parameters; 8 blocks: 107.6.
 
     For 256x256: multipliers (1, 1, 2, 2, 2, 2, 2), 2 blocks, attention_factors (16,), dropout 0, both ways "skip": 65.6
     million.
     """
-    return NCSNpp(
+    return ScoreUNet(
         in_channels=in_channels,
         channels=channels,
         multipliers=multipliers,
@@ -462,9 +464,9 @@ def ddpmpp(
     blocks_per_level: int = 4,
     attention_factors: Sequence[int] = (2,),
     dropout: float = 0.1,
-) -> NCSNpp:
+) -> ScoreUNet:
     """DDPM++ (appendix H), by default as for CIFAR-10: 61.8 million parameters; with 8 blocks 106.6 million."""
-    return NCSNpp(
+    return ScoreUNet(
         in_channels=in_channels,
         channels=channels,
         multipliers=multipliers,
@@ -487,12 +489,12 @@ def ddpm(
     blocks_per_level: int = 2,
     attention_factors: Sequence[int] = (2,),
     dropout: float = 0.1,
-) -> NCSNpp:
+) -> ScoreUNet:
     """The paper's DDPM, by default as for CIFAR-10: 35.2 million parameters.
 
     It attends less often than Ho et al.'s, `unet.ho`, whose weights it cannot take.
     """
-    return NCSNpp(
+    return ScoreUNet(
         in_channels=in_channels,
         channels=channels,
         multipliers=multipliers,
@@ -506,3 +508,94 @@ def ddpm(
         embedding="sin_cos",
         channels_per_group=1,
     )
+
+
+# ---------------------------------------------------------------- the paper's networks, as configurations
+
+
+@dataclass(frozen=True)
+class NCSNpp(Backbone):
+    """The network NCSN++ (Song et al. 2021, appendix H), as for CIFAR-10 with the VE SDE: 62.8 million parameters.
+
+    With 8 blocks 107.6 million. For 256x256: multipliers (1, 1, 2, 2, 2, 2, 2), 2 blocks, attention (16,), dropout 0,
+    progressive "skip": 65.6 million.
+    """
+
+    channels: int = 128
+    """Width of the network's first level."""
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    """Width of each level, in multiples of `channels`; each level halves the resolution of the one before."""
+    blocks: int = 4
+    """Residual blocks a level; the deep models have 8."""
+    attention: tuple[int, ...] = (2,)
+    """Downsampling factors with self-attention (16x16 of 32x32 is factor 2)."""
+    dropout: float = 0.1
+    """Dropout inside the residual blocks."""
+    progressive: Literal["residual", "skip"] = "residual"
+    """The image is added to the features on the way down; for 256x256 and more, "skip" leads it both ways."""
+    fourier: bool = True
+    """Whether the noise level, which is sigma then, enters by random Fourier features of its logarithm, as for VE in
+    continuous time; otherwise a number of the time enters by Ho et al.'s sinusoids."""
+
+    def __post_init__(self) -> None:
+        check_choice("progressive", self.progressive, ("residual", "skip"))
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreUNet:
+        refuse("NCSN++", given, outputs, shape[0])
+        return ScoreUNet(
+            in_channels=shape[0], channels=self.channels, multipliers=self.multipliers, blocks_per_level=self.blocks,
+            attention_factors=self.attention, dropout=self.dropout, progressive_input=self.progressive,
+            progressive_output="skip" if self.progressive == "skip" else "none",
+            embedding="fourier" if self.fourier else "sin_cos",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DDPMpp(Backbone):
+    """The network DDPM++ (Song et al. 2021, appendix H), as for CIFAR-10: 61.8 million parameters; 8 blocks: 106.6."""
+
+    channels: int = 128
+    """Width of the network's first level."""
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    """Width of each level, in multiples of `channels`; each level halves the resolution of the one before."""
+    blocks: int = 4
+    """Residual blocks a level; the deep models have 8."""
+    attention: tuple[int, ...] = (2,)
+    """Downsampling factors with self-attention (16x16 of 32x32 is factor 2)."""
+    dropout: float = 0.1
+    """Dropout inside the residual blocks."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreUNet:
+        refuse("DDPM++", given, outputs, shape[0])
+        return ScoreUNet(
+            in_channels=shape[0], channels=self.channels, multipliers=self.multipliers, blocks_per_level=self.blocks,
+            attention_factors=self.attention, dropout=self.dropout, fir=None, progressive_input="none",
+            embedding="sin_cos",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SongUNet(Backbone):
+    """The U-Net that Song et al. 2021 call DDPM, as for CIFAR-10: 35.2 million parameters.
+
+    It attends less often than Ho et al.'s, `unet.HoUNet`, whose weights it cannot take.
+    """
+
+    channels: int = 128
+    """Width of the network's first level."""
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    """Width of each level, in multiples of `channels`; each level halves the resolution of the one before."""
+    blocks: int = 2
+    """Residual blocks a level."""
+    attention: tuple[int, ...] = (2,)
+    """Downsampling factors with self-attention (16x16 of 32x32 is factor 2)."""
+    dropout: float = 0.1
+    """Dropout inside the residual blocks."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreUNet:
+        refuse("score_sde's DDPM", given, outputs, shape[0])
+        return ScoreUNet(
+            in_channels=shape[0], channels=self.channels, multipliers=self.multipliers, blocks_per_level=self.blocks,
+            attention_factors=self.attention, dropout=self.dropout, resample="conv", fir=None,
+            progressive_input="none", skip_rescale=False, embedding="sin_cos", channels_per_group=1,
+        )  # fmt: skip

@@ -7,6 +7,7 @@ every normalisation knows the noise level, in `ncsnv2` and its deeper kin nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded, refuse
 from sfumato.networks.blocks import ACTIVATIONS, check_choice, halve
 
 NORMS = {"instance++": 3, "instance": 2, "variance": 1}
@@ -165,7 +167,7 @@ class RefineBlock(nn.Module):
         return h
 
 
-class RefineNet(nn.Module):
+class ScoreRefineNet(nn.Module):
     """A convolutional network from noisy images to images of the same size, with the noise level or without.
 
     Stages of two residual blocks follow each other, and refinements lead back from the last stage to the first. All
@@ -242,6 +244,7 @@ class RefineNet(nn.Module):
 
         Raises: ValueError where an input does not fit the network.
         """
+        t = t.round().long() if t is not None and t.is_floating_point() and self._number() is not None else t
         self._check(x, t)
         h = self.conv_in((2 * x - 1 if self.unit_range else x).to(self.conv_in.weight.dtype))
         seen = []
@@ -255,6 +258,9 @@ class RefineNet(nn.Module):
         out = self.conv_out(self.act(self.norm_out(below[0], t))).to(x.dtype)
         return out if self.sigmas is None else out / self.sigmas[t].to(out)[:, None, None, None]
 
+    def _number(self) -> int | None:
+        return self.levels if self.sigmas is None else len(self.sigmas)
+
     def _check(self, x: Tensor, t: Tensor | None) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x is (B, {self.in_channels}, H, W) for this network, not {tuple(x.shape)}")
@@ -262,7 +268,7 @@ class RefineNet(nn.Module):
             raise ValueError(
                 f"{x.shape[2]}x{x.shape[3]} images do not fit: the sides must be multiples of {self.multiple}"
             )
-        number = self.levels if self.sigmas is None else len(self.sigmas)
+        number = self._number()
         if number is None:
             return
         if t is None or t.shape != x.shape[:1] or t.is_floating_point():
@@ -280,24 +286,70 @@ def _unnormed(channels: int) -> nn.Module:
 # ---------------------------------------------------------------- the papers' networks
 
 
-def ncsn(*, in_channels: int = 3, channels: int = 128, levels: int = 10) -> RefineNet:
+def ncsn(*, in_channels: int = 3, channels: int = 128, levels: int = 10) -> ScoreRefineNet:
     """NCSN's network (Song & Ermon 2019, appendix A.1), by default as for CIFAR-10: 30.1 million parameters.
 
     For MNIST: in_channels 1, channels 64: 7.6 million.
     """
-    return RefineNet(in_channels=in_channels, channels=channels, levels=levels, refine_norm=True, pool="mean")
+    return ScoreRefineNet(in_channels=in_channels, channels=channels, levels=levels, refine_norm=True, pool="mean")
 
 
-def ncsnv2(*, in_channels: int = 3, channels: int = 128) -> RefineNet:
+def ncsnv2(*, in_channels: int = 3, channels: int = 128) -> ScoreRefineNet:
     """NCSNv2's network (Song & Ermon 2020, appendix B.1) for images up to 64x64: 29.7 million parameters."""
-    return RefineNet(in_channels=in_channels, channels=channels)
+    return ScoreRefineNet(in_channels=in_channels, channels=channels)
 
 
-def ncsnv2_deeper(*, in_channels: int = 3, channels: int = 128) -> RefineNet:
+def ncsnv2_deeper(*, in_channels: int = 3, channels: int = 128) -> ScoreRefineNet:
     """NCSNv2's network for 96x96 and 128x128 images: 83.4 million parameters."""
-    return RefineNet(in_channels=in_channels, channels=channels, **DEEPER)
+    return ScoreRefineNet(in_channels=in_channels, channels=channels, **DEEPER)
 
 
-def ncsnv2_deepest(*, in_channels: int = 3, channels: int = 128) -> RefineNet:
+def ncsnv2_deepest(*, in_channels: int = 3, channels: int = 128) -> ScoreRefineNet:
     """NCSNv2's network for 256x256 images: 94.1 million parameters."""
-    return RefineNet(in_channels=in_channels, channels=channels, **DEEPEST)
+    return ScoreRefineNet(in_channels=in_channels, channels=channels, **DEEPEST)
+
+
+# ---------------------------------------------------------------- the papers' networks, as configurations
+
+
+@dataclass(frozen=True)
+class RefineNet(Backbone):
+    """The RefineNet of NCSN (Song & Ermon 2019, appendix A.1), as for CIFAR-10: 30.1 million parameters.
+
+    It is conditioned on the number of the noise level, from 0. For MNIST: channels 64: 7.6 million.
+    """
+
+    channels: int = 128
+    """Width of the RefineNet; the paper's is 64 for MNIST."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreRefineNet:
+        refuse("NCSN's RefineNet", given, outputs, shape[0])
+        if not given.levels:
+            raise ValueError("NCSN's RefineNet has normalisations for each noise level, and continuous time has none")
+        return ScoreRefineNet(
+            in_channels=shape[0], channels=self.channels, levels=given.levels, refine_norm=True, pool="mean"
+        )
+
+
+STAGES: dict[int, dict[str, Any]] = {4: {}, 5: DEEPER, 6: DEEPEST}
+
+
+@dataclass(frozen=True)
+class RefineNetV2(Backbone):
+    """The RefineNet of NCSNv2 (Song & Ermon 2020, appendix B), up to 64x64: 29.7 million parameters.
+
+    With depth 5 it has 83.4 million, with depth 6 94.1 million. It is not conditioned on the noise level.
+    """
+
+    channels: int = 128
+    """Width of the RefineNet."""
+    depth: int = 4
+    """Stages of the RefineNet: 4 for images up to 64x64, 5 for 96x96 and 128x128, 6 for 256x256."""
+
+    def __post_init__(self) -> None:
+        if self.depth not in STAGES:
+            raise ValueError(f"depth is one of {', '.join(map(str, STAGES))}, not {self.depth}")
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreRefineNet:
+        refuse("NCSNv2's RefineNet", given, outputs, shape[0])
+        return ScoreRefineNet(in_channels=shape[0], channels=self.channels, **STAGES[self.depth])

@@ -7,6 +7,7 @@ Given `low_res_channels`, the network also sees a small image, which it learns t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded
 from sfumato.networks.blocks import (
     Attention,
     Downsample,
@@ -348,3 +350,96 @@ def fan_average(net: UNet) -> UNet:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net
+
+
+# ---------------------------------------------------------------- the papers' networks, as configurations
+
+
+@dataclass(frozen=True)
+class HoUNet(Backbone):
+    """The U-Net of DDPM and DDIM (Ho et al. 2020, appendix B), as for 32x32 images: 35.7 million parameters.
+
+    For 256x256: multipliers (1, 1, 2, 2, 4, 4), attention (16,), dropout 0: 114 million.
+    """
+
+    channels: int = 128
+    """Width of the U-Net's first level."""
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    """Width of each level, in multiples of `channels`; each level halves the resolution of the one before."""
+    blocks: int = 2
+    """Residual blocks a level."""
+    attention: tuple[int, ...] = (2,)
+    """Downsampling factors with self-attention (16x16 of 32x32 is factor 2)."""
+    dropout: float = 0.1
+    """Dropout inside the residual blocks."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
+        net = UNet(
+            in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
+            blocks_per_level=self.blocks, attention_factors=self.attention, dropout=self.dropout,
+            num_classes=given.labels or None, low_res_channels=given.picture, resample="conv", asymmetric=True,
+            embedding="sin_cos", norm_eps=1e-6, stem=self.channels,
+        )  # fmt: skip
+        return fan_average(net)
+
+
+@dataclass(frozen=True)
+class ImprovedUNet(Backbone):
+    """The U-Net of Improved DDPM (Nichol & Dhariwal 2021, appendix A), as for CIFAR-10: 52.5 million parameters.
+
+    For 64x64 ImageNet: multipliers (1, 2, 3, 4), attention (4, 8): 121 million. The LSUN model has no scale_shift and
+    one head.
+    """
+
+    channels: int = 128
+    """Width of the U-Net's first level."""
+    multipliers: tuple[float, ...] = (1, 2, 2, 2)
+    """Width of each level, in multiples of `channels`."""
+    blocks: int = 3
+    """Residual blocks a level."""
+    attention: tuple[int, ...] = (2, 4)
+    """Downsampling factors with self-attention."""
+    heads: int = 4
+    """Attention heads."""
+    scale_shift: bool = True
+    """Whether the embedding scales and shifts the residual blocks; the paper's LSUN model only adds it."""
+    dropout: float = 0.3
+    """Dropout inside the residual blocks."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
+        return UNet(
+            in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
+            blocks_per_level=self.blocks, attention_factors=self.attention, heads=self.heads, dropout=self.dropout,
+            num_classes=given.labels or None, low_res_channels=given.picture, scale_shift=self.scale_shift,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ADMUNet(Backbone):
+    """The U-Net of ADM (Dhariwal & Nichol 2021, section 3), as for 256x256 ImageNet: 554 million parameters.
+
+    For 64x64: channels 192, multipliers (1, 2, 3, 4), 3 blocks, attention (2, 4, 8), dropout 0.1: 296 million.
+    """
+
+    channels: int = 256
+    """Width of the U-Net's first level."""
+    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
+    """Width of each level, in multiples of `channels`."""
+    blocks: int = 2
+    """Residual blocks a level."""
+    attention: tuple[int, ...] = (8, 16, 32)
+    """Downsampling factors with self-attention."""
+    head_channels: int = 64
+    """Channels of an attention head; 0 takes `heads` heads instead."""
+    heads: int = 4
+    """Attention heads where head_channels is 0, as in the 128x128 model and the 64 -> 256 upsampler."""
+    dropout: float = 0.0
+    """Dropout inside the residual blocks."""
+
+    def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
+        return UNet(
+            in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
+            blocks_per_level=self.blocks, attention_factors=self.attention, heads=self.heads,
+            head_channels=self.head_channels or None, dropout=self.dropout, num_classes=given.labels or None,
+            low_res_channels=given.picture, scale_shift=True, resample="residual",
+        )  # fmt: skip

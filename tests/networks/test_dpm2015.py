@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfumato.core.nonequilibrium import temporal_basis
-from sfumato.networks.dpm2015 import Bits, ImageNetwork, LocalLinear, RadialBasis
+from sfumato.networks.dpm2015 import Bits, ImageNetwork, LocalLinear, RadialBasis, temporal_basis
 from tests.golden.song import compare, filled, load, sources
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.networks import ncsnpp
-from sfumato.networks.ncsnpp import FourierFeatures, NCSNpp
+from sfumato.networks.ncsnpp import FourierFeatures, ScoreUNet
 
 SMALL: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks_per_level": 1, "dropout": 0.0}
 T = torch.tensor([0.5, 40.0])
@@ -38,8 +38,8 @@ def awake(net: nn.Module) -> nn.Module:
     return net.eval()
 
 
-def same_weights(a: nn.Module, **options: Any) -> NCSNpp:
-    net = NCSNpp(**{**SMALL, **options})
+def same_weights(a: nn.Module, **options: Any) -> ScoreUNet:
+    net = ScoreUNet(**{**SMALL, **options})
     net.load_state_dict(a.state_dict(), strict=False)
     return net.eval()
 
@@ -68,7 +68,7 @@ BOTH = {"progressive_input": "skip", "progressive_output": "skip"}
         (ncsnpp.ddpm, {"multipliers": (1, 1, 2, 2, 4, 4), "attention_factors": (16,)}, 111_569_923),
     ],
 )
-def test_published_sizes(build: Callable[..., NCSNpp], options: dict[str, Any], published: int) -> None:
+def test_published_sizes(build: Callable[..., ScoreUNet], options: dict[str, Any], published: int) -> None:
     with torch.device("meta"):
         assert sum(p.numel() for p in build(**options).parameters()) == published
 
@@ -97,7 +97,7 @@ def test_published_sizes(build: Callable[..., NCSNpp], options: dict[str, Any], 
 )
 def test_every_option_runs_and_every_parameter_learns(options: dict[str, Any]) -> None:
     options = json.loads(json.dumps({**SMALL, **options}))  # plain values suffice
-    net = awake(NCSNpp(**options)).train()
+    net = awake(ScoreUNet(**options)).train()
     x = torch.randn(2, net.in_channels, 8, 12, requires_grad=True)
     out = net(x, T)
     assert out.shape == x.shape
@@ -116,7 +116,7 @@ def test_every_option_runs_and_every_parameter_learns(options: dict[str, Any]) -
 
 def test_starts_at_zero_with_average_fans() -> None:
     for progressive in ("none", "skip", "residual"):
-        net = NCSNpp(**{**SMALL, "channels": 32}, progressive_output=progressive)
+        net = ScoreUNet(**{**SMALL, "channels": 32}, progressive_output=progressive)
         assert not net(torch.randn(2, 3, 8, 8), T).any()
     weight = net.down[1].block[0].conv1.weight
     assert weight.var().item() == pytest.approx(2 / (9 * 32 + 9 * 64), rel=0.05)
@@ -132,14 +132,14 @@ def test_fourier_features_are_of_random_rates() -> None:
 
 
 def test_fourier_features_see_the_logarithm_of_the_noise_level() -> None:
-    net, seen = awake(NCSNpp(**SMALL)), []
+    net, seen = awake(ScoreUNet(**SMALL)), []
     net.fourier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     net(torch.zeros(2, 3, 8, 8), T)
     assert torch.equal(seen[0], T.log())
 
 
 @pytest.mark.parametrize("build", [ncsnpp.ncsnpp, ncsnpp.ddpmpp, ncsnpp.ddpm])
-def test_images_do_not_see_each_other(build: Callable[..., NCSNpp]) -> None:
+def test_images_do_not_see_each_other(build: Callable[..., ScoreUNet]) -> None:
     net = awake(build(**{**SMALL, "channels": 64}))  # a group norm of one channel would forget t
     x, t = torch.randn(4, 3, 8, 8), torch.tensor([0.01, 1.0, 7.0, 50.0])
     with torch.no_grad():
@@ -151,12 +151,12 @@ def test_images_do_not_see_each_other(build: Callable[..., NCSNpp]) -> None:
 
 def test_inputs_and_outputs_can_be_scaled() -> None:
     """By the noise level itself, by the table that it is in, and from [0, 1]."""
-    raw = awake(NCSNpp(**SMALL))
+    raw = awake(ScoreUNet(**SMALL))
     x = torch.rand(2, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(same_weights(raw, unit_range=True)(x, T), raw(2 * x - 1, T))
         torch.testing.assert_close(same_weights(raw, scale_by_sigma=True)(x, T), raw(x, T) / T[:, None, None, None])
-        raw = awake(NCSNpp(**SMALL, embedding="sin_cos"))
+        raw = awake(ScoreUNet(**SMALL, embedding="sin_cos"))
         scaled = same_weights(raw, embedding="sin_cos", scale_by_sigma=True, sigmas=(9.0, 3.0, 1.0))
         t = torch.tensor([1, 0])
         expected = raw(x, t) / torch.tensor([3.0, 9.0])[:, None, None, None]
@@ -165,7 +165,7 @@ def test_inputs_and_outputs_can_be_scaled() -> None:
 
 
 def test_without_condition_t_is_not_seen() -> None:
-    net = awake(NCSNpp(**SMALL, conditional=False))
+    net = awake(ScoreUNet(**SMALL, conditional=False))
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(net(x, T), net(x, 2 * T))
     assert net.fourier is None
@@ -174,14 +174,14 @@ def test_without_condition_t_is_not_seen() -> None:
 
 def test_rescaled_skips_keep_the_variance() -> None:
     """x and a branch of equal variance: the sum over sqrt(2) has it too."""
-    block = NCSNpp(**SMALL).middle.block[0]
+    block = ScoreUNet(**SMALL).middle.block[0]
     x = torch.randn(8, 16, 8, 8)
     torch.testing.assert_close(block(x, torch.zeros(8, 32)), x / 2**0.5)
 
 
 def test_precision_and_memory_format() -> None:
     """float32 in, float32 out, near the float32 result: under autocast, with bfloat16 weights, channels last."""
-    net = awake(NCSNpp(**{**SMALL, "channels": 32}, scale_by_sigma=True))
+    net = awake(ScoreUNet(**{**SMALL, "channels": 32}, scale_by_sigma=True))
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         expected = net(x, T)
@@ -210,7 +210,7 @@ def _assert_near(ours: Tensor, expected: Tensor, tolerance: float) -> None:
 )
 def test_inputs_that_do_not_fit(inputs: tuple[Tensor, Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        NCSNpp(**SMALL)(*inputs)
+        ScoreUNet(**SMALL)(*inputs)
 
 
 @pytest.mark.parametrize(
@@ -229,4 +229,4 @@ def test_inputs_that_do_not_fit(inputs: tuple[Tensor, Tensor], message: str) -> 
 )
 def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        NCSNpp(**{**SMALL, **options})
+        ScoreUNet(**{**SMALL, **options})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.networks import refinenet
-from sfumato.networks.refinenet import InstanceNorm, RefineNet
+from sfumato.networks.refinenet import InstanceNorm, ScoreRefineNet
 
 SMALL: dict[str, Any] = {"channels": 4}
 X, T = torch.zeros(2, 3, 8, 8), torch.tensor([0, 2])
@@ -30,9 +30,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def seeded(**options: Any) -> RefineNet:
+def seeded(**options: Any) -> ScoreRefineNet:
     torch.manual_seed(0)
-    return RefineNet(**{**SMALL, **options}).eval()
+    return ScoreRefineNet(**{**SMALL, **options}).eval()
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def seeded(**options: Any) -> RefineNet:
         (refinenet.ncsnv2_deepest, {}, 94_132_611),
     ],
 )
-def test_published_sizes(build: Callable[..., RefineNet], options: dict[str, Any], published: int) -> None:
+def test_published_sizes(build: Callable[..., ScoreRefineNet], options: dict[str, Any], published: int) -> None:
     with torch.device("meta"):
         assert sum(p.numel() for p in build(**options).parameters()) == published
 
