@@ -20,7 +20,7 @@ from torch import nn
 
 from sfumato.papers.ddpm import DDPM
 from sfumato.presets import PRESETS
-from sfumato.train.precision import autocast, best_precision, for_sampling
+from sfumato.runtime.precision import autocast, best_precision, for_sampling
 
 RESULTS = Path(__file__).parent / "results" / "cliffs.json"
 BATCHES, SIDES, TURNS = (1, 4, 16, 64), (32, 64, 128), 5

@@ -35,9 +35,9 @@ from sfumato.foreign import save_diffusers
 from sfumato.model import Model
 from sfumato.networks import fused
 from sfumato.papers.ddpm import DDPM
+from sfumato.runtime.precision import best_precision
 from sfumato.train.config import TrainConfig
 from sfumato.train.loop import train
-from sfumato.train.precision import best_precision
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = {

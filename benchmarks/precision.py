@@ -23,7 +23,7 @@ from sfumato.data import open_source, to_float
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
 from sfumato.model import Model, load
-from sfumato.train.precision import autocast, for_sampling
+from sfumato.runtime.precision import autocast, for_sampling
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
 LEVELS = (0.02, 0.1, 0.3, 0.6, 0.9)

@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> None:
         import torch
 
         from sfumato.networks import fused
-        from sfumato.train.precision import best_precision
+        from sfumato.runtime.precision import best_precision
 
         machine = {
             "cpu": cpu_name(), "cores": os.cpu_count(), "torch": torch.__version__,

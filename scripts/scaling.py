@@ -23,11 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from sfumato import memory
+from sfumato.cost import memory
+from sfumato.cost.inspection import forward_flops
+from sfumato.cost.memory import gathered, some_times
+from sfumato.cost.pretend import Pretence, backward
 from sfumato.data.stream import LANES
-from sfumato.inspection import forward_flops
-from sfumato.memory.predict import gathered, some_times
-from sfumato.memory.pretend import Pretence, backward
 from sfumato.presets import PRESETS
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"

@@ -17,8 +17,8 @@ import torch
 from sfumato.compare.contestants import makes_pictures, presets
 from sfumato.data import pictures
 from sfumato.model import load
-from sfumato.train import checkpoint
-from sfumato.train.run import RunFolder
+from sfumato.runtime import checkpoint
+from sfumato.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = 12

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sfumato.data import open_source, pictures, to_float
 from sfumato.model import load
-from sfumato.train import checkpoint
-from sfumato.train.run import RunFolder
+from sfumato.runtime import checkpoint
+from sfumato.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 COUNT = 173

@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato.data import Images, Order, flip, open_source
 from sfumato.evaluate.features import SHIPPED
 from sfumato.evaluate.nets import SmallNet
-from sfumato.train.checkpoint import whole_file
+from sfumato.runtime.files import whole_file
 
 ASSETS = Path(__file__).parent.parent / "sfumato" / "evaluate" / "assets"
 BATCH, SEED = 128, 0

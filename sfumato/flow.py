@@ -26,7 +26,7 @@ from sfumato.data.loader import to_float, to_uint8
 from sfumato.data.sources import Images
 from sfumato.model import Model, counted
 from sfumato.papers.recipe import Classifying, Nonequilibrium, low_res_side
-from sfumato.sharing import Team, batches, share
+from sfumato.runtime.workers import WorkerPool, batches, distribute
 
 PROBES = {"rademacher": rademacher, "gaussian": gaussian}
 DEQUANTISE, PROBE = 1, 2
@@ -216,7 +216,7 @@ def flow_likelihood(
     limit: int | None = None,
     seed: int = 0,
     batch: int = 64,
-    team: Team | None = None,
+    team: WorkerPool[Model] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> FlowReport:
     """Bits per dimension of images under a model's probability flow, uniformly dequantised (Song et al. 2021, eq. 39).
@@ -255,7 +255,7 @@ def flow_likelihood(
                    kind=kind, probes=probes)  # fmt: skip
     parts = [range(r * count + part.start, r * count + part.stop) for r in range(repeats)
              for part in batches(count, batch)]  # fmt: skip
-    values, evaluations = zip(*share(work, model, parts, team, progress), strict=True)
+    values, evaluations = zip(*distribute(work, model, parts, team, progress), strict=True)
     protocol = {
         "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "repeats": repeats,
         "dequantisation": "uniform, 256 bins over [-1, 1]", "start": flow.first, "seed": seed,

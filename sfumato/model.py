@@ -26,10 +26,10 @@ from sfumato.core.sde import ending_clean, grid
 from sfumato.core.times import Steps, visits
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.papers.recipe import Bounded, Classifying, Nonequilibrium, Recipe, Trainable, low_res_side
-from sfumato.sharing import Team, batches, share
-from sfumato.train import checkpoint
-from sfumato.train.precision import autocast, best_precision, for_sampling
-from sfumato.train.run import RunFolder
+from sfumato.runtime import checkpoint
+from sfumato.runtime.folder import RunFolder
+from sfumato.runtime.precision import autocast, best_precision, for_sampling
+from sfumato.runtime.workers import WorkerPool, batches, distribute
 
 
 class Sampler(Protocol):
@@ -252,7 +252,7 @@ class Model:
         precision: str = "auto",
         frames: list[Tensor] | None = None,
         predictions: list[Tensor] | None = None,
-        team: Team | None = None,
+        team: WorkerPool[Model] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Tensor:
         """n pictures, uint8 (n, C, H, W), on the host.
@@ -286,10 +286,10 @@ class Model:
         labels = classes if isinstance(classes, Tensor) else asker.labels(classes, n)
         work = partial(walked, request=request, labels=labels, film=frames is not None or predictions is not None)
         if team is None:
-            parts = share(partial(work, progress=progress), self, batches(n, batch))
+            parts = distribute(partial(work, progress=progress), self, batches(n, batch))
         else:
             told = None if progress is None else lambda count: progress(count * moves)
-            parts = share(work, self, batches(n, batch), team, told)
+            parts = distribute(work, self, batches(n, batch), team, told)
         for wanted, films in ((frames, [p.frames for p in parts]), (predictions, [p.predictions for p in parts])):
             if wanted is not None:
                 wanted.extend(torch.cat(states) for states in zip(*films, strict=True))

@@ -18,7 +18,7 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.recipe import Classifying
-from sfumato.train import checkpoint
+from sfumato.runtime import checkpoint
 
 RECIPE = DDPM(
     shape=(1, 8, 8), channels=32, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0, steps=20, classes=3

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sfumato import papers
+from sfumato.cost.inspection import forward_flops
 from sfumato.data import open_source
 from sfumato.data.sources import parse_spec
-from sfumato.inspection import forward_flops
 from sfumato.presets import PRESETS, preset
 from sfumato.published_scores import PUBLISHED
 

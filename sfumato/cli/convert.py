@@ -68,7 +68,7 @@ def convert_command(arguments: list[str]) -> int:
     from sfumato import foreign
     from sfumato.export import export
     from sfumato.model import load
-    from sfumato.train.checkpoint import whole_file
+    from sfumato.runtime.files import whole_file
 
     said = {f.name: getattr(parsed, f.name) for f in fields(parsed) if f.name not in OWN}
     choices: dict[str, Any] = {name: value for name, value in said.items() if value is not None}

@@ -15,7 +15,7 @@ import tyro
 
 from sfumato.cli.parsing import device_of, parse, writable
 from sfumato.data.sources import SPLIT
-from sfumato.train.checkpoint import PARTS
+from sfumato.runtime.checkpoint import PARTS
 
 if TYPE_CHECKING:
     from sfumato.evaluate.features import FeatureNet
@@ -254,9 +254,9 @@ def request_for(parsed: EvaluateArguments, model: Model, n: int) -> Request:
 
 def check_numbers(parsed: EvaluateArguments) -> None:
     """ValueError for numbers that make no sense."""
-    from sfumato.sharing import Team
+    from sfumato.runtime.workers import WorkerPool
 
-    Team(parsed.target, parsed.processes)
+    WorkerPool(str, parsed.processes)
     if parsed.n is not None and parsed.n < 1:
         raise ValueError(f"-n is 1 or more, not {parsed.n}")
     if not 0 <= parsed.eta <= 1 or (parsed.eta and parsed.sampler == "ancestral"):

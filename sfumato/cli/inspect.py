@@ -40,7 +40,7 @@ def inspect_command(arguments: list[str]) -> int:
     parsed = parse(InspectArguments, arguments, "sfumato inspect")
     if (parsed.what is None) == (parsed.ncsnv2 is None):
         raise UsageError("say what to inspect, or --ncsnv2 DATA; for example: sfumato inspect ddpm/fashion")
-    from sfumato import inspection
+    from sfumato.cost import inspection
 
     if parsed.ncsnv2 is not None:
         for line in inspection.techniques(parsed.ncsnv2):

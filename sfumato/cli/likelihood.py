@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,7 +15,7 @@ from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, par
 if TYPE_CHECKING:
     from sfumato.data import Images
     from sfumato.model import Model
-    from sfumato.sharing import Team
+    from sfumato.runtime.workers import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,13 @@ def likelihood_command(arguments: list[str]) -> int:
     from sfumato.data import pictures
     from sfumato.evaluate.likelihood import bound_of
     from sfumato.evaluate.plots import bound_plot
+    from sfumato.model import load
     from sfumato.papers.recipe import Nonequilibrium
-    from sfumato.sharing import Team
+    from sfumato.runtime.workers import WorkerPool
 
     if parsed.limit < 0 or parsed.batch < 1:
         raise UsageError("--limit is at least 0 and --batch at least 1")
-    team = Team(parsed.target, parsed.processes, parsed.weights, device_of(parsed.device))
+    team = WorkerPool(partial(load, parsed.target, weights=parsed.weights), parsed.processes, device_of(parsed.device))
     model = loaded(parsed.target, parsed.weights, parsed.device)
     images = known_images(parsed.data, model)
     count = min(parsed.limit or len(images), len(images))
@@ -93,7 +95,9 @@ def likelihood_command(arguments: list[str]) -> int:
     return 0
 
 
-def _flow(parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: Team) -> int:
+def _flow(
+    parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: WorkerPool[Any]
+) -> int:
     from tqdm import tqdm
 
     from sfumato.data import pictures
@@ -118,7 +122,9 @@ def _flow(parsed: LikelihoodArguments, model: Model, images: Images, count: int,
     return 0
 
 
-def _k(parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: Team) -> int:
+def _k(
+    parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: WorkerPool[Any]
+) -> int:
     from tqdm import tqdm
 
     from sfumato.data import pictures

@@ -76,7 +76,7 @@ def steps_of(text: str, spacing: str = "even") -> Steps:
 
 def device_of(word: str) -> str:
     """cpu, cuda or mps; "auto" takes a GPU where there is one."""
-    from sfumato.train.precision import best_device
+    from sfumato.runtime.precision import best_device
 
     return best_device() if word == "auto" else word
 

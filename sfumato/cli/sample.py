@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,10 +79,10 @@ def sample_command(arguments: list[str]) -> int:
 
     from sfumato.data import pictures
     from sfumato.model import Guide, Request, load
-    from sfumato.sharing import Team
+    from sfumato.runtime.workers import WorkerPool
 
     device = device_of(parsed.device)
-    team = Team(parsed.target, parsed.processes, parsed.weights, device)
+    team = WorkerPool(partial(load, parsed.target, weights=parsed.weights), parsed.processes, device)
     model = load(parsed.target, weights=parsed.weights, device=device)
     guide = Guide(load(parsed.classifier, device=device), parsed.classifier_scale) if parsed.classifier else None
     asker = guide.classifier if guide else model

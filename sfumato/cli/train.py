@@ -50,7 +50,7 @@ def train_command(arguments: list[str]) -> int:
             return 0
         raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
     from sfumato.presets import preset
-    from sfumato.train.processes import begun
+    from sfumato.runtime.processes import begun
 
     name, rest = arguments[0], arguments[1:]
     chosen = preset(name)
@@ -70,7 +70,7 @@ def train_command(arguments: list[str]) -> int:
 
 def _resume(arguments: ResumeArguments) -> int:
     from sfumato import papers
-    from sfumato.train.run import RunFolder
+    from sfumato.runtime.folder import RunFolder
 
     config = RunFolder.open(arguments.resume).config()
     recipe = papers.from_json(config["recipe"])

@@ -14,17 +14,17 @@ from typing import Any
 
 from sfumato.cli.parsing import test_split
 from sfumato.compare.contestants import NUMBERS, Contestant, contestants, makes_pictures, presets
+from sfumato.cost.inspection import forward_flops, parameters
 from sfumato.data import Images, open_source, pictures
 from sfumato.evaluate.features import FeatureNet, in_domain
 from sfumato.evaluate.likelihood import bound_of, k_of
 from sfumato.evaluate.run import evaluate
 from sfumato.evaluate.samples import sampled
 from sfumato.flow import flow_likelihood
-from sfumato.inspection import forward_flops, parameters
 from sfumato.model import Guide, Model, Request, load
 from sfumato.papers.recipe import Bounded, Nonequilibrium
 from sfumato.presets import PRESETS
-from sfumato.train.run import RunFolder
+from sfumato.runtime.folder import RunFolder
 
 AT = 100
 """Evaluations at which pictures are kept and copies looked for."""

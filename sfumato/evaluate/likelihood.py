@@ -22,7 +22,7 @@ from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.model import Model
 from sfumato.papers.recipe import Bounded, Nonequilibrium, low_res_side
-from sfumato.sharing import Team, batches, share
+from sfumato.runtime.workers import WorkerPool, batches, distribute
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def bound_of(
     limit: int | None = None,
     seed: int = 0,
     batch: int = 256,
-    team: Team | None = None,
+    team: WorkerPool[Model] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> BoundReport:
     """The variational bound of images under a model, in float32, with the mean clipped as in sampling.
@@ -99,7 +99,7 @@ def bound_of(
     chosen = torch.arange(count) * len(images) // count
     labels = None if images.labels is None else images.labels[chosen]
     work = partial(_bound, images=images.images[chosen], labels=labels, times=times, seed=seed)
-    parts = share(work, model, batches(count, batch), team, progress)
+    parts = distribute(work, model, batches(count, batch), team, progress)
     whole = Bound(times, *(torch.cat([getattr(part, name) for part in parts]) for name in FIELDS))
     protocol = {
         "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "levels": len(times) - 1,
@@ -195,7 +195,7 @@ def k_of(
     limit: int | None = None,
     seed: int = 0,
     batch: int = 256,
-    team: Team | None = None,
+    team: WorkerPool[Model] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> KReport:
     """K of data under a model of 2015 (Sohl-Dickstein et al. 2015, section 2.4), in float32.
@@ -219,7 +219,7 @@ def k_of(
     count = min(limit or len(images), len(images))
     chosen = torch.arange(count) * len(images) // count
     work = partial(_k, images=images.images[chosen], levels=levels, seed=seed)
-    values, terms, visited = zip(*share(work, model, batches(count, batch), team, progress), strict=True)
+    values, terms, visited = zip(*distribute(work, model, batches(count, batch), team, progress), strict=True)
     protocol = {
         "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "levels": visited[0],
         "seed": seed, "weights": model.about.get("weights"), "edge": recipe.edge, "faithful": recipe.faithful,

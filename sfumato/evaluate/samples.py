@@ -22,7 +22,7 @@ from sfumato.core.times import Steps
 from sfumato.data import Images
 from sfumato.model import Model, Request, ancestral, counted, ddim_sampler, load, walked
 from sfumato.papers.recipe import Recipe
-from sfumato.sharing import Team, batches, share
+from sfumato.runtime.workers import WorkerPool, batches, distribute
 
 ROUNDED = "[-1, 1] to the nearest of 256 levels, clamped"
 STORED = "bytes as stored"
@@ -120,13 +120,13 @@ def sampled(
     model = target if isinstance(target, Model) else load(target, weights=weights, device=device)
     if processes != 1 and isinstance(target, Model):
         raise ValueError("several processes need a path to a model, which each of them loads")
-    team = None if isinstance(target, Model) else Team(target, processes, weights, device)
+    team = None if isinstance(target, Model) else WorkerPool(partial(load, target, weights=weights), processes, device)
     moves = model.plan(request)
     labels = (request.guide.classifier if request.guide else model).labels(classes, request.n)
     request = replace(request, precision=request.precision_on(model.device))
     work = partial(_walked, request=request, labels=labels)
     parts = batches(request.n, request.batch)
-    finished = share(work, model, parts, team, progress)
+    finished = distribute(work, model, parts, team, progress)
     how = _how(model, request, moves, finished[0][1] / len(parts[0]), classes)
     name = str(model.about.get("path", "a model")) if isinstance(target, Model) else str(target)
     return Samples(torch.cat([images for images, _ in finished]), name, ROUNDED, labels, model.classes, how)

@@ -21,7 +21,7 @@ from sfumato.data import Images
 from sfumato.evaluate.distances import Statistics, statistics
 from sfumato.evaluate.features import FeatureNet, file_sha256
 from sfumato.evaluate.nets import Features
-from sfumato.train.checkpoint import whole_file
+from sfumato.runtime.files import whole_file
 
 
 @dataclass(frozen=True)

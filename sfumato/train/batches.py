@@ -18,8 +18,8 @@ from sfumato.core.randomness import ImageNoise, mix, uniforms
 from sfumato.core.times import Times, low_discrepancy
 from sfumato.data.loader import Order, flip, to_float
 from sfumato.data.sources import Images
+from sfumato.runtime.precision import best_layout
 from sfumato.train.config import TrainConfig
-from sfumato.train.precision import best_layout
 
 WEIGHTS, ORDER, FLIP, LEVEL, NOISE, DROPOUT, VALIDATION = range(7)
 """What a stream of random numbers is for; the streams of one seed are independent."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sfumato.train.sharding import is_split
+from sfumato.runtime.sharding import is_split
 
 
 def decay_at(rate: float, n: int, total: float) -> float:

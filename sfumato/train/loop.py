@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from sfumato.data.sources import Images
 from sfumato.papers.recipe import Recipe
-from sfumato.train import sharding
+from sfumato.runtime import sharding
+from sfumato.runtime.precision import best_layout, best_precision
+from sfumato.runtime.signals import listening
 from sfumato.train.batches import Batches, cut, seed_dropout
 from sfumato.train.config import TrainConfig, learning_rate_at
 from sfumato.train.display import Display
-from sfumato.train.precision import best_layout, best_precision
 from sfumato.train.session import Clock, Preview, Session
 from sfumato.train.setup import accelerator_for, first_state, open_folder
-from sfumato.train.signals import listening
 from sfumato.train.state import NonFiniteError
 from sfumato.train.watching import PATIENCE, crossed, dump, log, save, watch
 

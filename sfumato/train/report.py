@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.data import pictures
-from sfumato.train.run import RunFolder
+from sfumato.runtime.folder import RunFolder
 
 STYLE = """
 :root { --ink: #23282f; --soft: #6a7280; --paper: #faf9f7; --card: #fff; --line: #e4e1dc; --accent: #b4552d; }

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from sfumato.data.sources import Images
 from sfumato.papers.recipe import Recipe
+from sfumato.runtime.folder import RunFolder
+from sfumato.runtime.precision import autocast
+from sfumato.runtime.signals import Interrupt
 from sfumato.train.batches import Batch, Batches
 from sfumato.train.config import TrainConfig
 from sfumato.train.display import Display
-from sfumato.train.precision import autocast
-from sfumato.train.run import RunFolder
-from sfumato.train.signals import Interrupt
 from sfumato.train.state import State
 
 Preview = Callable[[nn.Module], Tensor]

@@ -14,12 +14,12 @@ from sfumato.data import pictures
 from sfumato.data.sources import Images
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Recipe
-from sfumato.train import processes, sharding
+from sfumato.runtime import processes, sharding
+from sfumato.runtime.folder import RunError, RunFolder
+from sfumato.runtime.precision import best_device
 from sfumato.train.batches import WEIGHTS, layout
 from sfumato.train.config import TrainConfig
 from sfumato.train.ema import EMA
-from sfumato.train.precision import best_device
-from sfumato.train.run import RunError, RunFolder
 from sfumato.train.state import State
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def open_folder(
         folder.write_json("config.json", values)
         folder.write_json("data_card.json", images.card.to_json())
         shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
-        folder.save_picture("data", pictures.grid(images.images[shown]))
+        folder.save_picture("data", pictures.png_bytes(pictures.grid(images.images[shown])))
     return folder
 
 

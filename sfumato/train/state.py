@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.times import Times
-from sfumato.train import sharding
-from sfumato.train.checkpoint import Checkpoint
+from sfumato.runtime import parts
+from sfumato.runtime.checkpoint import Checkpoint
+from sfumato.runtime.sharding import split_like
 from sfumato.train.ema import EMA
-from sfumato.train.sharding import split_like
 
 
 class NonFiniteError(ValueError):
@@ -107,7 +107,7 @@ class State:
                 )
         wanted = {name: value for name, value in self.tensors().items() if not name.startswith(("recent", "times/"))}
         absent = [f"ema/{rate}/" for rate in self.ema.rates if str(rate) not in saved.weights]
-        sharding.fill(saved.path, {name: v for name, v in wanted.items() if not name.startswith(tuple(absent))})
+        parts.fill(saved.path, {name: v for name, v in wanted.items() if not name.startswith(tuple(absent))})
         online = {name.removeprefix("model/"): v for name, v in wanted.items() if name.startswith("model/")}
         for prefix in absent:  # an average that the run did not have begins at the online weights
             for name, value in online.items():

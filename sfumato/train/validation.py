@@ -18,8 +18,8 @@ from sfumato.core.times import Times, low_discrepancy
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.papers.recipe import Recipe
+from sfumato.runtime.precision import autocast
 from sfumato.train.batches import VALIDATION
-from sfumato.train.precision import autocast
 
 BINS = 8
 

@@ -8,7 +8,7 @@ import torch
 
 from sfumato.data import pictures
 from sfumato.papers.recipe import Recipe
-from sfumato.train import sharding
+from sfumato.runtime import sharding
 from sfumato.train.batches import Batch, cut, seed_dropout
 from sfumato.train.session import Session
 from sfumato.train.validation import Validation, colours, evaluating
@@ -82,7 +82,7 @@ def _show(session: Session) -> None:
             ema = session.preview(averaged)
     for name, images in (("online", online), ("ema", ema)):
         if session.accelerator.is_main_process:
-            session.folder.save_picture(f"{state.images:09d}-{name}", pictures.grid(images))
+            session.folder.save_picture(f"{state.images:09d}-{name}", pictures.png_bytes(pictures.grid(images)))
         seen[name] = colours(images)
     card = session.images.card
     session.record("preview", **seen, data={"mean": list(card.mean), "std": list(card.std)})

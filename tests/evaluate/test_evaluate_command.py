@@ -17,7 +17,7 @@ from sfumato.data import open_source, pictures
 from sfumato.evaluate.samples import Ancestral, Ddim, sampled
 from sfumato.model import Model, Request, load
 from sfumato.papers.ddpm import DDPM
-from sfumato.train import checkpoint
+from sfumato.runtime import checkpoint
 
 RECIPE = DDPM(
     shape=(1, 8, 8), channels=32, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0, steps=20, classes=10

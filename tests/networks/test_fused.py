@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.networks import fused, unet
 from sfumato.networks.blocks import GroupNorm, norm_act
-from sfumato.train.precision import best_layout, for_sampling
+from sfumato.runtime.precision import best_layout, for_sampling
 
 
 @pytest.fixture(autouse=True, scope="module")

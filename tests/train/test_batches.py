@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 import pytest
 import torch
-import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core.times import UniformLevels
 from sfumato.train.batches import Batches, cut, seed_dropout, spread
+from tests.train import toy
 
 KINDS = ("stratified", "random", "antithetic")
 Kind = Literal["stratified", "random", "antithetic"]

@@ -6,9 +6,9 @@ import contextlib
 
 import pytest
 import torch
-import toy
 
 from sfumato.train.ema import EMA, decay_at
+from tests.train import toy
 
 
 def test_the_decay_is_the_least_of_three() -> None:

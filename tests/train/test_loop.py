@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-import toy
 from torch import Tensor
 
 from sfumato.data.pictures import grid
 from sfumato.papers.ddpm import DDPM
+from sfumato.runtime.folder import RunError, RunFolder
 from sfumato.train.loop import train
-from sfumato.train.run import RunError, RunFolder
 from sfumato.train.session import Clock
 from sfumato.train.state import NonFiniteError
 from sfumato.train.watching import PATIENCE
+from tests.train import toy
 
 
 def pictures(network: torch.nn.Module) -> Tensor:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-import toy
 
 from sfumato.data import open_source, prepare
 from sfumato.data.stream import Stream
-from sfumato.train import checkpoint
-from sfumato.train.run import RunFolder
+from sfumato.runtime import checkpoint
+from sfumato.runtime.folder import RunFolder
+from tests.train import toy
 
 FREQUENT = {"checkpoint_every": 0.0, "validate_every": 0.3}
 

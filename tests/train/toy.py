@@ -16,21 +16,21 @@ from typing import Any
 
 import pytest
 import torch
+from sfumato.core.kernels import DDIM
 from torch import Tensor, nn
 
 from sfumato.core import losses, schedules
 from sfumato.core.denoisers import Denoise, Denoiser, predict_v
 from sfumato.core.distributions import Gaussian, Noise
-from sfumato.core.kernels import DDIM
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, descend
 from sfumato.core.times import Times, UniformLevels, strided
 from sfumato.data.card import make_card
 from sfumato.data.sources import Images
+from sfumato.runtime.folder import RunFolder
+from sfumato.runtime.processes import begun
 from sfumato.train.config import TrainConfig
 from sfumato.train.loop import TrainResult, train
-from sfumato.train.processes import begun
-from sfumato.train.run import RunFolder
 
 split = pytest.mark.skipif(
     not hasattr(torch.cpu.current_stream(), "record_event"), reason="this torch splits networks on GPUs only"

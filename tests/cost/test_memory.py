@@ -17,8 +17,8 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from sfumato import memory
-from sfumato.memory.predict import gathered
+from sfumato.cost import memory
+from sfumato.cost.memory import gathered
 from sfumato.networks import fused
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
@@ -26,9 +26,9 @@ from sfumato.papers.ncsn import NCSN
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
 from sfumato.presets import PRESETS
-from sfumato.train import sharding
+from sfumato.runtime import sharding
 from sfumato.train.config import TrainConfig
-from tests.memory.measuring import peak_bytes, sample_two_moves, train_two_steps
+from tests.cost.measuring import peak_bytes, sample_two_moves, train_two_steps
 from tests.train import toy
 
 SMALL: dict[str, Any] = {

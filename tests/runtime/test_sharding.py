@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import toy
 
 from sfumato import cli
 from sfumato.core.randomness import ImageNoise
 from sfumato.model import load
 from sfumato.presets import PRESETS
-from sfumato.train import checkpoint, sharding
-from sfumato.train.checkpoint import CheckpointError
+from sfumato.runtime import checkpoint, sharding
+from sfumato.runtime.checkpoint import CheckpointError
+from sfumato.runtime.folder import RunFolder
 from sfumato.train.ema import EMA
-from sfumato.train.run import RunFolder
+from tests.train import toy
 
 CPU = torch.device("cpu")
 ABOUT = {"recipe": {"paper": "toy"}, "ema": []}
@@ -166,7 +166,7 @@ def example(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
     path = folder / "000000008.parts"
     torch.manual_seed(0)
     tensors = {f"model/{name}": value for name, value in toy.Net(4, 0.0, 3).state_dict().items()}
-    sharding.save(path, tensors, ABOUT)
+    checkpoint.save_parts(path, tensors, ABOUT)
     return path, tensors
 
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     path, tensors = example(tmp_path)
     (tmp_path / ".000000016.parts.tmp").write_text("in the way")
     with pytest.raises(OSError, match=r"000000016\.parts"):
-        sharding.save(tmp_path / "000000016.parts", tensors, ABOUT)
+        checkpoint.save_parts(tmp_path / "000000016.parts", tensors, ABOUT)
     assert toy.same(checkpoint.read(path).tensors(""), tensors)
     assert not (tmp_path / "000000016.parts").exists()
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sfumato.papers.recipe import Trainable
-from sfumato.train.precision import autocast
+from sfumato.runtime.precision import autocast
 
 
 class Pretence:

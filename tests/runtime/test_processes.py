@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-import toy
 
 from sfumato import cli
-from sfumato.train import processes
-from sfumato.train.run import RunFolder
+from sfumato.runtime import processes
+from sfumato.runtime.folder import RunFolder
+from tests.train import toy
 
 WATCHED: dict[str, Any] = {"preview_images": 1, "preview_every": 0.5, "validate_every": 0.5, "checkpoint_every": 0.0}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sfumato.memory import Ledger
+from sfumato.cost.ledger import Ledger
 
 
 def test_storages_live_and_die() -> None:

@@ -1,5 +1,5 @@
 """Checkpoints: one safetensors file that holds a run as it stands, written whole or not at all, and its reader, which
-takes the folders of split runs as well (`sharding`).
+takes the folders of sharded runs as well (`parts`).
 
 Tensors are named model/KEY, ema/RATE/KEY, optimizer/PARAMETER/KEY and times/KEY; one JSON text in the header carries
 the recipe, the training numbers, the data and the progress. Nothing is ever unpickled.
@@ -7,73 +7,27 @@ the recipe, the training numbers, the data and the progress. Nothing is ever unp
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sfumato.runtime import parts, tensor_file
+from sfumato.runtime.tensor_file import CheckpointError
+
+__all__ = ["PARTS", "Checkpoint", "CheckpointError", "read", "save", "save_parts", "save_weights"]
+
 FORMAT = 1
 KEY = "sfumato"
 PARTS = ".parts"
-"""The ending of a checkpoint that is a folder, which several processes wrote (`sharding`)."""
-LARGEST_HEADER = 100_000_000  # bytes, as in the reference reader
-
-DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be used, in one clear line."""
+"""The ending of a checkpoint that is a folder, which several processes wrote."""
 
 
 # ---------------------------------------------------------------- writing
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Errors of the system that say which file could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that appears at `path` complete, or not at all: whatever was there before stays until then."""
-    with naming(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with naming(path), os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    settle(path.parent)
-
-
-def settle(folder: Path) -> None:
-    """Return once the folder is on the disk: only then is a new name in it."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def described(about: Mapping[str, Any]) -> str:
@@ -90,21 +44,16 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     Raises:
         OSError: disk full, no permission; what was at `path` is untouched.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", KEY: described(about)}}
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each one is aligned
-    end = 0
-    for name in names:
-        begin, end = end, end + tensors[name].numel() * tensors[name].element_size()
-        header[name] = {
-            "dtype": DTYPES[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [begin, end],
-        }  # fmt: skip
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with whole_file(path) as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for name in names:
-            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-            file.write(flat.view(torch.uint8).numpy().data)
+    tensor_file.write(path, tensors, {KEY: described(about)})
+
+
+def save_parts(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write the same as a folder, of which each process writes what it holds; all call this together.
+
+    Raises:
+        OSError: disk full, no permission; other checkpoints are untouched.
+    """
+    parts.write(path, tensors, described(about))
 
 
 # ---------------------------------------------------------------- reading
@@ -157,18 +106,9 @@ class Checkpoint:
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors below a prefix such as "model/", each in its own memory, without the prefix in their names."""
-        from safetensors import SafetensorError, safe_open
-
         names = [name for name in self.shapes if name.startswith(prefix)]
-        if self.in_parts:
-            from sfumato.train import sharding
-
-            return {name.removeprefix(prefix): v for name, v in sharding.tensors_of(self.path, names).items()}
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                return {name.removeprefix(prefix): file.get_tensor(name).clone() for name in names}
-        except SafetensorError as error:
-            raise CheckpointError(f"{self.path} is damaged: {error}") from None
+        found = (parts if self.in_parts else tensor_file).tensors_of(self.path, names)
+        return {name.removeprefix(prefix): value for name, value in found.items()}
 
     def load_weights(self, network: nn.Module, weights: str | None = None) -> str:
         """Put one set of weights into the network, which may be on the meta device; returns which.
@@ -228,47 +168,19 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if path.is_dir():
-        from sfumato.train import sharding
-
-        return sharding.read(path)
-    header = _header(path)
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or KEY not in metadata:
-        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of sfumato")
-    try:
-        about = json.loads(metadata[KEY])
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-    except (ValueError, TypeError, LookupError):
-        raise CheckpointError(f"{path} is damaged: its header is no JSON text of sfumato") from None
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {about.get('format')}; this version of sfumato reads format {FORMAT}")
+        about, shapes = parts.read_index(path)
+    else:
+        metadata, shapes = tensor_file.read_header(path)
+        if KEY not in metadata:
+            raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of sfumato")
+        try:
+            about = json.loads(metadata[KEY])
+        except ValueError:
+            raise CheckpointError(f"{path} is damaged: its header is no JSON text of sfumato") from None
+    form = about.get("format") if isinstance(about, dict) else None
+    if form != FORMAT:
+        raise CheckpointError(f"{path} has format {form}; this version of sfumato reads format {FORMAT}")
     return Checkpoint(path, about, shapes)
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file whose tensors are all there."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        start = file.read(9)
-        length = int.from_bytes(start[:8], "little")
-        if size == 0:
-            raise CheckpointError(f"{path} is empty")
-        if size > 8 and (start[8:] != b"{" or length > LARGEST_HEADER):
-            if start[:2] == b"PK" or start[:1] == b"\x80":
-                raise CheckpointError(f"{path} is a pickle, which can carry code, so it was not opened")
-            raise CheckpointError(f"{path} is not a safetensors file")
-        file.seek(8)
-        text = file.read(length) if size >= 8 + length else b""
-    if len(text) < max(length, 1):
-        raise CheckpointError(f"{path} is truncated: it ends inside its header, after {size:,} bytes")
-    try:
-        header = json.loads(text)
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, TypeError, LookupError, AttributeError):
-        raise CheckpointError(f"{path} is not a safetensors file: its header is no JSON text of tensors") from None
-    if size < 8 + length + end:
-        raise CheckpointError(f"{path} is truncated: {size:,} of {8 + length + end:,} bytes")
-    return header
 
 
 # ---------------------------------------------------------------- weights alone

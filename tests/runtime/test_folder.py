@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.train.checkpoint import CheckpointError
-from sfumato.train.run import RunError, RunFolder
+from sfumato.runtime.checkpoint import CheckpointError
+from sfumato.runtime.folder import RunError, RunFolder
 
 
 def folder(path: Path, *images: int) -> RunFolder:

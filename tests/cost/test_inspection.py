@@ -1,4 +1,4 @@
-"""What `sfumato inspect` says about memory: the numbers of `sfumato.memory`, for a machine that need not be here."""
+"""What `sfumato inspect` says about memory: the numbers of `cost.memory`, for a machine that need not be here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sfumato import memory
 from sfumato.cli import main
-from sfumato.inspection import Plan, size
+from sfumato.cost import memory
+from sfumato.cost.inspection import Plan, size
 from sfumato.presets import PRESETS
 
 

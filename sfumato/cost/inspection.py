@@ -15,17 +15,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sfumato import memory
 from sfumato.core.randomness import ImageNoise
+from sfumato.cost import memory
+from sfumato.cost.memory import some_times
 from sfumato.data import open_source
-from sfumato.memory.predict import some_times
 from sfumato.model import load, shipped
 from sfumato.networks.recompute import known_blocks
 from sfumato.papers import ncsnv2
 from sfumato.papers.recipe import Classifying, Trainable, low_res_side
 from sfumato.presets import PRESETS
+from sfumato.runtime.precision import autocast, best_device, best_precision
 from sfumato.train.config import TrainConfig
-from sfumato.train.precision import autocast, best_device, best_precision
 
 
 @dataclass(frozen=True)

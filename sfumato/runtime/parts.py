@@ -1,5 +1,5 @@
-"""Networks that do not fit in one process: weights, gradients, averages and moments split among all (FSDP2), and
-checkpoints of which each process writes its part, by torch.distributed.checkpoint, for any number of processes to read.
+"""Checkpoints of which each process writes its part, by torch.distributed.checkpoint, for any number of processes to
+read: a folder that appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -10,76 +10,23 @@ import os
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from sfumato.train.checkpoint import FORMAT, Checkpoint, CheckpointError, described, naming, settle, whole_file
+from sfumato.runtime.files import naming, settle, whole_file
+from sfumato.runtime.tensor_file import CheckpointError
 
 ABOUT = "about.json"
 
 
-def shard(network: nn.Module, device: torch.device) -> None:
-    """Split a network, the same in all processes, among them: block by block, and the rest as one; each takes its part
-    to the device.
-
-    ValueError where this torch cannot (on CPUs it needs one newer than 2.6).
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    if device.type == "cpu" and not hasattr(torch.cpu.current_stream(), "record_event"):
-        raise ValueError(
-            f"torch {torch.__version__} splits networks on GPUs only; update it, or leave out --train.shard"
-        )
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for block in blocks(network):
-        fully_shard(block, mesh=mesh)
-    # whole weights must not outlive a pass, not even the last block's: the average may take their place (`ema`)
-    fully_shard(network, mesh=mesh, reshard_after_forward=True)
-
-
-def blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """The members of lists of modules, the outermost ones, that have parts and are called themselves."""
-    for child in network.children():
-        called = type(child).forward is not nn.Module.forward
-        if isinstance(network, nn.ModuleList) and called and any(True for _ in child.children()):
-            yield child
-        else:
-            yield from blocks(child)
-
-
-def is_split(value: Tensor) -> bool:
-    """Whether this process holds a part of the tensor only."""
-    return hasattr(value, "full_tensor")  # a DTensor, whose module takes long to import for those who need none
-
-
-def whole(value: Tensor) -> Tensor:
-    """The tensor with all its parts; where it is split, all processes must ask."""
-    held: Any = value
-    return held.full_tensor() if is_split(value) else value
-
-
-def split_like(pattern: Tensor, value: Tensor) -> Tensor:
-    """A whole tensor, the same in all processes, split as the pattern is, or as it is where that is whole."""
-    if not is_split(pattern):
-        return value
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(value.to(pattern.device), pattern.device_mesh, pattern.placements)  # type: ignore[attr-defined]
-
-
-# ---------------------------------------------------------------- checkpoints in parts
-
-
-def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write a checkpoint folder, of which every process writes its part; it appears whole, or not at all.
-
-    All processes call this together, and share a file system.
+def write(path: Path, tensors: Mapping[str, Tensor], about: str) -> None:
+    """Write a checkpoint folder with a text beside the tensors; all processes call this together, and share a file
+    system.
 
     Raises:
         OSError: disk full, no permission; other checkpoints are untouched.
@@ -97,7 +44,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
             raise _cause(error) from None
     if main:
         with whole_file(unfinished / ABOUT) as file:
-            file.write(described(about).encode())
+            file.write(about.encode())
         with naming(path):
             shutil.rmtree(path, ignore_errors=True)
             os.rename(unfinished, path)
@@ -105,14 +52,13 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     dist.barrier()
 
 
-def read(path: Path) -> Checkpoint:
-    """Open a checkpoint folder; its tensors are read later.
+def read_index(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """What a folder says of itself, and the shape of every tensor.
 
-    CheckpointError where it is damaged, not ours, or not all there.
+    CheckpointError where it is damaged, or not all there.
     """
     try:
         about = json.loads((path / ABOUT).read_text("utf-8"))
-        form = about.get("format")
         index = _reader(path).read_metadata()
         shapes = {name: tuple(entry.size) for name, entry in index.state_dict_metadata.items()}
         ends: dict[str, int] = {}
@@ -127,9 +73,7 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     if short := [name for name, end in ends.items() if sizes[name] < end]:
         raise CheckpointError(f"{path} is truncated: {short[0]} has {sizes[short[0]]:,} of {ends[short[0]]:,} bytes")
-    if form != FORMAT:
-        raise CheckpointError(f"{path} has format {form}; this version of sfumato reads format {FORMAT}")
-    return Checkpoint(path, about, shapes)
+    return about, shapes
 
 
 def fill(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -140,7 +84,7 @@ def fill(path: Path, tensors: Mapping[str, Tensor]) -> None:
     _load(path, dict(tensors), alone=not dist.is_initialized())
 
 
-def tensors_of(path: Path, names: list[str]) -> dict[str, Tensor]:
+def tensors_of(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     """These tensors, whole, in this process alone. CheckpointError where they are damaged."""
     entries = _reader(path).read_metadata().state_dict_metadata
     empty = {name: torch.empty(entries[name].size, dtype=entries[name].properties.dtype) for name in names}

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from sfumato.memory.predict import some_times
+from sfumato.cost.memory import some_times
 from sfumato.model import Model, Request, usual
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Classifying, Trainable
+from sfumato.runtime.precision import autocast
 from sfumato.train.batches import cut, layout
 from sfumato.train.config import TrainConfig
 from sfumato.train.ema import EMA
-from sfumato.train.precision import autocast
 
 
 def peak_bytes(program: Callable[[], object], device: str = "cpu") -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sfumato.networks import fused
-from sfumato.train.sharding import is_split
+from sfumato.runtime.sharding import is_split
 
 
 def best_device() -> str:

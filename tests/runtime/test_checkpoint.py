@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.train import checkpoint
-from sfumato.train.checkpoint import CheckpointError
+from sfumato.runtime import checkpoint
+from sfumato.runtime.checkpoint import CheckpointError
+from sfumato.runtime.files import whole_file
+from tests.train import toy
 
 ABOUT = {"recipe": {"paper": "toy"}, "ema": ["0.99"], "progress": {"images": 3}}
 
@@ -193,7 +194,7 @@ def test_no_permission(tmp_path: Path) -> None:
 
 
 def test_an_interruption_while_writing_leaves_nothing(tmp_path: Path) -> None:
-    with contextlib.suppress(KeyboardInterrupt), checkpoint.whole_file(tmp_path / "a") as file:
+    with contextlib.suppress(KeyboardInterrupt), whole_file(tmp_path / "a") as file:
         file.write(b"half")
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []

@@ -19,9 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
-from sfumato.data import pictures
-from sfumato.train import checkpoint, sharding
-from sfumato.train.checkpoint import Checkpoint, CheckpointError, naming, whole_file
+from sfumato.runtime import checkpoint
+from sfumato.runtime.checkpoint import Checkpoint, CheckpointError
+from sfumato.runtime.files import naming, whole_file
 
 NAME = r"\d+\.(safetensors|parts)"
 """Checkpoints are called so."""
@@ -97,10 +97,10 @@ class RunFolder:
             except ValueError:
                 return  # the last line of a run that was killed while writing it
 
-    def save_picture(self, name: str, sheet: Tensor) -> None:
-        """Write a picture, uint8 (C, H, W), as samples/NAME.png; IMAGES-WHAT names one after so many images."""
+    def save_picture(self, name: str, png: bytes) -> None:
+        """Write a picture as samples/NAME.png; IMAGES-WHAT names one after so many images."""
         with whole_file(self.path / "samples" / f"{name}.png") as file:
-            file.write(pictures.png_bytes(sheet))
+            file.write(png)
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -117,7 +117,7 @@ class RunFolder:
         With `parts` it is a folder, IMAGES.parts, and all processes do this together.
         """
         path = self.path / "checkpoints" / f"{images:09d}.{'parts' if parts else 'safetensors'}"
-        save = sharding.save if parts else checkpoint.save
+        save = checkpoint.save_parts if parts else checkpoint.save
         save(path, tensors, about)
         for old in self.checkpoints()[keep:]:
             _remove(old)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sfumato.core.sde import runge_kutta
 
 from sfumato import lenses
 from sfumato.cli import main
 from sfumato.cli.parsing import steps_of
-from sfumato.core.sde import runge_kutta
 from sfumato.data import open_source
 from sfumato.data.loader import to_float
 from sfumato.flow import adaptive
@@ -23,7 +24,7 @@ from sfumato.model import Guide, Model, ancestral, ddim_sampler, load, sigma_hat
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.dpm import DPM
-from sfumato.sharing import Team, batches, share
+from sfumato.runtime.workers import WorkerPool, batches, distribute
 
 SMALL: dict[str, Any] = {"shape": (1, 8, 8), "channels": 32, "multipliers": (1,), "blocks": 1, "attention": (),
                          "steps": 20, "classes": 10, "betas": "cosine"}  # fmt: skip
@@ -144,17 +145,18 @@ def test_parts_come_back_in_order(models: dict[str, Path]) -> None:
     parts = batches(7, 3)
     assert parts == [range(3), range(3, 6), range(6, 7)]
     model, told = load(models["ddpm"]), []
-    team = Team(models["ddpm"], 2)
-    assert share(counts, model, parts, team, told.append) == [(3, 1), (12, 1), (6, 1)]
+    pool = WorkerPool(partial(load, models["ddpm"]), 2)
+    assert distribute(counts, model, parts, pool, told.append) == [(3, 1), (12, 1), (6, 1)]
     assert told == [3, 3, 1]
-    with pytest.raises(ChildProcessError, match="a process that shared the work died"):
-        share(dies, model, parts, team)
+    with pytest.raises(ChildProcessError, match="a worker process died"):
+        distribute(dies, model, parts, pool)
 
 
 def test_one_process_needs_no_other(models: dict[str, Path]) -> None:
     model = load(models["ddpm"])
-    for team, parts in ((None, batches(4, 2)), (Team(models["ddpm"], 1), batches(4, 2)), (Team("x", 4), batches(4, 9))):
-        assert set(share(lambda model, part: os.getpid(), model, parts, team)) == {os.getpid()}
+    one, four = WorkerPool(load, 1), WorkerPool(load, 4)
+    for pool, parts in ((None, batches(4, 2)), (one, batches(4, 2)), (four, batches(4, 9))):
+        assert set(distribute(lambda model, part: os.getpid(), model, parts, pool)) == {os.getpid()}
 
 
 def test_a_guide_follows_the_model(models: dict[str, Path]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from sfumato.train.precision import best_device
+from sfumato.runtime.precision import best_device
 
 CALL, RUN = "call", "run"
 """Keys in the store: what a process says when it comes, and the folder of the run that was begun."""

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from sfumato.core.guidance import towards, watched
 from sfumato.core.sampling import walk
-from sfumato.memory.ledger import Ledger
-from sfumato.memory.pretend import Pretence, backward
+from sfumato.cost.ledger import Ledger
+from sfumato.cost.pretend import Pretence, backward
 from sfumato.model import Seen, usual
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Classifying, Recipe, Trainable, low_res_side
+from sfumato.runtime.precision import for_sampling
+from sfumato.runtime.sharding import blocks
 from sfumato.train.batches import layout
 from sfumato.train.config import TrainConfig
-from sfumato.train.precision import for_sampling
-from sfumato.train.sharding import blocks
 
 
 @dataclass(frozen=True)

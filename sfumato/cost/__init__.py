@@ -1,0 +1,1 @@
+"""What a model needs and how fast it is: parameters, operations, memory and throughput, before anything long begins."""

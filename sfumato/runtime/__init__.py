@@ -1,0 +1,1 @@
+"""What training and sampling both stand on: checkpoints, run folders, devices, arithmetic, and several processes."""
