@@ -1,6 +1,7 @@
 """The one grammar of choices in words, `NAME?option=value&option=value`: of samplers, networks, conditionings and data.
 
 `parse` takes a spec apart; `construct` makes the frozen dataclass that it names, its options typed by the fields.
+Where a field holds a function, the class says which words stand for which: `words = {"field": {"word": function}}`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def construct(table: Mapping[str, type[T]], text: str, what: str = "kind") -> T:
             listed = ", ".join(f"{option}=..." for option in known) or "none"
             raise ValueError(f"{what} {name} has no option {key!r}; its options: {listed}")
         try:
-            values[field] = _value(known[field], value)
+            words = _words(kind).get(field)
+            values[field] = _one_of(words, value) if words else _value(known[field], value)
         except ValueError as error:
             raise ValueError(f"{key} of {what} {name} is {error}, not {value!r}") from None
     missing = [f.name for f in _fields(kind) if _needed(f) and f.name not in values]
@@ -68,9 +70,10 @@ def construct(table: Mapping[str, type[T]], text: str, what: str = "kind") -> T:
 def written(table: Mapping[str, type[T]], value: T) -> str:
     """The spec of a value, without the options that stand at their defaults: `construct` makes it again."""
     name = next(name for name, kind in table.items() if type(value) is kind)
-    stated = {f.name: getattr(value, f.name) for f in _fields(type(value))}
+    words, shown = _words(type(value)), _options(type(value))
+    stated = {f.name: getattr(value, f.name) for f in _fields(type(value)) if f.name in shown}
     defaults = {f.name: f.default for f in _fields(type(value))}
-    options = "&".join(f"{key}={_text(v)}" for key, v in stated.items() if v != defaults[key])
+    options = "&".join(f"{k}={_word(words.get(k), v)}" for k, v in stated.items() if v != defaults[k])
     return f"{name}?{options}" if options else name
 
 
@@ -95,9 +98,23 @@ def _needed(field: Field[Any]) -> bool:
 
 @cache
 def _options(kind: Any) -> dict[str, Any]:
-    """The fields that a spec can set, with their types."""
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in _fields(kind)}
+    """The fields that a spec can set, with their types; functions only where the class has words for them."""
+    hints, words = get_type_hints(kind), _words(kind)
+    found = {field.name: hints[field.name] for field in _fields(kind)}
+    return {name: hint for name, hint in found.items() if name in words or _writable(hint)}
+
+
+def _words(kind: Any) -> Mapping[str, Mapping[str, Any]]:
+    words: Mapping[str, Mapping[str, Any]] = vars(kind).get("words", {})
+    return words
+
+
+def _writable(hint: Any) -> bool:
+    """Whether values of this type can be written in words."""
+    inner = [kind for kind in get_args(hint) if kind not in (type(None), ...)]
+    if get_origin(hint) is Literal:
+        return True
+    return all(map(_writable, inner)) if inner else hint in (bool, int, float, str)
 
 
 def _value(kind: Any, text: str) -> Any:
@@ -146,6 +163,12 @@ def _tuple(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
     if len(parts) != len(kinds):
         raise ValueError(f"{len(kinds)} values with commas between")
     return tuple(_value(kind, part) for kind, part in zip(kinds, parts, strict=True))
+
+
+def _word(words: Mapping[str, Any] | None, value: Any) -> str:
+    if words is None:
+        return _text(value)
+    return next((word for word, meant in words.items() if meant == value), getattr(value, "__name__", str(value)))
 
 
 def _text(value: Any) -> str:

@@ -1,14 +1,16 @@
 """The mathematics of diffusion models, in torch alone: no files, no devices, no networks.
 
 Read in this order: `schedules` (how much signal and noise is left at a level), `processes` (the forward q),
-`denoisers` (what a network believes), `losses` and `times` (training), `kernels` and `sampling` (the way back). Then
-`sde`, `langevin` and `projection` (score-based kernels), `matching` (score matching), `techniques`, `guidance`,
-`likelihood`, and `exact` (data of known answers).
+`denoisers` (what a network's output means), `losses` and `times` (training), `variances` and `sampling` (the sampling
+loop; the samplers are in `sfumato.samplers`), `diffusion` (all of it for one model). Then `guidance`, `inpainting`,
+`matching` (score matching), `techniques`, `ode` and `likelihood`, and `exact` (data of known answers).
+`dpm2015` is the model of Sohl-Dickstein et al. 2015, which a newcomer may skip.
 """
 
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
+    Parameterization,
     Prediction,
     predict_eps,
     predict_previous_mean,
@@ -17,14 +19,14 @@ from sfumato.core.denoisers import (
     predict_x0,
     with_variance,
 )
+from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.distributions import Gaussian, Noise
 from sfumato.core.exact import GaussianMixture
-from sfumato.core.guidance import clipped
-from sfumato.core.kernels import DDIM, Ancestral, large, learned, learned_range, small
-from sfumato.core.langevin import Corrector, Langevin
+from sfumato.core.guidance import classifier_free, clipped
+from sfumato.core.inpainting import Replacement, with_replacement
+from sfumato.core.ode import probability_flow, runge_kutta
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.projection import Projection, projected
-from sfumato.core.sampling import Kernel, Move, anneal, descend, finish, predict_correct, walk
+from sfumato.core.sampling import Kernel, Move, Past, Sampler, Step, descend, finish, trajectory
 from sfumato.core.schedules import (
     VE,
     VP,
@@ -38,14 +40,15 @@ from sfumato.core.schedules import (
     from_betas,
     from_sigmas,
     geometric_sigmas,
+    linear_betas,
 )
-from sfumato.core.sde import EulerMaruyama, Heun, ReverseDiffusion, correct_predict, probability_flow
+from sfumato.core.variances import ReverseVariance, fixed_large, fixed_small, learned, learned_range
 
 __all__ = [
-    "DDIM", "VE", "VP", "Ancestral", "Continuous", "Corrector", "Cosine", "Denoise", "Denoiser", "EulerMaruyama",
-    "Gaussian", "GaussianDiffusion", "GaussianMixture", "Heun", "Kernel", "Langevin", "Level", "LinearFlow", "Move",
-    "Noise", "Prediction", "Projection", "ReverseDiffusion", "Schedule", "SubVP", "Table", "anneal", "clipped",
-    "correct_predict", "descend", "finish", "from_betas", "from_sigmas", "geometric_sigmas", "large", "learned",
-    "learned_range", "predict_correct", "predict_eps", "predict_previous_mean", "predict_score", "predict_v",
-    "predict_x0", "probability_flow", "projected", "small", "walk", "with_variance",
+    "VE", "VP", "Continuous", "Cosine", "Denoise", "Denoiser", "Diffusion", "Gaussian", "GaussianDiffusion",
+    "GaussianMixture", "Inputs", "Kernel", "Level", "LinearFlow", "Move", "Noise", "Parameterization", "Past",
+    "Prediction", "Replacement", "ReverseVariance", "Sampler", "Schedule", "Step", "SubVP", "Table", "classifier_free",
+    "clipped", "descend", "finish", "fixed_large", "fixed_small", "from_betas", "from_sigmas", "geometric_sigmas",
+    "learned", "learned_range", "linear_betas", "predict_eps", "predict_previous_mean", "predict_score", "predict_v",
+    "predict_x0", "probability_flow", "runge_kutta", "trajectory", "with_replacement", "with_variance",
 ]  # fmt: skip

@@ -1,14 +1,13 @@
-"""What a network believes about a noisy image: one `Prediction` with several readings, and the denoiser behind it.
+"""Denoisers and parameterizations: what a network's output says of a noisy image, one `Prediction` in several forms.
 
-The parameterisations are eps and previous mean (Ho et al. 2020, section 3.2), x0, v (Salimans & Ho 2022, appendix D)
+The parameterizations are eps and previous mean (Ho et al. 2020, section 3.2), x0, v (Salimans & Ho 2022, appendix D)
 and score (Song & Ermon 2019); each is a function of a few lines from the network's output to x0 and eps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +18,13 @@ from sfumato.core.schedules import Level, like
 
 @dataclass(frozen=True)
 class Prediction:
-    """One belief about x at a level. x0 and eps are kept apart, since guidance may change one and not the other.
+    """The prediction of clean data x0 and noise eps at a noisy x; kept apart, since guidance may change one alone.
 
     Attributes:
         x: (B, C, ...) the noisy images.
         level: where they are.
-        eps, x0: (B, C, ...) the noise and the clean data that the network believes in.
-        variance: (B, C, ...) what a network with a variance head said besides; `kernels` reads it.
+        eps, x0: (B, C, ...) the predicted noise and clean data.
+        variance: (B, C, ...) the output of the variance head, where a network has one; `variances` interprets it.
     """
 
     x: Tensor
@@ -44,24 +43,34 @@ class Prediction:
         """alpha eps - sigma x0."""
         return self.level.v(self.x0, self.eps)
 
+    def velocity(self, rate: Level) -> Tensor:
+        """dx/dt of the probability flow, x0 alpha' + eps sigma', with the derivatives of `Schedule.rate`.
+
+        eps - x0 on the straight path of flow matching (Lipman et al. 2023). Finite where alpha is 0, too.
+        """
+        return rate.alpha * self.x0 + rate.sigma * self.eps
+
     def with_x0(self, x0: Tensor) -> Prediction:
-        """The same belief with another x0, and the eps that follows from it."""
+        """The same prediction with another x0, and the eps that follows from it."""
         return replace(self, x0=x0, eps=self.level.eps(self.x, x0))
 
     def with_eps(self, eps: Tensor) -> Prediction:
-        """The same belief with another eps, and the x0 that follows from it."""
+        """The same prediction with another eps, and the x0 that follows from it."""
         return replace(self, eps=eps, x0=self.level.x0(self.x, eps))
 
     def mean_detached(self) -> Prediction:
-        """The same belief, in which only the variance still has a gradient (Nichol & Dhariwal 2021, section 3.1)."""
+        """The same prediction, in which only the variance still has a gradient (Nichol & Dhariwal 2021, section 3.1)."""
         return replace(self, eps=self.eps.detach(), x0=self.x0.detach())
 
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
 """(x_t, t) -> Prediction. Guidance, clipping and inpainting wrap one of these into another."""
 
-Read = Callable[[Tensor, Tensor, Tensor, GaussianDiffusion], Prediction]
+Parameterization = Callable[[Tensor, Tensor, Tensor, GaussianDiffusion], Prediction]
 """(output, x, t, process) -> Prediction: what a network's output means."""
+
+Condition = Callable[[Tensor], Tensor]
+"""t (B,) or () -> the number for the noise level that the network is given, of t's shape."""
 
 
 def predict_eps(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
@@ -101,37 +110,55 @@ def predict_previous_mean(
     return predict_x0((output - of_x * x) / of_x0, x, t, process)
 
 
-def with_variance(read: Read) -> Read:
-    """The second half of the channels is about the variance; `read` sees the first half (Nichol & Dhariwal 2021)."""
+def with_variance(parameterization: Parameterization) -> Parameterization:
+    """The second half of the channels is the variance head; the rest sees the first half (Nichol & Dhariwal 2021)."""
 
-    def read_both(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
+    def both(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
         if output.shape[1] != 2 * x.shape[1]:
             raise ValueError(f"a variance head doubles the channels: {x.shape[1]} in, {output.shape[1]} out")
         mean, variance = output.chunk(2, dim=1)
-        return replace(read(mean, x, t, process), variance=variance)
+        return replace(parameterization(mean, x, t, process), variance=variance)
 
-    return read_both
+    return both
+
+
+def negated(parameterization: Parameterization) -> Parameterization:
+    """The network returns minus that, as the networks of NCSNv2 and NCSN++ do (their output over sigma is a score)."""
+
+    def negative(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
+        return parameterization(-output, x, t, process)
+
+    return negative
+
+
+def same_time(t: Tensor) -> Tensor:
+    """t itself."""
+    return t
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network, its process, and the two small functions between them.
+    """A denoiser (x_t, t) -> Prediction, made of a network, its process and what stands between them.
 
     Attributes:
-        network: (x, condition, **labels) -> output.
+        network: (x, condition, **inputs) -> output.
         process: the forward process it was trained on.
-        read: what its output means.
-        condition: what it sees of t, for example t - 1, 999 t or log sigma: (B,) -> (B,).
-        labels: further inputs of the network, such as y (B,) or low_res (B, C, h, w).
+        parameterization: what its output means.
+        condition: what it is given of t, for example t - 1, 999 t or sigma.
+        scale_in: the level -> what x is multiplied with before the network sees it (c_in of Karras et al. 2022);
+            nothing where None.
+        inputs: what the network is given besides, such as y (B,) or low_res (B, C, h, w).
     """
 
     network: nn.Module
     process: GaussianDiffusion
-    read: Read = predict_eps
-    condition: Callable[[Tensor], Tensor] = lambda t: t
-    labels: dict[str, Any] = field(default_factory=dict)
+    parameterization: Parameterization = predict_eps
+    condition: Condition = same_time
+    scale_in: Callable[[Level], Tensor | float] | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        seen = self.condition(t).to(x.device, torch.float32, non_blocking=True).expand(x.shape[0])
-        output = self.network(x, seen, **self.labels)
-        return self.read(output.to(x.dtype), x, t, self.process)
+        condition = self.condition(t).to(x.device, torch.float32, non_blocking=True).expand(x.shape[0])
+        scaled = x if self.scale_in is None else self.scale_in(self.process.level(t, x)) * x
+        output = self.network(scaled, condition, **self.inputs)
+        return self.parameterization(output.to(x.dtype), x, t, self.process)

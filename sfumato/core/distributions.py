@@ -59,26 +59,29 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Rescaled:
-    """scale * x + shift, where x follows another distribution: the same one in other units."""
+class Uniform:
+    """The uniform distribution between low and high in every pixel.
 
-    inner: Any
-    scale: float
-    shift: float
+    Langevin dynamics starts from it (Song & Ermon 2019, section 4.3). It is drawn from normal noise, so that randomness enters everywhere in the same way.
+    """
+
+    shape: tuple[int, ...]
+    low: float = -1.0
+    high: float = 1.0
+    device: torch.device | str = "cpu"
 
     @property
     def mean(self) -> Tensor:
-        mean: Tensor = self.inner.mean
-        return self.scale * mean + self.shift
+        return torch.full(self.shape, (self.low + self.high) / 2, device=self.device)
 
     def sample(self, noise: Noise = torch.randn_like) -> Tensor:
-        x: Tensor = self.inner.sample(noise)
-        return self.scale * x + self.shift
+        return self.low + (self.high - self.low) * torch.special.ndtr(noise(self.mean))
 
-    def kl(self, other: Any) -> Tensor:
-        """As it is without units: both sides are in the same ones."""
-        nats: Tensor = self.inner.kl(other.inner)
-        return nats
+    def kl(self, other: Gaussian) -> Tensor:
+        """KL(self || other) in nats, per pixel."""
+        width = self.high - self.low
+        variance = width**2 / 12 + (self.mean - other.mean) ** 2
+        return variance / (2 * other.std**2) + (other.std * (2 * torch.pi) ** 0.5 / width).log()
 
 
 def normal_cdf_tanh(x: Tensor) -> Tensor:

@@ -1,21 +1,19 @@
-"""Wrappers that change what a denoiser believes: Denoise -> Denoise. A sampler needs no flag for any of them.
+"""Guidance and clipping: wrappers that change what a denoiser predicts, Denoise -> Denoise.
 
-Clipping (Ho et al. 2020), classifier guidance in its two forms (Dhariwal & Nichol 2021, algorithms 1 and 2) and
-classifier-free guidance (Ho & Salimans 2022, eq. 6).
+A sampler needs no flag for any of them. Clipping (Ho et al. 2020), classifier guidance by the score (Dhariwal & Nichol
+2021, algorithm 2; its form for ancestral steps, algorithm 1, is in `samplers.ancestral`) and classifier-free guidance
+(Ho & Salimans 2022, eq. 6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sfumato.core.denoisers import Denoise, Prediction
-from sfumato.core.distributions import Gaussian, Noise
-from sfumato.core.kernels import Ancestral, reverse
+from sfumato.core.distributions import Noise
 
 Classify = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t) -> logits (B, classes), of a classifier that has seen noisy images."""
@@ -34,22 +32,11 @@ def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     return inner
 
 
-def watched(denoise: Denoise, seen: Callable[[Prediction], object]) -> Denoise:
-    """Hand every prediction to `seen` as well: the x0 of Ho et al.'s progressive generation (figure 6), for example."""
-
-    def inner(x: Tensor, t: Tensor) -> Prediction:
-        prediction = denoise(x, t)
-        seen(prediction)
-        return prediction
-
-    return inner
-
-
 # ---------------------------------------------------------------- by a classifier
 
 
-def towards(classify: Classify, y: Tensor, scale: float = 1.0) -> Gradient:
-    """scale * the gradient of log p(y | x_t), y (B,): how to make each image more like its class.
+def classifier_gradient(classify: Classify, y: Tensor, scale: float = 1.0) -> Gradient:
+    """Classifier guidance: scale * the gradient of log p(y | x_t) in x_t, for labels y (B,).
 
     Works inside torch.inference_mode as well; the classifier's own parameters get no gradient.
     """
@@ -65,7 +52,7 @@ def towards(classify: Classify, y: Tensor, scale: float = 1.0) -> Gradient:
 
 
 def score_shifted(denoise: Denoise, gradient: Gradient) -> Denoise:
-    """Add the gradient to the score: eps - sigma * gradient (Dhariwal & Nichol 2021, algorithm 2).
+    """Classifier guidance of the score: eps - sigma * gradient (Dhariwal & Nichol 2021, algorithm 2).
 
     For deterministic kernels. x0 follows from eps and, as in the official code, is not clipped again.
     """
@@ -77,35 +64,11 @@ def score_shifted(denoise: Denoise, gradient: Gradient) -> Denoise:
     return inner
 
 
-@dataclass(frozen=True)
-class MeanShifted:
-    """An ancestral step whose mean moves by its variance times the gradient (Dhariwal & Nichol 2021, algorithm 1).
-
-    Attributes:
-        kernel: the step.
-        gradient: taken at x_t.
-        above: the second level of the chain, whose spread the last move's shift borrows (see `kernels.Std`); without
-            it the move into clean data is not shifted.
-    """
-
-    kernel: Ancestral
-    gradient: Gradient
-    above: Tensor | None = None
-    order: ClassVar[int] = 1
-
-    def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
-        process, std = self.kernel.process, self.kernel.std
-        prediction = self.kernel.denoise(x, t)
-        step = reverse(process, std, prediction, t, s)
-        variance = std(process, prediction, t, s, self.above) ** 2
-        return replace(step, mean=step.mean + variance * self.gradient(x, t))
-
-
 # ---------------------------------------------------------------- without one
 
 
-def forget_labels(y: Tensor, share: float, null: int, noise: Noise) -> Tensor:
-    """Labels y (B,) for training, of which each is `null` with this probability (Ho & Salimans 2022, algorithm 1).
+def drop_labels(y: Tensor, share: float, null: int, noise: Noise) -> Tensor:
+    """Label dropout for classifier-free guidance: labels y (B,), each `null` with this probability (Ho & Salimans 2022, algorithm 1).
 
     The chance comes from one more number of each image's own noise, so it does not depend on the batch.
     """
@@ -114,7 +77,7 @@ def forget_labels(y: Tensor, share: float, null: int, noise: Noise) -> Tensor:
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float | Tensor) -> Denoise:
-    """eps = scale * eps(x, y) + (1 - scale) * eps(x): 1 is the conditional model, more exaggerates the class.
+    """Classifier-free guidance, eps = scale * eps(x, y) + (1 - scale) * eps(x): 1 is none, more exaggerates the class.
 
     Ho & Salimans 2022, eq. 6, with scale = 1 + w. What else the prediction says is the conditional model's.
     """
@@ -124,22 +87,3 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float |
         return prediction.with_eps(without.eps + scale * (prediction.eps - without.eps))
 
     return inner
-
-
-def free_guided(
-    belief: Callable[..., Denoise], scale: float | Tensor, null: int | None, labels: dict[str, Any]
-) -> Denoise:
-    """The denoiser `belief(**labels)`, guided by itself without the label y.
-
-    Args:
-        scale: a number, or one an image, (B, 1, ...).
-        null: the label that stands for none; None for a model that never trained without labels.
-
-    Raises: ValueError where scale is not 1 and the model has no null label.
-    """
-    if not isinstance(scale, Tensor) and scale == 1:
-        return belief(**labels)
-    if null is None or "y" not in labels:
-        raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
-    hidden = {**labels, "y": torch.full_like(labels["y"], null)}
-    return classifier_free(belief(**labels), belief(**hidden), scale)

@@ -16,26 +16,26 @@ from torch import Tensor
 
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.distributions import Gaussian, Noise, discretised_log_prob
-from sfumato.core.kernels import Std, reverse, small
+from sfumato.core.variances import ReverseVariance, fixed_small, reverse
 from sfumato.core.losses import per_image
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sde import Field, Solve, probability_flow
+from sfumato.core.ode import Field, Solve, probability_flow
 
 BIT = math.log(2)
 
 
 def bound_term(
-    process: GaussianDiffusion, std: Std, prediction: Prediction, x0: Tensor, t: Tensor, s: Tensor, above: Tensor
+    process: GaussianDiffusion, variance: ReverseVariance, prediction: Prediction, x0: Tensor, t: Tensor, s: Tensor, above: Tensor
 ) -> Tensor:
     """One term of the bound, bits/dim, (B,): KL(q(x_s | x_t, x_0) || p(x_s | x_t)), or -log p(x_0 | x_t) where s is 0.
 
     Args:
-        prediction: what the network believes at x_t.
+        prediction: the prediction at x_t.
         x0: (B, C, H, W) 8-bit images in [-1, 1].
         t, s, above: () or (B,): where x_t is, the level below it in the chain, and the one above it.
     """
-    p = reverse(process, std, prediction, t, s, above)
-    q = Gaussian(process.posterior(prediction.x, x0, t, s).mean, small(process, prediction, t, s, above))
+    p = reverse(process, variance, prediction, t, s, above)
+    q = Gaussian(process.posterior(prediction.x, x0, t, s).mean, fixed_small(process, prediction, t, s, above))
     clean = process.schedule.alpha_sigma(s)[1] == 0
     if clean.ndim == 0:
         nats = -per_image(discretised_log_prob(p, x0)) if clean else per_image(q.kl(p))
@@ -59,7 +59,7 @@ class Bound:
         times: (n + 1,) the levels of the chain, descending to 0.
         prior: (B,) bits/dim.
         terms: (B, n) bits/dim, one a move, in the order of sampling; the last is the decoder's.
-        x0_error, eps_error: (B, n) mean squared errors of what the network believed at each level.
+        x0_error, eps_error: (B, n) mean squared errors of the predictions at each level.
     """
 
     times: Tensor
@@ -86,7 +86,7 @@ class Bound:
 
 
 def variational_bound(
-    process: GaussianDiffusion, denoise: Denoise, std: Std, x0: Tensor, times: Tensor, noise: Noise = torch.randn_like
+    process: GaussianDiffusion, denoise: Denoise, variance: ReverseVariance, x0: Tensor, times: Tensor, noise: Noise = torch.randn_like
 ) -> Bound:
     """The bound of images x0 (B, C, H, W) under the chain that visits `times` (n + 1,), descending to 0, n >= 2.
 
@@ -101,7 +101,7 @@ def variational_bound(
     for t, s in pairwise(times):
         eps = noise(x0)
         prediction = denoise(process.level(t, x0).noise(x0, eps), t)
-        terms.append(bound_term(process, std, prediction, x0, t, s, above))
+        terms.append(bound_term(process, variance, prediction, x0, t, s, above))
         x0_errors.append(per_image((prediction.x0 - x0) ** 2))
         eps_errors.append(per_image((prediction.eps - eps) ** 2))
         above = t

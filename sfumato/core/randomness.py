@@ -46,3 +46,15 @@ class ImageNoise:
             raise ValueError(f"noise for {len(self.generators)} images was asked for a batch of {len(x)}")
         draws = [torch.randn(x.shape[1:], generator=g, dtype=torch.float32) for g in self.generators]
         return torch.stack(draws).to(x.dtype).to(x.device, non_blocking=True)  # the host goes on drawing
+
+
+def on_arc(first: Noise, second: Noise, angle: Tensor) -> Noise:
+    """cos(angle) first + sin(angle) second: noise for pictures between two others (Song & Ermon 2020, appendix B.3).
+
+    Each chain of an interpolation goes its way with the two ends' noise mixed at its own angle, from 0 to pi / 2.
+
+    Args:
+        first, second: the noise of the two ends.
+        angle: () or (B, 1, ...).
+    """
+    return lambda x: angle.cos() * first(x) + angle.sin() * second(x)

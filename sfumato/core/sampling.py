@@ -1,36 +1,71 @@
-"""A sampler is a plan of moves (kernel, t, s) and one loop that takes them.
+"""The sampling loop: a sampler plans moves (kernel, t, s), and one loop takes them from noise to data.
 
-The plans are the papers' loops: going down a grid of levels, staying at each level (annealed Langevin dynamics, Song &
-Ermon 2019, algorithm 1), and predictor with corrector (Song et al. 2021, algorithm 1).
+A kernel is a reverse step between two arbitrary levels, given the predictions made before, so that multistep solvers
+need no memory of their own. The plans are those of the papers: down a grid of levels (Ho et al. 2020, algorithm 2),
+staying at a level (Song & Ermon 2019, algorithm 1), and both in turn (Song et al. 2021, algorithm 1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from sfumato.core.distributions import Distribution, Noise
+from sfumato.core.denoisers import Denoise, Prediction
+from sfumato.core.distributions import Distribution, Gaussian, Noise
+from sfumato.core.guidance import Gradient, score_shifted
+from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.schedules import Schedule, Steps
 
-Kernel = Callable[[Tensor, Tensor, Tensor], Distribution]
-"""(x_t, t, s) -> p(x_s | x_t)."""
+if TYPE_CHECKING:
+    from sfumato.core.diffusion import Diffusion
+
+NO_NOISE = torch.zeros((), dtype=torch.float64)
+"""The standard deviation of a deterministic step: a host number, so that nothing waits for a device to learn it."""
+
+
+class Step(NamedTuple):
+    """One reverse step: p(x_s | x_t), and what the network predicted at x_t (None where it was not asked)."""
+
+    to: Distribution
+    prediction: Any
+
+
+Past = tuple[Prediction, ...]
+"""The predictions made before, newest first, at most three; each has its own x and level."""
+
+
+class Kernel(Protocol):
+    """A reverse step (x_t, t, s, past) -> p(x_s | x_t), for any two levels t and s."""
+
+    def __call__(self, x: Tensor, t: Tensor, s: Tensor, past: Past = (), /) -> Step: ...
+
 
 Move = tuple[Kernel, Tensor, Tensor]
-"""One step of a plan: a kernel, where we are (t) and where we go (s), both 0-dimensional host tensors."""
+"""A kernel, where we are (t) and where we go (s), both 0-dimensional host tensors."""
 
 
-def walk(x: Tensor, moves: Iterable[Move], noise: Noise = torch.randn_like) -> Iterator[Tensor]:
-    """Take the moves from x (B, ...) one after the other and yield the state after each."""
+def trajectory(x: Tensor, moves: Iterable[Move], noise: Noise = torch.randn_like) -> Iterator[tuple[Tensor, Any]]:
+    """The sampling loop: take the moves from x (B, ...) in turn; yields (x_s, prediction at x_t) after each.
+
+    Where a move asks no network, such as one that puts known pixels back, the last prediction stands.
+    """
+    past: tuple[Any, ...] = ()
     for kernel, t, s in moves:
-        x = kernel(x, t, s).sample(noise)
-        yield x
+        to, prediction = kernel(x, t, s, past)
+        if prediction is not None:
+            past = (prediction, *past[:2])
+        x = to.sample(noise)
+        yield x, past[0] if past else None
 
 
 def finish(x: Tensor, moves: Iterable[Move], noise: Noise = torch.randn_like) -> Tensor:
-    """Walk to the end and return the last state."""
-    for state in walk(x, moves, noise):
+    """Run the sampling loop to its end and return the last state."""
+    for state, _ in trajectory(x, moves, noise):
         x = state
     return x
 
@@ -40,15 +75,63 @@ def descend(kernel: Kernel, times: Tensor) -> list[Move]:
     return [(kernel, t, s) for t, s in pairwise(times)]
 
 
-def anneal(corrector: Kernel, times: Tensor, n: int) -> list[Move]:
-    """n moves that stay at each time, in turn."""
-    return [(corrector, t, t) for t in times for _ in range(n)]
+@dataclass(frozen=True)
+class DenoiseToZero:
+    """Straight to the predicted x_0, whatever s is: the last move where noise would stay (Song & Ermon 2020)."""
+
+    denoise: Denoise
+
+    def __call__(self, x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
+        prediction = self.denoise(x, t)
+        return Step(Gaussian(prediction.x0, NO_NOISE), prediction)
 
 
-def predict_correct(predictor: Kernel, corrector: Kernel, times: Tensor, n: int = 1) -> list[Move]:
-    """After each move down, n moves that stay (Song et al. 2021, algorithm 1)."""
-    moves: list[Move] = []
-    for t, s in pairwise(times):
-        moves.append((predictor, t, s))
-        moves.extend((corrector, s, s) for _ in range(n))
-    return moves
+def denoise_to_zero(moves: list[Move], process: GaussianDiffusion, denoise: Denoise) -> list[Move]:
+    """The same moves, the last of which goes straight to the predicted x0 where time 0 is still noisy (VE)."""
+    if not moves:
+        return moves
+    *before, (kernel, t, s) = moves
+    noisy = s == 0 and process.schedule.alpha_sigma(s)[1] > 0
+    return [*before, (DenoiseToZero(denoise) if noisy else kernel, t, s)]
+
+
+class Sampler:
+    """Base class of samplers: frozen dataclasses of plain options that plan moves from noise to data.
+
+    A family that goes down its grid by one kernel defines `step`; another defines `moves`.
+    """
+
+    order: ClassVar[int] = 1
+    """Its order of convergence."""
+    evaluations: ClassVar[int] = 1
+    """Evaluations of the network a move."""
+
+    def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
+        """The kernel that goes down."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither step nor moves")
+
+    def times(self, schedule: Schedule, steps: Steps = None) -> Tensor:
+        """The timesteps, descending to clean data, (n + 1,): the schedule's own grid by default."""
+        return schedule.times(steps)
+
+    def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
+        """The moves along these times. ValueError where the schedule has no such sampler."""
+        return denoise_to_zero(descend(self.step(process, denoise), times), process, denoise)
+
+    def plan(self, process: GaussianDiffusion, denoise: Denoise, steps: Steps = None) -> list[Move]:
+        """The moves in so many steps, or along a grid of one's own."""
+        return self.moves(process, denoise, self.times(process.schedule, steps))
+
+    def guided(
+        self, denoise: Denoise, gradient: Gradient, clip: Callable[[Denoise], Denoise]
+    ) -> tuple[Sampler, Denoise]:
+        """The sampler and the denoiser under classifier guidance, which shifts the score (ADM, algorithm 2).
+
+        x0 is clipped once more after the shift. The official code does not; but from a level with next to no signal,
+        as a cosine schedule's last, a shifted score implies an x0 thousands of times too large.
+        """
+        return self, clip(score_shifted(denoise, gradient))
+
+    def of(self, diffusion: Diffusion) -> Sampler:
+        """The sampler for one model: options that were left open are the model's own."""
+        return self

@@ -1,4 +1,4 @@
-"""How much signal and how much noise is left at each level: x_t = alpha_t x_0 + sigma_t eps.
+"""Noise schedules: how much signal and noise is left at each level, x_t = alpha_t x_0 + sigma_t eps.
 
 Discrete tables follow Ho et al. 2020 (betas, eq. 2 and 4) and Song & Ermon 2019 (sigmas); continuous schedules follow
 Song et al. 2021 (VE, VP and sub-VP, section 3 and appendix B) and state alpha and sigma only, since the SDE follows.
@@ -7,6 +7,7 @@ Song et al. 2021 (VE, VP and sub-VP, section 3 and appendix B) and state alpha a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -47,17 +48,41 @@ class Level(NamedTuple):
         return self.alpha * eps - self.sigma * x0
 
 
-class Schedule(nn.Module):
-    """alpha(t) and sigma(t). A Module, because the schedule of 2015 is learned.
+Grid = Callable[[int], Tensor]
+"""The number of levels T -> the timesteps, descending and ending at 0; see `samplers.grids`."""
 
-    Times live on the host: t is a CPU tensor, () for a whole batch or (B,) for one time an image.
+Steps = int | Grid | None
+"""So many evenly spaced moves, or a grid of one's own; None takes every level."""
+
+
+class Schedule(nn.Module):
+    """A noise schedule, alpha(t) and sigma(t). A Module, because the schedule of 2015 is learned.
+
+    Times live on the host: t is a CPU tensor, () for a whole batch or (B,) for one time an image. Time 0 is clean data.
     """
 
     #: the time of (almost) pure noise, where sampling starts
     end: float
+    #: the least noisy time that a network is trained at, where encoding starts
+    first: float
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """float64 alpha and sigma, both of t's shape."""
+        raise NotImplementedError
+
+    def times(self, steps: Steps = None) -> Tensor:
+        """The timesteps of a sampler, strictly descending from the end to clean data, (n + 1,).
+
+        ValueError where there cannot be so many steps.
+        """
+        raise NotImplementedError
+
+    def below(self, t: Tensor) -> Tensor:
+        """The next less noisy level, or a thousandth of the time, below t."""
+        raise NotImplementedError
+
+    def continuous(self) -> Continuous:
+        """The schedule in continuous time. ValueError for levels between which there is nothing."""
         raise NotImplementedError
 
     def level(self, t: Tensor, x: Tensor) -> Level:
@@ -74,7 +99,35 @@ class Schedule(nn.Module):
 # ---------------------------------------------------------------- discrete time: levels 0 (clean data), 1, ..., T
 
 
-class Table(Schedule):
+def strided(T: int, n: int) -> Tensor:
+    """n moves from T to 0, evenly spaced: (n + 1,) strictly descending levels. n = T takes every level."""
+    if not 1 <= n <= T:
+        raise ValueError(f"steps must lie between 1 and {T}, the number of levels of this model, not {n}")
+    return (torch.arange(n, -1, -1, dtype=torch.float64) * (T / n)).round().long()
+
+
+class Levels(Schedule):
+    """A schedule of separate levels 0 (clean data), 1, ..., T.
+
+    Args:
+        T: how many noisy levels there are.
+    """
+
+    first = 1
+
+    def __init__(self, T: int) -> None:
+        super().__init__()
+        self.T = T
+        self.end = T
+
+    def times(self, steps: Steps = None) -> Tensor:
+        return steps(self.T) if callable(steps) else strided(self.T, self.T if steps is None else steps)
+
+    def below(self, t: Tensor) -> Tensor:
+        return (t - 1).clamp(min=0)
+
+
+class Table(Levels):
     """Levels 1..T as given, and level 0, which is clean data: alpha 1, sigma 0.
 
     Args:
@@ -82,14 +135,12 @@ class Table(Schedule):
     """
 
     def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
-        super().__init__()
+        super().__init__(len(alpha))
         if alpha.shape != sigma.shape or alpha.ndim != 1 or len(alpha) == 0:
             raise ValueError(f"alpha and sigma are (T,) with T >= 1, not {tuple(alpha.shape)} and {tuple(sigma.shape)}")
         one = torch.ones(1, dtype=torch.float64)
         self._alpha = torch.cat([one, alpha.double()])
         self._sigma = torch.cat([0 * one, sigma.double()])
-        self.T = len(alpha)
-        self.end = self.T
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """At levels t, whole numbers; real numbers lie between levels, see `between_levels`."""
@@ -97,6 +148,9 @@ class Table(Schedule):
             alpha, variance = self.between_levels(t)
             return alpha, variance.sqrt()
         return self._alpha[t], self._sigma[t]
+
+    def continuous(self) -> Continuous:
+        return Interpolated(self)
 
     def between_levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma^2 at real levels t of [0, T], of t's shape and differentiable in t.
@@ -109,7 +163,7 @@ class Table(Schedule):
         if not preserving or self._alpha[-1] <= 0 or self.T < 2:
             raise ValueError(
                 "these separate noise levels are no table of a variance-preserving process, so there is no continuous "
-                "time between them; walk its levels by DDIM, Heun, ancestral or reverse-diffusion steps instead"
+                "time between them, no drift and no diffusion; take DDIM, Heun, ancestral or reverse-diffusion steps instead"
             )
         erased = -2 * self._alpha.log()
         rise = erased.diff()
@@ -203,6 +257,26 @@ class Continuous(Schedule):
     """A schedule on t in [0, 1], given by alpha(t) and sigma(t)^2; the linear SDE dx = f x dt + g dw follows."""
 
     end = 1.0
+    first = 1e-5  # Song et al. 2021, appendix C
+    last = 1e-3
+    """Where an even grid ends before clean data."""
+
+    def times(self, steps: Steps = None) -> Tensor:
+        """Evenly from the end to `last`, then to 0; 1000 moves where None. A grid of levels is one of 1000."""
+        if callable(steps):
+            grid = steps(1000)
+            return grid if grid.is_floating_point() else grid.double() * (self.end / 1000)
+        n = 1000 if steps is None else steps
+        if n < 1:
+            raise ValueError(f"steps are at least 1, not {n}")
+        times = torch.linspace(self.end, self.last if n > 1 else self.end, n, dtype=torch.float64)
+        return torch.cat([times, torch.zeros(1, dtype=torch.float64)])
+
+    def below(self, t: Tensor) -> Tensor:
+        return (t - self.end / 1000).clamp(min=0)
+
+    def continuous(self) -> Continuous:
+        return self
 
     def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha(t) and sigma(t)^2, differentiable in t."""
@@ -218,11 +292,20 @@ class Continuous(Schedule):
         f = alpha' / alpha and g^2 = (sigma^2)' - 2 f sigma^2, since dm = f m dt and dV = 2 f V dt + g^2 dt
         (Song et al. 2021, appendix B).
         """
-        t = t.double()
-        values, slopes = torch.func.jvp(self.alpha_variance, (t,), (torch.ones_like(t),))[:2]
-        (alpha, variance), (alpha_dot, variance_dot) = values, slopes
+        (alpha, variance), (alpha_dot, variance_dot) = self._with_slopes(t)
         f = alpha_dot / alpha
         return f, variance_dot - 2 * f * variance
+
+    def rate(self, t: Tensor, x: Tensor) -> Level:
+        """alpha' and sigma' in t, ready to be used with x (B, ...): dx/dt = x0 alpha' + eps sigma'."""
+        (_, variance), (alpha_dot, variance_dot) = self._with_slopes(t)
+        return Level(like(alpha_dot, x), like(variance_dot / (2 * variance.sqrt()), x))
+
+    def _with_slopes(self, t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """alpha and sigma^2, and their derivatives in t."""
+        t = t.double()
+        values, slopes = torch.func.jvp(self.alpha_variance, (t,), (torch.ones_like(t),))[:2]
+        return values, slopes
 
 
 class Interpolated(Continuous):

@@ -1,10 +1,16 @@
-"""Eight recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other."""
+"""Eight recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+
+A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+from sfumato.conditioning import CONDITIONINGS
+from sfumato.networks import NETWORKS
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
@@ -14,6 +20,7 @@ from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
+from sfumato.spaces import SPACES
 
 PAPERS: dict[str, type[Any]] = {
     "dpm": DPM,
@@ -27,21 +34,59 @@ PAPERS: dict[str, type[Any]] = {
 }
 """The name under which a checkpoint keeps each recipe."""
 
+PARTS: dict[str, Mapping[str, type[Any]]] = {
+    "network": NETWORKS,
+    "conditioning": CONDITIONINGS,
+    "space": SPACES,
+}
+"""The nested fields of a recipe, and the kinds of each by name."""
+
 
 def to_json(recipe: Trainable) -> dict[str, Any]:
-    """A recipe as plain values, with the name of its paper."""
-    paper = next(name for name, kind in PAPERS.items() if type(recipe) is kind)
-    return {"paper": paper, **asdict(recipe)}  # type: ignore[call-overload]
+    """A recipe as plain values, with the name of its paper and the kinds of its parts."""
+    return {"paper": _name(PAPERS, recipe), **_plain(recipe)}
 
 
-def from_json(values: dict[str, Any]) -> Any:
+def from_json(values: Mapping[str, Any]) -> Any:
     """The recipe that `to_json` wrote; ValueError names what is unknown."""
-    values = dict(values)
-    paper = values.pop("paper", None)
-    if paper not in PAPERS:
-        raise ValueError(f"unknown paper {paper!r} in a recipe; this version knows {', '.join(PAPERS)}")
-    known = {field.name for field in fields(PAPERS[paper])}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"unknown options in a {paper} recipe: {', '.join(unknown)}")
-    fixed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return PAPERS[paper](**fixed)
+    return _made(PAPERS, "paper", values)
+
+
+def _name(table: Mapping[str, type[Any]], value: Any) -> str:
+    for name, kind in table.items():
+        if type(value) is kind:
+            return name
+    raise ValueError(f"{type(value).__name__} has no name among {', '.join(table)}, so no file can carry it")
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """The fields of a recipe or of a part."""
+    return {field.name: _value(getattr(value, field.name)) for field in fields(value)}
+
+
+def _value(value: Any) -> Any:
+    if is_dataclass(value):
+        kinds = {name: kind for table in PARTS.values() for name, kind in table.items()}
+        return {"kind": _name(kinds, value), **_plain(value)}
+    return [_value(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _made(table: Mapping[str, type[Any]], what: str, values: Mapping[str, Any]) -> Any:
+    """The dataclass that these values describe; `what` is the key that names its kind."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a {what} is written as names and values, not {values!r}")
+    name = values.get(what)
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"unknown {what} {name!r} in a recipe; this version knows {', '.join(table)}")
+    given = {key: value for key, value in values.items() if key != what}
+    known = {field.name for field in fields(table[name])}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"unknown options of {name} in a recipe: {', '.join(unknown)}")
+    made = {key: _part(PARTS.get(key, PARTS["conditioning"]), value) for key, value in given.items()}
+    return table[name](**made)
+
+
+def _part(kinds: Mapping[str, type[Any]], value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _made(kinds, "kind", value)
+    return tuple(_part(kinds, part) for part in value) if isinstance(value, list | tuple) else value

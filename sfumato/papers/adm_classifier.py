@@ -6,17 +6,23 @@ It is trained like a diffusion model, on q(x_t | x_0) at uniform levels, but to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.core import schedules, times
+from sfumato.conditioning import Conditioning, Labels
+from sfumato.core import schedules
+from sfumato.core.diffusion import Classification
 from sfumato.core.distributions import Noise
 from sfumato.core.guidance import Classify
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.networks.classifier import EncoderUNet
+from sfumato.core.times import UniformLevels
+from sfumato.networks.backbone import Backbone
+from sfumato.networks.classifier import Encoder
+from sfumato.papers.recipe import check_words
+from sfumato.spaces import Pixels, Space
 
 BETAS = {"linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_betas}
 
@@ -25,53 +31,36 @@ BETAS = {"linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_bet
 class NoisyClassifier:
     """The classifier of noisy images that guides (section 4.1); the defaults are the paper's for 256x256 ImageNet."""
 
-    shape: tuple[int, int, int] = (3, 256, 256)
+    shape: tuple[int, ...] = (3, 256, 256)
     """Channels, height and width of an image; taken from the data set."""
-    classes: int = 1000
-    """How many classes it tells apart; taken from the data set."""
+    network: Backbone = Encoder()
+    """The backbone: the downward half of a U-Net."""
+    conditioning: Conditioning = Labels(1000)
+    """The classes that it tells apart; taken from the data set."""
+    space: Space = Pixels()
+    """What it sees of an image; as in the model that it guides."""
     steps: int = 1000
     """T, the number of noise levels; as in the model that it guides."""
     betas: Literal["linear", "cosine"] = "linear"
     """The noise schedule; as in the model that it guides."""
-    channels: int = 128
-    """Width of the network's first level."""
-    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
-    """Width of each level, in multiples of `channels`."""
-    blocks: int = 2
-    """Residual blocks a level."""
-    attention: tuple[int, ...] = (8, 16, 32)
-    """Downsampling factors with self-attention."""
-    head_channels: int = 64
-    """Channels of an attention head."""
-    pool: Literal["attention", "adaptive", "spatial", "spatial_v2"] = "attention"
-    """How pixels become one answer."""
-    dropout: float = 0.0
-    """Dropout inside the residual blocks."""
 
-    def process(self) -> GaussianDiffusion:
-        return GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
+    def __post_init__(self) -> None:
+        check_words(self)
 
     def model(self) -> nn.Module:
-        return EncoderUNet(
-            in_channels=self.shape[0],
-            num_classes=self.classes,
-            channels=self.channels,
-            multipliers=self.multipliers,
-            blocks_per_level=self.blocks,
-            attention_factors=self.attention,
-            head_channels=self.head_channels,
-            dropout=self.dropout,
-            pool=self.pool,
-            image_size=self.shape[1],
-        )
+        return self.network.build(self.space.shape(self.shape), self.conditioning.classes)
 
-    def times(self) -> times.Times:
-        return times.UniformLevels(self.steps)
+    def build(self) -> Classification:
+        process = GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
 
-    def classify(self, model: nn.Module) -> Classify:
-        """(x_t, t) -> logits (B, classes)."""
-        return lambda x, t: model(x, (t - 1).to(x.device, torch.float32).expand(x.shape[0]))
+        def classify(network: nn.Module) -> Classify:
+            return lambda x, t: network(x, (t - 1).to(x.device, torch.float32).expand(x.shape[0]))
 
-    def loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, **labels: Any) -> Tensor:
-        x_t = self.process().level(t, x0).noise(x0, noise(x0))
-        return F.cross_entropy(self.classify(model)(x_t, t).float(), labels["y"], reduction="none")
+        def loss(
+            network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
+        ) -> Tensor:
+            x0 = self.space.encode(images, noise)
+            x_t = process.level(t, x0).noise(x0, noise(x0))
+            return F.cross_entropy(classify(network)(x_t, t).float(), given["y"], reduction="none")
+
+        return Classification(process, classify, loss, UniformLevels(self.steps))

@@ -1,34 +1,41 @@
 """DPM: Deep unsupervised learning using nonequilibrium thermodynamics (Sohl-Dickstein et al. 2015).
 
-Beside the PDF: the bound K of section 2.4 is `loss` and `lower_bound`, the reverse step of appendix D.2 is read by
-`predict_perturbation`, binomial diffusion is appendix B.2, and sampling goes down every level to the first. Where the
-paper and its authors' code differ, the code is followed; its slips are there under `faithful`, and mended without.
+Beside the PDF: the bound K of section 2.4 is `core.dpm2015.nonequilibrium.Chain`, trained and reported; the reverse step
+of appendix D.2 is `predict_perturbation`, binomial diffusion is appendix B.2, and sampling goes down every level to the
+first. Where the paper and its authors' code differ, the code is followed; its slips are there under `faithful`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.core import beliefs, nonequilibrium, schedules, times
-from sfumato.core.beliefs import Believe, Believed, Stay
-from sfumato.core.binomial import Bernoulli, BinomialDiffusion, coin_entropy
+from sfumato.conditioning import Conditioning, Unconditional
+from sfumato.core import schedules
 from sfumato.core.denoisers import Denoiser
-from sfumato.core.distributions import Gaussian, Noise
-from sfumato.core.nonequilibrium import Chain, Forward, LearnedBetas, LowerBound, gaussian_null
+from sfumato.core.diffusion import Diffusion
+from sfumato.core.distributions import Distribution, Gaussian, Noise
+from sfumato.core.dpm2015 import beliefs, nonequilibrium
+from sfumato.core.dpm2015.beliefs import BelievedStep, Stay
+from sfumato.core.dpm2015.binomial import Bernoulli, BinomialDiffusion, coin_entropy
+from sfumato.core.dpm2015.nonequilibrium import Chain, Forward, LearnedBetas, LowerBound, gaussian_null, perturbed
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Move, descend
-from sfumato.core.times import Steps
-from sfumato.networks import dpm2015
+from sfumato.core.sampling import Move, Sampler, descend
+from sfumato.core.schedules import Steps
+from sfumato.core.times import UniformLevels
+from sfumato.networks.backbone import Backbone
+from sfumato.networks.dpm2015 import DPMImage
+from sfumato.papers.ddpm import index
+from sfumato.papers.recipe import build_network, check_words
+from sfumato.samplers.ancestral import AncestralStep
+from sfumato.spaces import Bits, Space, Standardised
 
-READ = {"perturbation": nonequilibrium.predict_perturbation, "attractor": nonequilibrium.predict_attractor}
-
-FAITHFUL_BATCH = 512
-"""So many images gave the authors' code its mean and standard deviation."""
+PREDICTIONS = {"perturbation": nonequilibrium.predict_perturbation, "attractor": nonequilibrium.predict_attractor}
 
 
 def published_rate(epoch: int, start: float = 1e-3) -> float:
@@ -52,12 +59,14 @@ class WithBetas(nn.Module):
 class DPM:
     """Sohl-Dickstein et al.'s model; the defaults are the authors' for MNIST."""
 
-    shape: tuple[int, int, int] = (1, 28, 28)
+    shape: tuple[int, ...] = (1, 28, 28)
     """Channels, height and width of an image; taken from the data set. A row of one channel holds points or bits."""
-    classes: int = 0
-    """Always 0: the network is told no labels."""
-    diffusion: Literal["gaussian", "binomial"] = "gaussian"
-    """Of real numbers, or of bits, which are the ends of the range (black and white)."""
+    network: Backbone = DPMImage()
+    """The backbone: for images, for points (radial or local), or for bits."""
+    conditioning: Conditioning = Unconditional()
+    """What the network is given besides; the paper's is given nothing."""
+    space: Space = Standardised()
+    """What the diffusion sees of an image: K is stated for data of mean 0 and variance 1, or for bits."""
     steps: int = 1000
     """T, the number of levels."""
     betas: Literal["published", "even", "jsd"] = "published"
@@ -68,58 +77,25 @@ class DPM:
     """alpha_bar at level T (even)."""
     learn_betas: bool = False
     """Train the betas of levels 2..T too, the noise of a step held fixed (section 2.4.1)."""
-    reading: Literal["perturbation", "attractor"] = "perturbation"
-    """What the network says of real numbers: how the reverse step differs from the forward one (the authors' code), or
-    the point that a step goes towards (closer to the paper, appendix D.2)."""
-    network: Literal["image", "radial", "local", "bits"] = "image"
-    """Multi-scale convolutions beside a dense path; radial basis functions for points, constant as the paper's or with
-    a linear map each; an MLP for bits."""
-    hidden: int = 20
-    """Width: channels of the convolutions, radial units, or hidden units of the MLP."""
-    layers: int = 4
-    """Depth of the convolutions and of the dense path, or of the MLP."""
-    scales: int = 1
-    """Scales of each convolution, each half as fine as the one before."""
-    dense: int = 500
-    """Hidden width of the path that sees the whole image; 0 leaves it out."""
-    bumps: int = 10
-    """Temporal basis functions of the read-out."""
-    data_mean: float = 0.0
-    """Of the data in [-1, 1], over all pixels; taken from the data set. Bits: of {-1, 1} as well."""
-    data_std: float = 1.0
-    """Likewise. K is stated for data of mean 0 and variance 1."""
-    bin: float = 2 / 255
-    """Width of the uniform noise that makes 8-bit data continuous; 0 for data that are."""
+    prediction: Literal["perturbation", "attractor"] = "perturbation"
+    """What the network returns for real numbers: how the reverse step differs from the forward one (the authors' code),
+    or the point that a step goes towards (closer to the paper, appendix D.2)."""
     edge: Literal["forward", "learned"] = "forward"
     """The last step, to clean data: defined as the forward step (section 2.4.2), or, for bits, learned as well."""
     faithful: bool = False
-    """With the slips of the authors' code: T divergences where there are T - 1, dequantisation noise of the wrong
-    width, mean and deviation from the first 512 images."""
+    """With the slip of the authors' code that counts T divergences where there are T - 1; see `Standardised`, too."""
 
     def __post_init__(self) -> None:
-        bits = self.diffusion == "binomial"
-        if self.classes:
-            raise ValueError("the networks of 2015 are told no labels: set classes to 0")
-        if bits != (self.network == "bits"):
-            raise ValueError("binomial diffusion and the network for bits belong together")
-        if bits != (self.betas == "jsd") or (bits and self.learn_betas):
+        check_words(self)
+        if self.bits != (self.betas == "jsd") or (self.bits and self.learn_betas):
             raise ValueError("bits have the betas 1/(T - t + 1), which end at 1; real numbers need betas below 1")
-        if not bits and self.edge == "learned":
+        if not self.bits and self.edge == "learned":
             raise ValueError("a learned last step has no bound for real numbers; only for bits")
-        if not self.data_std > 0:
-            raise ValueError(f"the standard deviation of the data is above 0, not {self.data_std}")
 
-    def standardised(self, images: Tensor) -> DPM:
-        """The recipe with the mean and the standard deviation of these data in [-1, 1], (N, C, H, W)."""
-        some = images[:FAITHFUL_BATCH] if self.faithful else images
-        spread = (some.var(correction=0) + self.bin**2 / 12).sqrt() if self.diffusion == "gaussian" else 1.0
-        return replace(self, data_mean=float(some.mean()), data_std=float(spread))
-
-    # ------------------------------------------------------------ the chain
-
-    def _units(self) -> tuple[float, float]:
-        """(scale, shift) from the model's units to [-1, 1]: unit variance, or bits."""
-        return (2.0, -1.0) if self.diffusion == "binomial" else (self.data_std, self.data_mean)
+    @property
+    def bits(self) -> bool:
+        """Whether this is binomial diffusion."""
+        return type(self.space) is Bits
 
     def first_betas(self) -> Tensor:
         """(T,) the betas to start from."""
@@ -129,99 +105,91 @@ class DPM:
             return nonequilibrium.even_betas(self.steps, self.first_beta, self.last_signal)
         return nonequilibrium.published_betas(self.steps, self.first_beta)
 
-    def process(self) -> GaussianDiffusion:
-        """ValueError where no other lens fits: for bits, learned betas, and data that are shifted or scaled."""
-        if self.diffusion == "binomial" or self.learn_betas or (self.data_mean, self.data_std) != (0, 1):
-            raise ValueError("a model of 2015 lives in its own units and levels: walk it by its own (ancestral) steps")
-        return GaussianDiffusion(schedules.from_betas(self.first_betas()))
+    @property
+    def null(self) -> float:
+        """L_null, bits per data point: N(0, 1), or independent bits that are 1 as often as in the data."""
+        dims = math.prod(self.shape)
+        if isinstance(self.space, Bits):
+            return -dims * coin_entropy((1 + self.space.mean) / 2)
+        return gaussian_null(dims)
 
     def model(self) -> nn.Module:
-        T = self.steps
-        if self.network == "bits":
-            return dpm2015.Bits(self.shape[0] * self.shape[1] * self.shape[2], self.hidden, self.layers)
-        basis = nonequilibrium.temporal_basis(T, self.bumps)
-        if self.network == "radial":
-            network: nn.Module = dpm2015.RadialBasis(self.shape[2], self.hidden, T)
-        elif self.network == "local":
-            network = dpm2015.LocalLinear(self.shape[2], self.hidden, basis)
-        else:
-            network = dpm2015.ImageNetwork(
-                self.shape, basis, channels=self.hidden, layers=self.layers, scales=self.scales, dense=self.dense,
-                dense_layers=self.layers, upper=self.hidden,
-            )  # fmt: skip
+        network = build_network(self, self.shape[0] * (1 if self.bits else 2), self.steps)
         if not self.learn_betas:
             return network
         with torch.device("cpu"):  # its values matter even where weights are yet to come
             return WithBetas(network, LearnedBetas(self.first_betas()))
 
-    def _believe(self, model: nn.Module) -> tuple[Forward, Believe]:
-        """The forward process, and what the model believes, in the model's own units."""
-        if self.diffusion == "binomial":
-            bits = BinomialDiffusion(schedules.jsd_betas(self.steps))
-            return bits, beliefs.of_bits(bits, model)
-        schedule: Any = model.schedule if self.learn_betas else schedules.from_betas(self.first_betas())
-        process = GaussianDiffusion(schedule)
-        read = Denoiser(model, process, READ[self.reading], condition=lambda t: t - 1)
-        return process, beliefs.of_gaussians(process, read, nonequilibrium.perturbed)
+    def build(self) -> Diffusion:
+        fixed = not self.bits and not self.learn_betas
+        process = GaussianDiffusion(schedules.from_betas(self.first_betas())) if fixed else None
+        first = int(self.edge == "forward")
 
-    def chain(self, model: nn.Module) -> Chain:
-        """The model as a Markov chain in its own units."""
-        process, believe = self._believe(model)
-        return Chain(process, Believed(believe), self.steps, int(self.edge == "forward"))
+        def denoise(network: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+            if process is None:
+                return self._chain_of(network)[1]
+            return Denoiser(network, process, PREDICTIONS[self.prediction], index, inputs=inputs)
 
-    # ------------------------------------------------------------ training and K
+        def loss(
+            network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
+        ) -> Tensor:
+            """-(K - L_null), bits per number, from one level of each image; t (B,) among the levels of `times`."""
+            terms = self.steps if self.faithful else None
+            nats = self.chain(network).objective(self.space.encode(images, noise), t, noise, terms)
+            return (nats / nonequilibrium.BIT + self.null) / math.prod(self.shape)
 
-    def inside(self, x0: Tensor, noise: Noise = torch.randn_like) -> Tensor:
-        """Data (B, C, H, W) in [-1, 1] -> the model's units, 8-bit values spread over their bins."""
-        scale, shift = self._units()
-        if self.diffusion == "gaussian" and self.bin:
-            width = self.data_std**2 / 510 if self.faithful else self.bin  # divided by the scale, not multiplied
-            x0 = x0 + width * (torch.special.ndtr(noise(x0)) - 0.5)
-        return (x0 - shift) / scale
+        own = DPMChain(self.steps, first)
+        return Diffusion(
+            process, denoise, loss, UniformLevels(self.steps, first=1 + first), self._prior, own=own, sampler=own,
+            lower_bound=self.lower_bound,
+        )  # fmt: skip
 
-    def times(self) -> times.Times:
-        return times.UniformLevels(self.steps, first=1 + int(self.edge == "forward"))
-
-    @property
-    def null(self) -> float:
-        """L_null, bits per data point: N(0, 1), or independent bits that are 1 as often as in the data."""
-        dims = math.prod(self.shape)
-        return -dims * coin_entropy((1 + self.data_mean) / 2) if self.diffusion == "binomial" else gaussian_null(dims)
-
-    def loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, **labels: Any) -> Tensor:
-        """-(K - L_null), bits per number, from one level of each image; t (B,) among the levels of `times`."""
-        terms = self.steps if self.faithful else None
-        nats = self.chain(model).objective(self.inside(x0, noise), t, noise, terms)
-        return (nats / nonequilibrium.BIT + self.null) / math.prod(self.shape)
+    def chain(self, network: nn.Module) -> Chain:
+        """The model as a Markov chain in the units of its space."""
+        process, believe = self._chain_of(network)
+        return Chain(process, BelievedStep(believe), self.steps, int(self.edge == "forward"))
 
     def lower_bound(
-        self, model: nn.Module, x0: Tensor, noise: Noise = torch.randn_like, levels: Tensor | None = None
+        self, network: nn.Module, images: Tensor, noise: Noise = torch.randn_like, levels: Tensor | None = None
     ) -> LowerBound:
         """K, bits per data point, of data (B, C, H, W) in [-1, 1]; of all levels, or of some that stand for all."""
-        bound = self.chain(model).lower_bound(self.inside(x0, noise), noise, levels)
+        bound = self.chain(network).lower_bound(self.space.encode(images, noise), noise, levels)
         return replace(bound, terms=self.steps) if self.faithful else bound
 
-    # ------------------------------------------------------------ sampling
+    def _chain_of(self, network: nn.Module) -> tuple[Forward, beliefs.Believe]:
+        """The forward process, and the predictions of the model."""
+        if self.bits:
+            bits = BinomialDiffusion(schedules.jsd_betas(self.steps))
+            return bits, beliefs.of_bits(bits, network)
+        schedule: Any = network.schedule if self.learn_betas else schedules.from_betas(self.first_betas())
+        process = GaussianDiffusion(schedule)
+        denoise = Denoiser(network, process, PREDICTIONS[self.prediction], index)
+        return process, beliefs.of_gaussians(process, denoise, perturbed)
 
-    def denoiser(self, model: nn.Module, scale: float = 1.0, **labels: Any) -> Believe:
-        if scale != 1:
-            raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
-        return beliefs.rescaled(self._believe(model)[1], *self._units())
-
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Any:
-        """Normal noise, or tosses of a coin, in the units of the data."""
+    def _prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Distribution:
+        """Normal noise, or throws of a coin."""
         at = torch.zeros(shape, device=device)
-        start = Bernoulli(at + 0.5) if self.diffusion == "binomial" else Gaussian(at, at.new_ones(()))
-        return beliefs.in_units(start, *self._units())
+        return Bernoulli(at + 0.5) if self.bits else Gaussian(at, at.new_ones(()))
 
-    def moves(self, denoise: Believe, steps: Steps = None) -> list[Move]:
-        """Down the levels to the first, whose state is the sample, as in the authors' code (section 2.4.2).
 
-        More steps than there are levels take every level.
-        """
-        grid = times.visits(self.steps, min(steps, self.steps) if isinstance(steps, int) else steps)
-        if self.edge == "learned":
-            return descend(Believed(denoise), grid)
-        kept = grid[grid > 1]
-        plan = descend(Believed(denoise), torch.cat([kept, kept.new_ones(1)]))
-        return [*plan, (Stay(), grid.new_ones(()), grid.new_zeros(()))]
+@dataclass(frozen=True)
+class DPMChain(Sampler):
+    """Down the levels to the first, whose state is the sample, as in the authors' code (section 2.4.2).
+
+    More steps than there are levels take every level. With `edge` 0 the last step, to clean data, is learned as well.
+    """
+
+    T: int
+    edge: int = 1
+
+    def plan(self, process: Any, denoise: Any, steps: Steps = None) -> list[Move]:
+        levels = schedules.Levels(self.T)
+        return self.moves(process, denoise, levels.times(min(steps, self.T) if isinstance(steps, int) else steps))
+
+    def moves(self, process: Any, denoise: Any, times: Tensor) -> list[Move]:
+        step = BelievedStep(denoise) if process is None else AncestralStep(process, denoise, perturbed)
+        if not self.edge:
+            return descend(step, times)
+        above = times[times > 1]
+        plan = descend(step, torch.cat([above, above.new_ones(1)]))
+        return [*plan, (Stay(), times.new_ones(()), times.new_zeros(()))]

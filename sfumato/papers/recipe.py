@@ -1,109 +1,98 @@
-"""The seam between the papers and the machinery: what a paper must say so that it can be trained, sampled and measured.
+"""The seam between the papers and the machinery: what a recipe is, and the training loss that nearly all papers share.
 
-A recipe is a frozen dataclass of plain values (so that a checkpoint can carry it as JSON) with these methods.
+A recipe is a frozen dataclass of plain values, some of them nested (network, space, conditioning), so that a checkpoint
+can carry it as JSON. It is built once into what runs.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.denoisers import Denoise
-from sfumato.core.distributions import Distribution, Noise
-from sfumato.core.guidance import Classify
-from sfumato.core.kernels import Std
-from sfumato.core.nonequilibrium import LowerBound
+from sfumato.conditioning import Conditioning
+from sfumato.core.denoisers import Denoise, Prediction
+from sfumato.core.diffusion import Classification, Diffusion, Inputs, Loss
+from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Move
-from sfumato.core.times import Steps, Times
+from sfumato.networks.backbone import Backbone, Embedded
+from sfumato.spaces import Space
 
 
 class Trainable(Protocol):
-    """What training needs. `labels` are the network's further inputs, for example y (B,)."""
+    """A recipe: what a checkpoint carries of a model besides its weights."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(C, H, W) of an image."""
         ...
 
     @property
-    def classes(self) -> int:
-        """The number of classes that the network is told about, or tells apart; 0 without labels."""
+    def network(self) -> Backbone:
+        """The backbone."""
         ...
 
-    def process(self) -> GaussianDiffusion:
-        """The forward process."""
+    @property
+    def conditioning(self) -> Conditioning:
+        """What the network is given besides x and its noise level; a classifier's classes are these, too."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """What the diffusion sees of an image."""
+        ...
+
+    def build(self) -> Diffusion | Classification:
+        """What runs: made once, and kept."""
         ...
 
     def model(self) -> nn.Module:
         """A freshly initialised network."""
         ...
 
-    def times(self) -> Times:
-        """Which times to train on."""
-        ...
-
-    def loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, **labels: Any) -> Tensor:
-        """The training loss of each image, (B,). x0 (B, C, H, W) in [-1, 1]; t (B,) on the host."""
-        ...
-
 
 class Recipe(Trainable, Protocol):
-    """A paper whose model makes images."""
+    """A recipe of a model that makes images."""
 
-    def denoiser(self, model: nn.Module, scale: float = 1.0, **labels: Any) -> Denoise:
-        """What the network believes, as the sampler sees it; scale is that of classifier-free guidance."""
-        ...
-
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Distribution:
-        """Where sampling starts; shape (B, C, H, W)."""
-        ...
-
-    def moves(self, denoise: Denoise, steps: Steps = None) -> list[Move]:
-        """The paper's own sampler, in so many steps or on a grid of levels (all of them where None)."""
-        ...
+    def build(self) -> Diffusion: ...
 
 
-def low_res_side(recipe: Trainable) -> int:
-    """Height and width of the small image that an upsampler enlarges; 0 for any other recipe."""
-    return getattr(recipe, "low_res", 0)
+def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module:
+    """The recipe's backbone for its shape, space and conditioning, with so many output channels."""
+    given = recipe.conditioning.embedded(recipe.shape, Embedded(levels=levels))
+    return recipe.network.build(recipe.space.shape(recipe.shape), outputs, given)
 
 
-@runtime_checkable
-class Bounded(Protocol):
-    """A recipe whose ancestral steps have a decoder, so that it has a variational bound."""
-
-    def std(self) -> Std:
-        """The spread of its ancestral steps."""
-        ...
+Criterion = Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]
+"""(prediction at x_t, x0, eps, t) -> the loss of each image, (B,)."""
 
 
-@runtime_checkable
-class Classifying(Protocol):
-    """A recipe that tells noisy images apart instead of making them."""
+def denoising_loss(
+    recipe: Trainable,
+    process: GaussianDiffusion,
+    denoise: Callable[[nn.Module, Inputs], Denoise],
+    criterion: Criterion,
+) -> Loss:
+    """The training loss of a diffusion model: noise images, predict, compare (Ho et al. 2020, algorithm 1)."""
+    space, conditioning = recipe.space, recipe.conditioning
 
-    def classify(self, model: nn.Module) -> Classify:
-        """(x_t, t) -> logits (B, classes)."""
-        ...
+    def loss(
+        network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
+    ) -> Tensor:
+        x0 = space.encode(images, noise)
+        eps = noise(x0)
+        inputs = conditioning.training(images, given, noise)
+        x_t = process.level(t, x0).noise(x0, eps)
+        return criterion(denoise(network, inputs)(x_t, t), x0, eps, t)
+
+    return loss
 
 
-@runtime_checkable
-class Nonequilibrium(Protocol):
-    """A recipe of 2015: it lives in the units of its data, and its bound is K."""
-
-    @property
-    def null(self) -> float:
-        """L_null, bits per data point: the likelihood under the simplest model of the same moments."""
-        ...
-
-    def standardised(self, images: Tensor) -> Any:
-        """The recipe with the moments of these data (N, C, H, W) in [-1, 1]."""
-        ...
-
-    def lower_bound(
-        self, model: nn.Module, x0: Tensor, noise: Noise = torch.randn_like, levels: Tensor | None = None
-    ) -> LowerBound:
-        """K, bits per data point, of data (B, C, H, W) in [-1, 1]; of all levels, or of some that stand for all."""
-        ...
+def check_words(recipe: Any) -> None:
+    """Raise ValueError where a field that is one of several words holds another."""
+    for name, hint in get_type_hints(type(recipe)).items():
+        if get_origin(hint) is Literal and getattr(recipe, name) not in get_args(hint):
+            known = ", ".join(map(str, get_args(hint)))
+            raise ValueError(f"{name} is one of {known}, not {getattr(recipe, name)!r}")

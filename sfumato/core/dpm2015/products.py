@@ -1,4 +1,4 @@
-"""Multiplying a model with another distribution: p~(x_0) proportional to p(x_0) r(x_0), step by step.
+"""Posterior sampling of 2015, a model multiplied with another distribution: p~(x_0) proportional to p(x_0) r(x_0), step by step.
 
 Sohl-Dickstein et al. 2015, section 2.5 and appendix C: each reverse step is multiplied with r(x_s). Where r is a
 Gaussian, a known value or a coin, the product is exact; where it is merely smooth, the mean moves along its slope.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sfumato.core.binomial import Bernoulli
+from sfumato.core.dpm2015.binomial import Bernoulli
 from sfumato.core.distributions import Gaussian
-from sfumato.core.sampling import Kernel
+from sfumato.core.sampling import Kernel, Past, Step
 from sfumato.core.schedules import like
 
 Factor = Callable[[Any, Tensor], Any]
@@ -47,14 +47,14 @@ def fitting(x: Tensor, value: Tensor, what: str) -> None:
 
 @dataclass(frozen=True)
 class Multiplied:
-    """A kernel whose every step is multiplied with a factor; for `sampling.walk`."""
+    """A kernel whose every step is multiplied with a factor; for the sampling loop."""
 
     kernel: Kernel
     factor: Factor
-    order: ClassVar[int] = 1
 
-    def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Any:
-        return self.factor(self.kernel(x, t, s), s)
+    def __call__(self, x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
+        to, prediction = self.kernel(x, t, s, past)
+        return Step(self.factor(to, s), prediction)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Observed:
 
     def __call__(self, step: Gaussian, s: Tensor) -> Gaussian:
         fitting(step.mean, self.y, "an observation")
-        weight = like(self.power(s), step.mean) / torch.as_tensor(self.std) ** 2
+        weight = like(self.power(s), step.mean) / torch.as_tensor(self.std, dtype=torch.float64).to(step.mean) ** 2
         variance = step.std**2 / (1 + step.std**2 * weight)
         return Gaussian(step.mean + variance * weight * (self.y - step.mean), variance.sqrt())
 

@@ -1,4 +1,4 @@
-"""What is known of an image: moves and beliefs that put it back, so that the rest is filled in or coloured.
+"""Inpainting and colourisation by replacement: what is known of an image is put back, so that the rest agrees with it.
 
 Inpainting (Song & Ermon 2019, algorithm 2; Song et al. 2021, appendix I.2) and colourisation (appendix I.3), which is
 inpainting in a basis of the colours whose first direction is grey.
@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from sfumato.core.denoisers import Denoise, Prediction
-from sfumato.core.distributions import Distribution, Gaussian, Noise
+from sfumato.core.distributions import Gaussian, Noise
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Move
-from sfumato.core.sde import NONE
+from sfumato.core.sampling import NO_NOISE, Move, Past, Step
 
 GREY = torch.tensor(
     [[3**-0.5, (2 / 3) ** 0.5, 0.0], [3**-0.5, -(6**-0.5), 2**-0.5], [3**-0.5, -(6**-0.5), -(2**-0.5)]],
@@ -49,8 +48,8 @@ class Turned:
 
 
 @dataclass(frozen=True)
-class Projection:
-    """A move that stays, and puts what is known of an image, as noisy as the level is, in the place of what is there.
+class Replacement:
+    """Replacement-method inpainting: a move that puts what is known of an image, as noisy as the level, in its place.
 
     Inpainting (Song et al. 2021, appendix I.2; Song & Ermon 2019, algorithm 2) and, with `GREY` as the basis and the
     first coordinate known, colourisation (appendix I.3).
@@ -68,15 +67,15 @@ class Projection:
     basis: Tensor | None = None
     exact: bool = False
 
-    def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Distribution:
-        alpha, sigma = (1.0, NONE) if self.exact else self.process.level(s, x)
+    def __call__(self, x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
+        alpha, sigma = (1.0, NO_NOISE) if self.exact else self.process.level(s, x)
         if self.basis is not None:
             x, x0 = turn(x, self.basis), turn(self.x0, self.basis)
         else:
             x0 = self.x0
         mean = torch.where(self.known, alpha * x0, x)
-        inside = Gaussian(mean, NONE if self.exact else self.known.to(x.dtype) * sigma)
-        return inside if self.basis is None else Turned(inside, self.basis)
+        inside = Gaussian(mean, NO_NOISE if self.exact else self.known.to(x.dtype) * sigma)
+        return Step(inside if self.basis is None else Turned(inside, self.basis), None)
 
 
 def greyness(x0: Tensor) -> Tensor:
@@ -84,34 +83,36 @@ def greyness(x0: Tensor) -> Tensor:
     return torch.tensor([True, False, False], device=x0.device)[:, None, None]
 
 
-def arriving(t: Tensor, s: Tensor) -> Tensor:
-    """s: what is known gets the noise of the level where a move ends."""
+At = Callable[[Tensor, Tensor], Tensor]
+"""(t, s) of a move -> the level of noise that what is known gets after it."""
+
+
+def noise_of_arrival(t: Tensor, s: Tensor) -> Tensor:
+    """s, the level where a move ends."""
     return s
 
 
-def departing(t: Tensor, s: Tensor) -> Tensor:
-    """t: what is known gets the noise of the level where a move began, as in the official code."""
+def noise_of_departure(t: Tensor, s: Tensor) -> Tensor:
+    """t, the level where a move began, as in the official code."""
     return t
 
 
-def projected(
-    moves: Iterable[Move], projection: Projection, at: Callable[[Tensor, Tensor], Tensor] = arriving
-) -> list[Move]:
-    """The same moves, a projection after each; the last puts in the clean images."""
+def with_replacement(moves: Iterable[Move], replacement: Replacement, at: At = noise_of_arrival) -> list[Move]:
+    """The moves of a sampler with a replacement after each; the last puts in the clean images."""
     plan: list[Move] = []
     for kernel, t, s in moves:
         here = at(t, s)
-        plan += [(kernel, t, s), (projection, here, here)]
+        plan += [(kernel, t, s), (replacement, here, here)]
     if plan:
         _, t, s = plan[-1]
-        plan[-1] = (replace(projection, exact=True), t, s)
+        plan[-1] = (replace(replacement, exact=True), t, s)
     return plan
 
 
-def imputed(denoise: Denoise, x0: Tensor, known: Tensor) -> Denoise:
-    """Believe what is known: the predicted x0 is the true one where `known`, and eps follows. For any kernel.
+def replaced(denoise: Denoise, x0: Tensor, known: Tensor) -> Denoise:
+    """Inpainting inside the denoiser: the predicted x0 is the true one where `known`, and eps follows. Any sampler.
 
-    The deterministic counterpart of `Projection` for DDIM, Heun and the probability flow.
+    The deterministic counterpart of `Replacement` for DDIM, Heun and the probability flow.
     """
 
     def inner(x: Tensor, t: Tensor) -> Prediction:

@@ -8,7 +8,6 @@ keeps K finite for data on a curve, and charges every model for the noise of lev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from sfumato.core.denoisers import Prediction, predict_previous_mean, predict_x0
 from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import Schedule, like
+from sfumato.core.sampling import Kernel
+from sfumato.core.schedules import Levels, like
 
 BIT = math.log(2)
 
@@ -57,7 +57,7 @@ def _inside(betas: Tensor) -> Tensor:
     return betas
 
 
-class LearnedBetas(Schedule):
+class LearnedBetas(Levels):
     """A variance-preserving table whose betas of levels 2..T are parameters; that of level 1 stays (section 2.4.1).
 
     With the noise of a step held fixed ("frozen"), x_t is a function of the betas, so they are trained with the rest.
@@ -69,9 +69,7 @@ class LearnedBetas(Schedule):
     first: Tensor
 
     def __init__(self, betas: Tensor) -> None:
-        super().__init__()
-        self.T = len(betas)
-        self.end = self.T
+        super().__init__(len(betas))
         betas = _inside(betas.double())
         self.register_buffer("first", betas[:1].clone())
         self.logits = nn.Parameter(torch.logit(betas[1:]).float())
@@ -101,7 +99,7 @@ def temporal_basis(T: int, n: int) -> Tensor:
     return bumps / bumps.sum(0)
 
 
-def between_levels(index: Tensor, T: int) -> Tensor:
+def weights_of_levels(index: Tensor, T: int) -> Tensor:
     """Weights (..., T) of the levels on either side of a 0-based index that may lie between two."""
     return (1 - (index.double()[..., None] - torch.arange(T)).abs()).clamp(min=0)
 
@@ -137,7 +135,7 @@ def perturbed(
 ) -> Tensor:
     """The spread of a reverse step: beta with its logit moved by the variance head. Strided steps have their own beta.
 
-    A `kernels.Std`, for `kernels.Ancestral`. Raises ValueError without a variance head.
+    A `variances.ReverseVariance`. Raises ValueError without a variance head.
     """
     if prediction.variance is None:
         raise ValueError("the read-out of 2015 needs a network with a variance head")
@@ -151,7 +149,7 @@ def perturbed(
 # ---------------------------------------------------------------- the bound
 
 
-class Step(Protocol):
+class WithEntropy(Protocol):
     """A Gaussian or bits: what both processes are made of."""
 
     def sample(self, noise: Noise = torch.randn_like) -> Tensor: ...
@@ -164,15 +162,11 @@ class Step(Protocol):
 class Forward(Protocol):
     """A forward process on levels 0..T: `GaussianDiffusion` or `BinomialDiffusion`."""
 
-    def marginal(self, x0: Tensor, t: Tensor) -> Step: ...
+    def marginal(self, x0: Tensor, t: Tensor) -> WithEntropy: ...
 
-    def posterior(self, x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Step: ...
+    def posterior(self, x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> WithEntropy: ...
 
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Step: ...
-
-
-Reverse = Callable[[Tensor, Tensor, Tensor], Step]
-"""(x_t, t, s) -> p(x_s | x_t)."""
+    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> WithEntropy: ...
 
 
 def summed(x: Tensor) -> Tensor:
@@ -190,7 +184,7 @@ class Chain:
     """
 
     process: Forward
-    kernel: Reverse
+    kernel: Kernel
     T: int
     edge: int = 1
 
@@ -202,7 +196,7 @@ class Chain:
     def divergence(self, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like) -> Tensor:
         """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) at an x_t drawn from q, nats, (B,). t () or (B,)."""
         x = self.process.marginal(x0, t).sample(noise)
-        return summed(self.process.posterior(x, x0, t, t - 1).kl(self.kernel(x, t, t - 1)))
+        return summed(self.process.posterior(x, x0, t, t - 1).kl(self.kernel(x, t, t - 1).to))
 
     def ends(self, x0: Tensor) -> Tensor:
         """H_q(x_T | x_0) - H_q(x_1 | x_0) - H_p(x_T), nats, (B,) (section 2.4 and appendix A)."""

@@ -1,7 +1,7 @@
 """Binomial diffusion: bits that are replaced, step by step, by the throw of a coin (Sohl-Dickstein et al. 2015, B.2).
 
 A sibling of `processes.GaussianDiffusion` with the same questions and the same answers in form: q(x_t | x_0), the
-posterior between any two levels, a prior. There is no noise to predict and no score, so a belief is a probability.
+posterior between any two levels, a prior. There is no noise to predict and no score, so a prediction is a probability.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.core.distributions import Noise
+from sfumato.core.sampling import Past, Step
 from sfumato.core.schedules import like
 
 TINY = 1e-12
@@ -93,9 +93,9 @@ class BinomialDiffusion(nn.Module):
         return torch.where(one, if_one, 1 - if_one).to(x.dtype), torch.where(one, if_zero, 1 - if_zero).to(x.dtype)
 
     def reverse(self, x: Tensor, p0: Tensor, t: Tensor, s: Tensor) -> Bernoulli:
-        """p(x_s | x_t = x) of one who believes that a bit of x_0 is 1 with probability p0 (B, ...).
+        """p(x_s | x_t = x) where a bit of x_0 is predicted to be 1 with probability p0 (B, ...).
 
-        The posterior averaged over that belief. With the true p(x_0 | x_t) it is the exact q(x_s | x_t) of each bit.
+        The posterior averaged over that prediction. With the true p(x_0 | x_t) it is the exact q(x_s | x_t) of each bit.
         """
         one = self.posterior(x, torch.ones_like(x), t, s).p
         zero = self.posterior(x, torch.zeros_like(x), t, s).p
@@ -122,15 +122,14 @@ Believe = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Flip:
-    """The reverse step of bits, for `sampling.walk`: `reverse` at what is believed."""
+class FlipStep:
+    """The reverse step of bits, for the sampling loop: `reverse` at what is predicted."""
 
     process: BinomialDiffusion
     believe: Believe
-    order: ClassVar[int] = 1
 
-    def __call__(self, x: Tensor, t: Tensor, s: Tensor) -> Bernoulli:
-        return self.process.reverse(x, self.believe(x, t), t, s)
+    def __call__(self, x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
+        return Step(self.process.reverse(x, self.believe(x, t), t, s), None)
 
 
 def states(n: int) -> Tensor:

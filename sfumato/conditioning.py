@@ -1,0 +1,162 @@
+"""Conditioning: what a network is given besides x and its noise level, in training, in sampling and under guidance.
+
+Class labels with dropout (Ho & Salimans 2022), and the small image that an upsampler enlarges (Nichol & Dhariwal 2021,
+section 6; Dhariwal & Nichol 2021, section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfumato.core.diffusion import Inputs
+from sfumato.core.distributions import Noise
+from sfumato.core.guidance import drop_labels
+from sfumato.networks.backbone import Embedded
+
+
+class Conditioning:
+    """Base class of conditionings, frozen dataclasses of plain values. By itself it gives the network nothing.
+
+    Attributes:
+        classes: how many classes of images there are; 0 without labels.
+        dropout: the share of labels hidden in training.
+        picture: height and width of a further, small picture; 0 where the network is given none.
+    """
+
+    classes: int = 0
+    dropout: float = 0.0
+    picture: int = 0
+
+    def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
+        """What the network must embed for images of this shape, besides what is `given` already."""
+        return given
+
+    def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
+        """The network's inputs of a training batch: images (B, C, H, W) in [-1, 1]; given: labels y (B,), ..."""
+        return {}
+
+    def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
+        """The network's inputs of a request: labels (B,), a picture (B, C, h, w) in [-1, 1].
+
+        ValueError where something is missing that the network needs.
+        """
+        return {}
+
+    def hidden(self, inputs: Inputs) -> Inputs:
+        """The same inputs without what classifier-free guidance hides. ValueError where nothing was ever hidden."""
+        raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
+
+    def fitted(self, classes: int, labelled: bool) -> Conditioning:
+        """The conditioning for a data set of so many classes."""
+        return self
+
+
+@dataclass(frozen=True)
+class Unconditional(Conditioning):
+    """Nothing besides x and its noise level."""
+
+
+@dataclass(frozen=True)
+class Labels(Conditioning):
+    """Class labels, some of which are hidden in training for classifier-free guidance (Ho & Salimans 2022)."""
+
+    classes: int = 10
+    """How many; taken from the data set. 0 where the data have none."""
+    dropout: float = 0.0
+    """Share of labels hidden in training (Ho & Salimans hide 0.1 to 0.2)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"label dropout lies between 0 and 1, not {self.dropout:g}")
+        if self.dropout and not self.classes:
+            raise ValueError("label dropout needs classes")
+
+    def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
+        return replace(given, labels=self.classes + bool(self.dropout))
+
+    def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
+        if not self.classes:
+            return {}
+        y = given["y"]
+        return {"y": drop_labels(y, self.dropout, self.classes, noise) if self.dropout else y}
+
+    def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
+        if labels is None and self.classes:
+            raise ValueError("this model was trained with classes, so each picture needs its label")
+        return {"y": labels} if labels is not None and self.classes else {}
+
+    def hidden(self, inputs: Inputs) -> Inputs:
+        if not self.dropout:
+            return super().hidden(inputs)
+        return {**inputs, "y": torch.full_like(inputs["y"], self.classes)}
+
+    def fitted(self, classes: int, labelled: bool) -> Conditioning:
+        return Labels(classes, self.dropout) if labelled and classes else Unconditional()
+
+
+@dataclass(frozen=True)
+class LowRes(Conditioning):
+    """A small image that the model enlarges; in training, the mean over areas of the image itself."""
+
+    picture: int = 64
+    """Its height and width."""
+
+    def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
+        if not 0 < self.picture < shape[-1]:
+            raise ValueError(f"an upsampler enlarges: {self.picture} pixels are not fewer than {shape[-1]}")
+        return replace(given, picture=shape[0])
+
+    def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
+        small = given.get("low_res")
+        return {"low_res": F.interpolate(images, self.picture, mode="area") if small is None else small}
+
+    def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
+        if picture is None:
+            raise ValueError(f"this model enlarges {self.picture}x{self.picture} images, so it needs some: give low_res")
+        return {"low_res": picture}
+
+
+@dataclass(frozen=True)
+class Together(Conditioning):
+    """Several conditionings at once, such as labels and a small image."""
+
+    parts: tuple[Conditioning, ...] = (Labels(), LowRes())
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "dropout", "picture"):
+            object.__setattr__(self, name, max(getattr(part, name) for part in self.parts))
+
+    def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
+        return reduce(lambda so_far, part: part.embedded(shape, so_far), self.parts, given)
+
+    def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
+        return _merged(part.training(images, given, noise) for part in self.parts)
+
+    def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
+        return _merged(part.inputs(labels, picture) for part in self.parts)
+
+    def hidden(self, inputs: Inputs) -> Inputs:
+        hides = [part for part in self.parts if part.dropout]
+        return reduce(lambda given, part: part.hidden(given), hides, inputs) if hides else super().hidden(inputs)
+
+    def fitted(self, classes: int, labelled: bool) -> Conditioning:
+        return Together(tuple(part.fitted(classes, labelled) for part in self.parts))
+
+
+def _merged(parts: Iterable[Inputs]) -> Inputs:
+    return {key: value for part in parts for key, value in part.items()}
+
+
+CONDITIONINGS: dict[str, type[Conditioning]] = {
+    "none": Unconditional,
+    "labels": Labels,
+    "low-res": LowRes,
+    "together": Together,
+}
+"""Every conditioning by the name under which a checkpoint keeps it."""

@@ -1,0 +1,128 @@
+"""Spaces: what the diffusion sees of an image, and the way back; images outside are always in [-1, 1].
+
+`Pixels` as they are; `UnitPixels` for the score-based papers, whose images are 1 wide; `Standardised` and `Bits` for
+Sohl-Dickstein et al. 2015. A space tells clipping its range and the likelihoods its volume.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sfumato.core.distributions import Noise
+
+FIRST_IMAGES = 512
+"""So many images gave the authors of 2015 their mean and standard deviation."""
+
+
+class Space:
+    """Base class of spaces, frozen dataclasses of plain values. By itself it leaves images as they are."""
+
+    def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        """Images (B, C, ...) in [-1, 1] -> what the diffusion sees; `noise` is for dequantisation, where there is any."""
+        return images
+
+    def decode(self, x: Tensor) -> Tensor:
+        """What the diffusion sees -> images in [-1, 1]."""
+        return x
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Where clean data lie, for clipping."""
+        low, high = self.encode(torch.tensor([-1.0, 1.0])).tolist()
+        return low, high
+
+    @property
+    def log_volume(self) -> float:
+        """log |d encode / d image| of one number, in nats: log p(image) = log p(encoded) + log_volume a dimension."""
+        low, high = self.range
+        return math.log((high - low) / 2)
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what the diffusion sees, for images of this shape (C, H, W)."""
+        return shape
+
+    def fitted(self, images: Tensor) -> Space:
+        """The space fitted to a data set (N, C, ...) in [-1, 1], where it has moments of its own."""
+        return self
+
+
+@dataclass(frozen=True)
+class Pixels(Space):
+    """Images in [-1, 1], as they are."""
+
+
+@dataclass(frozen=True)
+class UnitPixels(Space):
+    """Images 1 wide, as those of NCSN, NCSNv2 and the VE SDE, so that sigmas and steps are the papers' own numbers.
+
+    They are centred at 0, where the papers' lie in [0, 1]; the networks see them doubled, as the papers' see 2 x - 1.
+    """
+
+    def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        return images / 2
+
+    def decode(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@dataclass(frozen=True)
+class Standardised(Space):
+    """Images of mean 0 and variance 1, dequantised by uniform noise (Sohl-Dickstein et al. 2015, section 3)."""
+
+    mean: float = 0.0
+    """Of the data in [-1, 1], over all pixels; taken from the data set."""
+    std: float = 1.0
+    """Likewise."""
+    bin: float = 2 / 255
+    """Width of the uniform noise that makes 8-bit data continuous; 0 for data that are."""
+    faithful: bool = False
+    """With the slips of the authors' code: dequantisation noise divided by the deviation, not multiplied, and moments
+    of the first 512 images."""
+
+    def __post_init__(self) -> None:
+        if not self.std > 0:
+            raise ValueError(f"the standard deviation of the data is above 0, not {self.std}")
+
+    def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        if noise is not None and self.bin:
+            width = self.std**2 / 510 if self.faithful else self.bin
+            images = images + width * (torch.special.ndtr(noise(images)) - 0.5)
+        return (images - self.mean) / self.std
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.std * x + self.mean
+
+    def fitted(self, images: Tensor) -> Standardised:
+        some = images[:FIRST_IMAGES] if self.faithful else images
+        std = float((some.var(correction=0) + self.bin**2 / 12).sqrt())
+        return replace(self, mean=float(some.mean()), std=std)
+
+
+@dataclass(frozen=True)
+class Bits(Space):
+    """Bits 0 and 1 for binomial diffusion, out of the ends of the range, black and white."""
+
+    mean: float = 0.0
+    """Of the data in {-1, 1}; taken from the data set, for the null model."""
+
+    def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        return (images + 1) / 2
+
+    def decode(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
+
+    def fitted(self, images: Tensor) -> Bits:
+        return Bits(float(images.mean()))
+
+
+SPACES: dict[str, type[Space]] = {
+    "pixels": Pixels,
+    "unit-pixels": UnitPixels,
+    "standardised": Standardised,
+    "bits": Bits,
+}
+"""Every space by the name under which a checkpoint keeps it."""
