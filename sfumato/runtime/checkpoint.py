@@ -7,6 +7,7 @@ the recipe, the training numbers, the data and the progress. Nothing is ever unp
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,16 +171,15 @@ def read(path: str | Path) -> Checkpoint:
     if path.is_dir():
         about, shapes = parts.read_index(path)
     else:
-        metadata, shapes = tensor_file.read_header(path)
+        (metadata, shapes), about = tensor_file.read_header(path), None
         if KEY not in metadata:
             raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of sfumato")
-        try:
+        with contextlib.suppress(ValueError):
             about = json.loads(metadata[KEY])
-        except ValueError:
-            raise CheckpointError(f"{path} is damaged: its header is no JSON text of sfumato") from None
-    form = about.get("format") if isinstance(about, dict) else None
-    if form != FORMAT:
-        raise CheckpointError(f"{path} has format {form}; this version of sfumato reads format {FORMAT}")
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path} is damaged: it holds no JSON text of sfumato")
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {about.get('format')}; this version of sfumato reads format {FORMAT}")
     return Checkpoint(path, about, shapes)
 
 

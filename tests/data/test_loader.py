@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sfumato.data import Order, flip, pictures, to_float, to_uint8
+from sfumato.runtime import files
 
 
 @given(st.integers(1, 50), st.integers(0, 5), st.integers(0, 5))
@@ -89,7 +90,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pictures.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         pictures.write_text(path, "new")
     assert path.read_text() == "old"

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.runtime import checkpoint
+from sfumato.runtime import checkpoint, tensor_file
 from sfumato.runtime.checkpoint import CheckpointError
 from sfumato.runtime.files import whole_file
 from tests.train import toy
@@ -48,7 +48,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 def test_every_kind_of_tensor(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    tensors = {str(kind): (torch.randn(3, 2) * 5).to(kind) for kind in checkpoint.DTYPES}
+    tensors = {str(kind): (torch.randn(3, 2) * 5).to(kind) for kind in tensor_file.DTYPES}
     tensors |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "odd": torch.ones(3, dtype=torch.uint8)}
     tensors["strided"] = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     checkpoint.save(tmp_path / "a", tensors, ABOUT)
