@@ -52,13 +52,15 @@ def write(path: Path, tensors: Mapping[str, Tensor], about: str) -> None:
     dist.barrier()
 
 
-def read_index(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
+def read_index(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """What a folder says of itself, and the shape of every tensor.
 
     CheckpointError where it is damaged, or not all there.
     """
     try:
         about = json.loads((path / ABOUT).read_text("utf-8"))
+        if not isinstance(about, dict):
+            raise ValueError(f"{ABOUT} holds no JSON text of sfumato")
         index = _reader(path).read_metadata()
         shapes = {name: tuple(entry.size) for name, entry in index.state_dict_metadata.items()}
         ends: dict[str, int] = {}
