@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from sfumato import __version__
 from sfumato.cli.compare import compare_command
 from sfumato.cli.convert import convert_command
 from sfumato.cli.edit import edit_command
@@ -23,6 +22,7 @@ from sfumato.cli.prepare import prepare_command
 from sfumato.cli.reproduce import reproduce_command
 from sfumato.cli.sample import sample_command
 from sfumato.cli.train import train_command
+from sfumato.version import __version__
 
 USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
 

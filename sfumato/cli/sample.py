@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from sfumato import __version__
 from sfumato.cli.parsing import UsageError, device_of, output_folder, parse, shrunk, steps_of, writable
+from sfumato.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import sfumato
 from sfumato.data import Images, pictures, to_float
 from sfumato.evaluate.features import SHIPPED, FeatureNet
 from sfumato.evaluate.measures import ALL, Measure, Metrics, lacking
@@ -23,6 +22,7 @@ from sfumato.evaluate.nets import Features
 from sfumato.evaluate.protocol import Metric, Protocol, Result
 from sfumato.evaluate.samples import Samples
 from sfumato.evaluate.sets import FeatureSet, from_features, measured, pooled
+from sfumato.version import __version__
 
 SEED = 0
 """Of the choice of real images for the floor."""
@@ -102,7 +102,7 @@ def _protocol(samples: Samples, real: FeatureSet, net: FeatureNet, floor: str) -
         samples=samples.name, count=len(samples.images), shape=tuple(samples.images.shape[1:]),
         samples_sha256=samples.sha256, how=samples.how, quantiser=samples.quantiser, net=net.name,
         net_sha256=net.sha256, resize=net.resize, reference=real.spec, reference_count=real.count,
-        reference_sha256=real.sha256, floor=floor, version=sfumato.__version__,
+        reference_sha256=real.sha256, floor=floor, version=__version__,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sfumato.runtime import parts, tensor_file
 from sfumato.runtime.tensor_file import CheckpointError
+from sfumato.version import __version__
 
 __all__ = ["PARTS", "Checkpoint", "CheckpointError", "read", "save", "save_parts", "save_weights"]
 
@@ -33,9 +34,7 @@ PARTS = ".parts"
 
 def described(about: Mapping[str, Any]) -> str:
     """The JSON text of a checkpoint: what it says of itself, with the format and the versions that wrote it."""
-    import sfumato
-
-    versions = {"sfumato": sfumato.__version__, "torch": torch.__version__}
+    versions = {"sfumato": __version__, "torch": torch.__version__}
     return json.dumps({"format": FORMAT, "versions": versions, **about})
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato import __version__
+from sfumato.version import __version__
 
 if TYPE_CHECKING:
     from starlette.requests import Request
