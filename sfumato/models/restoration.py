@@ -1,7 +1,7 @@
-"""Pictures of which a part is known: fill the rest in, or colour what is grey, with any model that makes pictures.
+"""Image restoration with any model that makes pictures: inpainting and colourisation by replacement.
 
 What is known is put back after each step, as noisy as the step is (Song et al. 2021, appendix I; Song & Ermon 2019,
-algorithm 2; `core.projection.Projection`).
+algorithm 2; `core.inpainting`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.projection import GREY, Projection, greyness, projected
+from sfumato.core.inpainting import GREY, Replacement, greyness, with_replacement
 from sfumato.core.randomness import ImageNoise
-from sfumato.core.sampling import finish
-from sfumato.core.times import Steps
+from sfumato.core.sampling import Sampler, finish
+from sfumato.core.schedules import Steps
 from sfumato.data.loader import to_float, to_uint8
-from sfumato.model import Model, Sampler, ancestral
-from sfumato.papers.recipe import Classifying, low_res_side
+from sfumato.models.model import Model
 
 
 def inpaint(model: Model, images: Tensor, known: Tensor, **options: Any) -> Tensor:
-    """Pictures that agree with the images where these are known, uint8 (n, C, H, W).
+    """Inpainting: pictures that agree with the images where these are known, uint8 (n, C, H, W).
 
     Args:
         images: uint8 (n, C, H, W); what is not known does not matter.
@@ -38,7 +37,7 @@ def inpaint(model: Model, images: Tensor, known: Tensor, **options: Any) -> Tens
 
 
 def colourise(model: Model, images: Tensor, **options: Any) -> Tensor:
-    """Colour pictures whose grey, the mean of red, green and blue, is the images', uint8 (n, 3, H, W).
+    """Colourisation: pictures whose grey, the mean of red, green and blue, is the images', uint8 (n, 3, H, W).
 
     Args:
         images: uint8 (n, 3, H, W), grey or not, or (n, 1, H, W).
@@ -58,39 +57,32 @@ def restored(
     basis: Tensor | None,
     *,
     steps: Steps = None,
-    sampler: Sampler = ancestral,
+    sampler: Sampler | str = "own",
     labels: Tensor | None = None,
     seed: int = 0,
     batch: int = 64,
 ) -> Tensor:
-    """Pictures with the known coordinates of the images.
+    """Restore pictures with the known coordinates of the images, uint8 (n, C, H, W).
 
     Args:
-        steps, sampler: the walk from noise, see `Model.sample`; the recipe's own steps, all of them, by default.
+        steps, sampler: see `Model.sample`; the paper's own sampler in all its steps by default.
         labels: (n,) for a model with classes, one a picture.
         seed: the noise of picture i follows from (seed, i).
         batch: pictures at a time, which bounds the memory.
 
     Raises: ValueError where the images do not fit the model, or the model makes no pictures out of noise alone.
     """
-    recipe = model.recipe
-    if isinstance(recipe, Classifying) or low_res_side(recipe):
-        raise ValueError("restoring needs a model that makes pictures out of noise alone")
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != recipe.shape:
-        raise ValueError(f"the model works on uint8 images of {recipe.shape}, not {tuple(images.shape[1:])}")
-    if recipe.classes and labels is None:
-        raise ValueError("this model was trained with classes, so each picture needs its label")
+    model.check_images(images, labels, "restoring")
+    chosen, process, space = model.sampler(sampler), model.diffusion.gaussian, model.recipe.space
     done = []
     for keys in torch.arange(len(images)).split(batch):
-        inputs: dict[str, Any] = {}
-        if labels is not None and recipe.classes:
-            inputs["y"] = labels[keys].to(model.device)
-        x0 = to_float(images[keys].to(model.device))
+        x0 = space.encode(to_float(images[keys].to(model.device)))
         part = known[keys] if known.ndim == images.ndim and len(known) == len(images) else known
-        projection = Projection(recipe.process(), x0, part.to(model.device), basis)
+        replacement = Replacement(process, x0, part.to(model.device), basis)
         noise = ImageNoise(seed, keys.tolist())
         with torch.inference_mode():
-            moves = sampler(recipe, recipe.denoiser(model.network, **inputs), steps)
-            x = recipe.prior(tuple(x0.shape), model.device).sample(noise)
-            done.append(to_uint8(finish(x, projected(moves, projection), noise)).cpu())
+            denoise = model.denoiser(None if labels is None else labels[keys])
+            moves = with_replacement(chosen.plan(process, denoise, steps), replacement)
+            x = model.diffusion.prior(tuple(x0.shape), model.device).sample(noise)
+            done.append(to_uint8(space.decode(finish(x, moves, noise))).cpu())
     return torch.cat(done)

@@ -1,0 +1,157 @@
+"""Sampling requests: batches of images from noise to data, each image with noise of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.denoisers import Denoise
+from sfumato.core.guidance import classifier_free
+from sfumato.core.randomness import ImageNoise
+from sfumato.core.sampling import Move, Sampler, trajectory
+from sfumato.core.schedules import Steps
+from sfumato.data.loader import to_float, to_uint8
+from sfumato.models.classifier import Guide
+from sfumato.runtime.precision import autocast, best_precision, for_sampling
+
+if TYPE_CHECKING:
+    from sfumato.models.model import Model
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a model; the fields are the arguments of `Model.sample`, the sampler the model's."""
+
+    n: int
+    steps: Steps
+    sampler: Sampler
+    seed: int = 0
+    scale: float = 1.0
+    guide: Guide | None = None
+    low_res: Tensor | None = None
+    batch: int = 64
+    precision: str = "auto"
+
+    def precision_on(self, device: torch.device) -> str:
+        """bf16 or float32."""
+        return best_precision(device)[0] if self.precision == "auto" else self.precision
+
+
+def denoiser(
+    model: Model, labels: Tensor | None, picture: Tensor | None, scale: float = 1.0, network: nn.Module | None = None
+) -> Denoise:
+    """See `Model.denoiser`."""
+    diffusion, conditioning = model.diffusion, model.recipe.conditioning
+    weights = model.network if network is None else network
+    on_device = [None if value is None else value.to(model.device) for value in (labels, picture)]
+    inputs = conditioning.inputs(*on_device)
+    denoise = diffusion.denoise(weights, inputs)
+    if scale != 1:
+        denoise = classifier_free(denoise, diffusion.denoise(weights, conditioning.hidden(inputs)), scale)
+    return diffusion.clipped(denoise)
+
+
+def plan(model: Model, request: Request) -> int:
+    """How many moves a picture takes. ValueError, before any work, for what cannot be made."""
+    if request.n < 1 or request.batch < 1:
+        raise ValueError(f"the number of pictures and the batch are at least 1, not {request.n} and {request.batch}")
+    if request.guide:
+        request.guide.check(model)
+    side, channels = model.recipe.conditioning.picture, model.recipe.shape[0]
+    if request.low_res is not None:
+        if not side:
+            raise ValueError("this model is no upsampler, so it takes no low-resolution images")
+        if tuple(request.low_res.shape[1:]) != (channels, side, side) or len(request.low_res) < request.n:
+            raise ValueError(
+                f"this model enlarges {channels}x{side}x{side} images, {request.n} are asked for; "
+                f"given are {len(request.low_res)} of {'x'.join(map(str, request.low_res.shape[1:]))}"
+            )
+    one = (request.guide.classifier if request.guide else model).labels(None, 1)
+    return len(_moves(model, model.network, request, one, None if request.low_res is None else request.low_res[:1]))
+
+
+def _moves(
+    model: Model, network: nn.Module, request: Request, labels: Tensor | None, low_res: Tensor | None
+) -> list[Move]:
+    """The moves of one batch."""
+    of_model = labels if model.recipe.conditioning.classes else None
+    denoise = denoiser(model, of_model, None if low_res is None else to_float(low_res), request.scale, network)
+    sampler, diffusion = request.sampler, model.diffusion
+    if request.guide and labels is not None:
+        gradient = request.guide.gradient(labels.to(model.device))
+        sampler, denoise = sampler.guided(denoise, gradient, diffusion.clipped)
+    own_way: Any = diffusion.process  # bits and learned levels have none, and their own sampler needs none
+    return sampler.plan(own_way if sampler is diffusion.own else diffusion.gaussian, denoise, request.steps)
+
+
+def trajectories(
+    model: Model, request: Request, keys: Sequence[int], labels: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The trajectory of the images of these keys from noise to data, move by move.
+
+    Yields (x_t, predicted x0), images (B, C, H, W) in [-1, 1] but for the noise; first the noise itself.
+    """
+    noise, space = ImageNoise(request.seed, keys), model.recipe.space
+    shape = (len(keys), *space.shape(model.recipe.shape))
+    x = model.diffusion.prior(shape, model.device).sample(noise)
+    small = None if request.low_res is None else request.low_res[list(keys)]
+    precision = request.precision_on(model.device)
+    network = for_sampling(model.network, model.device, precision)
+    moves = _moves(model, network, request, labels, small)
+    yield space.decode(x), space.decode(x)
+    states = trajectory(x, moves, noise)
+    while True:
+        with torch.inference_mode(), autocast(model.device, precision):
+            state = next(states, None)
+            if state is None:
+                return
+            found = space.decode(state[0]), space.decode(state[1].x0)
+        yield found
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Images (n, C, H, W), uint8 on the host, and where wanted all states and predictions on the way to them."""
+
+    images: Tensor
+    frames: list[Tensor]
+    predictions: list[Tensor]
+
+
+def sampled(
+    model: Model,
+    keys: Sequence[int],
+    *,
+    request: Request,
+    labels: Tensor | None,
+    film: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Sampled:
+    """The images of these keys; labels (N,) are those of all keys, and progress is called after each step."""
+    if request.guide:
+        request.guide.classifier.to(model.device)
+    frames, predictions = [], []
+    chosen = None if labels is None else labels[list(keys)]
+    for i, (x, x0) in enumerate(trajectories(model, request, keys, chosen)):
+        if i and progress:
+            progress(len(keys))
+        if film:
+            frames.append(to_uint8(x).cpu())
+            predictions.append(to_uint8(x0).cpu())
+    return Sampled(to_uint8(x).cpu(), frames, predictions)
+
+
+@contextmanager
+def counted(network: nn.Module) -> Iterator[list[int]]:
+    """A list that collects how many images each forward pass of the network sees."""
+    sizes: list[int] = []
+    handle = network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    try:
+        yield sizes
+    finally:
+        handle.remove()

@@ -1,0 +1,110 @@
+"""Load a trained model or classifier: a run folder, a checkpoint, the name of a shipped model, or a foreign file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato import papers
+from sfumato.models.classifier import Classifier
+from sfumato.models.model import Model
+from sfumato.runtime import checkpoint
+from sfumato.runtime.folder import RunFolder
+
+FOREIGN = (".pt", ".pth", ".ckpt", ".bin")
+"""Endings of the files that other codes write."""
+
+
+def shipped() -> dict[str, Path]:
+    """The checkpoints that come with the package, by preset name."""
+    folder = Path(str(resources.files("sfumato"))) / "checkpoints"
+    return {path.stem.replace("-", "/", 1): path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def load(
+    target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu", **choices: Any
+) -> Model | Classifier:
+    """Load a trained model: a run folder, one of our checkpoints, the name of a shipped model, or a foreign checkpoint.
+
+    Args:
+        target: for example "runs/mine", "model.safetensors", "ddpm/emoji32", "256x256_diffusion.pt" (the official files
+            of ddim, improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch) or a folder of diffusers'
+            `UNet2DModel` or `DDPMPipeline`.
+        weights: "online", or an EMA rate such as "0.999"; the first EMA where None.
+        device: where the network goes.
+        choices: what a foreign file cannot say of itself, see `convert.foreign`; the error names what is missing.
+
+    Raises:
+        ValueError: nothing there, or a file that is damaged, unsafe, unknown or of another architecture.
+    """
+    path = Path(target)
+    if path.suffix in FOREIGN or _is_diffusers(path):
+        from sfumato.convert import foreign
+
+        if weights is not None:
+            raise ValueError(f"{path} holds one set of weights; there is none to choose")
+        opened = foreign.open_folder(path, choices) if path.is_dir() else foreign.open_file(path, choices)
+        return _trained(opened.recipe, opened.network, (), opened.about).to(device)
+    if choices:
+        raise ValueError(f"{target} says itself what it is; {', '.join(choices)} cannot be chosen")
+    if path.is_dir() and path.suffix != checkpoint.PARTS:
+        found = RunFolder.open(path).latest_checkpoint()
+        if found is None:
+            raise ValueError(f"{path} holds no checkpoint yet")
+        path = found
+    elif not path.exists():
+        known = shipped()
+        if str(target) not in known:
+            names = ", ".join(known) or "none"
+            raise ValueError(f"{target}: no such run folder or checkpoint, nor a shipped model (shipped: {names})")
+        path = known[str(target)]
+    return from_checkpoint(checkpoint.read(path), weights=weights, device=device)
+
+
+def load_model(
+    target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu", **choices: Any
+) -> Model:
+    """Load a trained model that makes pictures; see `load`. ValueError for a classifier."""
+    found = load(target, weights=weights, device=device, **choices)
+    if isinstance(found, Classifier):
+        raise ValueError(f"{target} is a classifier of noisy images; it guides another model, but makes no pictures")
+    return found
+
+
+def load_classifier(
+    target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu", **choices: Any
+) -> Classifier:
+    """Load a trained classifier of noisy images; see `load`. ValueError for a model that makes pictures."""
+    found = load(target, weights=weights, device=device, **choices)
+    if isinstance(found, Model):
+        raise ValueError(f"{target} makes pictures; a guide is a classifier of noisy images")
+    return found
+
+
+def _is_diffusers(path: Path) -> bool:
+    """Whether this is a folder that diffusers wrote."""
+    if not path.is_dir() or (path / "metrics.jsonl").exists():
+        return False
+    return (path / "model_index.json").is_file() or any(path.glob("diffusion_pytorch_model.*"))
+
+
+def from_checkpoint(
+    saved: checkpoint.Checkpoint, *, weights: str | None = None, device: torch.device | str = "cpu"
+) -> Model | Classifier:
+    """A model or classifier from an opened checkpoint."""
+    recipe = papers.from_json(saved.recipe)
+    with torch.device("meta"):
+        network = recipe.model()
+    kind = saved.load_weights(network, weights)
+    network.to(device).eval().requires_grad_(False)
+    about = {**saved.progress, "data": saved.data, "weights": kind, "path": str(saved.path)}
+    return _trained(recipe, network, tuple(saved.data.get("classes", ())), about)
+
+
+def _trained(recipe: Any, network: Any, classes: tuple[str, ...], about: dict[str, Any]) -> Model | Classifier:
+    """A classifier where the recipe builds what has no sampler, else a model: decided here, once."""
+    made = Classifier if recipe.build().sampler is None else Model
+    return made(recipe, network, classes, about)

@@ -1,0 +1,131 @@
+"""A trained diffusion model, ready to use: `Model.sample` makes pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import samplers
+from sfumato.core.denoisers import Denoise
+from sfumato.core.diffusion import Diffusion
+from sfumato.core.sampling import Sampler
+from sfumato.core.schedules import Steps
+from sfumato.models import generate
+from sfumato.models.classifier import Guide
+from sfumato.models.generate import Request
+from sfumato.models.trained import Trained
+from sfumato.papers.recipe import Recipe
+from sfumato.runtime.workers import WorkerPool, batches, distribute
+
+
+@dataclass(frozen=True)
+class Model(Trained[Recipe]):
+    """A trained diffusion model: a recipe with its network (in evaluation mode)."""
+
+    @cached_property
+    def diffusion(self) -> Diffusion:
+        """What its recipe builds: the forward process, the denoiser, the usual sampler, and what else it can do."""
+        return self.recipe.build()
+
+    def sampler(self, chosen: Sampler | str | None = None) -> Sampler:
+        """A sampler for this model: a value, a spec such as "heun?churn=40", "own" for the paper's, or the usual one."""
+        if chosen is None:
+            return self.diffusion.sampler
+        if chosen == "own":
+            return self.diffusion.own
+        return (samplers.by_name(chosen) if isinstance(chosen, str) else chosen).of(self.diffusion)
+
+    def denoiser(
+        self,
+        labels: Tensor | None = None,
+        picture: Tensor | None = None,
+        *,
+        scale: float = 1.0,
+        network: nn.Module | None = None,
+    ) -> Denoise:
+        """The denoiser as samplers see it: conditioned, guided by itself where scale is not 1, and clipped.
+
+        Args:
+            labels: (B,), for a model with classes.
+            picture: (B, C, h, w) in [-1, 1], for an upsampler.
+            scale: classifier-free guidance; 1 is none.
+            network: another network than the model's, such as a cast copy.
+        """
+        return generate.denoiser(self, labels, picture, scale, network)
+
+    def alone(self, doing: str) -> None:
+        """ValueError unless the model makes pictures out of noise alone; `doing` begins the sentence."""
+        if self.recipe.conditioning.picture:
+            raise ValueError(f"{doing} needs a model that makes pictures out of noise alone")
+
+    def check_images(self, images: Tensor, labels: Tensor | None, doing: str) -> None:
+        """ValueError where uint8 images (n, C, H, W) do not fit the model, or labels are missing."""
+        self.alone(doing)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.recipe.shape:
+            raise ValueError(f"the model works on uint8 images of {self.recipe.shape}, not {tuple(images.shape[1:])}")
+        if self.recipe.conditioning.classes and labels is None:
+            raise ValueError("this model was trained with classes, so each picture needs its label")
+
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: Steps | Literal["usual"] = "usual",
+        sampler: Sampler | str | None = None,
+        seed: int = 0,
+        classes: Sequence[str | int] | Tensor | None = None,
+        scale: float = 1.0,
+        guide: Guide | None = None,
+        low_res: Tensor | None = None,
+        batch: int = 64,
+        precision: str = "auto",
+        frames: list[Tensor] | None = None,
+        predictions: list[Tensor] | None = None,
+        pool: WorkerPool[Model] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Tensor:
+        """Sample n pictures, uint8 (n, C, H, W), on the host.
+
+        Args:
+            steps: moves from noise to data, or a grid of levels; None takes every level; by default the model's usual
+                number (`Diffusion.steps`).
+            sampler: a sampler, or a spec string such as "heun?churn=40"; "own" is the paper's. By default DDIM with
+                eta 0, or the paper's own for score-based models.
+            seed: image i depends on (seed, i) alone, whatever the batch.
+            classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
+            scale: classifier-free guidance; 1 is none.
+            guide: a classifier that guides; its classes are the ones that can be asked for.
+            low_res: for an upsampler, uint8 (at least n, C, h, w).
+            batch: images at a time, which bounds the memory.
+            precision: "auto" (bf16 where the machine has it), "bf16" or "float32".
+            frames: a list to collect the trajectory in: (moves + 1) uint8 tensors (n, C, H, W).
+            predictions: a list to collect the x0 predicted along the way in, likewise.
+            pool: worker processes that divide the work, batch by batch, and load this very model; a sampler of your
+                own must then be one that can be pickled.
+            progress: called with the number of images that moved, after each step, or each batch of a pool.
+
+        Raises:
+            ChildProcessError: a worker died.
+            ValueError: n or batch below 1, steps 0 or above T, an unknown class, a guide that does not fit, guidance
+                of a model that was not trained for it, low-resolution images missing or of another size.
+        """
+        chosen = self.diffusion.steps if steps == "usual" else steps
+        request = Request(n, chosen, self.sampler(sampler), seed, scale, guide, low_res, batch, precision)
+        moves = generate.plan(self, request)
+        asked = guide.classifier if guide else self
+        labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)
+        work = partial(generate.sampled, request=request, labels=labels, film=frames is not None or predictions is not None)
+        if pool is None:
+            parts = distribute(partial(work, progress=progress), self, batches(n, batch))
+        else:
+            told = None if progress is None else lambda count: progress(count * moves)
+            parts = distribute(work, self, batches(n, batch), pool, told)
+        for wanted, films in ((frames, [p.frames for p in parts]), (predictions, [p.predictions for p in parts])):
+            if wanted is not None:
+                wanted.extend(torch.cat(states) for states in zip(*films, strict=True))
+        return torch.cat([part.images for part in parts])

@@ -1,0 +1,79 @@
+"""What a model and a classifier share: a recipe, a network with trained weights, and the names of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import papers
+from sfumato.papers.recipe import Trainable
+from sfumato.runtime import checkpoint
+
+R = TypeVar("R", bound=Trainable)
+
+
+@dataclass(frozen=True)
+class Trained(Generic[R]):
+    """A recipe with a trained network (in evaluation mode).
+
+    Attributes:
+        recipe: how it was trained and how it is used.
+        network: the weights.
+        classes: names of the classes, in the order of the labels; empty without labels.
+        about: where it comes from: data, images seen, which weights.
+    """
+
+    recipe: R
+    network: nn.Module
+    classes: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same, its network moved to a device."""
+        self.network.to(device)
+        return self
+
+    def save(self, path: str | Path, *, half: bool = False) -> None:
+        """Write one safetensors file with the recipe and these weights, which `load` reads again.
+
+        Args:
+            half: store float16, which halves the file; the weights are float32 again once loaded.
+        """
+        tensors = {f"model/{name}": value.half() if half and value.is_floating_point() else value
+                   for name, value in self.network.state_dict().items()}  # fmt: skip
+        data = {**self.about.get("data", {}), "classes": list(self.classes)}
+        progress = {name: self.about[name] for name in ("images", "step", "seconds") if name in self.about}
+        about = {"recipe": papers.to_json(self.recipe), "data": data, "progress": progress, "ema": [], "train": {},
+                 "origin": {name: self.about.get(name) for name in ("path", "found", "weights")}}  # fmt: skip
+        checkpoint.save(Path(path), tensors, about)
+
+    def labels(self, names: Sequence[str | int] | None, n: int) -> Tensor | None:
+        """Labels (n,) from class names or numbers, repeated in turn; evenly over all classes where None.
+
+        None for a model without classes. ValueError for an unknown class.
+        """
+        count = self.recipe.conditioning.classes
+        if not count:
+            if names:
+                raise ValueError("this model was trained without classes, so none can be asked for")
+            return None
+        known = self.classes or tuple(str(i) for i in range(count))
+        chosen = [_class_index(name, known) for name in names] if names else list(range(count))
+        return torch.tensor([chosen[i % len(chosen)] for i in range(n)])
+
+
+def _class_index(name: str | int, known: tuple[str, ...]) -> int:
+    if str(name) in known:
+        return known.index(str(name))
+    if str(name).isdigit() and int(name) < len(known):
+        return int(name)
+    raise ValueError(f"unknown class {name!r}; this model knows {', '.join(known)}")
