@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.convert import ddim, ncsn, openai, score_sde
 from sfumato.convert.keys import Key, load
+from sfumato.networks.instance_norm import InstanceNorm
 from sfumato.networks.refinenet import DEEPER, DEEPEST
 
 
@@ -39,7 +40,7 @@ LAYOUTS = {
     "guided/SuperResModel": Layout(lambda args: openai.super_res(**args), _either),
     "guided/EncoderUNetModel": Layout(lambda args: openai.encoder(**args), _either),
     "ncsn/CondRefineNetDilated": Layout(ncsn.ncsn, ncsn.keys),
-    "ncsn/CondRefineNetDeeperDilated": Layout(lambda args: ncsn.ncsn(args, norm="instance", **DEEPER), ncsn.keys),
+    "ncsn/CondRefineNetDeeperDilated": Layout(lambda args: ncsn.ncsn(args, norm=InstanceNorm, **DEEPER), ncsn.keys),
     "ncsn/RefineNetDilated": Layout(lambda args: ncsn.ncsn(args, levels=None), ncsn.keys),
     "ncsnv2/NCSN": Layout(ncsn.ncsn, ncsn.keys),
     "ncsnv2/NCSNdeeper": Layout(lambda args: ncsn.ncsn(args, **DEEPER), ncsn.keys),

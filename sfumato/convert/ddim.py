@@ -1,6 +1,6 @@
 """The checkpoints of ermongroup/ddim, which are also Ho et al.'s as ported from TensorFlow: class `Model`.
 
-The network is `sfumato.networks.unet.ho`'s (Ho et al. 2020, appendix B).
+The network is `sfumato.networks.unet.HoUNet`'s (Ho et al. 2020, appendix B).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from sfumato.convert.keys import Key, same
-from sfumato.networks.blocks import Attention
+from sfumato.networks.blocks import Attention, sin_cos
+from sfumato.networks.fir import convolved, pooled
 from sfumato.networks.unet import UNet
 
 BLOCK = {
@@ -37,9 +38,9 @@ def model(args: Mapping[str, Any]) -> UNet:
         blocks_per_level=config["num_res_blocks"],
         attention_factors=tuple(2**i for i in levels if size // 2**i in config["attn_resolutions"]),
         dropout=config["dropout"],
-        resample="conv" if config["resamp_with_conv"] else "pool",
+        resample=convolved if config["resamp_with_conv"] else pooled,
         asymmetric=True,
-        embedding="sin_cos",
+        embedding=sin_cos,
         norm_eps=1e-6,
         stem=config["ch"],
     )

@@ -6,16 +6,29 @@ The networks are `sfumato.networks.refinenet`'s (Song & Ermon 2019, appendix A; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sfumato.convert.keys import Key, same
-from sfumato.networks.refinenet import InstanceNorm, ScoreRefineNet
+from sfumato.networks.blocks import Act
+from sfumato.networks.instance_norm import InstanceNorm, InstanceNormPlus, NoNorm, VarianceNorm
+from sfumato.networks.refinenet import ScoreRefineNet, mean_pool
 
-ACTIVATION = {"elu": "elu", "relu": "relu", "lrelu": "leaky_relu", "swish": "silu"}
-NORM = {"InstanceNorm++": "instance++", "VarianceNorm": "variance"}
+ACTIVATION: dict[str, Act] = {
+    "elu": F.elu,
+    "relu": F.relu,
+    "lrelu": partial(F.leaky_relu, negative_slope=0.2),
+    "swish": F.silu,
+}
+NORM: dict[str, type[InstanceNorm] | type[NoNorm]] = {
+    "InstanceNorm++": InstanceNormPlus,
+    "VarianceNorm": VarianceNorm,
+    "NoneNorm": NoNorm,
+}
 
 
 def ncsn(args: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
@@ -25,7 +38,8 @@ def ncsn(args: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
         raise ValueError("only the normalisation of the paper is supported, not batch_norm")
     if config.get("nonlinearity", "elu") != "elu":
         raise ValueError(f"only the nonlinearity elu is supported, not {config['nonlinearity']!r}")
-    options = {"levels": config["num_classes"], "refine_norm": True, "pool": "mean", **options}
+    norm = options.pop("norm", InstanceNormPlus)
+    options = {"levels": config["num_classes"], "norm": norm, "refine_norm": norm, "pool": mean_pool, **options}
     return _net(config, data, **options)
 
 
@@ -37,7 +51,7 @@ def ncsnv2(args: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
     if config["normalization"] not in NORM:
         raise ValueError(f"normalization is one of {', '.join(NORM)}, not {config['normalization']!r}")
     options = {"norm": NORM[config["normalization"]], "sigmas": sigmas(config), **options}
-    return _net(config, data, activation=ACTIVATION[config["nonlinearity"]], **options)
+    return _net(config, data, act=ACTIVATION[config["nonlinearity"]], **options)
 
 
 def sigmas(config: Mapping[str, Any]) -> list[float]:
@@ -95,7 +109,7 @@ def _norm(official: str, ours: str, net: nn.Module) -> Iterator[Key]:
     if norm.weight.ndim > 1:
         yield Key(f"{official}.embed.weight", f"{ours}.weight")
         return
-    kinds = {"alpha": 0} if norm.kind == "variance" else {"alpha": 1, "gamma": 0, "beta": 2}
+    kinds = {"alpha": 0} if isinstance(norm, VarianceNorm) else {"alpha": 1, "gamma": 0, "beta": 2}
     width = len(norm.weight) // len(kinds)
     for name, i in kinds.items():
         yield Key(f"{official}.{name}", f"{ours}.weight", slice(i * width, (i + 1) * width))

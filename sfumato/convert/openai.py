@@ -12,7 +12,8 @@ import torch
 
 from sfumato.convert.keys import Key, same
 from sfumato.networks.blocks import Attention, ResBlock
-from sfumato.networks.classifier import AttentionPool, EncoderUNet
+from sfumato.networks.classifier import POOLS, AttentionPool, EncoderUNet
+from sfumato.networks.fir import Resample, convolved, pooled, residual
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.networks.unet import UNet
 
@@ -67,7 +68,7 @@ def unet(
         num_classes=num_classes,
         low_res_channels=low_res_channels,
         scale_shift=use_scale_shift_norm,
-        resample="residual" if resblock_updown else "conv" if conv_resample else "pool",
+        resample=_resample(resblock_updown, conv_resample),
     )
     if use_checkpoint:
         recompute_blocks(network)
@@ -95,7 +96,7 @@ def encoder(
     num_head_channels: int = -1,
     use_scale_shift_norm: bool = False,
     resblock_updown: bool = False,
-    pool: Any = "adaptive",
+    pool: str = "adaptive",
     num_heads_upsample: int = -1,
     use_checkpoint: bool = False,
     use_fp16: bool = False,
@@ -115,10 +116,14 @@ def encoder(
         head_channels=None if num_head_channels == -1 else num_head_channels,
         dropout=dropout,
         scale_shift=use_scale_shift_norm,
-        resample="residual" if resblock_updown else "conv" if conv_resample else "pool",
-        pool=pool,
+        resample=_resample(resblock_updown, conv_resample),
+        pool=POOLS[pool],
         image_size=image_size,
     )
+
+
+def _resample(resblock_updown: bool, conv_resample: bool) -> Resample:
+    return residual if resblock_updown else convolved if conv_resample else pooled
 
 
 def _levels(attention_resolutions: Sequence[int], channel_mult: Sequence[float]) -> tuple[int, ...]:
@@ -143,10 +148,11 @@ def keys(net: UNet | EncoderUNet, legacy_order: bool) -> Iterator[Key]:
             yield from same(f"{official}.proj_out", f"{ours}.out", layer.out, ones=1)
 
     def resample(official: str, ours: str, convolution: str) -> Iterator[Key]:
-        if isinstance(net.get_submodule(ours), ResBlock):
+        layer: Any = net.get_submodule(ours)
+        if isinstance(layer, ResBlock):
             yield from block(official, ours)
-        else:
-            yield from same(f"{official}.{convolution}", f"{ours}.conv", net.get_submodule(f"{ours}.conv"))
+        elif layer.conv is not None:
+            yield from same(f"{official}.{convolution}", f"{ours}.conv", layer.conv)
 
     yield from same("time_embed.0", "time_mlp.0", net.time_mlp[0])
     yield from same("time_embed.2", "time_mlp.2", net.time_mlp[2])

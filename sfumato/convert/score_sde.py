@@ -13,33 +13,36 @@ import torch
 from torch import nn
 
 from sfumato.convert.keys import Key, same
-from sfumato.convert.ncsn import ACTIVATION, falling
-from sfumato.networks.blocks import Attention
-from sfumato.networks.ncsnpp import Block, Draw, FourierFeatures, InputSkip, OutputSkip, Pointwise, ScoreUNet
+from sfumato.convert.ncsn import ACTIVATION, NORM, falling
+from sfumato.networks.beside import Draw, InputConcat, InputResidual, InputSkip, OutputResidual, OutputSkip
+from sfumato.networks.blocks import Attention, Pointwise, ResBlock
+from sfumato.networks.fir import convolved, pooled, residual
+from sfumato.networks.ncsnpp import FourierFeatures, ScoreUNet
 from sfumato.networks.refinenet import ScoreRefineNet
 
-EMBEDDING: dict[str, Any] = {"fourier": "fourier", "positional": "sin_cos"}
 BLOCK = {"GroupNorm_0": "norm1", "Conv_0": "conv1", "Dense_0": "emb", "GroupNorm_1": "norm2", "Conv_1": "conv2"}
-SKIP: dict[str, Any] = {"none": "none", "input_skip": "skip", "output_skip": "skip", "residual": "residual"}
+SKIP: dict[str, Any] = {"sum": InputSkip, "cat": InputConcat}
+INPUT: dict[str, Any] = {"none": None, "residual": InputResidual}
+OUTPUT: dict[str, Any] = {"none": None, "output_skip": OutputSkip, "residual": OutputResidual}
 
 
 def ncsnpp(args: Mapping[str, Any]) -> ScoreUNet:
     """Our network for a configuration's sections `model` and `data` with the name "ncsnpp"."""
     config = args["model"]
     biggan, conv = config["resblock_type"].lower() == "biggan", config["resamp_with_conv"]
-    by_label = config["scale_by_sigma"] and config["embedding_type"] == "positional"
+    fourier = {"fourier": True, "positional": False}[config["embedding_type"]]
     return _with_unused(
         ScoreUNet(
             **_common(args),
-            resample="residual" if biggan else "conv" if conv else "pool",
+            resample=residual if biggan else convolved if conv else pooled,
             fir=tuple(config["fir_kernel"]) if config["fir"] else None,
-            progressive_input=SKIP[config["progressive_input"]],
-            progressive_output=SKIP[config["progressive"]],
-            progressive_combine=config["progressive_combine"],
+            progressive_input=({**INPUT, "input_skip": SKIP[config["progressive_combine"]]})[
+                config["progressive_input"]
+            ],
+            progressive_output=OUTPUT[config["progressive"]],
             skip_rescale=config["skip_rescale"],
-            embedding=EMBEDDING[config["embedding_type"]],
-            fourier_scale=config.get("fourier_scale", 16),
-            sigmas=sigmas(config) if by_label else None,
+            fourier_scale=config.get("fourier_scale", 16) if fourier else None,
+            sigmas=sigmas(config) if config["scale_by_sigma"] and not fourier else None,
         ),
         args,
     )
@@ -51,11 +54,11 @@ def ddpm(args: Mapping[str, Any]) -> ScoreUNet:
     return _with_unused(
         ScoreUNet(
             **_common(args),
-            resample="conv" if config["resamp_with_conv"] else "pool",
+            resample=convolved if config["resamp_with_conv"] else pooled,
             fir=None,
-            progressive_input="none",
+            progressive_input=None,
             skip_rescale=False,
-            embedding="sin_cos",
+            fourier_scale=None,
             channels_per_group=1,
             sigmas=sigmas(config) if config["scale_by_sigma"] else None,
         ),
@@ -66,12 +69,13 @@ def ddpm(args: Mapping[str, Any]) -> ScoreUNet:
 def ncsnv2(args: Mapping[str, Any], **options: Any) -> ScoreRefineNet:
     """Our network for the sections `model` and `data` of NCSNv2 in this repository; `options` are the network's."""
     config, data = args["model"], args["data"]
-    if config["normalization"] != "InstanceNorm++":
-        raise ValueError(f"only the normalization InstanceNorm++ is supported, not {config['normalization']!r}")
+    if config["normalization"] not in NORM:
+        raise ValueError(f"normalization is one of {', '.join(NORM)}, not {config['normalization']!r}")
     return ScoreRefineNet(
         in_channels=data["num_channels"],
         channels=config["nf"],
-        activation=ACTIVATION[config["nonlinearity"]],
+        norm=NORM[config["normalization"]],
+        act=ACTIVATION[config["nonlinearity"]],
         unit_range=not data["centered"],
         sigmas=sigmas(config),
         **options,
@@ -94,7 +98,7 @@ def _common(args: Mapping[str, Any]) -> dict[str, Any]:
         "attention_factors": tuple(2**i for i in levels if data["image_size"] // 2**i in config["attn_resolutions"]),
         "dropout": config["dropout"],
         "conditional": config["conditional"],
-        "activation": ACTIVATION[config["nonlinearity"]],
+        "act": ACTIVATION[config["nonlinearity"]],
         "unit_range": not data["centered"],
         "scale_by_sigma": config["scale_by_sigma"],
     }
@@ -109,7 +113,7 @@ def _with_unused(net: ScoreUNet, args: Mapping[str, Any]) -> ScoreUNet:
         if config.get("embedding_type") == "fourier":
             net.fourier = FourierFeatures(config["nf"], config.get("fourier_scale", 16))
         for block in net.modules():
-            if isinstance(block, Block):
+            if isinstance(block, ResBlock):
                 block.emb = nn.Linear(4 * config["nf"], block.conv1.out_channels)
     return net
 
@@ -130,7 +134,7 @@ def keys(net: ScoreUNet, args: Mapping[str, Any]) -> Iterator[Key]:
 
     def resample(ours: str) -> Iterator[Key]:
         layer = net.get_submodule(ours)
-        yield from (_block if isinstance(layer, Block) else _resample)(here(), ours, net)
+        yield from (_block if isinstance(layer, ResBlock) else _resample)(here(), ours, net)
 
     def draw(ours: str) -> Iterator[Key]:
         for part in ("norm", "conv"):
@@ -174,7 +178,7 @@ def _block(official: str, ours: str, net: ScoreUNet) -> Iterator[Key]:
     for theirs, name in BLOCK.items():
         yield from same(f"{official}.{theirs}", f"{ours}.{name}", block.get_submodule(name))
     if isinstance(block.shortcut, Pointwise):
-        if net.resample == "residual":
+        if net.resample is residual:
             yield from same(f"{official}.Conv_2", f"{ours}.shortcut", block.shortcut, ones=2)
         else:
             yield from _dense(f"{official}.NIN_0", f"{ours}.shortcut")

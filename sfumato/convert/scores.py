@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class RefineNetFacts:
         image_channels, channels: of an image, and of the network's first stage.
         depth: stages.
         levels: noise levels that the normalisations know, 0 for NCSNv2's.
+        norm: "instance++", or "none" for NCSNv2's option NoneNorm.
         sigmas: the noise levels in the file, falling; empty where it has none.
     """
 
@@ -28,6 +30,7 @@ class RefineNetFacts:
     channels: int
     depth: int
     levels: int
+    norm: Literal["instance++", "none"]
     sigmas: tuple[float, ...]
 
     def __str__(self) -> str:
@@ -86,9 +89,11 @@ def _refinenet(shapes: Shapes, sigmas: tuple[float, ...]) -> RefineNetFacts:
     channels, image_channels = shapes["begin_conv.weight"][:2]
     depth = next((n for n, stage in ((6, "res31"), (5, "res5")) if f"{stage}.0.conv1.weight" in shapes), 4)
     levels, width = shapes.get("normalizer.embed.weight", (0, 3 * channels))
-    if width != 3 * channels or not {"normalizer.embed.weight", "normalizer.gamma"} & set(shapes):
-        raise ForeignError("its normalisation is not InstanceNorm++, which no recipe has; see convert.from_official")
-    return RefineNetFacts(image_channels, channels, depth, levels, sigmas)
+    none = not any(name.startswith("normalizer.") for name in shapes)
+    plus = {"normalizer.embed.weight", "normalizer.gamma"} & set(shapes)
+    if width != 3 * channels or not (none or plus):
+        raise ForeignError("its normalisation is neither InstanceNorm++ nor none; see convert.from_official")
+    return RefineNetFacts(image_channels, channels, depth, levels, "none" if none else "instance++", sigmas)
 
 
 def _layers(shapes: Shapes, sigmas: tuple[float, ...]) -> LayersFacts:

@@ -6,6 +6,7 @@ the noisy x and the noise level is the `Embedded` that the recipe's conditioning
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
@@ -49,3 +50,9 @@ def refuse(network: str, given: Embedded, outputs: int, expected: int) -> None:
         raise ValueError(f"{network} cannot be conditioned on {what}")
     if outputs != expected:
         raise ValueError(f"{network} returns {expected} channels here, not {outputs}")
+
+
+def check_choice(what: str, name: object, known: Collection[object]) -> None:
+    """Raise ValueError, which says what the word should have been, unless it is one of the known."""
+    if name not in known:
+        raise ValueError(f"{what} is one of {', '.join(map(str, known))}, not {name!r}")

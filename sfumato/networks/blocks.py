@@ -1,14 +1,13 @@
-"""The layers of the U-Nets: time embedding, normalisation, residual block, self-attention, resampling.
+"""The layers of the U-Nets: time embedding, group normalisation, residual block, self-attention.
 
-DDPM (Ho et al. 2020, appendix B), Improved DDPM (Nichol & Dhariwal 2021, appendix A) and ADM (Dhariwal & Nichol 2021,
-section 3) use the same layers and differ in a few options, which are arguments here.
+DDPM (Ho et al. 2020, appendix B), Improved DDPM (Nichol & Dhariwal 2021, appendix A), ADM (Dhariwal & Nichol 2021,
+section 3) and NCSN++ (Song et al. 2021, appendix H) use the same layers, and differ in what is passed to them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from sfumato.networks import fused
 
 M = TypeVar("M", bound=nn.Module)
+Act = Callable[[Tensor], Tensor]
 
 
 # ---------------------------------------------------------------- time
@@ -80,7 +80,7 @@ class GroupNorm(nn.GroupNorm):
 def norm_act(
     norm: GroupNorm,
     x: Tensor,
-    act: Callable[[Tensor], Tensor] = F.silu,
+    act: Act = F.silu,
     *,
     add: Tensor | None = None,
     scale: Tensor | None = None,
@@ -105,53 +105,87 @@ def zeroed(module: M) -> M:
     return module
 
 
+def fan_average(net: M) -> M:
+    """Ho et al.'s initial weights: uniform with variance 2 / (fan in + fan out), biases 0; what began as 0 stays 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and (module.weight.is_meta or module.weight.any()):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return net
+
+
+class Pointwise(nn.Linear):
+    """A dense layer over the channels of each pixel, which is a 1x1 convolution: (B, C, H, W) -> (B, C', H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+
+
+def conv_shortcut(channels: int, out_channels: int, resampled: bool) -> nn.Module:
+    """Ho et al.'s shortcut of a residual block: a 1x1 convolution where the number of channels changes."""
+    return nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+
+def dense_shortcut(channels: int, out_channels: int, resampled: bool) -> nn.Module:
+    """Song et al.'s shortcut: a dense layer, also where the block resamples (BigGAN's block)."""
+    return nn.Identity() if channels == out_channels and not resampled else Pointwise(channels, out_channels)
+
+
 class ResBlock(nn.Module):
-    """x + f(x, emb), with f = conv(dropout(silu(norm(conv(silu(norm(x))) and emb)))).
+    """Residual block x + f(x, emb), with f = conv(dropout(act(norm(conv(act(norm(x))) and emb)))).
 
     Args:
-        channels, out_channels: of the input and of the output; where they differ, x passes a 1x1 convolution.
-        emb_channels: width of the embedding.
+        channels, out_channels: of the input and of the output.
+        emb_channels: width of the embedding; None where there is none.
+        resample: applied to both branches before the first convolution (BigGAN's residual up- and downsampling).
         dropout: its rate, before the second convolution.
         scale_shift: the embedding scales and shifts the second norm's output (Nichol & Dhariwal 2021, appendix A;
             Dhariwal & Nichol 2021, section 3.1), instead of being added before that norm.
-        resample: applied to both branches before the first convolution (BigGAN's residual up- and downsampling).
-        groups, norm_eps: of the group norms.
+        norm, act: channels -> normalisation, and the activation.
+        shortcut: (channels, out_channels, whether it resamples) -> what x passes.
+        scale: of the sum; 1 / sqrt(2) keeps the variance.
     """
 
     def __init__(
         self,
         channels: int,
         out_channels: int,
-        emb_channels: int,
+        emb_channels: int | None,
+        resample: Act | None = None,
+        *,
         dropout: float = 0.0,
         scale_shift: bool = False,
-        resample: Callable[[Tensor], Tensor] | None = None,
-        groups: int = 32,
-        norm_eps: float = 1e-5,
+        norm: Callable[[int], GroupNorm] = GroupNorm,
+        act: Act = F.silu,
+        shortcut: Callable[[int, int, bool], nn.Module] = conv_shortcut,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.scale_shift = scale_shift
-        self.resample = resample
-        self.norm1 = GroupNorm(channels, groups, norm_eps)
+        self.scale_shift, self.act, self.scale, self.resample = scale_shift, act, scale, resample
+        self.norm1 = norm(channels)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
-        self.emb = nn.Linear(emb_channels, out_channels * (2 if scale_shift else 1))
-        self.norm2 = GroupNorm(out_channels, groups, norm_eps)
+        width = out_channels * (2 if scale_shift else 1)
+        self.emb = None if emb_channels is None else nn.Linear(emb_channels, width)
+        self.norm2 = norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+        self.shortcut = shortcut(channels, out_channels, resample is not None)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, H, W) and emb (B, emb_channels), already through its SiLU -> (B, out_channels, H', W')."""
-        h = norm_act(self.norm1, x)
+    def forward(self, x: Tensor, emb: Tensor | None) -> Tensor:
+        """x (B, C, H, W) and emb (B, emb_channels), already activated, or None -> (B, out_channels, H', W')."""
+        h = norm_act(self.norm1, x, self.act)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        h, emb = self.conv1(h), self.emb(emb)
-        if self.scale_shift:
-            scale, shift = emb.chunk(2, dim=1)
-            h = norm_act(self.norm2, h, scale=scale, shift=shift)
+        h = self.conv1(h)
+        added = None if self.emb is None or emb is None else self.emb(emb)
+        if self.scale_shift and added is not None:
+            scale, shift = added.chunk(2, dim=1)
+            h = norm_act(self.norm2, h, self.act, scale=scale, shift=shift)
         else:
-            h = norm_act(self.norm2, h, add=emb)
-        return self.shortcut(x) + self.conv2(self.dropout(h))
+            h = norm_act(self.norm2, h, self.act, add=added)
+        h = self.shortcut(x) + self.conv2(self.dropout(h))
+        return h if self.scale is None else h * self.scale
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -178,12 +212,18 @@ def count_heads(channels: int, heads: int, head_channels: int | None) -> int:
 
 
 class Attention(nn.Module):
-    """x + self-attention among the pixels of norm(x); `heads` divides `channels`, groups and norm_eps as above."""
+    """Self-attention among pixels, x + attention(norm(x)), times `scale` if any; `heads` divides `channels`."""
 
-    def __init__(self, channels: int, heads: int = 1, groups: int = 32, norm_eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 1,
+        norm: Callable[[int], GroupNorm] = GroupNorm,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
-        self.heads = count_heads(channels, heads, None)
-        self.norm = GroupNorm(channels, groups, norm_eps)
+        self.heads, self.scale = count_heads(channels, heads, None), scale
+        self.norm = norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
@@ -192,83 +232,5 @@ class Attention(nn.Module):
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         h = attend(*heads_first(self.qkv(tokens), self.heads))
         h = self.out(h.transpose(1, 2).flatten(2))
-        return x + h.transpose(1, 2).view_as(x)
-
-
-# ---------------------------------------------------------------- resolution
-
-
-def halve(x: Tensor) -> Tensor:
-    """The mean of every 2x2 pixels."""
-    return F.avg_pool2d(x, 2)
-
-
-def double(x: Tensor) -> Tensor:
-    """Every pixel four times."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-class Downsample(nn.Module):
-    """Half the size: a 3x3 convolution of stride 2, or the mean of 2x2 pixels where not `conv`.
-
-    With `asymmetric` padding, zeros lie right and below only: TensorFlow's "SAME", as in Ho et al.'s networks.
-    """
-
-    def __init__(self, channels: int, conv: bool = True, asymmetric: bool = False) -> None:
-        super().__init__()
-        self.pool, self.asymmetric = not conv, asymmetric
-        padding = 0 if asymmetric else 1
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding) if conv else nn.Identity()
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, H, W) -> (B, C, H/2, W/2); emb is not used, but ADM's residual downsampling uses it."""
-        if self.pool:
-            return halve(x)
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
-
-
-class Upsample(nn.Module):
-    """Twice the size: nearest neighbours, then a 3x3 convolution where `conv`."""
-
-    def __init__(self, channels: int, conv: bool = True) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if conv else nn.Identity()
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, H, W) -> (B, C, 2H, 2W); emb is not used, but ADM's residual upsampling uses it."""
-        return self.conv(double(x))
-
-
-class Level(nn.Module):
-    """All layers at one resolution: residual blocks, each followed by attention or nothing, then perhaps a resampling.
-
-    It only holds them: the network's `forward` says how they are walked.
-    """
-
-    def __init__(
-        self, block: Sequence[nn.Module], attention: Sequence[nn.Module | None], resample: nn.Module | None = None
-    ) -> None:
-        super().__init__()
-        self.block = nn.ModuleList(block)
-        self.attention = nn.ModuleList([nn.Identity() if layer is None else layer for layer in attention])
-        self.resample = resample
-
-    def __iter__(self) -> Iterator[tuple[nn.Module, nn.Module]]:
-        return zip(self.block, self.attention, strict=True)
-
-
-# ---------------------------------------------------------------- choices by name
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "elu": F.elu,
-    "relu": F.relu,
-    "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
-}
-
-
-def check_choice(what: str, name: str, known: Collection[str]) -> None:
-    """Raise ValueError, which says what the name should have been, unless it is one of the known."""
-    if name not in known:
-        raise ValueError(f"{what} is one of {', '.join(known)}, not {name!r}")
+        h = x + h.transpose(1, 2).view_as(x)
+        return h if self.scale is None else h * self.scale

@@ -5,33 +5,28 @@ Its input gradient is what guides sampling; four ways to pool are in use, of whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks.backbone import NOTHING, Backbone, Embedded
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded, check_choice
 from sfumato.networks.blocks import (
     Attention,
-    Downsample,
     GroupNorm,
-    Level,
     ResBlock,
     attend,
-    check_choice,
     cos_sin,
     count_heads,
-    halve,
     heads_first,
     time_mlp,
     zeroed,
 )
-
-POOLS = ("adaptive", "attention", "spatial", "spatial_v2")
+from sfumato.networks.fir import Down, Resample, residual
+from sfumato.networks.skeleton import Layers, Skeleton
 
 
 class AttentionPool(nn.Module):
@@ -60,19 +55,82 @@ class AttentionPool(nn.Module):
         return self.out(attend(q[:, :, :1], k, v).flatten(1))
 
 
-class EncoderUNet(nn.Module):
+# ---------------------------------------------------------------- four ways to pool
+
+
+class LastFeatures(nn.Sequential):
+    """Layers that see the last of the features."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return super().forward(features[-1])
+
+
+class AllFeatures(nn.Sequential):
+    """Layers that see the means over pixels of all features."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return super().forward(torch.cat([h.mean(dim=(2, 3)) for h in features], dim=1))
+
+
+class Pooled(NamedTuple):
+    """What there is to be pooled."""
+
+    last: int
+    """Channels of the last features."""
+    all: int
+    """Channels of all features together."""
+    heads: int
+    """Attention heads at the last features."""
+    size: int
+    """Height and width of the last features."""
+
+
+Pool = Callable[[Pooled, int], nn.Sequential]
+"""(what there is, number of classes) -> a layer of the features that returns logits."""
+
+
+def attention_pool(found: Pooled, classes: int) -> LastFeatures:
+    """`AttentionPool`, the paper's."""
+    pool = AttentionPool(found.last, classes, found.heads, found.size)
+    return LastFeatures(GroupNorm(found.last), nn.SiLU(), pool)
+
+
+def adaptive_pool(found: Pooled, classes: int) -> LastFeatures:
+    """The mean over pixels, then a 1x1 convolution."""
+    conv = zeroed(nn.Conv2d(found.last, classes, 1))
+    return LastFeatures(GroupNorm(found.last), nn.SiLU(), nn.AdaptiveAvgPool2d(1), conv, nn.Flatten())
+
+
+def spatial_pool(found: Pooled, classes: int) -> AllFeatures:
+    """The means over pixels of all features, then a small network."""
+    return AllFeatures(nn.Linear(found.all, 2048), nn.ReLU(), nn.Linear(2048, classes))
+
+
+def spatial_pool_v2(found: Pooled, classes: int) -> AllFeatures:
+    """Likewise, with a group norm."""
+    hidden = [nn.Linear(found.all, 2048), GroupNorm(2048), nn.SiLU()]
+    return AllFeatures(*hidden, nn.Linear(2048, classes))
+
+
+POOLS: dict[str, Pool] = {
+    "adaptive": adaptive_pool,
+    "attention": attention_pool,
+    "spatial": spatial_pool,
+    "spatial_v2": spatial_pool_v2,
+}
+
+
+# ---------------------------------------------------------------- the network
+
+
+class EncoderUNet(Skeleton):
     """A classifier of noisy images, by default ADM's for 256x256 ImageNet: 54 million parameters.
 
-    The arguments are plain values, so that JSON can carry them; those not named below are `UNet`'s.
-
-    Args:
+    Args (those not named are `UNet`'s):
         num_classes: how many logits an image gets.
-        pool: "attention" is `AttentionPool`; "adaptive" the mean over pixels and a 1x1 convolution; "spatial" and
-            "spatial_v2" the means over pixels after every block, and a small network (without and with group norm).
-        image_size: height and width of the images; only "attention" needs it.
+        pool: one of the four ways to pool.
+        image_size: height and width of the images; only `attention_pool` needs it.
     """
-
-    down: Any  # a ModuleList of Level
 
     def __init__(
         self,
@@ -87,82 +145,38 @@ class EncoderUNet(nn.Module):
         head_channels: int | None = 64,
         dropout: float = 0.0,
         scale_shift: bool = True,
-        resample: Literal["conv", "pool", "residual"] = "residual",
-        pool: Literal["adaptive", "attention", "spatial", "spatial_v2"] = "attention",
+        resample: Resample = residual,
+        pool: Pool = attention_pool,
         image_size: int = 256,
     ) -> None:
-        super().__init__()
-        if pool not in POOLS:
-            raise ValueError(f"pool is one of {', '.join(POOLS)}, not {pool!r}")
-        self.in_channels, self.channels, self.pool = in_channels, channels, pool
-        emb_channels = 4 * channels
-        block = partial(ResBlock, emb_channels=emb_channels, dropout=dropout, scale_shift=scale_shift)
+        widths = [int(multiplier * channels) for multiplier in multipliers]
+        super().__init__(in_channels, widths, blocks_per_level, attention_factors)
+        self.channels = channels
+        block = partial(ResBlock, emb_channels=4 * channels, dropout=dropout, scale_shift=scale_shift)
+        down = partial(Down, asymmetric=False)
 
         def attention(width: int) -> nn.Module:
             return Attention(width, count_heads(width, heads, head_channels))
 
-        def downsample(width: int) -> nn.Module:
-            if resample == "residual":
-                return block(width, width, resample=halve)
-            return Downsample(width, resample == "conv")
+        self.time_mlp = time_mlp(channels, 4 * channels)
+        skips = self.wire_down(Layers(block, attention, lambda width: resample(width, block, down)), widths[0])
+        size = image_size // 2 ** (len(widths) - 1)
+        last = widths[-1]
+        found = Pooled(last, sum(skips) + last, count_heads(last, heads, head_channels), size)
+        self.out = pool(found, num_classes)
 
-        self.time_mlp = time_mlp(channels, emb_channels)
-        widths = [int(multiplier * channels) for multiplier in multipliers]
-        last = len(widths) - 1
-        width = widths[0]
-        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
-        features = width  # channels of everything that "spatial" pools
-
-        self.down = nn.ModuleList()
-        for i, out in enumerate(widths):
-            blocks = [block(c, out) for c in [width] + [out] * (blocks_per_level - 1)]
-            attentions = [attention(out) if 2**i in attention_factors else None for _ in blocks]
-            self.down.append(Level(blocks, attentions, downsample(out) if i < last else None))
-            features += out * (blocks_per_level + (i < last))
-            width = out
-        self.middle: Any = Level([block(width, width), block(width, width)], [attention(width), None])
-        features += width
-
-        if pool == "attention":
-            pooling = AttentionPool(width, num_classes, count_heads(width, heads, head_channels), image_size // 2**last)
-            self.out = nn.Sequential(GroupNorm(width), nn.SiLU(), pooling)
-        elif pool == "adaptive":
-            conv = zeroed(nn.Conv2d(width, num_classes, 1))
-            self.out = nn.Sequential(GroupNorm(width), nn.SiLU(), nn.AdaptiveAvgPool2d(1), conv, nn.Flatten())
-        elif pool == "spatial":
-            self.out = nn.Sequential(nn.Linear(features, 2048), nn.ReLU(), nn.Linear(2048, num_classes))
-        else:
-            hidden = [nn.Linear(features, 2048), GroupNorm(2048), nn.SiLU()]
-            self.out = nn.Sequential(*hidden, nn.Linear(2048, num_classes))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:  # type: ignore[override]
         """x (B, in_channels, H, W), t (B,) the number that stands for the noise level -> logits (B, num_classes).
 
         Raises: ValueError where an input does not fit the network.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"x is (B, {self.in_channels}, H, W) for this network, not {tuple(x.shape)}")
-        multiple = 2 ** (len(self.down) - 1)
-        if x.shape[2] % multiple or x.shape[3] % multiple:
-            raise ValueError(f"{x.shape[2]}x{x.shape[3]} images do not fit: the sides must be multiples of {multiple}")
-        if t.shape != x.shape[:1]:
-            raise ValueError(f"t is one number an image, ({len(x)},), not {tuple(t.shape)}")
-        dtype = self.conv_in.weight.dtype
-        emb = F.silu(self.time_mlp(cos_sin(t, self.channels).to(dtype)))
-        h = self.conv_in(x.to(dtype))
-        features = [h.mean(dim=(2, 3))]
-        for level in self.down:
-            for block, attention in level:
-                h = attention(block(h, emb))
-                features.append(h.mean(dim=(2, 3)))
-            if level.resample is not None:
-                h = level.resample(h, emb)
-                features.append(h.mean(dim=(2, 3)))
-        for block, attention in self.middle:
-            h = attention(block(h, emb))
-        features.append(h.mean(dim=(2, 3)))
-        h = torch.cat(features, dim=1) if self.pool.startswith("spatial") else h
-        return self.out(h).to(x.dtype)
+        self.check(x, t)
+        emb = self.condition(t)
+        features = self.descend(x, emb)
+        return self.out([*features, self.bottom(features[-1], emb)]).to(x.dtype)
+
+    def embed(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.time_mlp(cos_sin(t, self.channels).to(dtype))
 
 
 @dataclass(frozen=True)
@@ -194,5 +208,5 @@ class Encoder(Backbone):
         return EncoderUNet(
             in_channels=shape[0], num_classes=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, head_channels=self.head_channels,
-            dropout=self.dropout, pool=self.pool, image_size=shape[1],
+            dropout=self.dropout, pool=POOLS[self.pool], image_size=shape[1],
         )  # fmt: skip

@@ -1,17 +1,25 @@
-"""Resampling by a factor of 2 through a small filter, alone or fused with a 3x3 convolution (Zhang 2019).
+"""Resampling by a factor of 2, alone or with a 3x3 convolution: plainly, or through a small filter (Zhang 2019).
 
-NCSN++ (Song et al. 2021, appendix H) does so wherever its resolution changes, with the taps 1, 3, 3, 1.
+NCSN++ (Song et al. 2021, appendix H) filters wherever its resolution changes, with the taps 1, 3, 3, 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks import blocks
+
+def halve(x: Tensor) -> Tensor:
+    """The mean of every 2x2 pixels."""
+    return F.avg_pool2d(x, 2)
+
+
+def double(x: Tensor) -> Tensor:
+    """Every pixel four times: nearest neighbours."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def fir_halve(x: Tensor, taps: Sequence[float]) -> Tensor:
@@ -53,30 +61,43 @@ def _kernel(x: Tensor, taps: Sequence[float], gain: float = 1.0) -> Tensor:
 
 
 class Down(nn.Module):
-    """Half the size: with a 3x3 convolution or (`conv` false) without, each through the filter `fir` or without one.
+    """Downsampling to half the size, by a 3x3 convolution of stride 2 or, where not `conv`, without weights.
 
-    Without a filter it is what DDPM does: a strided convolution with zeros right and below, or the mean of 2x2 pixels.
+    Through the filter `fir`; without one it is the convolution alone, or the mean of 2x2 pixels. With `asymmetric`
+    padding of that convolution, zeros lie right and below only: TensorFlow's "SAME", as in Ho et al.'s networks.
     """
 
-    def __init__(self, channels: int, out_channels: int, conv: bool, fir: Sequence[float] | None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        conv: bool = True,
+        fir: Sequence[float] | None = None,
+        asymmetric: bool = True,
+    ) -> None:
         super().__init__()
-        self.fir = fir
-        self.conv = nn.Conv2d(channels, out_channels, 3, stride=2) if conv else None
+        self.fir, self.asymmetric = fir, asymmetric
+        padding = 0 if asymmetric or fir else 1
+        self.conv = nn.Conv2d(channels, out_channels, 3, stride=2, padding=padding) if conv else None
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         """x (B, C, H, W) -> (B, C', H/2, W/2); emb is not used, but residual downsampling uses it."""
         if self.conv is None:
-            return blocks.halve(x) if self.fir is None else fir_halve(x, self.fir)
-        return self.conv(F.pad(x, (0, 1, 0, 1))) if self.fir is None else fir_conv_halve(x, self.conv, self.fir)
+            return halve(x) if self.fir is None else fir_halve(x, self.fir)
+        if self.fir is not None:
+            return fir_conv_halve(x, self.conv, self.fir)
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
 
 
 class Up(nn.Module):
-    """Twice the size: with a 3x3 convolution or (`conv` false) without, each through the filter `fir` or without one.
+    """Upsampling to twice the size, with a 3x3 convolution or, where not `conv`, without weights.
 
-    Without a filter it is what DDPM does: nearest neighbours, then the convolution.
+    Through the filter `fir`; without one it is nearest neighbours, then the convolution.
     """
 
-    def __init__(self, channels: int, out_channels: int, conv: bool, fir: Sequence[float] | None) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, conv: bool = True, fir: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.fir = fir
         self.conv = nn.Conv2d(channels, out_channels, 3, padding=1) if conv else None
@@ -84,5 +105,29 @@ class Up(nn.Module):
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         """x (B, C, H, W) -> (B, C', 2H, 2W); emb is not used, but residual upsampling uses it."""
         if self.conv is None:
-            return blocks.double(x) if self.fir is None else fir_double(x, self.fir)
-        return self.conv(blocks.double(x)) if self.fir is None else fir_double_conv(x, self.conv, self.fir)
+            return double(x) if self.fir is None else fir_double(x, self.fir)
+        return self.conv(double(x)) if self.fir is None else fir_double_conv(x, self.conv, self.fir)
+
+
+# ---------------------------------------------------------------- between two stages of a network
+
+
+Make = Callable[..., nn.Module]
+Resample = Callable[[int, Make, Make], nn.Module]
+"""How a network changes its resolution by 2: (channels, block, layer) -> a layer of (h, emb). `block` makes its blocks,
+(channels, channels out, resample=...), and `layer` is `Down` or `Up` with its filter."""
+
+
+def convolved(channels: int, block: Make, layer: Make) -> nn.Module:
+    """By a convolution."""
+    return layer(channels, channels, True)
+
+
+def pooled(channels: int, block: Make, layer: Make) -> nn.Module:
+    """Without weights."""
+    return layer(channels, channels, False)
+
+
+def residual(channels: int, block: Make, layer: Make) -> nn.Module:
+    """By a residual block both branches of which resample (BigGAN's; ADM's and NCSN++'s)."""
+    return block(channels, channels, resample=layer(channels, channels, False))

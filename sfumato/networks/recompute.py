@@ -15,11 +15,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.networks import blocks, ncsnpp, refinenet
+from sfumato.networks import beside, blocks, refinenet
 
-BLOCKS = (
-    blocks.ResBlock, blocks.Attention, ncsnpp.Block, ncsnpp.Draw, refinenet.ResidualBlock, refinenet.ConvUnit,
-)  # fmt: skip
+BLOCKS = (blocks.ResBlock, blocks.Attention, beside.Draw, refinenet.ResidualBlock, refinenet.ConvUnit)
 """The modules that are computed again, each as a whole; none lies inside another."""
 
 

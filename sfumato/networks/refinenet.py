@@ -1,7 +1,7 @@
 """The score networks of NCSN (Song & Ermon 2019, appendix A) and NCSNv2 (Song & Ermon 2020, appendix B): RefineNets.
 
-They are Lin et al.'s 2017 with instance normalisation, average or maximum pooling and dilated convolutions; in `ncsn`
-every normalisation knows the noise level, in `ncsnv2` and its deeper kin nothing does.
+They are Lin et al.'s 2017 with instance normalisation, average or maximum pooling and dilated convolutions; in NCSN's
+every normalisation is conditioned on the noise level, in NCSNv2's nothing is.
 """
 
 from __future__ import annotations
@@ -15,64 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks.backbone import NOTHING, Backbone, Embedded, refuse
-from sfumato.networks.blocks import ACTIVATIONS, check_choice, halve
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded, check_choice, refuse
+from sfumato.networks.blocks import Act
+from sfumato.networks.fir import halve
+from sfumato.networks.instance_norm import InstanceNormPlus, NoNorm
+from sfumato.networks.skeleton import check_images, check_numbers
 
-NORMS = {"instance++": 3, "instance": 2, "variance": 1}
-"""How many numbers each channel has: a gain, then a bias, and for "instance++" between them the gain of the means."""
 DEEPER: dict[str, Any] = {"multipliers": (1, 2, 2, 4, 4), "dilations": (1, 1, 1, 2, 4)}
 DEEPEST: dict[str, Any] = {"multipliers": (1, 2, 2, 2, 4, 4), "dilations": (1, 1, 1, 1, 2, 4)}
 """The stages of NCSNv2's networks for larger images."""
 
-Act = Callable[[Tensor], Tensor]
+NORMS: dict[str, type[InstanceNormPlus] | type[NoNorm]] = {"instance++": InstanceNormPlus, "none": NoNorm}
+"""The normalisations of NCSNv2, by the words of `RefineNetV2`."""
+
 Norm = Callable[[int], nn.Module]
-
-
-class InstanceNorm(nn.Module):
-    """Instance normalisation, whose gains and biases may depend on the noise level.
-
-    "instance++" (Song & Ermon 2019, appendix A.1) also keeps what plain normalisation loses, how the means of the
-    channels differ: standardised among themselves, they return with a gain of their own, before the common gain as in
-    the authors' code. "variance" divides by the deviation and leaves the mean.
-
-    Args:
-        channels: of the input.
-        levels: how many noise levels have their own gains and biases; None for the same at all.
-        kind: one of `NORMS`.
-        eps: added to the variances.
-    """
-
-    def __init__(self, channels: int, levels: int | None = None, kind: str = "instance++", eps: float = 1e-5) -> None:
-        super().__init__()
-        self.kind, self.eps = kind, eps
-        weight = 1 + 0.02 * torch.randn(*([] if levels is None else [levels]), NORMS[kind] * channels)
-        if kind != "variance":
-            weight[..., -channels:] = 0
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
-        """x (B, C, H, W) and, where there are levels, t (B,), integers -> the shape of x."""
-        weight: Tensor = self.weight
-        if weight.ndim > 1:
-            assert t is not None
-            weight = F.embedding(t, weight)
-        gain, *others = weight[..., None, None].chunk(NORMS[self.kind], dim=-3)
-        if self.kind == "variance":
-            return gain * x / (x.var(dim=(2, 3), keepdim=True) + self.eps).sqrt()
-        h = F.instance_norm(x, eps=self.eps)
-        if self.kind == "instance++":
-            means = x.mean(dim=(2, 3), keepdim=True)
-            variance, mean = torch.var_mean(means, dim=1, keepdim=True)
-            h = h + others[0] * (means - mean) / (variance + self.eps).sqrt()
-        return gain * h + others[-1]
-
-
-class Unnormed(nn.Module):
-    """In the place of a normalisation."""
-
-    def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
-        """x -> x."""
-        return x
+"""channels -> a normalisation of (x, t)."""
 
 
 class ResidualBlock(nn.Module):
@@ -121,6 +78,16 @@ class ConvUnit(nn.Module):
         return x + h
 
 
+def mean_pool(x: Tensor) -> Tensor:
+    """The mean of the 5x5 pixels around each: NCSN's."""
+    return F.avg_pool2d(x, 5, stride=1, padding=2)
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """The maximum of the 5x5 pixels around each: NCSNv2's."""
+    return F.max_pool2d(x, 5, stride=1, padding=2)
+
+
 class RefineBlock(nn.Module):
     """Lin et al.'s refinement: adapt each input by two units, fuse them, pool in a chain of two, adapt by some units.
 
@@ -128,16 +95,15 @@ class RefineBlock(nn.Module):
         inputs: the channels of each input; the first input's size is the output's.
         channels: of the output.
         units: how many units end it.
-        maximum: pool by maxima instead of means.
+        pool: to the same size, `max_pool` or `mean_pool`.
         act, norm: activation, and channels -> normalisation.
     """
 
     adapt: Any  # a ModuleList of ModuleLists of ConvUnit
 
-    def __init__(self, inputs: Sequence[int], channels: int, units: int, maximum: bool, act: Act, norm: Norm) -> None:
+    def __init__(self, inputs: Sequence[int], channels: int, units: int, pool: Act, act: Act, norm: Norm) -> None:
         super().__init__()
-        self.act = act
-        self.pool = partial(F.max_pool2d if maximum else F.avg_pool2d, kernel_size=5, stride=1, padding=2)
+        self.act, self.pool = act, pool
         self.adapt = nn.ModuleList([nn.ModuleList([ConvUnit(c, act, norm) for _ in range(2)]) for c in inputs])
         fused = inputs if len(inputs) > 1 else []
         self.fuse_norms = nn.ModuleList([norm(c) for c in fused])
@@ -167,22 +133,23 @@ class RefineBlock(nn.Module):
         return h
 
 
-class ScoreRefineNet(nn.Module):
-    """A convolutional network from noisy images to images of the same size, with the noise level or without.
+# ---------------------------------------------------------------- the network
 
-    Stages of two residual blocks follow each other, and refinements lead back from the last stage to the first. All
-    arguments are plain values, so that JSON can carry them.
+
+class ScoreRefineNet(nn.Module):
+    """A RefineNet from noisy images to images of the same size, conditioned on the noise level or not.
+
+    Stages of two residual blocks follow each other, and refinements lead back from the last stage to the first.
 
     Args:
         in_channels: of the images, which come out with as many.
         channels: the unit of width.
         multipliers: the width of each stage in units of `channels`.
         dilations: of the convolutions of each stage. A stage that is not dilated halves the size, but for the first.
-        levels: how many noise levels the normalisations know; None for a network that is not told.
-        norm: "instance++", "instance" or "variance", see `InstanceNorm`.
-        refine_norm: whether the refinements normalise too.
-        pool: "mean" or "max", in the refinements.
-        activation: "elu", "silu", "relu" or "leaky_relu".
+        levels: how many noise levels the normalisations know; None for a network that is not conditioned on t.
+        norm: (channels, levels) -> normalisation, and `refine_norm` that of the refinements.
+        pool: in the refinements, `max_pool` or `mean_pool`.
+        act: the activation.
         unit_range: the images lie in [0, 1], and the network begins with 2x - 1.
         sigmas: noise levels; where given, the output is divided by sigmas[t] (Song & Ermon 2020, technique 3).
     """
@@ -197,25 +164,29 @@ class ScoreRefineNet(nn.Module):
         multipliers: Sequence[float] = (1, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 2, 4),
         levels: int | None = None,
-        norm: Literal["instance++", "instance", "variance"] = "instance++",
-        refine_norm: bool = False,
-        pool: Literal["mean", "max"] = "max",
-        activation: str = "elu",
+        norm: Callable[[int, int | None], nn.Module] = InstanceNormPlus,
+        refine_norm: Callable[[int, int | None], nn.Module] = NoNorm,
+        pool: Act = max_pool,
+        act: Act = F.elu,
         unit_range: bool = False,
         sigmas: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        check_choice("norm", norm, NORMS)
-        check_choice("pool", pool, ("mean", "max"))
-        check_choice("activation", activation, ACTIVATIONS)
         if len(multipliers) != len(dilations):
             raise ValueError(f"{len(multipliers)} multipliers and {len(dilations)} dilations do not make stages")
         self.in_channels, self.levels, self.unit_range = in_channels, levels, unit_range
         self.multiple = 2 ** sum(dilation == 1 for dilation in dilations[1:])
         self.sigmas: Tensor | None
         self.register_buffer("sigmas", None if sigmas is None else torch.tensor(sigmas, dtype=torch.float32))
-        act = self.act = ACTIVATIONS[activation]
-        normed = partial(InstanceNorm, levels=levels, kind=norm)
+        self.numbers = levels if sigmas is None else len(sigmas)  # how many values t has, where t is seen
+        self.act = act
+
+        def normed(width: int) -> nn.Module:
+            return norm(width, levels)
+
+        def refine(inputs: Sequence[int], width: int, units: int) -> nn.Module:
+            return RefineBlock(inputs, width, units, pool, act, lambda channels: refine_norm(channels, levels))
+
         widths = [int(multiplier * channels) for multiplier in multipliers]
 
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
@@ -224,12 +195,11 @@ class ScoreRefineNet(nn.Module):
             first = ResidualBlock(width, out, dilation, i > 0, i > 0 and dilation == 1, act, normed)
             self.stages.append(nn.ModuleList([first, ResidualBlock(out, out, dilation, False, False, act, normed)]))
 
-        refine = partial(RefineBlock, maximum=pool == "max", act=act, norm=normed if refine_norm else _unnormed)
         outs = [widths[0], *widths[:-1]]
         outs[-1] = widths[-1]  # with one input there is nothing to fuse, and so nothing that changes the width
         self.refine = nn.ModuleList()  # refine[i] works at the resolution of stages[i]
         for i, (width, out) in enumerate(zip(widths, outs, strict=True)):
-            self.refine.append(refine([width, *outs[i + 1 : i + 2]], out, units=1 if i > 0 else 3))
+            self.refine.append(refine([width, *outs[i + 1 : i + 2]], out, 1 if i > 0 else 3))
         self.norm_out = normed(widths[0])
         self.conv_out = nn.Conv2d(widths[0], in_channels, 3, padding=1)
 
@@ -238,14 +208,15 @@ class ScoreRefineNet(nn.Module):
 
         Args:
             x: (B, in_channels, H, W) images; H and W must be multiples of 2^(stages that halve the size).
-            t: (B,) integers, the numbers of the noise levels from 0, where the network has levels or sigmas.
+            t: (B,) the numbers of the noise levels from 0, rounded, where the network has levels or sigmas; elsewhere
+                it is not looked at.
 
         Returns: (B, in_channels, H, W) in x's precision.
 
         Raises: ValueError where an input does not fit the network.
         """
-        t = t.round().long() if t is not None and t.is_floating_point() and self._number() is not None else t
-        self._check(x, t)
+        check_images(x, self.in_channels, self.multiple)
+        t = None if self.numbers is None else self._numbered(x, t, self.numbers)
         h = self.conv_in((2 * x - 1 if self.unit_range else x).to(self.conv_in.weight.dtype))
         seen = []
         for stage in self.stages:
@@ -258,55 +229,13 @@ class ScoreRefineNet(nn.Module):
         out = self.conv_out(self.act(self.norm_out(below[0], t))).to(x.dtype)
         return out if self.sigmas is None else out / self.sigmas[t].to(out)[:, None, None, None]
 
-    def _number(self) -> int | None:
-        return self.levels if self.sigmas is None else len(self.sigmas)
-
-    def _check(self, x: Tensor, t: Tensor | None) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"x is (B, {self.in_channels}, H, W) for this network, not {tuple(x.shape)}")
-        if x.shape[2] % self.multiple or x.shape[3] % self.multiple:
-            raise ValueError(
-                f"{x.shape[2]}x{x.shape[3]} images do not fit: the sides must be multiples of {self.multiple}"
-            )
-        number = self._number()
-        if number is None:
-            return
-        if t is None or t.shape != x.shape[:1] or t.is_floating_point():
-            found = "nothing" if t is None else f"{tuple(t.shape)} of {t.dtype}"
-            raise ValueError(f"t is one integer an image, ({len(x)},), the number of its noise level, not {found}")
-        if t.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere a look at t would be a wait
-            for level in t[(t < 0) | (t >= number)].tolist():
-                raise ValueError(f"noise levels are numbered from 0 to {number - 1}, but t holds {level}")
-
-
-def _unnormed(channels: int) -> nn.Module:
-    return Unnormed()
-
-
-# ---------------------------------------------------------------- the papers' networks
-
-
-def ncsn(*, in_channels: int = 3, channels: int = 128, levels: int = 10) -> ScoreRefineNet:
-    """NCSN's network (Song & Ermon 2019, appendix A.1), by default as for CIFAR-10: 30.1 million parameters.
-
-    For MNIST: in_channels 1, channels 64: 7.6 million.
-    """
-    return ScoreRefineNet(in_channels=in_channels, channels=channels, levels=levels, refine_norm=True, pool="mean")
-
-
-def ncsnv2(*, in_channels: int = 3, channels: int = 128) -> ScoreRefineNet:
-    """NCSNv2's network (Song & Ermon 2020, appendix B.1) for images up to 64x64: 29.7 million parameters."""
-    return ScoreRefineNet(in_channels=in_channels, channels=channels)
-
-
-def ncsnv2_deeper(*, in_channels: int = 3, channels: int = 128) -> ScoreRefineNet:
-    """NCSNv2's network for 96x96 and 128x128 images: 83.4 million parameters."""
-    return ScoreRefineNet(in_channels=in_channels, channels=channels, **DEEPER)
-
-
-def ncsnv2_deepest(*, in_channels: int = 3, channels: int = 128) -> ScoreRefineNet:
-    """NCSNv2's network for 256x256 images: 94.1 million parameters."""
-    return ScoreRefineNet(in_channels=in_channels, channels=channels, **DEEPEST)
+    def _numbered(self, x: Tensor, t: Tensor | None, numbers: int) -> Tensor:
+        if t is None or t.shape != x.shape[:1]:
+            found = "nothing" if t is None else f"{tuple(t.shape)}"
+            raise ValueError(f"t is the number of each image's noise level, ({len(x)},), not {found}")
+        t = t.round().long()
+        check_numbers(t, numbers, "noise levels are numbered", "t")
+        return t
 
 
 # ---------------------------------------------------------------- the papers' networks, as configurations
@@ -327,8 +256,9 @@ class RefineNet(Backbone):
         if not given.levels:
             raise ValueError("NCSN's RefineNet has normalisations for each noise level, and continuous time has none")
         return ScoreRefineNet(
-            in_channels=shape[0], channels=self.channels, levels=given.levels, refine_norm=True, pool="mean"
-        )
+            in_channels=shape[0], channels=self.channels, levels=given.levels, refine_norm=InstanceNormPlus,
+            pool=mean_pool,
+        )  # fmt: skip
 
 
 STAGES: dict[int, dict[str, Any]] = {4: {}, 5: DEEPER, 6: DEEPEST}
@@ -345,11 +275,15 @@ class RefineNetV2(Backbone):
     """Width of the RefineNet."""
     depth: int = 4
     """Stages of the RefineNet: 4 for images up to 64x64, 5 for 96x96 and 128x128, 6 for 256x256."""
+    norm: Literal["instance++", "none"] = "instance++"
+    """The normalisation; "none" is the authors' option NoneNorm."""
 
     def __post_init__(self) -> None:
-        if self.depth not in STAGES:
-            raise ValueError(f"depth is one of {', '.join(map(str, STAGES))}, not {self.depth}")
+        check_choice("depth", self.depth, STAGES)
+        check_choice("norm", self.norm, NORMS)
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreRefineNet:
         refuse("NCSNv2's RefineNet", given, outputs, shape[0])
-        return ScoreRefineNet(in_channels=shape[0], channels=self.channels, **STAGES[self.depth])
+        return ScoreRefineNet(
+            in_channels=shape[0], channels=self.channels, norm=NORMS[self.norm], **STAGES[self.depth]
+        )

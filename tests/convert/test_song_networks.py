@@ -140,7 +140,7 @@ def changed(case: dict[str, Any], **options: Any) -> dict[str, Any]:
         ("ncsnv2_32", {"normalization": "BatchNorm"}, r"normalization is one of .*, not 'BatchNorm'"),
         ("ncsnv2_32", {"sigma_dist": "cosine"}, "sigma_dist is one of geometric, uniform, not 'cosine'"),
         ("ncsnv2_32", {"nonlinearity": "gelu"}, "these are not the arguments of ncsnv2/NCSNv2: 'gelu'"),
-        ("score_sde_ncsnv2_64", {"normalization": "None++"}, "only the normalization InstanceNorm"),
+        ("score_sde_ncsnv2_64", {"normalization": "None++"}, "normalization is one of InstanceNorm"),
         ("ncsnpp_ve_residual_sum", {"progressive": "both"}, "these are not the arguments of score_sde/ncsnpp: 'both'"),
     ],
 )

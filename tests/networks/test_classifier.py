@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.networks.classifier import POOLS, EncoderUNet
+from sfumato.networks.backbone import Embedded
+from sfumato.networks.classifier import POOLS, Encoder, EncoderUNet
+from sfumato.networks.fir import convolved, pooled, residual
 
 SMALL: dict[str, Any] = {
     "channels": 32,
@@ -25,26 +27,23 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("options", "published"),
+    ("network", "size", "published"),
     [
-        ({}, 54_096_360),
-        ({"image_size": 128, "multipliers": (1, 1, 2, 3, 4), "attention_factors": (4, 8, 16)}, 42_568_040),
-        (
-            {"image_size": 64, "multipliers": (1, 2, 3, 4), "attention_factors": (2, 4, 8), "blocks_per_level": 4},
-            65_438_568,
-        ),
+        (Encoder(), 256, 54_096_360),
+        (Encoder(multipliers=(1, 1, 2, 3, 4), attention=(4, 8, 16)), 128, 42_568_040),
+        (Encoder(multipliers=(1, 2, 3, 4), attention=(2, 4, 8), blocks=4), 64, 65_438_568),
     ],
 )
-def test_published_sizes(options: dict[str, Any], published: int) -> None:
+def test_published_sizes(network: Encoder, size: int, published: int) -> None:
     with torch.device("meta"):
-        assert sum(p.numel() for p in EncoderUNet(**options).parameters()) == published
+        assert sum(p.numel() for p in network.build((3, size, size), 1000).parameters()) == published
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("resample", ["conv", "pool", "residual"])
+@pytest.mark.parametrize("resample", [convolved, pooled, residual])
 def test_every_pool_gives_logits_and_input_gradients(pool: Any, resample: Any) -> None:
     torch.manual_seed(0)
-    net = EncoderUNet(**SMALL, pool=pool, resample=resample)
+    net = EncoderUNet(**SMALL, pool=POOLS[pool], resample=resample)
     for p in net.parameters():
         if not p.any():
             nn.init.normal_(p, std=0.1)
@@ -62,11 +61,13 @@ def test_errors() -> None:
     net, t = EncoderUNet(**SMALL), torch.tensor([1])
     with pytest.raises(ValueError, match=r"x is \(B, 3, H, W\) for this network, not \(1, 1, 8, 8\)"):
         net(torch.zeros(1, 1, 8, 8), t)
-    with pytest.raises(ValueError, match="9x9 images do not fit: the sides must be multiples of 2"):
+    with pytest.raises(ValueError, match="9x9 images do not fit this network: the sides must be multiples of 2"):
         net(torch.zeros(1, 3, 9, 9), t)
     with pytest.raises(ValueError, match=r"t is one number an image, \(2,\), not \(1,\)"):
         net(torch.zeros(2, 3, 8, 8), t)
     with pytest.raises(ValueError, match="attention pooling was made for 4x4, not 8x8"):
         net(torch.zeros(1, 3, 16, 16), t)
     with pytest.raises(ValueError, match="pool is one of adaptive, attention, spatial, spatial_v2, not 'max'"):
-        EncoderUNet(**SMALL, pool="max")  # type: ignore[arg-type]
+        Encoder(pool="max")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a classifier is conditioned on the noise level alone"):
+        Encoder().build((3, 8, 8), 10, Embedded(labels=10))

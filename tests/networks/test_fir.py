@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sfumato.networks import blocks, fir
+from sfumato.networks import fir
 
 TAPS = (1, 3, 3, 1)
 
@@ -21,8 +21,8 @@ def x() -> torch.Tensor:
 
 
 def test_two_equal_taps_are_means_and_nearest_neighbours(x: torch.Tensor) -> None:
-    torch.testing.assert_close(fir.fir_halve(x, (1, 1)), blocks.halve(x))
-    torch.testing.assert_close(fir.fir_double(x, (1, 1)), blocks.double(x))
+    torch.testing.assert_close(fir.fir_halve(x, (1, 1)), fir.halve(x))
+    torch.testing.assert_close(fir.fir_double(x, (1, 1)), fir.double(x))
 
 
 @pytest.mark.parametrize("taps", [TAPS, (1, 2, 1), (1, 5, 10, 10, 5, 1)])
@@ -66,7 +66,25 @@ def test_fused_convolution_is_the_convolution_of_the_enlarged_image(x: torch.Ten
 def test_without_a_filter_as_in_ddpm() -> None:
     x = torch.randn(1, 2, 4, 6)
     down, up = fir.Down(2, 5, True, None), fir.Up(2, 5, True, None)
-    assert torch.equal(fir.Down(2, 2, False, None)(x), blocks.halve(x))
-    assert torch.equal(fir.Up(2, 2, False, None)(x), blocks.double(x))
+    assert torch.equal(fir.Down(2, 2, False, None)(x), fir.halve(x))
+    assert torch.equal(fir.Up(2, 2, False, None)(x), fir.double(x))
     assert torch.equal(down(x), F.conv2d(F.pad(x, (0, 1, 0, 1)), down.conv.weight, down.conv.bias, stride=2))
-    assert torch.equal(up(x), F.conv2d(blocks.double(x), up.conv.weight, up.conv.bias, padding=1))
+    assert torch.equal(up(x), F.conv2d(fir.double(x), up.conv.weight, up.conv.bias, padding=1))
+
+
+def test_asymmetric_padding_is_right_and_below() -> None:
+    layer = fir.Down(1, 1)
+    torch.nn.init.ones_(layer.conv.weight)
+    torch.nn.init.zeros_(layer.conv.bias)
+    x = torch.ones(1, 1, 4, 4)
+    assert layer(x)[0, 0].tolist() == [[9.0, 6.0], [6.0, 4.0]]
+    symmetric = fir.Down(1, 1, asymmetric=False)
+    symmetric.load_state_dict(layer.state_dict())
+    assert symmetric(x)[0, 0].tolist() == [[4.0, 6.0], [6.0, 9.0]]
+
+
+def test_resampling_without_convolutions() -> None:
+    x = torch.randn(1, 2, 4, 6)
+    small = fir.Down(2, 2, conv=False)(x)
+    assert torch.equal(small, F.avg_pool2d(x, 2))
+    assert torch.equal(fir.Up(2, 2, conv=False)(small), small.repeat_interleave(2, 2).repeat_interleave(2, 3))

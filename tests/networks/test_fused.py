@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import shutil
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sfumato.networks import fused, unet
+from sfumato.networks import fused
+from sfumato.networks.backbone import Backbone
 from sfumato.networks.blocks import GroupNorm, norm_act
+from sfumato.networks.unet import HoUNet, ImprovedUNet
 from sfumato.runtime.precision import best_layout, for_sampling
 
 
@@ -89,10 +92,13 @@ def test_the_block_is_the_same_with_and_without(scaled: bool) -> None:
     torch.testing.assert_close(norm_act(norm, last, **given), norm_act(norm, x, **given), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [unet.ho, unet.improved], ids=lambda f: f.__name__)
-def test_a_network_made_ready_for_sampling_says_the_same(make: object) -> None:
+SMALL: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
+
+
+@pytest.mark.parametrize("network", [HoUNet(**SMALL), ImprovedUNet(**SMALL)], ids=repr)
+def test_a_network_made_ready_for_sampling_says_the_same(network: Backbone) -> None:
     torch.manual_seed(0)
-    net = make(in_channels=1, channels=32, multipliers=(1, 2), blocks_per_level=1, attention_factors=(2,)).eval()  # type: ignore[operator]
+    net = network.build((1, 8, 8), 1).eval()
     for parameter in net.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)

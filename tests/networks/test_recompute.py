@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sfumato.networks import ncsnpp, refinenet, unet
-from sfumato.networks.classifier import EncoderUNet
+from sfumato.networks.backbone import Backbone, Embedded
+from sfumato.networks.classifier import Encoder
 from sfumato.networks.dpm2015 import Bits
+from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.networks.recompute import recompute_blocks, recomputes
+from sfumato.networks.refinenet import RefineNet, RefineNetV2
+from sfumato.networks.unet import ADMUNet, HoUNet
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "ho": partial(unet.ho, channels=16, multipliers=(1, 2), attention_factors=(2,)),
-    "adm": partial(
-        unet.adm, channels=16, multipliers=(1, 2), attention_factors=(2,), head_channels=16, num_classes=None
-    ),
-    "ncsnpp": partial(ncsnpp.ncsnpp, channels=16, multipliers=(1, 2), blocks_per_level=1, progressive_output="skip"),
-    "ncsn": partial(refinenet.ncsn, channels=8, levels=10),
-    "ncsnv2": partial(refinenet.ncsnv2, channels=8),
-    "classifier": partial(
-        EncoderUNet, num_classes=5, channels=16, multipliers=(1, 2), attention_factors=(2,), head_channels=16,
-        image_size=8,
-    ),
-}  # fmt: skip
+SMALL: dict[str, Any] = {"channels": 16, "multipliers": (1, 2), "attention": (2,)}
+NETWORKS: dict[str, Backbone] = {
+    "ho": HoUNet(**SMALL),
+    "adm": ADMUNet(**SMALL, head_channels=16),
+    "ncsnpp": NCSNpp(**SMALL, blocks=1, progressive="skip"),
+    "ncsn": RefineNet(channels=8),
+    "ncsnv2": RefineNetV2(channels=8),
+    "classifier": Encoder(**SMALL, head_channels=16),
+}
 DROPPING = ("ho", "adm", "ncsnpp", "classifier")
 T = torch.tensor([3, 4])
 
@@ -45,7 +44,7 @@ def one_thread() -> Iterator[None]:
 def made(name: str, **options: Any) -> nn.Module:
     """The network with random numbers where it starts with zeros."""
     torch.manual_seed(0)
-    network = NETWORKS[name](**options)
+    network = replace(NETWORKS[name], **options).build((3, 8, 8), 3, Embedded(levels=10 * (name == "ncsn")))  # type: ignore[type-var]
     for p in network.parameters():
         if not p.any():
             nn.init.normal_(p, std=0.1)
