@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
-from sfumato.claims.toys import linear, normal, ring, seeded, sliced_distance
+from sfumato.claims.toys import all_states, linear, normal, ring, seeded, sliced_distance
 from sfumato.core.exact import GaussianMixture, gaussian
-from sfumato.core.guidance import MeanShifted, classifier_free, score_shifted, towards
-from sfumato.core.kernels import DDIM, Ancestral, small
+from sfumato.core.guidance import classifier_free, classifier_gradient, score_shifted
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Kernel, descend, walk
-from sfumato.core.times import strided
+from sfumato.core.variances import fixed_small
+from sfumato.samplers import DDIM, Ancestral, Sampler
 
 STEPS = 100
 
@@ -33,21 +32,20 @@ def classify(process: GaussianDiffusion, x: Tensor, t: Tensor) -> Tensor:
     return blobs().responsibilities(x, process.level(t, x)).clamp(min=1e-300).log()
 
 
-def way(scale: float, y: int, n: int, seed: int = 0, ddim: bool = False) -> Tensor:
-    """n points guided to class y by the classifier, (STEPS + 1, n, 2); by its two forms."""
+def guided(scale: float, y: int, n: int, seed: int = 0, ddim: bool = False) -> Tensor:
+    """Classifier guidance of n points to class y, all states (STEPS + 1, n, 2); by its mean form, or with DDIM's steps.
+
+    The mean form is algorithm 1, DDIM's score form algorithm 2.
+    """
     process = linear()
-    labels = torch.full((n,), y)
-    gradient = towards(lambda x, t: classify(process, x, t), labels, scale)
-    denoise = blobs().denoise(process)
-    kernel: Kernel = MeanShifted(Ancestral(process, denoise, small), gradient)
-    if ddim:
-        kernel = DDIM(process, score_shifted(denoise, gradient))
-    start = normal(seed, n, 2)
-    return torch.stack([start, *walk(start, descend(kernel, strided(1000, STEPS)), seeded(seed))])
+    gradient = classifier_gradient(lambda x, t: classify(process, x, t), torch.full((n,), y), scale)
+    sampler: Sampler = DDIM() if ddim else Ancestral(fixed_small)
+    sampler, denoise = sampler.guided(blobs().denoise(process), gradient, lambda unclipped: unclipped)
+    return all_states(normal(seed, n, 2), sampler.plan(process, denoise, STEPS), seeded(seed))
 
 
 def accuracy(points: Tensor, y: int) -> float:
-    """The share of points (n, 2) that the best classifier of clean points takes for class y."""
+    """Accuracy: the share of points (n, 2) that the best classifier of clean points takes for class y."""
     mixture = blobs()
     joint = torch.stack([only(k).log_prob(points) for k in range(len(mixture.weights))], dim=1)
     return float((joint.argmax(1) == y).double().mean())
@@ -62,7 +60,7 @@ def trade(seed: int, fast: bool) -> Measured:
     """Accuracy of the asked class and spread of the samples, by scale."""
     n, values = 300 if fast else 2000, {}
     for scale in (0.0, 1.0, 4.0):
-        end = way(scale, 0, n, seed)[-1]
+        end = guided(scale, 0, n, seed)[-1]
         values[f"scale {scale:g}: accuracy"] = accuracy(end, 0)
         values[f"scale {scale:g}: spread"] = spread(end)
     values["accuracy gained from 1 to 4"] = values["scale 4: accuracy"] - values["scale 1: accuracy"]
@@ -77,7 +75,7 @@ def scale_one(seed: int, fast: bool) -> Measured:
     again = only(2).sample(n, torch.Generator().manual_seed(2000 + seed))
     values = {"real against real": sliced_distance(again, real)}
     for name, ddim in (("ancestral", False), ("DDIM", True)):
-        values[f"{name}: distance to the class"] = sliced_distance(way(1.0, 2, n, seed, ddim)[-1], real)
+        values[f"{name}: distance to the class"] = sliced_distance(guided(1.0, 2, n, seed, ddim)[-1], real)
     return Measured(values)
 
 
@@ -90,7 +88,8 @@ def without_classifier(seed: int, fast: bool) -> Measured:
     worst = 0.0
     for t in (50, 300, 700):
         level = torch.tensor(t)
-        by_classifier = score_shifted(whole, towards(lambda x, t: classify(process, x, t), labels, scale))(x, level).eps
+        gradient = classifier_gradient(lambda x, t: classify(process, x, t), labels, scale)
+        by_classifier = score_shifted(whole, gradient)(x, level).eps
         free = classifier_free(only(y).denoise(process), whole, scale)(x, level).eps
         worst = max(worst, float((by_classifier - free).abs().max()))
     return Measured({"largest difference of the predicted noise": worst})

@@ -65,7 +65,7 @@ class Verdict:
     Attributes:
         claim: the claim.
         measured: one for each seed.
-        seconds: that all of it took.
+        seconds: what all of it took.
     """
 
     claim: Claim

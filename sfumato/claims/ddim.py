@@ -6,10 +6,9 @@ import torch
 
 from sfumato.claims.claim import Claim, Measured
 from sfumato.claims.toys import linear, normal, ring, sliced_distance
-from sfumato.core.kernels import DDIM
-from sfumato.core.sampling import descend, finish
-from sfumato.core.times import strided
-from sfumato.papers import ddim
+from sfumato.core.sampling import finish
+from sfumato.samplers import DDIM
+from sfumato.samplers.ddim import encoding
 
 FEW = (5, 10, 20, 50)
 
@@ -22,7 +21,7 @@ def consistency(seed: int, fast: bool) -> Measured:
     for eta in (0.0, 1.0):
         for k in (*FEW, 100):
             torch.manual_seed(seed)
-            ends[eta, k] = finish(x, descend(DDIM(process, denoise, eta), strided(1000, k)))
+            ends[eta, k] = finish(x, DDIM(eta).plan(process, denoise, k))
     apart = {(eta, k): float((ends[eta, k] - ends[eta, 100]).norm(dim=1).mean()) for eta in (0.0, 1.0) for k in FEW}
     values = {f"eta {eta:g}: distance of {k} steps to 100": d for (eta, k), d in apart.items()}
     return Measured(values, {"ends": ends, "noise": x})
@@ -35,8 +34,8 @@ def inversion(seed: int, fast: bool) -> Measured:
     x0 = mixture.sample(200 if fast else 1000, torch.Generator().manual_seed(seed))
     values = {}
     for k in (5, 10, 20, 50, 100):
-        latent = finish(x0, ddim.encoding_moves(process, denoise, k))
-        back = finish(latent, ddim.moves(process, denoise, k))
+        latent = finish(x0, encoding(process, denoise, k))
+        back = finish(latent, DDIM().plan(process, denoise, k))
         values[f"mean squared error, {k} steps"] = float((back - x0).square().sum(1).mean())
     values["error of 5 steps over that of 100"] = (
         values["mean squared error, 5 steps"] / values["mean squared error, 100 steps"]
@@ -54,7 +53,7 @@ def few_steps(seed: int, fast: bool) -> Measured:
         near = []
         for eta in (0.0, 1.0):
             torch.manual_seed(seed)
-            near.append(sliced_distance(finish(x, descend(DDIM(process, denoise, eta), strided(1000, k))), real))
+            near.append(sliced_distance(finish(x, DDIM(eta).plan(process, denoise, k)), real))
             values[f"{k} steps, eta {eta:g}: distance to data"] = near[-1]
         values[f"{k} steps: eta 1 minus eta 0"] = near[1] - near[0]
     return Measured(values)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import torch
 
 from sfumato.claims.claim import Claim, Measured
-from sfumato.claims.toys import families, linear, normal
-from sfumato.core.kernels import Ancestral, large, small
+from sfumato.claims.toys import all_states, families, linear, normal
 from sfumato.core.likelihood import variational_bound
-from sfumato.core.sampling import descend, walk
-from sfumato.core.times import strided
+from sfumato.core.variances import fixed_large, fixed_small
 from sfumato.data import open_source, to_float
-from sfumato.model import load
+from sfumato.models import load_model
+from sfumato.samplers import Ancestral
 
 
 def large_features_first(seed: int, fast: bool) -> Measured:
-    """On the way down, when does each point know its family, and when its place in it?"""
+    """At which level is the family of each point decided, and at which its place in the family?"""
     mixture, process = families(), linear()
-    n, times = (200 if fast else 1000), strided(1000, 200)
+    n, times = (200 if fast else 1000), process.schedule.times(200)
     torch.manual_seed(seed)
-    states = list(walk(normal(seed, n, 2), descend(Ancestral(process, mixture.denoise(process), small), times)))
+    moves = Ancestral(fixed_small).moves(process, mixture.denoise(process), times)
+    states = all_states(normal(seed, n, 2), moves)[1:]
     member, family = [], []
     for x, t in zip(states, times[1:], strict=True):
         share = mixture.responsibilities(x, process.level(t, x))
@@ -27,7 +27,7 @@ def large_features_first(seed: int, fast: bool) -> Measured:
         family.append(share.reshape(n, 4, 4).sum(2))
 
     def decided(history: list[torch.Tensor]) -> torch.Tensor:
-        """The level below which the final answer keeps at least nine tenths of the belief."""
+        """The level below which the final answer keeps a probability of at least nine tenths."""
         answer = history[-1].argmax(1)
         sure = torch.stack([h.gather(1, answer[:, None])[:, 0] > 0.9 for h in history])
         last_doubt = torch.where(sure, 0, torch.arange(1, len(history) + 1)[:, None]).amax(0)
@@ -40,21 +40,21 @@ def large_features_first(seed: int, fast: bool) -> Measured:
             "level where the member is decided": float(of_member.median()),
             "levels between": float((of_family - of_member).median()),
         },
-        {"family": of_family, "member": of_member, "states": torch.stack(states), "times": times},
+        {"family": of_family, "member": of_member, "states": states, "times": times},
     )
 
 
 def imperceptible_bits(seed: int, fast: bool) -> Measured:
     """How many bits of a picture describe what the eye does not see? Held-out emoji under the model that ships."""
-    model, test = load("ddpm/emoji32"), open_source("emoji32:test")
+    model, test = load_model("ddpm/emoji32"), open_source("emoji32:test")
     chosen = torch.arange(6 if fast else 24) * 7 + seed
-    recipe = model.recipe
     x0 = to_float(test.images[chosen])
     assert test.labels is not None
-    denoise = recipe.denoiser(model.network, y=test.labels[chosen])
+    process, denoise = model.diffusion.gaussian, model.denoiser(test.labels[chosen])
+    times = process.schedule.times(50 if fast else 200)
     torch.manual_seed(seed)
     with torch.inference_mode():
-        bound = variational_bound(recipe.process(), denoise, large, x0, strided(1000, 50 if fast else 200))
+        bound = variational_bound(process, denoise, fixed_large, x0, times)
     rate, distortion = bound.rate.mean(0), bound.distortion.mean(0)
     visible = float(rate[(distortion > 5).nonzero().max()])
     total = float(bound.total.mean())

@@ -1,4 +1,4 @@
-"""Claims of DPM (Sohl-Dickstein et al. 2015), with the exact belief of data that are known: heartbeats and a spiral."""
+"""Claims of DPM (Sohl-Dickstein et al. 2015), with the exact prediction for known data: heartbeats and a spiral."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ import torch
 from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
-from sfumato.claims.toys import normal, seeded, spiral
-from sfumato.core.binomial import BinomialDiffusion, Flip, believe_exactly, states
-from sfumato.core.kernels import Ancestral, small
-from sfumato.core.nonequilibrium import Chain, even_betas
-from sfumato.core.posterior import Known, Multiplied, Observed
+from sfumato.claims.toys import all_states, normal, seeded, spiral
+from sfumato.core.dpm2015.binomial import BinomialDiffusion, FlipStep, believe_exactly, states
+from sfumato.core.dpm2015.nonequilibrium import Chain, even_betas
+from sfumato.core.dpm2015.products import Known, Multiplied, Observed
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Kernel, descend, finish, walk
-from sfumato.core.schedules import from_betas, jsd_betas
-from sfumato.core.times import strided
+from sfumato.core.sampling import Kernel, descend, finish
+from sfumato.core.schedules import from_betas, jsd_betas, strided
 from sfumato.data.toys import HEARTBEATS
+from sfumato.samplers.ancestral import AncestralStep
 
 TRUTH = -2.321928
 """log2 of 1/5: five phases, alike."""
 
 
-def beating(T: int) -> tuple[BinomialDiffusion, Flip]:
-    """Binomial diffusion of T levels, and the reverse step of one who knows the five heartbeats."""
+def beating(T: int) -> tuple[BinomialDiffusion, FlipStep]:
+    """Binomial diffusion of T levels, and the reverse step whose prediction is exact for the five heartbeats."""
     process = BinomialDiffusion(jsd_betas(T))
-    return process, Flip(process, believe_exactly(process, HEARTBEATS.double()))
+    return process, FlipStep(process, believe_exactly(process, HEARTBEATS.double()))
 
 
 def film(T: int, n: int, seed: int = 0) -> Tensor:
-    """n sequences on their way from coin tosses to heartbeats, (T + 1, n, 20)."""
+    """The trajectory of n sequences from coin tosses to heartbeats, (T + 1, n, 20)."""
     process, step = beating(T)
     noise = seeded(seed)
     start = process.prior((n, 20)).sample(noise).double()
-    return torch.stack([start, *walk(start, descend(step, torch.arange(T, -1, -1)), noise)])
+    return all_states(start, descend(step, torch.arange(T, -1, -1)), noise)
 
 
 def valid(sequences: Tensor) -> float:
@@ -41,7 +40,7 @@ def valid(sequences: Tensor) -> float:
 
 
 def levels(seed: int, fast: bool) -> Measured:
-    """K of one who believes the truth, at few and at many levels."""
+    """K of the exact prediction, at few and at many levels."""
     x0 = HEARTBEATS.double().repeat(8 if fast else 40, 1)
     values = {}
     for T in (10, 50, 200) if fast else (10, 50, 200, 2000):
@@ -81,10 +80,10 @@ def multiplied(seed: int, fast: bool) -> Measured:
     n, T = (150, 60) if fast else (600, 200)
     mixture = spiral(100)
     process = GaussianDiffusion(from_betas(even_betas(T, 1e-4)))
-    step = Ancestral(process, mixture.denoise(process), small)
+    step = AncestralStep(process, mixture.denoise(process))
     at = torch.tensor([[AT, 0.0]], dtype=torch.float64).expand(n, 2)
     ends = {}
-    for name, kernel in _ways(step, at).items():
+    for name, kernel in _kernels(step, at).items():
         ends[name] = finish(normal(seed, n, 2), descend(kernel, strided(T, T)), seeded(seed))
     share = (-0.5 * ((AT - mixture.means[:, 0]) / mixture.stds[:, 0]) ** 2).softmax(0)
     above = float((share * (mixture.means[:, 1] > 0)).sum())
@@ -98,7 +97,7 @@ def multiplied(seed: int, fast: bool) -> Measured:
     return Measured(values, ends)
 
 
-def _ways(step: Kernel, at: Tensor) -> dict[str, Kernel]:
+def _kernels(step: Kernel, at: Tensor) -> dict[str, Kernel]:
     known = torch.tensor([True, False])
     unsure = torch.tensor([0.1, float("inf")], dtype=torch.float64)
     return {
@@ -121,7 +120,7 @@ CLAIMS = (
             "share of valid heartbeats, 50 levels": (0.98, 1),
         },
         seconds=15,
-        note="One who believes the truth has K = -2.39 at 2000 levels: most of what the paper's network lacks is the "
+        note="The exact prediction has K = -2.39 at 2000 levels: most of what the paper's network lacks is the "
         "noise of level 1, which the bound charges to every model.",
     ),
     Claim(

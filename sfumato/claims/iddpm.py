@@ -6,10 +6,10 @@ import torch
 
 from sfumato.claims.claim import Claim, Measured
 from sfumato.claims.toys import cosine, linear, normal, ring, sliced_distance
-from sfumato.core.kernels import Ancestral, small
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import descend, finish
-from sfumato.core.times import strided
+from sfumato.core.sampling import finish
+from sfumato.core.variances import fixed_small
+from sfumato.samplers import Ancestral
 
 
 def noise_too_early(seed: int, fast: bool) -> Measured:
@@ -30,12 +30,12 @@ def skipping(seed: int, fast: bool) -> Measured:
     values = {}
     for name, make in (("linear", linear), ("cosine", cosine)):
         process: GaussianDiffusion = make()
-        kernel = Ancestral(process, mixture.denoise(process), small)
+        denoise, times = mixture.denoise(process), process.schedule.times(200)
         errors = []
         for start in (1000, 600):
             torch.manual_seed(seed)
-            times = strided(1000, 200)
-            end = finish(normal(seed, n, 2), descend(kernel, times[times <= start]))
+            moves = Ancestral(fixed_small).moves(process, denoise, times[times <= start])
+            end = finish(normal(seed, n, 2), moves)
             errors.append(sliced_distance(end, real))
         values[f"{name}: distance to data"] = errors[0]
         values[f"{name}: skipping 40 % adds"] = errors[1] - errors[0]

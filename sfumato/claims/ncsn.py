@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
-from sfumato.claims.toys import normal, seeded
+from sfumato.claims.toys import all_states, normal, seeded
 from sfumato.core.exact import GaussianMixture
-from sfumato.core.langevin import Langevin, annealed
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import walk
 from sfumato.core.schedules import from_sigmas, geometric_sigmas
-from sfumato.papers.ncsn import staying
+from sfumato.samplers import AnnealedLangevin
+from sfumato.samplers.langevin import LangevinStep, constant
 
 HEAVY = 0.8
 """The share of the upper mode (section 3.2.2)."""
@@ -31,24 +30,18 @@ def anywhere(n: int, seed: int) -> Tensor:
 
 
 def plainly(n: int, seed: int, moves: int = LEVELS * MOVES) -> Tensor:
-    """Langevin dynamics with next to no noise in the data: (moves + 1, n, 2)."""
+    """Langevin dynamics with next to no noise in the data, all states (moves + 1, n, 2)."""
     process = GaussianDiffusion(from_sigmas(torch.tensor([0.01, 0.02], dtype=torch.float64)))
-    size = torch.tensor(0.05, dtype=torch.float64)
-    kernel = Langevin(two_modes().denoise(process), lambda prediction, t: size)
-    level = torch.tensor(1)
-    start = anywhere(n, seed)
-    return torch.stack([start, *walk(start, [(kernel, level, level)] * moves, seeded(seed))])
+    kernel, level = LangevinStep(two_modes().denoise(process), constant(0.05)), torch.tensor(1)
+    return all_states(anywhere(n, seed), [(kernel, level, level)] * moves, seeded(seed))
 
 
 def by_annealing(n: int, seed: int, first: float = 20.0, levels: int = LEVELS, moves: int = MOVES) -> Tensor:
-    """As many steps in all, from a lot of noise to a little: (levels moves + 1, n, 2)."""
+    """Annealed Langevin dynamics, as many steps in all, from much noise to little: (levels moves + 1, n, 2)."""
     last = 0.1
     process = GaussianDiffusion(from_sigmas(geometric_sigmas(levels, last, first)))
-    kernel = Langevin(two_modes().denoise(process), annealed(0.1 * last**2, last))
-    start = anywhere(n, seed)
-    return torch.stack(
-        [start, *walk(start, staying(kernel, torch.arange(levels, 0, -1), levels * moves), seeded(seed))]
-    )
+    sampler = AnnealedLangevin(0.1 * last**2, last, moves, denoise=False)
+    return all_states(anywhere(n, seed), sampler.plan(process, two_modes().denoise(process)), seeded(seed))
 
 
 def heavy(points: Tensor) -> float:
@@ -71,7 +64,7 @@ def denoising_suffices(seed: int, fast: bool) -> Measured:
     x0, eps = mixture.sample(n, torch.Generator().manual_seed(seed)), normal(seed + 1, n, 2)
     x = x0 + sigma * eps
     true = mixture.denoise(process)(x, torch.tensor(1)).score
-    target = -eps / sigma  # the slope of log q(x | x_0), all that denoising score matching knows
+    target = -eps / sigma  # the score of q(x | x_0), all that denoising score matching knows
     apart = []
     for scale, shift in ((1.0, 0.0), (0.5, 0.2), (0.0, 0.0), (1.5, -0.3)):
         guess = scale * true + shift

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
-from sfumato.claims.toys import normal, seeded
+from sfumato.claims.toys import all_states, normal, seeded
 from sfumato.core.exact import GaussianMixture
-from sfumato.core.langevin import Langevin, annealed
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import walk
 from sfumato.core.schedules import from_sigmas, geometric_sigmas
 from sfumato.core.techniques import best_step_size, largest_distance, number_of_levels, overlap, ratio_of_levels
 from sfumato.data import open_source
-from sfumato.papers.ncsn import staying
+from sfumato.samplers import AnnealedLangevin
 
 LAST, MOVES = 0.1, 5
 """The smallest noise, for images in [0, 1], and the moves at each level."""
@@ -27,18 +25,16 @@ def digits(count: int = 300) -> tuple[Tensor, Tensor]:
     return images.images[:count].flatten(1).double() / 255, images.labels[:count]
 
 
-def wandering(first: float, n: int, seed: int = 0) -> Tensor:
-    """n points that all start at one digit with noise `first` and anneal down, (states, n, 64); techniques 2 and 4."""
+def annealed(first: float, n: int, seed: int = 0) -> Tensor:
+    """Annealed Langevin dynamics of n points from one digit with noise `first`, (states, n, 64); techniques 2 and 4."""
     centres, _ = digits()
     D, K = centres.shape[1], len(centres)
     levels = number_of_levels(first, LAST, D)
     size = best_step_size(LAST, (first / LAST) ** (1 / (levels - 1)), MOVES)
     mixture = GaussianMixture(torch.full((K,), 1 / K, dtype=torch.float64), centres, torch.full_like(centres, 1e-3))
     process = GaussianDiffusion(from_sigmas(geometric_sigmas(levels, LAST, first)))
-    kernel = Langevin(mixture.denoise(process), annealed(size, LAST))
-    start = centres[:1] + first * normal(seed, n, D)
-    moves = staying(kernel, torch.arange(levels, 0, -1), levels * MOVES)
-    return torch.stack([start, *walk(start, moves, seeded(seed))])
+    moves = AnnealedLangevin(size, LAST, MOVES, denoise=False).plan(process, mixture.denoise(process))
+    return all_states(centres[:1] + first * normal(seed, n, D), moves, seeded(seed))
 
 
 def reached(points: Tensor) -> Tensor:
@@ -53,7 +49,7 @@ def first_sigma(seed: int, fast: bool) -> Measured:
     rule = largest_distance(digits()[0])
     values = {"sigma_1 by the rule": rule}
     for name, first in (("0.3", 0.3), ("1", 1.0), ("the rule", rule)):
-        values[f"classes reached, sigma_1 = {name}"] = float((reached(wandering(first, n, seed)[-1]) > 0).sum())
+        values[f"classes reached, sigma_1 = {name}"] = float((reached(annealed(first, n, seed)[-1]) > 0).sum())
     return Measured(values)
 
 

@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
-from sfumato.claims.toys import normal, ring, seeded, sliced_distance
-from sfumato.core import langevin, sde
+from sfumato.claims.toys import all_states, normal, ring, seeded, sliced_distance
 from sfumato.core.likelihood import bits_per_dim, exact_divergence, flow_log_prob
+from sfumato.core.ode import runge_kutta
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Kernel, descend, walk
+from sfumato.core.sampling import finish
 from sfumato.core.schedules import VE, VP, Continuous, SubVP
+from sfumato.samplers import Heun, PredictorCorrector, ReverseDiffusion, Sampler
 
 SDES: dict[str, Continuous] = {"VE": VE(0.01, 20.0), "VP": VP(), "sub-VP": SubVP()}
 
 
-def way(kind: str, flow: bool, steps: int, n: int, seed: int = 0) -> Tensor:
-    """n points from noise to the ring by the flow (Heun) or by reverse diffusion, (steps + 1, n, 2)."""
+def sampled(kind: str, ode: bool, steps: int, n: int, seed: int = 0) -> Tensor:
+    """n points from noise to the ring by the probability flow (Heun) or reverse diffusion, (steps + 1, n, 2)."""
     process = GaussianDiffusion(SDES[kind])
-    denoise = ring().denoise(process)
-    kernel: Kernel = sde.Heun(process, denoise) if flow else sde.ReverseDiffusion(process, denoise)
+    sampler: Sampler = Heun() if ode else ReverseDiffusion()
     start = process.prior((n, 2)).std * normal(seed, n, 2)
-    plan = sde.ending_clean(descend(kernel, sde.grid(process.schedule, steps)), process, denoise)
-    return torch.stack([start, *walk(start, plan, seeded(seed))])
+    return all_states(start, sampler.plan(process, ring().denoise(process), steps), seeded(seed))
 
 
 def likelihood(seed: int, fast: bool) -> Measured:
-    """Bits per dimension by the flow against the density of the ring, which is known."""
+    """Bits per dimension by the probability flow against the density of the ring, which is known."""
     mixture, n = ring(), 150 if fast else 1000
     x = mixture.sample(n, torch.Generator().manual_seed(seed))
     truth = bits_per_dim(mixture.log_prob(x), 2, 1 / 128)
     values = {"truth, bits/dim": float(truth.mean())}
     for name, schedule in SDES.items():
         process = GaussianDiffusion(schedule)
-        found, _ = flow_log_prob(process, mixture.denoise(process), x, sde.runge_kutta(100), exact_divergence)
+        found, _ = flow_log_prob(process, mixture.denoise(process), x, runge_kutta(100), exact_divergence)
         values[f"{name}: error of the mean"] = abs(float((bits_per_dim(found, 2, 1 / 128) - truth).mean()))
     return Measured(values)
 
 
 def marginals(seed: int, fast: bool) -> Measured:
-    """Do the flow and the reverse SDE arrive at the same distribution?"""
+    """Do the probability flow and the reverse SDE end in the same distribution?"""
     n = 1000 if fast else 4000
     real = ring().sample(n, torch.Generator().manual_seed(1000 + seed))
     values = {"real against real": sliced_distance(ring().sample(n, torch.Generator().manual_seed(2000 + seed)), real)}
     for name in SDES:
-        for how, flow in (("flow", True), ("reverse SDE", False)):
-            values[f"{name}, {how}: distance to data"] = sliced_distance(way(name, flow, 100, n, seed)[-1], real)
+        for how, ode in (("ODE", True), ("reverse SDE", False)):
+            values[f"{name}, {how}: distance to data"] = sliced_distance(sampled(name, ode, 100, n, seed)[-1], real)
     return Measured(values)
 
 
@@ -58,14 +55,10 @@ def corrector(seed: int, fast: bool) -> Measured:
     mixture, process = ring(), GaussianDiffusion(SDES["VE"])
     denoise = mixture.denoise(process)
     real = mixture.sample(n, torch.Generator().manual_seed(1000 + seed))
-    down = sde.ReverseDiffusion(process, denoise)
-    stay = langevin.Corrector(denoise, 0.16, langevin.whole)
     values = {}
-    for name, steps, kernel in (("predictor, 40 steps", 40, None), ("predictor and corrector, 20 and 20", 20, stay)):
-        times = sde.grid(process.schedule, steps)
-        plan = sde.correct_predict(down, kernel, list(pairwise(times)))
-        start = process.prior((n, 2)).std * normal(seed, n, 2)
-        *_, end = walk(start, sde.ending_clean(plan, process, denoise), seeded(seed))
+    for name, steps, corrections in (("predictor, 40 steps", 40, 0), ("predictor and corrector, 20 and 20", 20, 1)):
+        moves = PredictorCorrector(0.16, corrections).plan(process, denoise, steps)
+        end = finish(process.prior((n, 2)).std * normal(seed, n, 2), moves, seeded(seed))
         values[f"{name}: distance to data"] = sliced_distance(end, real)
     values["what the corrector gains"] = (
         values["predictor, 40 steps: distance to data"] - values["predictor and corrector, 20 and 20: distance to data"]
@@ -86,9 +79,9 @@ CLAIMS = (
     Claim(
         "score_sde/same-marginals",
         "Song et al. 2021, section 4.3 and eq. 13",
-        "A deterministic flow and the stochastic way back end in the same distribution.",
+        "The deterministic probability flow and the stochastic reverse SDE end in the same distribution.",
         marginals,
-        {f"{name}, {how}: distance to data": (0, 0.12) for name in SDES for how in ("flow", "reverse SDE")},
+        {f"{name}, {how}: distance to data": (0, 0.12) for name in SDES for how in ("ODE", "reverse SDE")},
         seeds=2,
         seconds=2,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from sfumato.core.distributions import Noise
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.sampling import Move, trajectory
 from sfumato.core.schedules import cosine_betas, from_betas, linear_betas
 from sfumato.data.toys import along_roll
 
@@ -51,9 +53,14 @@ def normal(seed: int, *shape: int) -> Tensor:
 
 
 def seeded(seed: int) -> Noise:
-    """Normal draws of a seed, one after the other, for `walk`."""
+    """Normal draws of a seed, one after the other, for the sampling loop."""
     generator = torch.Generator().manual_seed(seed)
     return lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)
+
+
+def all_states(x: Tensor, moves: Iterable[Move], noise: Noise = torch.randn_like) -> Tensor:
+    """The trajectory from x (n, ...) with its start: (moves + 1, n, ...)."""
+    return torch.stack([x, *(state for state, _ in trajectory(x, moves, noise))])
 
 
 def sliced_distance(a: Tensor, b: Tensor, directions: int = 64) -> float:
