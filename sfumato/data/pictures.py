@@ -62,12 +62,12 @@ def png_bytes(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def save_png(path: Path, image: Tensor) -> None:
+def save_png(path: str | Path, image: Tensor) -> None:
     """Write uint8 (C, H, W) as PNG."""
     write_bytes(path, png_bytes(image))
 
 
-def save_npz(path: Path, images: Tensor, labels: Tensor | None = None) -> None:
+def save_npz(path: str | Path, images: Tensor, labels: Tensor | None = None) -> None:
     """Write arr_0 uint8 (N, H, W, C), and arr_1 int64 (N,) where there are labels: what ADM's evaluator reads."""
     arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()] + ([] if labels is None else [labels.numpy()])
     buffer = io.BytesIO()
@@ -75,11 +75,12 @@ def save_npz(path: Path, images: Tensor, labels: Tensor | None = None) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def save_animation(path: Path, frames: list[Tensor], milliseconds: int = 60, hold: int = 1500) -> None:
+def save_animation(path: str | Path, frames: list[Tensor], milliseconds: int = 60, hold: int = 1500) -> None:
     """Write uint8 frames (C, H, W) as an animation, by the suffix .webp, .gif or .png; the last frame holds."""
-    kind = {".webp": "webp", ".gif": "gif", ".png": "png"}.get(path.suffix)
+    suffix = Path(path).suffix
+    kind = {".webp": "webp", ".gif": "gif", ".png": "png"}.get(suffix)
     if kind is None:
-        raise ValueError(f"an animation ends in .webp, .gif or .png, not {path.suffix!r}")
+        raise ValueError(f"an animation ends in .webp, .gif or .png, not {suffix!r}")
     first, *rest = [to_pillow(frame) for frame in frames]
     durations = [milliseconds] * len(rest) + [hold]
     options = {"lossless": True} if kind == "webp" else {}
@@ -88,12 +89,12 @@ def save_animation(path: Path, frames: list[Tensor], milliseconds: int = 60, hol
     write_bytes(path, buffer.getvalue())
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write a text file, complete or not at all."""
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file, complete or not at all."""
-    with whole_file(path) as file:
+    with whole_file(Path(path)) as file:
         file.write(content)
