@@ -118,7 +118,8 @@ class LowRes(Conditioning):
 
     def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
         if picture is None:
-            raise ValueError(f"this model enlarges {self.picture}x{self.picture} images, so it needs some: give low_res")
+            side = f"{self.picture}x{self.picture}"
+            raise ValueError(f"this model enlarges {side} images, so it needs some: give low_res")
         return {"low_res": picture}
 
 

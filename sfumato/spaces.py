@@ -22,7 +22,7 @@ class Space:
     """Base class of spaces, frozen dataclasses of plain values. By itself it leaves images as they are."""
 
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
-        """Images (B, C, ...) in [-1, 1] -> what the diffusion sees; `noise` is for dequantisation, where there is any."""
+        """Images (B, C, ...) in [-1, 1] -> what the diffusion sees; `noise` is for dequantisation, if there is any."""
         return images
 
     def decode(self, x: Tensor) -> Tensor:

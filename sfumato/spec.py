@@ -105,8 +105,10 @@ def _options(kind: Any) -> dict[str, Any]:
 
 
 def _words(kind: Any) -> Mapping[str, Mapping[str, Any]]:
-    words: Mapping[str, Mapping[str, Any]] = vars(kind).get("words", {})
-    return words
+    found: dict[str, Mapping[str, Any]] = {}
+    for base in reversed(kind.__mro__):
+        found |= vars(base).get("words", {})
+    return found
 
 
 def _writable(hint: Any) -> bool:

@@ -59,7 +59,7 @@ class Prediction:
         return replace(self, eps=eps, x0=self.level.x0(self.x, eps))
 
     def mean_detached(self) -> Prediction:
-        """The same prediction, in which only the variance still has a gradient (Nichol & Dhariwal 2021, section 3.1)."""
+        """The same prediction; only the variance still has a gradient (Nichol & Dhariwal 2021, section 3.1)."""
         return replace(self, eps=self.eps.detach(), x0=self.x0.detach())
 
 

@@ -62,7 +62,8 @@ class Gaussian:
 class Uniform:
     """The uniform distribution between low and high in every pixel.
 
-    Langevin dynamics starts from it (Song & Ermon 2019, section 4.3). It is drawn from normal noise, so that randomness enters everywhere in the same way.
+    Langevin dynamics starts from it (Song & Ermon 2019, section 4.3). It is drawn from normal noise, so that randomness
+    enters everywhere in the same way.
     """
 
     shape: tuple[int, ...]

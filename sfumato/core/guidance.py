@@ -68,9 +68,10 @@ def score_shifted(denoise: Denoise, gradient: Gradient) -> Denoise:
 
 
 def drop_labels(y: Tensor, share: float, null: int, noise: Noise) -> Tensor:
-    """Label dropout for classifier-free guidance: labels y (B,), each `null` with this probability (Ho & Salimans 2022, algorithm 1).
+    """Label dropout for classifier-free guidance: labels y (B,), each `null` with this probability.
 
-    The chance comes from one more number of each image's own noise, so it does not depend on the batch.
+    Ho & Salimans 2022, algorithm 1. The chance comes from one more number of each image's own noise, so it does not
+    depend on the batch.
     """
     z = noise(torch.empty(len(y), 1, device=y.device))[:, 0]
     return torch.where(torch.special.ndtr(z) < share, null, y)

@@ -16,16 +16,22 @@ from torch import Tensor
 
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.distributions import Gaussian, Noise, discretised_log_prob
-from sfumato.core.variances import ReverseVariance, fixed_small, reverse
 from sfumato.core.losses import per_image
-from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.ode import Field, Solve, probability_flow
+from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.variances import ReverseVariance, fixed_small, reverse
 
 BIT = math.log(2)
 
 
 def bound_term(
-    process: GaussianDiffusion, variance: ReverseVariance, prediction: Prediction, x0: Tensor, t: Tensor, s: Tensor, above: Tensor
+    process: GaussianDiffusion,
+    variance: ReverseVariance,
+    prediction: Prediction,
+    x0: Tensor,
+    t: Tensor,
+    s: Tensor,
+    above: Tensor,
 ) -> Tensor:
     """One term of the bound, bits/dim, (B,): KL(q(x_s | x_t, x_0) || p(x_s | x_t)), or -log p(x_0 | x_t) where s is 0.
 
@@ -86,7 +92,12 @@ class Bound:
 
 
 def variational_bound(
-    process: GaussianDiffusion, denoise: Denoise, variance: ReverseVariance, x0: Tensor, times: Tensor, noise: Noise = torch.randn_like
+    process: GaussianDiffusion,
+    denoise: Denoise,
+    variance: ReverseVariance,
+    x0: Tensor,
+    times: Tensor,
+    noise: Noise = torch.randn_like,
 ) -> Bound:
     """The bound of images x0 (B, C, H, W) under the chain that visits `times` (n + 1,), descending to 0, n >= 2.
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sfumato.core.distributions import Noise
+
 _MASK = (1 << 64) - 1
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 Past = tuple[Prediction, ...]
-"""The predictions made before, newest first, at most three; each has its own x and level."""
+"""The predictions made before, newest first, at most four; each has its own x and level."""
 
 
 class Kernel(Protocol):
@@ -58,7 +58,7 @@ def trajectory(x: Tensor, moves: Iterable[Move], noise: Noise = torch.randn_like
     for kernel, t, s in moves:
         to, prediction = kernel(x, t, s, past)
         if prediction is not None:
-            past = (prediction, *past[:2])
+            past = (prediction, *past[:3])
         x = to.sample(noise)
         yield x, past[0] if past else None
 
@@ -101,10 +101,15 @@ class Sampler:
     A family that goes down its grid by one kernel defines `step`; another defines `moves`.
     """
 
-    order: ClassVar[int] = 1
-    """Its order of convergence."""
-    evaluations: ClassVar[int] = 1
+    order = 1
+    """Its order, as its name has it."""
+    evaluations = 1
     """Evaluations of the network a move."""
+
+    @property
+    def convergence(self) -> int:
+        """With which power of the number of steps the error falls; 0 where a sampler does not converge in them."""
+        return self.order
 
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         """The kernel that goes down."""

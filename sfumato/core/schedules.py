@@ -85,6 +85,10 @@ class Schedule(nn.Module):
         """The schedule in continuous time. ValueError for levels between which there is nothing."""
         raise NotImplementedError
 
+    def at(self, half_log_snr: Tensor) -> Tensor:
+        """The times at which lambda = log(alpha / sigma) has these values, of their shape; the nearest there are."""
+        raise NotImplementedError
+
     def level(self, t: Tensor, x: Tensor) -> Level:
         """The level at t, ready to be used with x (B, ...)."""
         alpha, sigma = self.alpha_sigma(t)
@@ -126,6 +130,14 @@ class Levels(Schedule):
     def below(self, t: Tensor) -> Tensor:
         return (t - 1).clamp(min=0)
 
+    def at(self, half_log_snr: Tensor) -> Tensor:
+        """The nearest levels of 1..T."""
+        known = self.log_snr(torch.arange(self.T, 0, -1)) / 2  # ascending
+        above = torch.searchsorted(known, half_log_snr.double()).clamp(1 if self.T > 1 else 0, self.T - 1)
+        below = (above - 1).clamp(min=0)
+        nearer = (half_log_snr - known[below]).abs() < (known[above] - half_log_snr).abs()
+        return self.T - torch.where(nearer, below, above)
+
 
 class Table(Levels):
     """Levels 1..T as given, and level 0, which is clean data: alpha 1, sigma 0.
@@ -163,7 +175,7 @@ class Table(Levels):
         if not preserving or self._alpha[-1] <= 0 or self.T < 2:
             raise ValueError(
                 "these separate noise levels are no table of a variance-preserving process, so there is no continuous "
-                "time between them, no drift and no diffusion; take DDIM, Heun, ancestral or reverse-diffusion steps instead"
+                "time between them, no drift and no diffusion; take DDIM, Heun or ancestral steps instead"
             )
         erased = -2 * self._alpha.log()
         rise = erased.diff()
@@ -274,6 +286,16 @@ class Continuous(Schedule):
 
     def below(self, t: Tensor) -> Tensor:
         return (t - self.end / 1000).clamp(min=0)
+
+    def at(self, half_log_snr: Tensor) -> Tensor:
+        """By bisection, to rounding, between the end and time 0."""
+        low = torch.zeros_like(half_log_snr, dtype=torch.float64)
+        high = torch.full_like(low, self.end)
+        for _ in range(60):
+            middle = (low + high) / 2
+            noisier = self.log_snr(middle) / 2 < half_log_snr
+            low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
+        return high
 
     def continuous(self) -> Continuous:
         return self

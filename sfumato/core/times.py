@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 
 class TrainingTimes:
-    """Base class of densities over training times; what remembers nothing has nothing to update or save."""
+    """Base class of densities over training times; what remembers nothing has nothing to update or save.
+
+    Attributes:
+        learns: whether `update` changes anything; only then the losses of all processes are brought together.
+    """
+
+    learns: ClassVar[bool] = False
 
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Uniform numbers u (B,) in [0, 1) -> times (B,) and importance weights (B,), both on the host."""
@@ -63,6 +70,8 @@ class LossSecondMoment(TrainingTimes):
         history: how many recent losses of each level count.
         uniform: the share of draws that stays uniform.
     """
+
+    learns = True
 
     def __init__(self, T: int, history: int = 10, uniform: float = 0.001) -> None:
         self.T, self.uniform = T, uniform

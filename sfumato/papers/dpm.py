@@ -1,8 +1,8 @@
 """DPM: Deep unsupervised learning using nonequilibrium thermodynamics (Sohl-Dickstein et al. 2015).
 
-Beside the PDF: the bound K of section 2.4 is `core.dpm2015.nonequilibrium.Chain`, trained and reported; the reverse step
-of appendix D.2 is `predict_perturbation`, binomial diffusion is appendix B.2, and sampling goes down every level to the
-first. Where the paper and its authors' code differ, the code is followed; its slips are there under `faithful`.
+Beside the PDF: the bound K of section 2.4 is `core.dpm2015.nonequilibrium.Chain`, trained and reported; the reverse
+step of appendix D.2 is `predict_perturbation`, binomial diffusion is appendix B.2, and sampling goes down every level
+to the first. Where the paper and its authors' code differ, the code is followed; its slips are there under `faithful`.
 """
 
 from __future__ import annotations

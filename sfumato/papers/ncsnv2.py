@@ -90,7 +90,7 @@ class NCSNv2:
 
 
 def fitted(recipe: NCSNv2, images: Tensor) -> NCSNv2:
-    """NCSNv2 for a data set: the recipe with the sigma_1, levels and step size that techniques 1, 2 and 4 find for images in [0, 1].
+    """NCSNv2 for a data set in [0, 1]: sigma_1, levels and step size by techniques 1, 2 and 4.
 
     Args:
         images: (N, C, H, W), the training set.

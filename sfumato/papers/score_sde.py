@@ -32,6 +32,8 @@ from sfumato.samplers.ancestral import AncestralStep
 from sfumato.samplers.predictor_corrector import OfficialPredictorCorrector
 from sfumato.spaces import Pixels, Space, UnitPixels
 
+BY_THE_SDE = Space()
+
 
 @dataclass(frozen=True)
 class ScoreSDE:
@@ -40,11 +42,11 @@ class ScoreSDE:
     shape: tuple[int, ...] = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = NCSNpp()
-    """The backbone (appendix H): NCSN++ for VE, with Fourier features in continuous time; DDPM++ or DDPM for the rest."""
+    """The backbone (appendix H): NCSN++ for VE, with Fourier features in continuous time; DDPM++ or DDPM otherwise."""
     conditioning: Conditioning = Unconditional()
     """What the network is given besides; the paper's is given nothing."""
-    space: Space | None = None
-    """What the diffusion sees of an image; where None, images 1 wide for VE and 2 wide for VP and sub-VP."""
+    space: Space = BY_THE_SDE
+    """What the diffusion sees of an image; by default images 1 wide for VE, and 2 wide for VP and sub-VP."""
     sde: Literal["ve", "vp", "subvp"] = "ve"
     """How noise comes: variance exploding, variance preserving, or less than that (section 3.4)."""
     continuous: bool = True
@@ -83,7 +85,7 @@ class ScoreSDE:
         ):
             if refused:
                 raise ValueError(reason)
-        if self.space is None:
+        if self.space is BY_THE_SDE:
             object.__setattr__(self, "space", UnitPixels() if self.sde == "ve" else Pixels())
 
     def model(self) -> nn.Module:

@@ -15,19 +15,33 @@ from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Sampler, finish
 from sfumato.core.schedules import Steps
+from sfumato.samplers.adams_bashforth import AdamsBashforth
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.ddim import DDIM
-from sfumato.samplers.dpm_solver import DPMSolverPP2M
+from sfumato.samplers.dpm_solver import (
+    DPMSolverPP2M,
+    DPMSolverPP2S,
+    DPMSolverPP3M,
+    DPMSolverPP3MPublished,
+    SDEDPMSolverPP2M,
+)
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import AnnealedLangevin
 from sfumato.samplers.predictor_corrector import PredictorCorrector
 from sfumato.samplers.reverse_sde import EulerMaruyama, EulerODE, ReverseDiffusion
+from sfumato.samplers.unipc import UniPC
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddim": DDIM,
     "ancestral": Ancestral,
     "heun": Heun,
     "dpmpp-2m": DPMSolverPP2M,
+    "dpmpp-2s": DPMSolverPP2S,
+    "dpmpp-3m": DPMSolverPP3M,
+    "dpmpp-3m-published": DPMSolverPP3MPublished,
+    "sde-dpmpp-2m": SDEDPMSolverPP2M,
+    "unipc": UniPC,
+    "ab": AdamsBashforth,
     "reverse-diffusion": ReverseDiffusion,
     "euler-maruyama": EulerMaruyama,
     "euler-ode": EulerODE,

@@ -18,6 +18,7 @@ from sfumato.core.guidance import Gradient
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, Past, Sampler, Step, denoise_to_zero, descend
 from sfumato.core.variances import ReverseVariance, fixed_large, fixed_small, reverse
+from sfumato.samplers.grids import OnGrid
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class AncestralStep:
 
 
 @dataclass(frozen=True)
-class Ancestral(Sampler):
+class Ancestral(OnGrid):
     """Ancestral sampling (Ho et al. 2020). variance: small, large, or by default the model's own."""
 
     variance: ReverseVariance | None = None

@@ -1,6 +1,7 @@
 """DDIM: the sampler of denoising diffusion implicit models (Song, Meng & Ermon 2020, eq. 12 and 16).
 
-It runs towards noise as well (s > t), which encodes images (section 5.4), and interpolates on the sphere (appendix D.5).
+It runs towards noise as well (s > t), which encodes images (section 5.4); latents are interpolated on the sphere
+(appendix D.5).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from torch import Tensor
 from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Sampler, Step, descend
+from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Step, descend
 from sfumato.core.schedules import Steps, like
+from sfumato.samplers.grids import OnGrid
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class DDIMStep:
 
 
 @dataclass(frozen=True)
-class DDIM(Sampler):
+class DDIM(OnGrid):
     """DDIM (Song et al. 2020); on a flow model, Euler's method. eta adds noise: 0 is deterministic, 1 ancestral."""
 
     eta: float = 0.0

@@ -1,23 +1,87 @@
 """Timesteps of samplers by name: even, quadratic, and the respacings of DDIM and Improved DDPM, quirks included.
 
-Each is a function of T, the number of levels, to levels that descend and end at 0, clean data (`core.schedules.Grid`);
-in continuous time the levels are thousandths.
+Those of the papers are functions of T, the number of levels, to levels that descend and end at 0, clean data
+(`core.schedules.Grid`); in continuous time the levels are thousandths. Those of fast solvers are functions of any
+schedule: even in log SNR (Lu et al. 2022) or in a root of sigma / alpha (Karras et al. 2022).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sfumato.core.schedules import strided
+from sfumato.core.sampling import Sampler
+from sfumato.core.schedules import Schedule, Steps
+
+# ---------------------------------------------------------------- on any schedule
+
+Spread = Callable[[Schedule, int], Tensor]
+"""(schedule, n) -> n moves, (n + 1,) strictly descending times, the last 0, clean data."""
+
+NOISIEST = -5.1
+"""Where log(alpha / sigma) is clipped: a level with less signal is noise but for 0.6 % (Lu et al. 2022)."""
 
 
-def timesteps(T: int, n: int) -> Tensor:
-    """n moves from T to 0, evenly spaced: (n + 1,) strictly descending levels. n = T takes every level."""
-    return strided(T, n)
+def ends(schedule: Schedule) -> tuple[float, float]:
+    """lambda = log(alpha / sigma) at the noisiest time worth a step and at the last before clean data."""
+    least = schedule.times(None)[-2]  # level 1, or a thousandth of the time
+    high, low = (float(schedule.log_snr(t)) / 2 for t in (least, torch.as_tensor(schedule.end)))
+    return max(low, NOISIEST), high
 
+
+def log_snr(schedule: Schedule, n: int) -> Tensor:
+    """Even in log SNR, then clean data (Lu et al. 2022)."""
+    low, high = ends(schedule)
+    return _times(schedule, torch.linspace(low, high, n, dtype=torch.float64))
+
+
+def karras(schedule: Schedule, n: int, rho: float = 7.0) -> Tensor:
+    """Even in (sigma / alpha)^(1 / rho), then clean data (Karras et al. 2022, eq. 5)."""
+    low, high = (math.exp(-value / rho) for value in ends(schedule))
+    return _times(schedule, -rho * torch.linspace(low, high, n, dtype=torch.float64).log())
+
+
+def quadratic(schedule: Schedule, n: int) -> Tensor:
+    """Even in the root of time: denser near clean data."""
+    return schedule.times(partial(trailing_quadratic, n=n))
+
+
+def _times(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
+    """The times of these values of lambda (n,), and clean data. ValueError for more than there are levels."""
+    times = schedule.at(half_log_snr)
+    if not times.is_floating_point():
+        n, top = len(times), int(schedule.end)
+        _possible(top, n)
+        ascending = times.flip(0).tolist()
+        for i in range(1, n):  # rounding may repeat a level: the noisier one goes up, and then all stay below the end
+            ascending[i] = max(ascending[i], ascending[i - 1] + 1)
+        times = torch.minimum(torch.tensor(ascending), torch.arange(top - n + 1, top + 1)).flip(0)
+    return torch.cat([times, times.new_zeros(1)])
+
+
+@dataclass(frozen=True)
+class OnGrid(Sampler):
+    """Base class of samplers that go down a grid: even in time by itself, or `?grid=karras`, `log-snr`, `quadratic`."""
+
+    grid: Spread | None = field(default=None, kw_only=True)
+    words: ClassVar[dict[str, dict[str, Any]]] = {
+        "grid": {"even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic}
+    }
+
+    def times(self, schedule: Schedule, steps: Steps = None) -> Tensor:
+        """The timesteps; a number of steps is spread by the grid, another grid stays as it is."""
+        if self.grid is None or not isinstance(steps, int):
+            return schedule.times(steps)
+        return self.grid(schedule, steps)
+
+
+# ---------------------------------------------------------------- of the papers
 
 def _possible(T: int, n: int) -> None:
     if not 1 <= n <= T:

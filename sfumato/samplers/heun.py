@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +16,9 @@ from torch import Tensor
 from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Sampler, Step, denoise_to_zero
+from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Step, denoise_to_zero
 from sfumato.core.schedules import Schedule, like
+from sfumato.samplers.grids import OnGrid
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ChurnStep:
 
 
 @dataclass(frozen=True)
-class Heun(Sampler):
+class Heun(OnGrid):
     """Heun's second-order steps of the probability flow (Karras et al. 2022).
 
     churn adds noise before each step, as EDM's S_churn; only between s_min and s_max, in sigma / alpha.
@@ -64,8 +64,8 @@ class Heun(Sampler):
     s_min: float = 0.0
     s_max: float = math.inf
     s_noise: float = 1.0
-    order: ClassVar[int] = 2
-    evaluations: ClassVar[int] = 2
+    order = 2
+    evaluations = 2
 
     def __post_init__(self) -> None:
         if self.churn < 0 or self.s_noise <= 0:
@@ -75,7 +75,8 @@ class Heun(Sampler):
         return HeunStep(process, denoise)
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
-        step, plan = self.step(process, denoise), []
+        step = self.step(process, denoise)
+        plan: list[Move] = []
         gamma = min(self.churn / (len(times) - 1), math.sqrt(2) - 1)
         for t, s in pairwise(times):
             up = self._noisier(process.schedule, t, gamma) if gamma else t

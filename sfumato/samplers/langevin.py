@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -155,7 +154,7 @@ class AnnealedLangevin(Sampler):
     last: float = 1.0
     per_level: int = 5
     denoise: bool = True
-    order: ClassVar[int] = 0
+    order = 0
 
     def __post_init__(self) -> None:
         if self.per_level < 1 or not self.step_size > 0:

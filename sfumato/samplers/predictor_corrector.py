@@ -18,6 +18,7 @@ from sfumato.core.distributions import Gaussian
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Sampler, Step, denoise_to_zero
 from sfumato.core.schedules import Schedule, Steps
+from sfumato.samplers.grids import OnGrid
 from sfumato.samplers.langevin import CorrectorStep, Length, image_lengths, mean_length, retained_below
 from sfumato.samplers.reverse_sde import ReverseDiffusionStep
 
@@ -59,7 +60,7 @@ def correct_predict(predictor: Kernel | None, corrector: Kernel | None, pairs: P
 
 
 @dataclass(frozen=True)
-class PredictorCorrector(Sampler):
+class PredictorCorrector(OnGrid):
     """Predictor-corrector sampling: reverse diffusion and Langevin corrections of any model (Song et al. 2021).
 
     snr is the corrector's step beside the noise, corrections how many precede each prediction, length `image` or, as
@@ -69,7 +70,7 @@ class PredictorCorrector(Sampler):
     snr: float = 0.16
     corrections: int = 1
     length: Length = image_lengths
-    evaluations: ClassVar[int] = 2
+    evaluations = 2
     words: ClassVar[dict[str, dict[str, Any]]] = {"length": {"image": image_lengths, "batch": mean_length}}
 
     def __post_init__(self) -> None:
@@ -107,7 +108,7 @@ class OfficialPredictorCorrector(Sampler):
     last: float | None = None
     N: int | None = None
     """How many predictions where no number of steps is asked for; as many as the schedule has by itself where None."""
-    evaluations: ClassVar[int] = 2
+    evaluations = 2
 
     def times(self, schedule: Schedule, steps: Steps = None) -> Tensor:
         return schedule.times(self.N if steps is None else steps)

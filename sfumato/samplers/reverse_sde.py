@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,8 +15,9 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian
 from sfumato.core.ode import sde
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Sampler, Step
+from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Step
 from sfumato.core.schedules import Continuous, Level, SubVP, Table, from_betas, from_sigmas, geometric_sigmas, like
+from sfumato.samplers.grids import OnGrid
 
 ForwardStep = Callable[[Tensor, Tensor], Level]
 """(s, t) -> one forward step x_t = alpha x_s + sigma eps of a discretised SDE, in float64 and of t's shape.
@@ -112,7 +112,7 @@ class EulerODEStep:
 
 
 @dataclass(frozen=True)
-class ReverseDiffusion(Sampler):
+class ReverseDiffusion(OnGrid):
     """Reverse diffusion (Song et al. 2021); with ode, half its score and no noise."""
 
     ode: bool = False
@@ -122,7 +122,7 @@ class ReverseDiffusion(Sampler):
 
 
 @dataclass(frozen=True)
-class EulerMaruyama(Sampler):
+class EulerMaruyama(OnGrid):
     """Euler-Maruyama steps of the reverse SDE, continuous time only (Song et al. 2021)."""
 
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
@@ -138,10 +138,10 @@ class EulerMaruyama(Sampler):
 
 
 @dataclass(frozen=True)
-class EulerODE(Sampler):
+class EulerODE(OnGrid):
     """Euler's method for the probability-flow ODE in t, continuous time only (Song et al. 2021)."""
 
-    order: ClassVar[int] = 1
+    order = 1
 
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         sde(process)

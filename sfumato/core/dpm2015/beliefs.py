@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.dpm2015.binomial import BinomialDiffusion
 from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian
+from sfumato.core.dpm2015.binomial import BinomialDiffusion
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import NO_NOISE, Past, Step
 from sfumato.core.variances import ReverseVariance, reverse

@@ -95,7 +95,7 @@ class BinomialDiffusion(nn.Module):
     def reverse(self, x: Tensor, p0: Tensor, t: Tensor, s: Tensor) -> Bernoulli:
         """p(x_s | x_t = x) where a bit of x_0 is predicted to be 1 with probability p0 (B, ...).
 
-        The posterior averaged over that prediction. With the true p(x_0 | x_t) it is the exact q(x_s | x_t) of each bit.
+        The posterior averaged over that. With the true p(x_0 | x_t) it is the exact q(x_s | x_t) of each bit.
         """
         one = self.posterior(x, torch.ones_like(x), t, s).p
         zero = self.posterior(x, torch.zeros_like(x), t, s).p

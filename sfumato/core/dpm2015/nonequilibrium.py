@@ -66,18 +66,18 @@ class LearnedBetas(Levels):
         betas: (T,) to start from, in (0, 1).
     """
 
-    first: Tensor
+    first_beta: Tensor
 
     def __init__(self, betas: Tensor) -> None:
         super().__init__(len(betas))
         betas = _inside(betas.double())
-        self.register_buffer("first", betas[:1].clone())
+        self.register_buffer("first_beta", betas[:1].clone())
         self.logits = nn.Parameter(torch.logit(betas[1:]).float())
 
     @property
     def betas(self) -> Tensor:
         """(T,) float64, differentiable."""
-        return torch.cat([self.first.double(), torch.sigmoid(self.logits.double())])
+        return torch.cat([self.first_beta.double(), torch.sigmoid(self.logits.double())])
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         log_alpha_bar = torch.log1p(-self.betas).cumsum(0)

@@ -1,4 +1,4 @@
-"""Posterior sampling of 2015, a model multiplied with another distribution: p~(x_0) proportional to p(x_0) r(x_0), step by step.
+"""Posterior sampling of 2015: a model multiplied with another distribution, p~(x_0) proportional to p(x_0) r(x_0).
 
 Sohl-Dickstein et al. 2015, section 2.5 and appendix C: each reverse step is multiplied with r(x_s). Where r is a
 Gaussian, a known value or a coin, the product is exact; where it is merely smooth, the mean moves along its slope.
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.dpm2015.binomial import Bernoulli
 from sfumato.core.distributions import Gaussian
+from sfumato.core.dpm2015.binomial import Bernoulli
 from sfumato.core.sampling import Kernel, Past, Step
 from sfumato.core.schedules import like
 
