@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from sfumato.core.schedules import Steps
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.models.classifier import Guide
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
+from sfumato.runtime.workers import WorkerPool, batches, distribute
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a model; the fields are the arguments of `Model.sample`, the sampler the model's."""
+    """What is asked of a model; the fields are the arguments of `Model.sample`."""
 
     n: int
     steps: Steps
-    sampler: Sampler
+    sampler: Sampler | str | None = None
     seed: int = 0
     scale: float = 1.0
     guide: Guide | None = None
@@ -81,12 +83,12 @@ def _moves(
     """The moves of one batch."""
     of_model = labels if model.recipe.conditioning.classes else None
     denoise = denoiser(model, of_model, None if low_res is None else to_float(low_res), request.scale, network)
-    sampler, diffusion = request.sampler, model.diffusion
+    sampler, diffusion = model.sampler(request.sampler), model.diffusion
     if request.guide and labels is not None:
         gradient = request.guide.gradient(labels.to(model.device))
         sampler, denoise = sampler.guided(denoise, gradient, diffusion.clipped)
     own_way: Any = diffusion.process  # bits and learned levels have none, and their own sampler needs none
-    return sampler.plan(own_way if sampler is diffusion.own else diffusion.gaussian, denoise, request.steps)
+    return sampler.plan(own_way if sampler == diffusion.own else diffusion.gaussian, denoise, request.steps)
 
 
 def trajectories(
@@ -116,11 +118,45 @@ def trajectories(
 
 @dataclass(frozen=True)
 class Sampled:
-    """Images (n, C, H, W), uint8 on the host, and where wanted all states and predictions on the way to them."""
+    """What was made.
+
+    Attributes:
+        images: uint8 (n, C, H, W), on the host.
+        frames, predictions: all states and predictions on the way to them, where wanted.
+        evaluations: of the network, a picture.
+    """
 
     images: Tensor
     frames: list[Tensor]
     predictions: list[Tensor]
+    evaluations: float
+
+
+def fulfilled(
+    model: Model,
+    request: Request,
+    labels: Tensor | None = None,
+    *,
+    film: bool = False,
+    pool: WorkerPool[Model] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Sampled:
+    """All images of a request, batch by batch; labels (n,) for a model with classes. See `Model.sample`."""
+    moves = plan(model, request)
+    where = model.device if pool is None else torch.device(pool.device)
+    request = replace(request, precision=request.precision_on(where))
+    work = partial(sampled, request=request, labels=labels, film=film)
+    keys = batches(request.n, request.batch)
+    if pool is None:
+        parts = distribute(partial(work, progress=progress), model, keys)
+    else:
+        told = None if progress is None else lambda count: progress(count * moves)
+        parts = distribute(work, model, keys, pool, told)
+    frames, predictions = (
+        [torch.cat(states) for states in zip(*films, strict=True)]
+        for films in ([part.frames for part in parts], [part.predictions for part in parts])
+    )
+    return Sampled(torch.cat([part.images for part in parts]), frames, predictions, parts[0].evaluations)
 
 
 def sampled(
@@ -137,13 +173,14 @@ def sampled(
         request.guide.classifier.to(model.device)
     frames, predictions = [], []
     chosen = None if labels is None else labels[list(keys)]
-    for i, (x, x0) in enumerate(trajectories(model, request, keys, chosen)):
-        if i and progress:
-            progress(len(keys))
-        if film:
-            frames.append(to_uint8(x).cpu())
-            predictions.append(to_uint8(x0).cpu())
-    return Sampled(to_uint8(x).cpu(), frames, predictions)
+    with counted(model.network) as seen:
+        for i, (x, x0) in enumerate(trajectories(model, request, keys, chosen)):
+            if i and progress:
+                progress(len(keys))
+            if film:
+                frames.append(to_uint8(x).cpu())
+                predictions.append(to_uint8(x0).cpu())
+    return Sampled(to_uint8(x).cpu(), frames, predictions, sum(seen) / len(keys))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -20,7 +20,7 @@ from sfumato.models.classifier import Guide
 from sfumato.models.generate import Request
 from sfumato.models.trained import Trained
 from sfumato.papers.recipe import Recipe
-from sfumato.runtime.workers import WorkerPool, batches, distribute
+from sfumato.runtime.workers import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Model(Trained[Recipe]):
         return self.recipe.build()
 
     def sampler(self, chosen: Sampler | str | None = None) -> Sampler:
-        """A sampler for this model: a value, a spec such as "heun?churn=40", "own" for the paper's, or the usual one."""
+        """A sampler for this model: a value, a spec such as "heun?churn=40", "own" (the paper's), or the usual one."""
         if chosen is None:
             return self.diffusion.sampler
         if chosen == "own":
@@ -115,17 +115,12 @@ class Model(Trained[Recipe]):
                 of a model that was not trained for it, low-resolution images missing or of another size.
         """
         chosen = self.diffusion.steps if steps == "usual" else steps
-        request = Request(n, chosen, self.sampler(sampler), seed, scale, guide, low_res, batch, precision)
-        moves = generate.plan(self, request)
+        request = Request(n, chosen, sampler, seed, scale, guide, low_res, batch, precision)
         asked = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)
-        work = partial(generate.sampled, request=request, labels=labels, film=frames is not None or predictions is not None)
-        if pool is None:
-            parts = distribute(partial(work, progress=progress), self, batches(n, batch))
-        else:
-            told = None if progress is None else lambda count: progress(count * moves)
-            parts = distribute(work, self, batches(n, batch), pool, told)
-        for wanted, films in ((frames, [p.frames for p in parts]), (predictions, [p.predictions for p in parts])):
+        film = frames is not None or predictions is not None
+        made = generate.fulfilled(self, request, labels, film=film, pool=pool, progress=progress)
+        for wanted, states in ((frames, made.frames), (predictions, made.predictions)):
             if wanted is not None:
-                wanted.extend(torch.cat(states) for states in zip(*films, strict=True))
-        return torch.cat([part.images for part in parts])
+                wanted.extend(states)
+        return made.images

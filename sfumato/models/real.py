@@ -1,0 +1,26 @@
+"""Real images for a model: those that fit it, so many of a set, with their labels where the model has classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sfumato.data.sources import Images
+from sfumato.models.model import Model
+
+
+def check_fit(model: Model, images: Images) -> None:
+    """ValueError where a data set has another shape than the model's images, or not its classes."""
+    if images.shape != model.recipe.shape:
+        raise ValueError(f"the model makes {model.recipe.shape} images, {images.spec} has {images.shape}")
+    if model.recipe.conditioning.classes and (images.labels is None or images.classes != model.classes):
+        raise ValueError(f"the model was trained with classes that {images.spec} does not have")
+
+
+def spread(model: Model, images: Images, limit: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """Images uint8 (n, C, H, W) spread over a set, at most `limit`, and the labels that the model needs (n,)."""
+    check_fit(model, images)
+    count = min(limit or len(images), len(images))
+    chosen = torch.arange(count) * len(images) // count
+    labels = images.labels if model.recipe.conditioning.classes else None
+    return images.images[chosen], None if labels is None else labels[chosen]
