@@ -26,17 +26,17 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from ema_pytorch import EMA
+from sfumato.model import Model
 from stand_in import without_torchvision
 from torch import Tensor
 
 import sfumato
 from sfumato.data import Images, open_source
 from sfumato.foreign import save_diffusers
-from sfumato.model import Model
 from sfumato.networks import fused
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import best_precision
-from sfumato.train.config import TrainConfig
 from sfumato.train.loop import train
 
 RESULTS = Path(__file__).parent / "results"

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from sfumato.cli.parsing import UsageError, parse
-from sfumato.train.config import parse_count
+from sfumato.papers.training import parse_count
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tyro
 
 from sfumato.data.sources import SPLIT
-from sfumato.train.config import parse_count
+from sfumato.papers.training import parse_count
 
 if TYPE_CHECKING:
     from torch import Tensor

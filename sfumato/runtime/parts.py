@@ -79,7 +79,7 @@ def read_index(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
 
 
 def fill(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Read these tensors, whole or split, in place: every process reads what it holds, and all call this together.
+    """Read these tensors, whole or sharded, in place: every process reads what it holds, and all call this together.
 
     CheckpointError where one is missing, of another shape, or damaged.
     """

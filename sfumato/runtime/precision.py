@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sfumato.networks import fused
-from sfumato.runtime.sharding import is_split
+from sfumato.runtime.sharding import is_sharded
 
 
 def best_device() -> str:
@@ -62,9 +62,9 @@ def for_sampling(network: nn.Module, device: torch.device | str, precision: str)
     """A copy of the network that computes the same as fast as the machine can.
 
     Its weights are cast once, where autocast alone would cast them at every call, and lie in the best layout; what
-    needs neither is shared. A network that is split among processes is taken as it is.
+    needs neither is shared. A network that is sharded among processes is taken as it is.
     """
-    if any(is_split(parameter) for parameter in network.parameters()):
+    if any(is_sharded(parameter) for parameter in network.parameters()):
         return network
     layout = best_layout(device)[0]
     ready: dict[int, nn.Parameter] = {}

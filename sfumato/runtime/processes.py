@@ -19,7 +19,7 @@ import torch.distributed as dist
 from sfumato.runtime.precision import best_device
 
 CALL, RUN = "call", "run"
-"""Keys in the store: what a process says when it comes, and the folder of the run that was begun."""
+"""Keys in the store: what a process says when it comes, and the folder of the run that was started."""
 
 
 @dataclass(frozen=True)
@@ -28,63 +28,63 @@ class Launch:
 
     Attributes:
         store: for notes from one start to the next.
-        begun: the run folder that it began before this start, or nothing.
+        started: the run folder in which it had started a run before this start, or nothing.
     """
 
     store: dist.Store
-    begun: str
+    started: str
 
 
 @functools.cache
-def meet() -> Launch | None:
-    """Make one group of all processes that torchrun started; None for a process that it did not start, or that has a
-    group already.
+def rendezvous() -> Launch | None:
+    """Rendezvous: one group of all processes that torchrun started; None for a process that it did not start, or that
+    has a group already.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or dist.is_initialized():
         return None
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     notes = dist.PrefixStore("sfumato", store)
-    corner, begun = _lead(notes, size) if rank == 0 else _follow(notes, rank)
+    corner, started = _lead(notes, size) if rank == 0 else _follow(notes, rank)
     backend = "nccl" if best_device() == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore(corner, store), rank=rank, world_size=size)
     atexit.register(_part)
-    return Launch(notes, begun)
+    return Launch(notes, started)
 
 
-def begin(folder: Path) -> None:
-    """Note that this launch has begun the run in a folder; the main process does so."""
-    if launch := meet():
+def note_start(folder: Path) -> None:
+    """Note that this launch has started the run in a folder; the main process does so."""
+    if launch := rendezvous():
         launch.store.set(RUN, str(folder.absolute()))
 
 
-def begun(folder: str | Path) -> bool:
-    """Whether this launch had begun the run in a folder when a process died; all processes hear the same."""
-    launch = meet()
-    return launch is not None and launch.begun == str(Path(folder).absolute())
+def started(folder: str | Path) -> bool:
+    """Whether this launch had started the run in a folder when a process died; all processes hear the same."""
+    launch = rendezvous()
+    return launch is not None and launch.started == str(Path(folder).absolute())
 
 
 def _lead(notes: dist.Store, size: int) -> tuple[str, str]:
     """The first process answers every call with the corner that it chose, until all others have heard it."""
     corner = secrets.token_hex(8)
-    begun = notes.get(RUN).decode() if notes.check([RUN]) else ""
+    started = notes.get(RUN).decode() if notes.check([RUN]) else ""
     waited_for = set(range(1, size))
     while waited_for:
         for rank in waited_for:
             if notes.check([f"{CALL}/{rank}"]):  # perhaps of one who died, which does no harm
-                notes.set(notes.get(f"{CALL}/{rank}").decode(), f"{corner} {begun}")
+                notes.set(notes.get(f"{CALL}/{rank}").decode(), f"{corner} {started}")
         waited_for = {rank for rank in waited_for if not notes.check([f"{corner}/{rank}"])}
         time.sleep(0.01)
-    return corner, begun
+    return corner, started
 
 
 def _follow(notes: dist.Store, rank: int) -> tuple[str, str]:
     """Any other process calls with a name that nobody had before, and waits for the answer to that name."""
     name = secrets.token_hex(8)
     notes.set(f"{CALL}/{rank}", name)
-    corner, _, begun = notes.get(name).decode().partition(" ")
+    corner, _, started = notes.get(name).decode().partition(" ")
     notes.set(f"{corner}/{rank}", "heard")
-    return corner, begun
+    return corner, started
 
 
 def _part() -> None:

@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def shard(network: nn.Module, device: torch.device) -> None:
-    """Split a network, the same in all processes, among them: block by block, and the rest as one; each takes its part
+def shard_network(network: nn.Module, device: torch.device) -> None:
+    """Shard a network, the same in all processes, among them: block by block, and the rest as one; each takes its part
     to the device.
 
     ValueError where this torch cannot (on CPUs it needs one newer than 2.6).
@@ -40,20 +40,20 @@ def blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield from blocks(child)
 
 
-def is_split(value: Tensor) -> bool:
+def is_sharded(value: Tensor) -> bool:
     """Whether this process holds a part of the tensor only."""
     return hasattr(value, "full_tensor")  # a DTensor, whose module takes long to import for those who need none
 
 
 def whole(value: Tensor) -> Tensor:
-    """The tensor with all its parts; where it is split, all processes must ask."""
+    """The tensor with all its parts; where it is sharded, all processes must ask."""
     held: Any = value
-    return held.full_tensor() if is_split(value) else value
+    return held.full_tensor() if is_sharded(value) else value
 
 
-def split_like(pattern: Tensor, value: Tensor) -> Tensor:
-    """A whole tensor, the same in all processes, split as the pattern is, or as it is where that is whole."""
-    if not is_split(pattern):
+def shard_like(pattern: Tensor, value: Tensor) -> Tensor:
+    """A whole tensor, the same in all processes, sharded as the pattern is, or as it is where that is whole."""
+    if not is_sharded(pattern):
         return value
     from torch.distributed.tensor import distribute_tensor
 

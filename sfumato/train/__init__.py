@@ -3,10 +3,11 @@
 Importing this package is cheap: `accelerate` is imported when a run starts.
 """
 
+from sfumato.papers.training import TrainConfig, parse_count
 from sfumato.runtime.checkpoint import Checkpoint, CheckpointError, read, save, save_weights
 from sfumato.runtime.folder import RunError, RunFolder
-from sfumato.train.config import TrainConfig, learning_rate_at, parse_count
 from sfumato.train.ema import EMA
+from sfumato.train.learning_rate import learning_rate_at
 from sfumato.train.loop import TrainResult, train
 from sfumato.train.state import NonFiniteError
 

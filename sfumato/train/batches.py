@@ -1,6 +1,6 @@
 """What a training step sees, as a function of the global image counter alone: images, flips, levels, noise, dropout.
 
-So it does not matter how a batch is cut into processes and parts, nor whether the run was ever interrupted.
+So it does not matter how a batch is divided into processes and parts, nor whether the run was ever interrupted.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from sfumato.core.distributions import Noise
 from sfumato.core.randomness import ImageNoise, mix, uniforms
-from sfumato.core.times import Times, low_discrepancy
+from sfumato.core.times import TrainingTimes, low_discrepancy
 from sfumato.data.loader import Order, flip, to_float
 from sfumato.data.sources import Images
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import best_layout
-from sfumato.train.config import TrainConfig
 
 WEIGHTS, ORDER, FLIP, LEVEL, NOISE, DROPOUT, VALIDATION = range(7)
 """What a stream of random numbers is for; the streams of one seed are independent."""
@@ -41,14 +41,19 @@ class Batch:
 
 
 class Batches:
-    """Cuts training batches out of a set of images.
+    """Makes training batches of a set of images.
 
     Args:
         labelled: hand the labels to the network as y.
     """
 
     def __init__(
-        self, images: Images, times: Times, config: TrainConfig, labelled: bool, device: torch.device | str = "cpu"
+        self,
+        images: Images,
+        times: TrainingTimes,
+        config: TrainConfig,
+        labelled: bool,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.feed = images.stream.feed(config.batch, mix(config.seed, ORDER)) if images.stream else None
         self.keys = images.keys
@@ -66,7 +71,7 @@ class Batches:
         x0 = to_float(_move(pixels, device)).contiguous(memory_format=self.layout)
         if self.config.flip:
             x0 = flip(x0, _move(uniforms(mix(seed, FLIP), counters) < 0.5, device))
-        t, weight = self.times.draw(spread(self.config.times, mix(seed, LEVEL), counters))
+        t, weight = self.times.draw(stratify(self.config.times, mix(seed, LEVEL), counters))
         labels = {"y": _move(marks, device)} if self.labels is not None and marks is not None else {}
         return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), labels, keys)
 
@@ -89,7 +94,7 @@ def _move(values: Tensor, device: torch.device | str) -> Tensor:
     return values.to(device, non_blocking=True)
 
 
-def spread(kind: str, seed: int, counters: range) -> Tensor:
+def stratify(kind: str, seed: int, counters: range) -> Tensor:
     """A uniform number in [0, 1) for each image counter, (B,) float64: the same in whatever company.
 
     kind: "stratified" (evenly over consecutive counters), "random", or "antithetic" (counters 2i and 2i + 1 mirrored).
@@ -104,7 +109,7 @@ def spread(kind: str, seed: int, counters: range) -> Tensor:
     return torch.where(mirrored, 1 - u, u).clamp(max=math.nextafter(1, 0))
 
 
-def cut(counters: range, parts: int) -> list[range]:
+def shard(counters: range, parts: int) -> list[range]:
     """Counters in so many consecutive parts of (almost) equal length."""
     edges = [counters.start + len(counters) * i // parts for i in range(parts + 1)]
     return [range(a, b) for a, b in pairwise(edges)]

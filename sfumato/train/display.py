@@ -23,7 +23,7 @@ class Display:
         self.bar = tqdm(
             total=1.0, initial=progress, disable=not self.terminal, bar_format="{percentage:3.0f}%|{bar}| {desc}"
         )
-        self.began = (state.images, state.seconds, progress)
+        self.start = (state.images, state.seconds, progress)
         self.drawn, self.printed, self.loss = 0.0, progress, 0.0
 
     def __enter__(self) -> Display:
@@ -54,7 +54,7 @@ class Display:
             print(text, flush=True)
 
     def _text(self, state: State, progress: float) -> str:
-        images, seconds, first = self.began
+        images, seconds, first = self.start
         seconds = state.seconds - seconds
         rate = (state.images - images) / max(seconds, 1e-9)
         left = seconds * (1 - progress) / max(progress - first, 1e-9)

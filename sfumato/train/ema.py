@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sfumato.runtime.sharding import is_split
+from sfumato.runtime.sharding import is_sharded
 
 
 def decay_at(rate: float, n: int, total: float) -> float:
@@ -79,7 +79,7 @@ class EMA:
 @torch.no_grad()
 def _swap(parameters: list[Tensor], shadow: list[Tensor]) -> None:
     for i, parameter in enumerate(parameters):
-        if is_split(parameter):  # the network keeps hold of its parts' memory, so that the values must move
+        if is_sharded(parameter):  # the network keeps hold of its parts' memory, so that the values must move
             kept = parameter.detach().clone()
             parameter.copy_(shadow[i])
             shadow[i].copy_(kept)

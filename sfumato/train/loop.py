@@ -19,17 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.data.sources import Images
-from sfumato.papers.recipe import Recipe
+from sfumato.papers.recipe import Trainable
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime import sharding
 from sfumato.runtime.precision import best_layout, best_precision
 from sfumato.runtime.signals import listening
-from sfumato.train.batches import Batches, cut, seed_dropout
-from sfumato.train.config import TrainConfig, learning_rate_at
+from sfumato.train.batches import Batches, seed_dropout, shard
 from sfumato.train.display import Display
+from sfumato.train.learning_rate import learning_rate_at
+from sfumato.train.monitoring import PATIENCE, due, dump, log, monitor, save
 from sfumato.train.session import Clock, Preview, Session
 from sfumato.train.setup import accelerator_for, first_state, open_folder
 from sfumato.train.state import NonFiniteError
-from sfumato.train.watching import PATIENCE, crossed, dump, log, save, watch
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class TrainResult:
 
 
 def train(
-    recipe: Recipe,
+    recipe: Trainable,
     images: Images,
     settings: TrainConfig,
     out: str | Path,
@@ -94,33 +95,41 @@ def train(
         NonFiniteError: the loss or gradient was not finite 10 times in a row; a dump is in the folder.
         OSError: disk full, no permission; the last checkpoint is untouched.
     """
-    accelerator = accelerator_for(settings)
+    accelerator, diffusion = accelerator_for(settings), recipe.build()
     device = accelerator.device
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
     with listening() as interrupt, _threads(settings.threads):
-        state = first_state(recipe, settings, device, settings.shard and accelerator.num_processes > 1)
+        sharded = settings.shard and accelerator.num_processes > 1
+        state = first_state(recipe, diffusion.times, settings, device, sharded)
         folder = open_folder(accelerator, Path(out), state, images, settings, config, resume)
         progress = settings.progress(state.images, state.seconds)
         with Display(state, progress, accelerator.is_main_process and not quiet) as display:
             if not resume:
                 display.say(f"{images.card}\n")
-            many = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
-            many += ", which share the weights" if state.split else ""
-            again = f"; going on at {state.images:,} images, {progress:.0%}" if resume else ""
-            display.say(f"run      {folder.path}")
-            display.say(f"machine  {device.type}{many}, {precision} ({reason}), {best_layout(device)[1]}")
-            display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
-            model: Any = state.network if state.split else accelerator.prepare_model(state.network)
+            model: Any = state.network if sharded else accelerator.prepare_model(state.network)
             compiled: Any = torch.compile(model) if settings.compile else model
-            labelled = bool(recipe.classes) and images.labels is not None
+            labelled = bool(recipe.conditioning.classes)
             session = Session(
-                recipe, settings, config, accelerator, folder, state, display, interrupt,
+                diffusion, settings, config, accelerator, folder, state, display, interrupt,
                 model=compiled,
                 batches=Batches(images, state.times, settings, labelled, device),
-                clock=Clock(state.seconds),
-                images=images, validation=validation or images, preview=preview, precision=precision,
+                clock=Clock(state.seconds), images=images, validation=validation or images, labelled=labelled,
+                preview=preview, precision=precision,
             )  # fmt: skip
+            _announce(session, reason, progress, resume)
             return _loop(session, progress)
+
+
+def _announce(session: Session, reason: str, progress: float, resume: bool) -> None:
+    """Say where the run is, on what it runs, and for how long."""
+    settings, state, device = session.settings, session.state, session.accelerator.device
+    processes = session.accelerator.num_processes
+    many = f", {processes} processes" if processes > 1 else ""
+    many += ", which share the weights" if state.sharded else ""
+    again = f"; going on at {state.images:,} images, {progress:.0%}" if resume else ""
+    session.display.say(f"run      {session.folder.path}")
+    session.display.say(f"machine  {device.type}{many}, {session.precision} ({reason}), {best_layout(device)[1]}")
+    session.display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
 
 
 @contextlib.contextmanager
@@ -138,7 +147,7 @@ def _threads(number: int | None) -> Iterator[None]:
 
 def _loop(session: Session, progress: float) -> TrainResult:
     settings, state = session.settings, session.state
-    began, saved, stop, noted = (state.images, state.seconds), state.seconds, 0, False
+    start, saved, stop, noted = (state.images, state.seconds), state.seconds, 0, False
     reports: deque[Tensor] = deque()
     ahead = 1 if session.accelerator.device.type == "cuda" else 0  # steps whose numbers the host has not waited for
 
@@ -153,32 +162,32 @@ def _loop(session: Session, progress: float) -> TrainResult:
         steps = state.step / max(progress, 1e-9)  # that the whole run will have taken
         decays = state.ema.update(state.step - 1, steps)
         finished = progress >= 1
-        due = bool(finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every)
-        while reports and due:
+        saving = bool(finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every)
+        while reports and saving:
             _take_in(session, reports.popleft())
         if progress >= 0.01 and not noted:
             noted = True
             for sentence in state.ema.shortened(steps):
                 session.display.say(f"note     {sentence}")
-        if finished or crossed(last, progress, settings.log_every):
-            log(session, rate, decays, _rate(session, began))
+        if finished or due(last, progress, settings.log_every):
+            log(session, rate, decays, _rate(session, start))
         with session.clock.standing():
             if finished or not stop:
-                watch(session, last, progress)
-            if due:
+                monitor(session, last, progress)
+            if saving:
                 saved = state.seconds
                 save(session)
 
     session.accelerator.wait_for_everyone()
     return TrainResult(
-        session.folder.path, state.images, state.seconds, _rate(session, began), state.skipped,
+        session.folder.path, state.images, state.seconds, _rate(session, start), state.skipped,
         0 if progress >= 1 else stop, session.accelerator.is_main_process,
     )  # fmt: skip
 
 
-def _rate(session: Session, began: tuple[int, float]) -> float:
-    """Images a second in this session, which began with so many images and seconds."""
-    return (session.state.images - began[0]) / max(session.state.seconds - began[1], 1e-9)
+def _rate(session: Session, start: tuple[int, float]) -> float:
+    """Images a second in this session, which started at so many images and seconds."""
+    return (session.state.images - start[0]) / max(session.state.seconds - start[1], 1e-9)
 
 
 def _step(session: Session, counters: range, rate: float) -> Tensor:
@@ -187,9 +196,9 @@ def _step(session: Session, counters: range, rate: float) -> Tensor:
     Returns (5,) on the device: loss and gradient norm, and what the processes agree on: seconds, SIGINT, SIGTERM.
     """
     settings, optimizer, accelerator = session.settings, session.state.optimizer, session.accelerator
-    share = cut(counters, accelerator.num_processes)[accelerator.process_index]
+    share = shard(counters, accelerator.num_processes)[accelerator.process_index]
     optimizer.zero_grad()
-    loss = _accumulate_gradients(session, cut(share, settings.accumulate))
+    loss = _accumulate_gradients(session, shard(share, settings.accumulate))
     heard = session.interrupt.signal
     said = (session.clock() if accelerator.is_main_process else 0.0, heard == signal.SIGINT, heard == signal.SIGTERM)
     report = torch.cat([loss[None], torch.tensor(said, dtype=loss.dtype).to(loss.device, non_blocking=True)])
@@ -218,7 +227,7 @@ def _accumulate_gradients(session: Session, parts: list[range]) -> Tensor:
             loss = (losses * batch.weight).sum() / settings.batch
             accelerator.backward(loss * accelerator.num_processes)  # processes average their gradients
         total += loss.detach()
-        if hasattr(session.state.times, "update"):
+        if session.state.times.learns:
             everywhere = accelerator.gather((batch.t.to(losses.device), losses.detach()))
             session.state.times.update(*(values.cpu() for values in everywhere))
     return total
@@ -228,9 +237,11 @@ def _accumulate_gradients(session: Session, parts: list[range]) -> Tensor:
 def _sending(session: Session, last: bool) -> Iterator[None]:
     """Gradients are exchanged with the last part of a batch only."""
     network: Any = session.state.network
-    if session.state.split:
+    if session.state.sharded:
         network.set_requires_gradient_sync(last)
-    with session.accelerator.no_sync(session.model) if not (last or session.state.split) else contextlib.nullcontext():
+    with (
+        session.accelerator.no_sync(session.model) if not (last or session.state.sharded) else contextlib.nullcontext()
+    ):
         yield
 
 

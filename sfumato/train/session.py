@@ -1,4 +1,4 @@
-"""What a step of training sees: all that stays the same from first to last, and the state that does not."""
+"""The training session, what a step sees: all that stays the same from first to last, and the state that does not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sfumato.core.diffusion import Classification, Diffusion
 from sfumato.data.sources import Images
-from sfumato.papers.recipe import Recipe
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import autocast
 from sfumato.runtime.signals import Interrupt
 from sfumato.train.batches import Batch, Batches
-from sfumato.train.config import TrainConfig
 from sfumato.train.display import Display
 from sfumato.train.state import State
 
@@ -36,18 +36,19 @@ class Clock:
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:
         """Does not run while the context lasts."""
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             yield
         finally:
-            self.away += time.perf_counter() - began
+            self.away += time.perf_counter() - started
 
 
 @dataclass(frozen=True)
 class Session:
     """Everything that a step needs."""
 
-    recipe: Recipe
+    diffusion: Diffusion | Classification
+    """What the recipe builds; its training times are as they were at first, those of the state may have learned."""
     settings: TrainConfig
     config: Mapping[str, Any]
     accelerator: Any
@@ -61,13 +62,15 @@ class Session:
     clock: Clock
     images: Images
     validation: Images
+    labelled: bool
+    """The network is conditioned on the labels of the images."""
     preview: Preview | None
     precision: str
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """(B,) float32, of a batch, in the arithmetic of the run."""
         with autocast(self.accelerator.device, self.precision):
-            return self.recipe.loss(model, batch.x0, batch.t, batch.noise, **batch.labels).float()
+            return self.diffusion.loss(model, batch.x0, batch.t, batch.noise, **batch.labels).float()
 
     def record(self, kind: str, **values: Any) -> None:
         """A line of metrics.jsonl, written by the main process."""

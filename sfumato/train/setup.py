@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sfumato.core.randomness import mix
+from sfumato.core.times import TrainingTimes
 from sfumato.data import pictures
 from sfumato.data.sources import Images
 from sfumato.networks.recompute import recompute_blocks
-from sfumato.papers.recipe import Recipe
+from sfumato.papers.recipe import Trainable
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes, sharding
 from sfumato.runtime.folder import RunError, RunFolder
 from sfumato.runtime.precision import best_device
 from sfumato.train.batches import WEIGHTS, layout
-from sfumato.train.config import TrainConfig
 from sfumato.train.ema import EMA
 from sfumato.train.state import State
 
@@ -30,7 +32,7 @@ def accelerator_for(settings: TrainConfig) -> Accelerator:
     """What moves gradients among the processes; ValueError for a batch that is too small for them."""
     from accelerate import Accelerator
 
-    processes.meet()
+    processes.rendezvous()
     accelerator = Accelerator(mixed_precision="no", cpu=best_device() == "cpu")
     if settings.batch < accelerator.num_processes * settings.accumulate:
         raise ValueError(
@@ -48,7 +50,7 @@ def open_folder(
     values = {**config, "train": settings.to_json()}
     if accelerator.is_main_process and not resume:
         RunFolder.create(path, values)
-        processes.begin(path)
+        processes.note_start(path)
     accelerator.wait_for_everyone()
     folder = RunFolder.open(path)
     if resume:
@@ -63,14 +65,16 @@ def open_folder(
     return folder
 
 
-def first_state(recipe: Recipe, settings: TrainConfig, device: torch.device, split: bool) -> State:
-    """Weights from the seed, on the device or split among the processes; optimiser, averages, training times."""
+def first_state(
+    recipe: Trainable, times: TrainingTimes, settings: TrainConfig, device: torch.device, sharded: bool
+) -> State:
+    """Weights from the seed, on the device or sharded among the processes; optimiser, averages, training times."""
     torch.manual_seed(mix(settings.seed, WEIGHTS))
     network = recipe.model().train()
     if settings.checkpoint_activations:
         recompute_blocks(network)
-    if split:
-        sharding.shard(network, device)
+    if sharded:
+        sharding.shard_network(network, device)
     else:
         network.to(device)
         network.to(memory_format=layout(settings, device))  # type: ignore[call-overload]
@@ -78,7 +82,7 @@ def first_state(recipe: Recipe, settings: TrainConfig, device: torch.device, spl
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=True,
     )  # fmt: skip
-    return State(network, optimizer, EMA(network, settings.ema), recipe.times(), split)
+    return State(network, optimizer, EMA(network, settings.ema), copy.deepcopy(times), sharded)
 
 
 def _go_back(folder: RunFolder, state: State, images: Images, config: Mapping[str, Any]) -> None:

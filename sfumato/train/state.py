@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.times import Times
+from sfumato.core.times import TrainingTimes
 from sfumato.runtime import parts
 from sfumato.runtime.checkpoint import Checkpoint
-from sfumato.runtime.sharding import split_like
+from sfumato.runtime.sharding import shard_like
 from sfumato.train.ema import EMA
 
 
@@ -30,8 +30,8 @@ class State:
         network: the online weights.
         optimizer: its moments.
         ema: the averaged weights.
-        times: which levels to train on; may learn, in which case it has state_dict and load_state_dict.
-        split: whether each process holds a part of the weights only (`sharding`).
+        times: which levels to train on; the run's own, since it may learn.
+        sharded: whether each process holds a part of the weights only (`runtime.sharding`).
         images, step, seconds: progress.
         skipped, skipped_in_a_row: steps whose loss or gradient was not finite.
         recent: loss and gradient norm of the steps since the last line of metrics.
@@ -40,8 +40,8 @@ class State:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     ema: EMA
-    times: Times
-    split: bool = False
+    times: TrainingTimes
+    sharded: bool = False
     images: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -57,8 +57,7 @@ class State:
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 named[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
-        if hasattr(self.times, "state_dict"):
-            named |= {f"times/{key}": torch.as_tensor(value) for key, value in self.times.state_dict().items()}
+        named |= {f"times/{key}": value for key, value in self.times.state_dict().items()}
         named["recent"] = torch.tensor(self.recent, dtype=torch.float64).reshape(-1, 2)
         return named
 
@@ -86,14 +85,13 @@ class State:
         for name, parameter in self.network.named_parameters():
             held = {key.removeprefix(f"{name}/"): v for key, v in moments.items() if key.rpartition("/")[0] == name}
             self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in held.items()}
-        if hasattr(self.times, "load_state_dict"):
-            self.times.load_state_dict(saved.tensors("times/"))
+        self.times.load_state_dict(saved.tensors("times/"))
 
     def _held(self, saved: Checkpoint, prefix: str) -> dict[str, Tensor]:
-        """One set of weights, split as the network is."""
+        """One set of weights, sharded as the network is."""
         wanted = self.network.state_dict()
         saved.check_fits({key: tuple(value.shape) for key, value in wanted.items()}, prefix)
-        return {key: split_like(wanted[key], value) for key, value in saved.tensors(prefix).items()}
+        return {key: shard_like(wanted[key], value) for key, value in saved.tensors(prefix).items()}
 
     def _fill(self, saved: Checkpoint) -> None:
         """Read a checkpoint in parts: each process no more than what it holds."""
@@ -112,12 +110,11 @@ class State:
         for prefix in absent:  # an average that the run did not have begins at the online weights
             for name, value in online.items():
                 wanted[prefix + name].copy_(value)
-        if hasattr(self.times, "load_state_dict"):
-            self.times.load_state_dict(saved.tensors("times/"))
+        self.times.load_state_dict(saved.tensors("times/"))
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
     """The value on the parameter's device and, if of its shape, in its memory layout, as fused optimisers expect."""
     if value.shape != parameter.shape:
         return value.to(parameter.device)
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(split_like(parameter, value))
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(shard_like(parameter, value))

@@ -1,4 +1,4 @@
-"""How a run is watched: the loss by noise level on fixed images, levels and noise, and the colours of preview pictures.
+"""Validation: the loss by noise level on fixed images, levels and noise, and the colours of preview pictures.
 
 The training loss alone says little, since its noise is mostly which levels were drawn; by level it falls to the end.
 """
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.diffusion import Loss
 from sfumato.core.randomness import ImageNoise, mix
-from sfumato.core.times import Times, low_discrepancy
+from sfumato.core.times import TrainingTimes, low_discrepancy
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
-from sfumato.papers.recipe import Recipe
 from sfumato.runtime.precision import autocast
 from sfumato.train.batches import VALIDATION
 
@@ -26,11 +26,18 @@ BINS = 8
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed images and seed; the same numbers are asked of every network."""
+    """Validation on fixed images with a fixed seed: every network is measured on the same.
 
-    recipe: Recipe
-    times: Times
+    Attributes:
+        loss, times: of the diffusion.
+        labelled: hand the labels to the network as y.
+        count: how many images.
+    """
+
+    loss: Loss
+    times: TrainingTimes
     images: Images
+    labelled: bool
     count: int
     seed: int
     device: torch.device
@@ -49,10 +56,10 @@ class Validation:
             for part in keys.split(self.batch):
                 x0 = to_float(self.images.images[chosen[part]].to(self.device))
                 labels: dict[str, Any] = {}
-                if self.recipe.classes and self.images.labels is not None:
+                if self.labelled and self.images.labels is not None:
                     labels["y"] = self.images.labels[chosen[part]].to(self.device)
                 noise = ImageNoise(mix(self.seed, VALIDATION), part.tolist())
-                losses.append(self.recipe.loss(network, x0, t[part], noise, **labels).float().cpu())
+                losses.append(self.loss(network, x0, t[part], noise, **labels).float().cpu())
         total = torch.zeros(BINS).index_add_(0, bins, torch.cat(losses))
         return (total / (n // BINS)).tolist()
 

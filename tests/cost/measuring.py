@@ -6,16 +6,16 @@ import gc
 from collections.abc import Callable
 
 import torch
+from sfumato.model import Model, Request, usual
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from sfumato.cost.memory import some_times
-from sfumato.model import Model, Request, usual
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Classifying, Trainable
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import autocast
-from sfumato.train.batches import cut, layout
-from sfumato.train.config import TrainConfig
+from sfumato.train.batches import layout, shard
 from sfumato.train.ema import EMA
 
 
@@ -55,7 +55,7 @@ def train_two_steps(
     ema = EMA(network, config.ema)
     for step in range(2):
         optimizer.zero_grad()
-        for part in cut(range(config.batch), config.accumulate):
+        for part in shard(range(config.batch), config.accumulate):
             x0 = torch.zeros(len(part), *recipe.shape, device=device).contiguous(memory_format=layout(config, device))
             labels = {"y": torch.zeros(len(part), dtype=torch.long, device=device)} if recipe.classes else {}
             with autocast(device, config.precision):

@@ -25,9 +25,9 @@ from sfumato.papers.ddpm import DDPM
 from sfumato.papers.ncsn import NCSN
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
+from sfumato.papers.training import TrainConfig
 from sfumato.presets import PRESETS
 from sfumato.runtime import sharding
-from sfumato.train.config import TrainConfig
 from tests.cost.measuring import peak_bytes, sample_two_moves, train_two_steps
 from tests.train import toy
 
@@ -142,7 +142,7 @@ def one_of_two(rank: int, folder: str, shard: bool, precision: Any, recompute: b
     def prepared(network: nn.Module) -> nn.Module:
         if not shard:
             return nn.parallel.DistributedDataParallel(network)
-        sharding.shard(network, torch.device("cpu"))
+        sharding.shard_network(network, torch.device("cpu"))
         return network
 
     config = TrainConfig(

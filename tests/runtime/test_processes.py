@@ -96,12 +96,12 @@ def _alone(folder: str, queue: Any) -> None:
     server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(server.port))  # fmt: skip
-    found = [processes.begun(folder)]
-    processes.begin(Path(folder))
-    found.append(processes.begun(folder))
+    found = [processes.started(folder)]
+    processes.note_start(Path(folder))
+    found.append(processes.started(folder))
     dist.destroy_process_group()
-    processes.meet.cache_clear()
-    found += [processes.begun(folder), processes.begun(folder + "-other")]
+    processes.rendezvous.cache_clear()
+    found += [processes.started(folder), processes.started(folder + "-other")]
     queue.put(found)
 
 
@@ -113,7 +113,7 @@ def test_a_launch_knows_which_run_it_began(tmp_path: Path) -> None:
     child.start()
     assert queue.get(timeout=60) == [False, False, True, False]
     child.join(20)
-    assert not processes.begun(tmp_path)  # without a launcher
+    assert not processes.started(tmp_path)  # without a launcher
 
 
 def test_several_processes_need_one_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from sfumato.model import load
 
 from sfumato import cli
 from sfumato.core.randomness import ImageNoise
-from sfumato.model import load
 from sfumato.presets import PRESETS
 from sfumato.runtime import checkpoint, sharding
 from sfumato.runtime.checkpoint import CheckpointError
@@ -40,7 +40,7 @@ def alone() -> Iterator[None]:
 # ---------------------------------------------------------------- networks
 
 
-@toy.split
+@toy.shards
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("name", ["dpm/swiss_roll", "ddpm/digits", "adm/digits", "adm_classifier/digits", "ncsn/digits",
                                   "ncsnv2/digits", "score_sde/digits"])  # fmt: skip
@@ -49,8 +49,8 @@ def test_every_kind_of_network_can_be_split(name: str) -> None:
     torch.manual_seed(0)
     whole = recipe.model().train()
     split = copy.deepcopy(whole)
-    sharding.shard(split, CPU)
-    assert all(sharding.is_split(p) for p in split.parameters())
+    sharding.shard_network(split, CPU)
+    assert all(sharding.is_sharded(p) for p in split.parameters())
     x0 = torch.rand(2, *recipe.shape) * 2 - 1
     t, _ = recipe.times().draw(torch.tensor([0.2, 0.7], dtype=torch.float64))
     labels = {"y": torch.tensor([0, 1])} if recipe.classes else {}
@@ -65,12 +65,12 @@ def test_every_kind_of_network_can_be_split(name: str) -> None:
         torch.testing.assert_close(b, a)
 
 
-@toy.split
+@toy.shards
 @pytest.mark.usefixtures("alone")
 def test_a_split_network_can_be_averaged() -> None:
     """Whole weights that a forward pass left behind would hide the average."""
     network = toy.Toy(dropout=0.0).model()
-    sharding.shard(network, CPU)
+    sharding.shard_network(network, CPU)
     ema = EMA(network, (0.9,))
     inputs = torch.randn(2, 1, 8, 8), torch.ones(2), torch.zeros(2, dtype=torch.long)
     first = network(*inputs)
@@ -90,13 +90,13 @@ def test_a_split_network_can_be_averaged() -> None:
     assert torch.equal(said[1], said[3])
 
 
-@toy.split
+@toy.shards
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
 def test_a_split_network_makes_pictures(precision: str) -> None:
     model = load("ddpm/emoji32")
     split = replace(model, network=copy.deepcopy(model.network))
-    sharding.shard(split.network, CPU)
+    sharding.shard_network(split.network, CPU)
     with torch.no_grad():  # pictures are made after a step or more
         split.network(torch.zeros(1, *model.recipe.shape), torch.ones(1), y=torch.zeros(1, dtype=torch.long))
     ours, theirs = (m.sample(2, steps=2, precision=precision).int() for m in (split, model))
@@ -108,13 +108,13 @@ def test_a_split_network_makes_pictures(precision: str) -> None:
 def test_a_torch_that_cannot_split_here_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "current_stream", lambda: object())
     with pytest.raises(ValueError, match=r"splits networks on GPUs only; update it, or leave out --train\.shard"):
-        sharding.shard(toy.Toy().model(), CPU)
+        sharding.shard_network(toy.Toy().model(), CPU)
 
 
 # ---------------------------------------------------------------- runs
 
 
-@toy.split
+@toy.shards
 def test_two_processes_that_share_the_weights_are_one(tmp_path: Path) -> None:
     """What they leave can be sampled from, and gone on with by one process: the same run."""
     one, two = tmp_path / "one", tmp_path / "two"
@@ -134,7 +134,7 @@ def test_two_processes_that_share_the_weights_are_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@toy.split
+@toy.shards
 def test_one_process_hands_over_to_two_that_share_the_weights(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for out in (one, two):
@@ -146,7 +146,7 @@ def test_one_process_hands_over_to_two_that_share_the_weights(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@toy.split
+@toy.shards
 def test_the_command_trains_what_another_samples_from(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["ddpm/digits", "--train.images", "256", "--train.shard", "--train.preview-steps", "2", "--out", str(out)]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sfumato.core.sde import runge_kutta
+from sfumato.model import Guide, Model, ancestral, ddim_sampler, load, sigma_hat
 
 from sfumato import lenses
 from sfumato.cli import main
@@ -20,7 +21,6 @@ from sfumato.cli.parsing import steps_of
 from sfumato.data import open_source
 from sfumato.data.loader import to_float
 from sfumato.flow import adaptive
-from sfumato.model import Guide, Model, ancestral, ddim_sampler, load, sigma_hat
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.dpm import DPM

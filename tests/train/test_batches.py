@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core.times import UniformLevels
-from sfumato.train.batches import Batches, cut, seed_dropout, spread
+from sfumato.train.batches import Batches, seed_dropout, shard, stratify
 from tests.train import toy
 
 KINDS = ("stratified", "random", "antithetic")
@@ -20,7 +20,7 @@ Kind = Literal["stratified", "random", "antithetic"]
 
 @given(st.integers(0, 10**9), st.integers(1, 200), st.integers(1, 7))
 def test_parts_make_the_whole(start: int, size: int, parts: int) -> None:
-    pieces = cut(range(start, start + size), parts)
+    pieces = shard(range(start, start + size), parts)
     assert len(pieces) == parts
     assert [k for piece in pieces for k in piece] == list(range(start, start + size))
     assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
@@ -30,20 +30,20 @@ def test_parts_make_the_whole(start: int, size: int, parts: int) -> None:
 @given(st.sampled_from(KINDS), st.integers(0, 10**12), st.integers(0, 2**60), st.integers(1, 40), st.integers(1, 5))
 def test_levels_do_not_depend_on_company(kind: str, start: int, seed: int, size: int, parts: int) -> None:
     counters = range(start, start + size)
-    whole = spread(kind, seed, counters)
+    whole = stratify(kind, seed, counters)
     assert ((whole >= 0) & (whole < 1)).all()
-    assert torch.equal(whole, torch.cat([spread(kind, seed, part) for part in cut(counters, parts)]))
+    assert torch.equal(whole, torch.cat([stratify(kind, seed, part) for part in shard(counters, parts)]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_levels_cover_the_schedule(kind: str) -> None:
-    u = spread(kind, 3, range(4096))
+    u = stratify(kind, 3, range(4096))
     counts = torch.histc(u.float(), 8, 0, 1)
     assert (counts - 512).abs().max() < (4 if kind == "stratified" else 90)
 
 
 def test_antithetic_pairs_mirror_each_other() -> None:
-    u = spread("antithetic", 0, range(10, 30))
+    u = stratify("antithetic", 0, range(10, 30))
     assert torch.allclose(u[0::2] + u[1::2], torch.ones(10, dtype=torch.float64))
 
 
@@ -52,7 +52,7 @@ def test_a_batch_is_its_parts(times: Kind) -> None:
     config = replace(toy.SMALL, times=times)
     batches = Batches(toy.images(), UniformLevels(100), config, labelled=True)
     counters = range(80, 100)  # across the end of an epoch
-    whole, parts = batches(counters), [batches(part) for part in cut(counters, 3)]
+    whole, parts = batches(counters), [batches(part) for part in shard(counters, 3)]
     for name in ("x0", "t", "weight"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     assert whole.keys == [key for part in parts for key in part.keys]

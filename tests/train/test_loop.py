@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato.core.times import TrainingTimes
 from sfumato.data.pictures import grid
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.runtime.folder import RunError, RunFolder
 from sfumato.train.loop import train
+from sfumato.train.monitoring import PATIENCE
 from sfumato.train.session import Clock
 from sfumato.train.state import NonFiniteError
-from sfumato.train.watching import PATIENCE
 from tests.train import toy
 
 
@@ -199,8 +202,10 @@ def test_a_preview_that_fails_costs_no_training(tmp_path: Path) -> None:
     assert toy.run(tmp_path / "run", resume=True).images == 240
 
 
-class Learning:
+class Learning(TrainingTimes):
     """Times that remember the loss at each level."""
+
+    learns = True
 
     def __init__(self) -> None:
         self.seen = torch.zeros(101)
@@ -219,7 +224,8 @@ class Learning:
 
 
 def test_times_that_learn_are_told_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy.Toy, "times", lambda self: Learning())
+    build = toy.Toy.build
+    monkeypatch.setattr(toy.Toy, "build", lambda self: replace(build(self), times=Learning()))
     toy.run(tmp_path / "whole")
     toy.run(tmp_path / "half", images=120)
     toy.run(tmp_path / "half", images=240, resume=True)
@@ -239,7 +245,8 @@ def test_data_png_shows_the_data(tmp_path: Path) -> None:
 
 def test_checkpointing_activations_changes_no_weight(tmp_path: Path) -> None:
     """A run with dropout, in parts, whose blocks are computed again, ends as one that keeps everything."""
-    recipe: Any = DDPM(shape=(1, 8, 8), channels=16, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.3)
+    net = HoUNet(channels=16, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.3)
+    recipe: Any = DDPM(shape=(1, 8, 8), network=net)
     for name, again in (("kept", False), ("again", True)):
         toy.run(tmp_path / name, recipe, batch=16, images=64, accumulate=2, checkpoint_activations=again)
     kept, again = (toy.tensors(tmp_path / name) for name in ("kept", "again"))

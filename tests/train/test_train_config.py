@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.train.config import SUFFIXES, TrainConfig, learning_rate_at, parse_count
+from sfumato.papers.training import SUFFIXES, TrainConfig, parse_count
+from sfumato.train.learning_rate import learning_rate_at
 
 
 @given(st.integers(0, 10**15), st.sampled_from(["{}", "{:_}", " {} ", "0{}"]))

@@ -16,26 +16,29 @@ from typing import Any
 
 import pytest
 import torch
-from sfumato.core.kernels import DDIM
 from torch import Tensor, nn
 
+from sfumato.conditioning import Conditioning, Labels
 from sfumato.core import losses, schedules
-from sfumato.core.denoisers import Denoise, Denoiser, predict_v
-from sfumato.core.distributions import Gaussian, Noise
+from sfumato.core.denoisers import Denoise, Denoiser, Prediction, predict_v
+from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Move, descend
-from sfumato.core.times import Times, UniformLevels, strided
+from sfumato.core.times import UniformLevels
 from sfumato.data.card import make_card
-from sfumato.data.sources import Images
+from sfumato.data.images import Images
+from sfumato.networks.backbone import Backbone
+from sfumato.papers.recipe import denoising_loss
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
-from sfumato.runtime.processes import begun
-from sfumato.train.config import TrainConfig
+from sfumato.runtime.processes import started
+from sfumato.samplers import DDIM
+from sfumato.spaces import Pixels, Space
 from sfumato.train.loop import TrainResult, train
 
-split = pytest.mark.skipif(
-    not hasattr(torch.cpu.current_stream(), "record_event"), reason="this torch splits networks on GPUs only"
+shards = pytest.mark.skipif(
+    not hasattr(torch.cpu.current_stream(), "record_event"), reason="this torch shards networks on GPUs only"
 )
-"""For tests that split a network on CPUs."""
+"""For tests that shard a network on CPUs."""
 
 
 class Net(nn.Module):
@@ -61,39 +64,44 @@ class Net(nn.Module):
 class Toy:
     """A tiny diffusion model with v prediction on cosine betas."""
 
-    shape: tuple[int, int, int] = (1, 8, 8)
+    shape: tuple[int, ...] = (1, 8, 8)
     classes: int = 3
     width: int = 8
     dropout: float = 0.1
     poison: int = -1
     """From this level upwards the loss is NaN; -1 for never."""
 
-    def process(self) -> GaussianDiffusion:
-        return GaussianDiffusion(schedules.from_betas(schedules.cosine_betas(100)))
+    @property
+    def conditioning(self) -> Conditioning:
+        return Labels(self.classes)
+
+    @property
+    def space(self) -> Space:
+        return Pixels()
+
+    @property
+    def network(self) -> Backbone:
+        """Not asked: `model` makes the network."""
+        return Backbone()
 
     def model(self) -> nn.Module:
         return Net(self.width, self.dropout, self.classes)
 
-    def times(self) -> Times:
-        return UniformLevels(100)
+    def build(self) -> Diffusion:
+        process = GaussianDiffusion(schedules.from_betas(schedules.cosine_betas(100)))
 
-    def _denoiser(self, model: nn.Module, **labels: Any) -> Denoise:
-        return Denoiser(model, self.process(), predict_v, labels=labels)
+        def denoise(network: nn.Module, inputs: Inputs) -> Denoise:
+            return Denoiser(network, process, predict_v, inputs=inputs)
 
-    def loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, **labels: Any) -> Tensor:
-        eps = noise(x0)
-        x_t = self.process().level(t, x0).noise(x0, eps)
-        found = losses.weighted(self._denoiser(model, **labels)(x_t, t), x0, eps, losses.v_weight)
-        return torch.where(t.to(found.device) >= self.poison, torch.nan, 1.0) * found if self.poison >= 0 else found
+        def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+            found = losses.weighted(prediction, x0, eps, losses.v_weight)
+            poisoned = t.to(found.device) >= self.poison
+            return torch.where(poisoned, torch.nan, 1.0) * found if self.poison >= 0 else found
 
-    def denoiser(self, model: nn.Module, **labels: Any) -> Denoise:
-        return self._denoiser(model, **labels)
-
-    def prior(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Gaussian:
-        return self.process().prior(shape, device)
-
-    def moves(self, denoise: Denoise, steps: int | None = None) -> list[Move]:
-        return descend(DDIM(self.process(), denoise), strided(100, steps or 100))
+        return Diffusion(
+            process, denoise, denoising_loss(self, process, denoise, criterion), UniformLevels(100), process.prior,
+            own=DDIM(), sampler=DDIM(), steps=50,
+        )  # fmt: skip
 
 
 def images(n: int = 90, classes: int = 3, seed: int = 0) -> Images:
@@ -166,7 +174,7 @@ def in_child(out: str, options: dict[str, Any]) -> None:
     dropout, sleepy, look = options.pop("dropout", 0.1), options.pop("sleepy", False), options.pop("look", False)
     preview = (lambda network: time.sleep(60)) if sleepy else first_look if look else None
     if "mortal" in options:
-        preview, options["resume"] = partial(die_once, Path(out), options.pop("mortal")), begun(out)
+        preview, options["resume"] = partial(die_once, Path(out), options.pop("mortal")), started(out)
     sys.exit(run(out, Toy(dropout=dropout), preview=preview, **options).exit_code)
 
 

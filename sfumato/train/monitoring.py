@@ -1,4 +1,4 @@
-"""Between two steps: the loss by noise level, preview pictures, checkpoints, and a dump of a step that failed."""
+"""Monitoring between two steps: the loss by noise level, previews, checkpoints, and a dump of a step that failed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import torch
 
 from sfumato.data import pictures
-from sfumato.papers.recipe import Recipe
 from sfumato.runtime import sharding
-from sfumato.train.batches import Batch, cut, seed_dropout
+from sfumato.train.batches import Batch, seed_dropout, shard
 from sfumato.train.session import Session
 from sfumato.train.validation import Validation, colours, evaluating
 
@@ -21,30 +20,30 @@ GRACE, SHARE = 5.0, 0.1
 share of the training time."""
 
 
-def crossed(last: float, now: float, every: float) -> bool:
+def due(last: float, now: float, every: float) -> bool:
     """Whether a multiple of `every` lies in (last, now]."""
     return int(now / every + 1e-9) > int(last / every + 1e-9)
 
 
-def watch(session: Session, last: float, now: float) -> None:
+def monitor(session: Session, last: float, now: float) -> None:
     """Validate and show pictures where that is due between these two shares of the run, and always at its end."""
     settings, finished = session.settings, now >= 1
-    mine = session.accelerator.is_main_process or session.state.split
-    due = [
+    mine = session.accelerator.is_main_process or session.state.sharded
+    looks = [
         look
         for look, count, every in (
             (_validate, settings.validation_images, settings.validate_every),
             (_show, settings.preview_images, settings.preview_every),
         )
-        if count and (finished or crossed(last, now, every))
+        if count and (finished or due(last, now, every))
     ]
-    if not due or not mine or not (finished or _affordable(session)):
+    if not looks or not mine or not (finished or _affordable(session)):
         return
     try:
-        for look in due:
+        for look in looks:
             look(session)
     except Exception:
-        if not session.state.split:  # it may have failed in one process only, which cannot save alone
+        if not session.state.sharded:  # it may have failed in one process only, which cannot save alone
             save(session)  # a picture that failed costs no training
         raise
 
@@ -52,7 +51,7 @@ def watch(session: Session, last: float, now: float) -> None:
 def _affordable(session: Session) -> bool:
     """Whether looking at the run has not taken too much of its time; those who share the weights decide together."""
     ours = session.clock.away < GRACE + SHARE * session.clock()
-    if not session.state.split:
+    if not session.state.sharded:
         return ours
     return bool(session.accelerator.reduce(torch.tensor(float(ours), device=session.accelerator.device)) > 0)
 
@@ -61,8 +60,8 @@ def _validate(session: Session) -> None:
     """The loss by noise level, of the online weights and of the first average."""
     state, settings = session.state, session.settings
     measure = Validation(
-        session.recipe, session.recipe.times(), session.validation, settings.validation_images, settings.seed,
-        session.accelerator.device, session.precision,
+        session.diffusion.loss, session.diffusion.times, session.validation, session.labelled,
+        settings.validation_images, settings.seed, session.accelerator.device, session.precision,
     )  # fmt: skip
     online = measure.loss_by_level(state.network)
     with state.ema.swapped(settings.ema[0]) as averaged:
@@ -102,7 +101,7 @@ def log(session: Session, rate: float, decays: dict[float, float], images_per_se
 
 def save(session: Session) -> None:
     """A checkpoint of the run as it stands."""
-    if session.accelerator.is_main_process or session.state.split:
+    if session.accelerator.is_main_process or session.state.sharded:
         card = session.images.card
         about = {
             "recipe": session.config["recipe"],
@@ -117,24 +116,21 @@ def save(session: Session) -> None:
             "ema": [str(rate) for rate in session.state.ema.rates],
         }
         session.folder.save_checkpoint(
-            session.state.images, session.state.tensors(), about, session.settings.keep, parts=session.state.split
+            session.state.images, session.state.tensors(), about, session.settings.keep, parts=session.state.sharded
         )
 
 
-def _sigmas(recipe: Recipe, batch: Batch) -> list[float]:
-    """The noise of each image; none for a recipe whose levels have another meaning (2015)."""
-    try:
-        sigmas: list[float] = recipe.process().level(batch.t, batch.x0).sigma.flatten().tolist()
-    except ValueError:
-        return []
-    return sigmas
+def _sigmas(session: Session, batch: Batch) -> list[float]:
+    """The noise of each image; none where the levels have another meaning, or are learned."""
+    process = session.diffusion.process
+    return [] if process is None else process.level(batch.t, batch.x0).sigma.flatten().tolist()
 
 
 def dump(session: Session) -> str:
     """Write what was in the last step, which failed, as non-finite-IMAGES.json; returns one line about it."""
     state, accelerator = session.state, session.accelerator
     counters = range(state.images - session.settings.batch, state.images)
-    batch = session.batches(cut(counters, accelerator.num_processes)[accelerator.process_index])
+    batch = session.batches(shard(counters, accelerator.num_processes)[accelerator.process_index])
     state.optimizer.zero_grad()
     seed_dropout(session.settings.seed, counters, accelerator.device)
     losses = session.losses(state.network, batch)
@@ -150,7 +146,7 @@ def dump(session: Session) -> str:
             "counters": [counters.start, counters.stop],
             "data": batch.keys,
             "t": batch.t.tolist(),
-            "sigma": _sigmas(session.recipe, batch),
+            "sigma": _sigmas(session, batch),
             "loss": [repr(v) for v in losses.tolist()],
             "parameters": [n for n, p in finite.items() if not p],
             "gradients": [n for n, p in gradients.items() if not p],
