@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pytest
 
 from sfumato.spec import construct, parse, unknown, written
+
+
+def stir(n: int) -> int:
+    return n
+
+
+def fold(n: int) -> int:
+    return 2 * n
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Oil:
     end: float | None = None
     name: str = "umber"
     made: Any = None
+    mix: Callable[[int], int] = stir
+    words: ClassVar[dict[str, Any]] = {"mix": {"stir": stir, "fold": fold}}
 
     def __post_init__(self) -> None:
         if self.layers < 1:
@@ -60,6 +71,7 @@ def test_options_are_names_with_values_once(text: str) -> None:
         ("oil?ground=lead&widths=1,2,2&betas=0.5,1", Oil(ground="lead", widths=(1, 2, 2), betas=(0.5, 1.0))),
         ("oil?end=0.25&name=lake&widths=none", Oil(end=0.25, name="lake", widths=())),
         ("oil?end=none", Oil()),
+        ("oil?mix=fold", Oil(mix=fold)),
         ("chalk?side=4", Chalk(4)),
     ],
 )
@@ -72,6 +84,7 @@ def test_defaults_are_not_written() -> None:
     assert written(TABLE, Oil()) == "oil"
     assert written(TABLE, Oil(gloss=0.25, glaze=True, widths=(4,))) == "oil?gloss=0.25&glaze=true&widths=4"
     assert written(TABLE, Chalk(2)) == "chalk?side=2"
+    assert written(TABLE, Oil(mix=fold, made=object())) == "oil?mix=fold", "what has no words is left out"
 
 
 def test_dashes_are_taken_as_on_the_command_line() -> None:
@@ -96,7 +109,8 @@ def test_dashes_are_taken_as_on_the_command_line() -> None:
         ("oil?betas=1", "betas of paint oil is 2 values with commas between, not '1'"),
         ("oil?widths=1,x", "widths of paint oil is a whole number, not '1,x'"),
         ("oil?end=x", "end of paint oil is a number or none, not 'x'"),
-        ("oil?made=x", "made of paint oil is nothing that can be written in words, not 'x'"),
+        ("oil?mix=whisk", "mix of paint oil is stir or fold, not 'whisk'"),
+        ("chalk?side=4&made=x", "paint chalk has no option 'made'; its options: side=..."),
         ("oil?layers=0", "a picture has a layer at least"),
     ],
 )

@@ -36,9 +36,7 @@ def shelf(spec: Spec) -> Shelf:
 
     def record(i: int) -> Record:
         row = table[i]
-        return Record(
-            _picture(row[image]), row[label] if label else None, str(row[text]) if text else None, f"{i:09d}"
-        )
+        return Record(_picture(row[image]), row[label] if label else None, str(row[text]) if text else None, f"{i:09d}")
 
     classes = tuple(features[label].names) if label else ()
     fingerprint = f"{table._fingerprint}-{len(table)}"

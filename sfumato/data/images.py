@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from sfumato.data.card import DataCard, make_card
-
-if TYPE_CHECKING:
-    from sfumato.data.stream import Stream
 
 
 class Example(NamedTuple):
@@ -20,6 +18,18 @@ class Example(NamedTuple):
     label: int | None
     text: str | None
     key: str
+
+
+Fetch = Callable[[range], tuple[Tensor, Tensor | None, list[str]]]
+"""Image counters -> pixels uint8 (B, C, H, W), labels int64 (B,) where there are any, and keys."""
+
+
+class Streamed(Protocol):
+    """More images than memory holds, which training reads as it goes (`stream`)."""
+
+    def feed(self, batch: int, seed: int) -> Fetch:
+        """What fetches them, in batches of so many, in an order that the seed decides."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Images:
     keys: tuple[str, ...]
     classes: tuple[str, ...]
     card: DataCard
-    stream: Stream | None = None
+    stream: Streamed | None = None
 
     @property
     def spec(self) -> str:

@@ -58,3 +58,10 @@ def positive(spec: Spec, option: str) -> int:
     if not value.isdigit() or int(value) < 1:
         raise DataError(f"{option} in {spec.text!r} is a whole number above 0, not {value!r}")
     return int(value)
+
+
+def split_of(spec: Spec) -> str:
+    """train or test, of a set that has both. DataError for another word."""
+    if spec.rest not in ("", "train", "test"):
+        raise DataError(f"{spec.name} has the splits train and test, not {spec.rest!r}")
+    return spec.rest or "train"

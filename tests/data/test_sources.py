@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sfumato.data import DataError, open_source
-from sfumato.data.sources import FASHION, OPTIONS, parse_spec
+from sfumato.data.installed import FASHION
+from sfumato.data.sources import OPTIONS, parse_spec
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 

