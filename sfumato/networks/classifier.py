@@ -165,12 +165,12 @@ class EncoderUNet(Skeleton):
         found = Pooled(last, sum(skips) + last, count_heads(last, heads, head_channels), size)
         self.out = pool(found, num_classes)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
         """x (B, in_channels, H, W), t (B,) the number that stands for the noise level -> logits (B, num_classes).
 
         Raises: ValueError where an input does not fit the network.
         """
-        self.check(x, t)
+        self.check(x, t, y, low_res)
         emb = self.condition(t)
         features = self.descend(x, emb)
         return self.out([*features, self.bottom(features[-1], emb)]).to(x.dtype)

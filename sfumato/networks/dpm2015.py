@@ -1,6 +1,6 @@
 """The networks of 2015: multi-scale convolutions beside a dense path, radial basis functions, and a small MLP.
 
-Sohl-Dickstein et al. 2015, appendix D.2, and the authors' code. None of them is told the time: it enters by reading
+Sohl-Dickstein et al. 2015, appendix D.2, and the authors' code. None of them embeds the time: it enters by reading
 their features out with weights of each level, or with a few bumps over the levels.
 """
 
@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.networks.backbone import NOTHING, Backbone, Embedded, refuse
+from sfumato.networks.blocks import zeroed
 
 SLOPE = 0.05
 
 
 class MultiScale(nn.Module):
     """3x3 convolutions at several scales in every layer (figure D.1): each is added up from coarse to fine."""
+
+    layers: Any  # a ModuleList of ModuleLists of convolutions
 
     def __init__(self, in_channels: int, channels: int, layers: int, scales: int) -> None:
         super().__init__()
@@ -32,12 +36,12 @@ class MultiScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             total: Tensor | None = None
-            for scale in reversed(range(len(layer))):  # type: ignore[arg-type]
+            for scale in reversed(range(len(layer))):
                 small = F.avg_pool2d(x, 2**scale) if scale else x
-                found = F.leaky_relu(layer[scale](small), SLOPE)  # type: ignore[index]
+                found = F.leaky_relu(layer[scale](small), SLOPE)
                 total = found if total is None else F.interpolate(total, scale_factor=2, mode="nearest") + found
             assert total is not None
-            x = total / len(layer)  # type: ignore[arg-type]
+            x = total / len(layer)
         return x
 
 
@@ -89,10 +93,7 @@ class ImageNetwork(nn.Module):
         width = channels + (dense_outputs if dense else 0)
         widths = [width, *[upper] * (upper_layers - 1), shape[0] * 2 * len(basis)]
         self.upper = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(widths))
-        last = self.upper[-1]
-        assert isinstance(last, nn.Conv2d)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        zeroed(self.upper[-1])
 
     def features(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) -> (B, C, 2, J, H, W): what is read out at each level."""

@@ -66,8 +66,7 @@ class ScoreUNet(Skeleton):
         fourier_scale: of the random features of ln t, see `FourierFeatures`; None for Ho et al.'s sinusoids of t.
         conditional: whether the network sees t at all.
         act: the activation.
-        groups, channels_per_group: of the group norms, at most so many groups, each of at least so many channels.
-        norm_eps: of the group norms.
+        channels_per_group: of the group norms, at least; they have 32 groups or fewer.
         unit_range: the images lie in [0, 1], and the network begins with 2x - 1.
         scale_by_sigma: divide the output by the noise level, which is t, or sigmas[t] if these are given.
         sigmas: the noise levels, where t numbers them from 0.
@@ -93,9 +92,7 @@ class ScoreUNet(Skeleton):
         fourier_scale: float | None = 16.0,
         conditional: bool = True,
         act: Act = F.silu,
-        groups: int = 32,
         channels_per_group: int = 4,
-        norm_eps: float = 1e-6,
         unit_range: bool = False,
         scale_by_sigma: bool = False,
         sigmas: Sequence[float] | None = None,
@@ -113,31 +110,26 @@ class ScoreUNet(Skeleton):
         out_channels, scale = out_channels or in_channels, 0.5**0.5 if skip_rescale else None
 
         def norm(width: int) -> GroupNorm:
-            return GroupNorm(width, max(1, min(groups, width // channels_per_group)), norm_eps)
+            return GroupNorm(width, max(1, min(32, width // channels_per_group)), eps=1e-6)
 
         emb_channels = 4 * channels if conditional or num_classes else None
         styled: dict[str, Any] = {"norm": norm, "act": act, "scale": scale}
-        block = partial(
-            ResBlock, emb_channels=emb_channels, dropout=dropout, shortcut=dense_shortcut, **styled
-        )
+        block = partial(ResBlock, emb_channels=emb_channels, dropout=dropout, shortcut=dense_shortcut, **styled)
         down, up = partial(Down, fir=fir), partial(Up, fir=fir)
         attention = partial(Attention, norm=norm, scale=scale)
         beside_down = progressive_input and partial(progressive_input, fir=fir, scale=scale)
         beside_up = progressive_output and partial(progressive_output, image=out_channels, fir=fir, **styled)
 
-        self.fourier = None
-        if conditional and fourier_scale is not None:
-            self.fourier = FourierFeatures(channels, fourier_scale)
+        scaled = fourier_scale if conditional else None
+        self.fourier = None if scaled is None else FourierFeatures(channels, scaled)
         ends = [channels if self.fourier is None else 2 * channels, 4 * channels, 4 * channels]
         self.time_mlp = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(ends) if conditional)
         self.embed_labels(4 * channels)
         layers = Layers(block, attention, lambda width: resample(width, block, down), beside=beside_down)
         skips = self.wire_down(layers, channels)
-        layers = Layers(block, attention, lambda width: resample(width, block, up), once=True, beside=beside_up)
-        self.wire_up(layers, skips)
-        self.out = None
-        if progressive_output is not OutputSkip:
-            self.out = Draw(widths[0], out_channels, act, norm)
+        self.wire_up(Layers(block, attention, lambda width: resample(width, block, up), True, beside_up), skips)
+        self.out = None if progressive_output is OutputSkip else Draw(widths[0], out_channels, act, norm)
+        if self.out is not None:
             zeroed(self.out.conv)
         fan_average(self)
 

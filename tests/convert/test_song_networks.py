@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import convert
+from sfumato.convert import scores
 from sfumato.networks import fir
 from sfumato.networks.blocks import sin_cos
 from sfumato.networks.ncsnpp import FourierFeatures
+from sfumato.networks.refinenet import RefineNetV2
 from tests.golden.ledger import record
 
 load = lru_cache(golden.load)
@@ -148,6 +150,29 @@ def test_arguments_that_are_refused(name: str, options: dict[str, Any], message:
     case = load("distilled")["networks"][name]
     with pytest.raises(ValueError, match=message):
         convert.official_shapes(case["layout"], changed(case, **options))
+
+
+@pytest.mark.parametrize("name", ["ncsnv2_32", "score_sde_ncsnv2_64"])
+def test_a_network_without_normalisation_is_recognised(name: str) -> None:
+    """NCSNv2's `normalization: NoneNorm`: the same layers, and nothing in the place of the norms."""
+    case = load("distilled")["networks"][name]
+    normed, args = convert.official_shapes(case["layout"], case["args"]), changed(case, normalization="NoneNorm")
+    plain = convert.official_shapes(case["layout"], args)
+    norms = set(normed) - set(plain)
+    assert norms
+    assert {key.rsplit(".", 1)[1] for key in norms} == {"alpha", "gamma", "beta"}
+    state = {key: 0.05 * torch.randn(shape) for key, shape in plain.items()}
+    facts = scores.recognise(state)
+    assert isinstance(facts, scores.RefineNetFacts)
+    assert facts.norm == "none"
+    assert scores.recognise({**state, "normalizer.gamma": torch.ones(facts.channels)}).norm == "instance++"  # type: ignore[union-attr]
+    ours = RefineNetV2(facts.channels, facts.depth, facts.norm).build((facts.image_channels, 16, 16), 3)
+    official = convert.from_official(case["layout"], state, args)
+    ours.load_state_dict({key: value for key, value in official.state_dict().items() if key != "sigmas"})
+    official.unit_range, x = False, torch.randn(1, 3, 16, 16)
+    level = official.sigmas[1]  # type: ignore[index, union-attr]
+    with torch.no_grad():
+        torch.testing.assert_close(official(x, torch.tensor([1])), ours(x) / level)
 
 
 def test_noise_levels_follow_the_checkpoint() -> None:

@@ -22,6 +22,7 @@ from sfumato.core.posterior import Known, Multiplied, Observed
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel, descend, finish
 from sfumato.core.schedules import from_betas, jsd_betas
+from sfumato.networks.dpm2015 import temporal_basis
 from tests.golden.song import Case, compare, load, sources
 
 
@@ -70,7 +71,7 @@ def test_bumps_over_time(source: str, name: str) -> None:
     case = load(source, name)
     for about in case.recipe["cases"]:
         T, n = about["T"], about["n_basis"]
-        basis = noneq.temporal_basis(T, n)
+        basis = temporal_basis(T, n)
         compare(case, f"T{T}_n{n}/basis", basis, 1e-12)
         for t in case.recipe["t"]:
             weights = noneq.between_levels(torch.tensor(t), T)
@@ -85,7 +86,7 @@ def test_one_term_of_the_objective(source: str, name: str) -> None:
     q, t = process(recipe), torch.tensor(int(recipe["t"]) + 1)
     x0 = case.input("x0").double() + recipe["uniform_noise"] * (case.input("uniform").double() - 0.5)
     eps, Z = case.input("noise").double(), case.input("Z").double()
-    readout = noneq.temporal_basis(T, recipe["n_temporal_basis"])[:, t - 1]
+    readout = temporal_basis(T, recipe["n_temporal_basis"])[:, t - 1]
     move, spread = (Z @ readout).permute(4, 0, 3, 1, 2)  # (2, B, C, H, W)
 
     x = q.marginal(x0, t).sample(lambda _: eps)

@@ -148,7 +148,6 @@ def test_training_the_betas_with_frozen_noise_raises_K() -> None:
     (lambda: noneq.published_betas(1), "at least 2"),
     (lambda: noneq.published_betas(10, 2.0), r"lie in \(0, 1\)"),
     (lambda: noneq.even_betas(10, 0.0), "noise grows"),
-    (lambda: noneq.temporal_basis(10, 1), "at least 2"),
 ])  # fmt: skip
 def test_a_schedule_that_leaves_the_interval_is_refused(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -76,6 +76,12 @@ def test_the_dense_path_sees_the_whole_image_and_the_convolutions_only_nearby() 
         assert bool(slope[0, 0, 15, 15] != 0) == far
 
 
+def test_a_basis_is_of_two_bumps_or_more_over_levels() -> None:
+    for levels, bumps, message in ((10, 1, "at least 2"), (0, 4, "continuous time has none")):
+        with pytest.raises(ValueError, match=message):
+            temporal_basis(levels, bumps)
+
+
 def test_an_image_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ValueError, match="halve an image 3 times"):
         ImageNetwork((1, 28, 28), temporal_basis(20, 4), scales=4)

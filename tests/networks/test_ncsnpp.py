@@ -82,7 +82,7 @@ def test_published_sizes(network: Backbone, published: int) -> None:
         {"progressive_input": None, "progressive_output": OutputResidual, "multipliers": (1, 2, 1)},
         {"progressive_input": None, "progressive_output": OutputSkip, "fir": (1, 1)},
         {"attention_factors": (), "act": F.elu, "skip_rescale": False},
-        {"attention_factors": (1, 2), "act": F.leaky_relu, "groups": 2},
+        {"attention_factors": (1, 2), "act": F.leaky_relu, "channels_per_group": 2},
         {"multipliers": (1,), "attention_factors": (1,), "act": F.relu},
         {"unit_range": True, "scale_by_sigma": True, "in_channels": 1},
         {"conditional": False, "scale_by_sigma": True},

@@ -89,16 +89,6 @@ class LearnedBetas(Levels):
 # ---------------------------------------------------------------- the read-out
 
 
-def temporal_basis(T: int, n: int) -> Tensor:
-    """n bumps over the levels, (n, T) float64: Gaussians of half the spacing, scaled to sum to 1 at each level."""
-    if n < 2:
-        raise ValueError(f"bumps over time are at least 2, not {n}")
-    centres = torch.linspace(-1, 1, n, dtype=torch.float64)
-    away = torch.linspace(-1, 1, T, dtype=torch.float64) - centres[:, None]
-    bumps = (-0.5 * (away / (centres[1] - centres[0]) * 2) ** 2).exp()
-    return bumps / bumps.sum(0)
-
-
 def weights_of_levels(index: Tensor, T: int) -> Tensor:
     """Weights (..., T) of the levels on either side of a 0-based index that may lie between two."""
     return (1 - (index.double()[..., None] - torch.arange(T)).abs()).clamp(min=0)
