@@ -99,7 +99,7 @@ class DPMSolverPPStep:
         if sigma == 0:  # no logarithm of clean data
             return Gaussian(here.x0, NO_NOISE)
         h = half_log_snr(there) - half_log_snr(here.level)
-        kept = sigma / float(here.level.sigma) * math.exp(-self.eta * h)
+        kept = sigma / float(here.level.sigma) * (math.exp(-self.eta * h) if self.eta else 1)  # h may be infinite
         integral = self.combine(here, past if math.isfinite(h) else [], (1 + self.eta) * h)
         std = there.sigma * math.sqrt(-math.expm1(-2 * self.eta * h)) if self.eta else NO_NOISE
         return Gaussian(kept * x + float(there.alpha) * integral, std)
