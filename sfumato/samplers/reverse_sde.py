@@ -120,6 +120,15 @@ class ReverseDiffusion(OnGrid):
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         return ReverseDiffusionStep(process, denoise, ode=self.ode)
 
+    def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
+        signal = process.between(process.schedule.below(times[0]), times[0]).alpha
+        if self.ode and signal < 0.5:
+            raise ValueError(
+                "nearly all signal is lost at once at the first time, a step that half the score does not undo, however "
+                "many there are; take DDIM, Heun or another solver of the probability flow"
+            )
+        return super().moves(process, denoise, times)
+
 
 @dataclass(frozen=True)
 class EulerMaruyama(OnGrid):
