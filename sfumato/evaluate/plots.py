@@ -6,19 +6,18 @@ matplotlib draws them without a display; numbers are in the JSON beside each pic
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sfumato.data import pictures
-from sfumato.evaluate.likelihood import BoundReport
 
 INK, ACCENT, SOFT, SECOND = "#23282f", "#b4552d", "#8a929c", "#4a6fa5"
 
 
 @contextmanager
-def panels(path: Path, title: str = "", count: int = 2, wide: float = 5.0) -> Iterator[Any]:
+def panels(path: str | Path, title: str = "", count: int = 2, wide: float = 5.0) -> Iterator[Any]:
     """So many axes side by side, in the one style of this project; on leaving, the picture is written to the file."""
     from matplotlib.figure import Figure
 
@@ -35,20 +34,21 @@ def panels(path: Path, title: str = "", count: int = 2, wide: float = 5.0) -> It
     pictures.write_bytes(path, buffer.getvalue())
 
 
-def bound_plot(report: BoundReport, path: Path) -> None:
-    """Two panels: every term of the bound by its level, and the distortion left at each rate."""
-    bound = report.bound
-    levels = bound.times[:-1].double()
-    terms = bound.terms.double().mean(0)
-    rate, distortion = bound.rate.double().mean(0), bound.distortion.double().mean(0)
+def bound_plot(values: Mapping[str, Any], path: str | Path) -> None:
+    """Two panels: every term of the variational bound by its level, and the distortion left at each rate.
+
+    Args:
+        values: of a bound's report, as `Report.to_json` gives them or a file bound.json holds them.
+    """
+    levels, terms, protocol = values["levels"], [max(term, 1e-9) for term in values["terms"]], values["protocol"]
     title = (
-        f"{report.bits_per_dim:.3f} +- {report.standard_error:.3f} bits/dim on {report.protocol['images']:,} images of "
-        f"{report.protocol['data']}"
+        f"{values['total']:.3f} +- {values['standard_error']:.3f} bits/dim on {protocol['images']:,} images of "
+        f"{protocol['data']}"
     )
     with panels(path, title) as (left, right):
-        left.loglog(levels, terms.clamp(min=1e-9), color=INK, linewidth=1.4)
+        left.loglog(levels, terms, color=INK, linewidth=1.4)
         left.plot(levels[-1:], terms[-1:], "o", color=ACCENT, label="decoder")
         left.set(xlabel="level t (1 is almost clean)", ylabel="bits/dim", title="terms of the bound")
         left.legend(frameon=False)
-        right.plot(rate, distortion, color=INK, linewidth=1.4)
+        right.plot(values["rate"], values["distortion"], color=INK, linewidth=1.4)
         right.set(xlabel="rate: bits/dim spent", ylabel="distortion: RMSE of 0..255", title="progressive coding")

@@ -100,15 +100,15 @@ class Result:
         except (KeyError, TypeError):
             raise ValueError("these values are no result of sfumato evaluate") from None
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write it as JSON, complete or not at all."""
         pictures.write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Result:
+    def read(cls, path: str | Path) -> Result:
         """The result in a file. ValueError where it holds something else."""
         try:
-            return cls.from_json(json.loads(path.read_text("utf-8")))
+            return cls.from_json(json.loads(Path(path).read_text("utf-8")))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.denoisers import Denoise
-from sfumato.core.guidance import Gradient
-from sfumato.core.sampling import Move
-from sfumato.core.times import Steps
+from sfumato import samplers
 from sfumato.data import Images
-from sfumato.model import Model, Request, ancestral, counted, ddim_sampler, load, walked
-from sfumato.papers.recipe import Recipe
-from sfumato.runtime.workers import WorkerPool, batches, distribute
+from sfumato.models.generate import Request, fulfilled, plan
+from sfumato.models.load import load_model
+from sfumato.models.model import Model
+from sfumato.runtime.workers import WorkerPool
 
 ROUNDED = "[-1, 1] to the nearest of 256 levels, clamped"
 STORED = "bytes as stored"
@@ -65,34 +63,6 @@ def from_images(images: Images, n: int | None = None) -> Samples:
     return Samples(images.images, images.spec, labels=images.labels, classes=images.classes)
 
 
-@dataclass(frozen=True)
-class Ddim:
-    """DDIM with this eta, as something that has a name and can be sent to another process."""
-
-    eta: float = 0.0
-
-    def __call__(
-        self, recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None
-    ) -> list[Move]:
-        return ddim_sampler(self.eta)(recipe, denoise, steps, gradient)
-
-    def __str__(self) -> str:
-        return f"DDIM, eta {self.eta:g}"
-
-
-@dataclass(frozen=True)
-class Ancestral:
-    """The recipe's own sampler, likewise."""
-
-    def __call__(
-        self, recipe: Recipe, denoise: Denoise, steps: Steps = None, gradient: Gradient | None = None
-    ) -> list[Move]:
-        return ancestral(recipe, denoise, steps, gradient)
-
-    def __str__(self) -> str:
-        return "ancestral"
-
-
 def sampled(
     target: str | Path | Model,
     request: Request,
@@ -107,8 +77,7 @@ def sampled(
 
     Args:
         target: a run folder, a checkpoint, the name of a shipped model, or a Model (for one process).
-        request: how many, in how many steps, by which sampler, from which seed; several processes need a sampler that
-            can be sent to them, such as Ddim() or Ancestral().
+        request: how many, in how many steps, by which sampler, from which seed.
         classes: names or numbers, taken in turn; evenly over all classes where None.
         weights: "online" or an EMA rate; the first EMA where None.
         processes: how many share the work; on several GPUs each takes its own.
@@ -117,39 +86,42 @@ def sampled(
     Raises:
         ValueError: nothing there, or the request cannot be met; before any work.
     """
-    model = target if isinstance(target, Model) else load(target, weights=weights, device=device)
+    model = target if isinstance(target, Model) else load_model(target, weights=weights, device=device)
     if processes != 1 and isinstance(target, Model):
         raise ValueError("several processes need a path to a model, which each of them loads")
-    team = None if isinstance(target, Model) else WorkerPool(partial(load, target, weights=weights), processes, device)
-    moves = model.plan(request)
+    pool = WorkerPool(partial(load_model, target, weights=weights), processes, device) if processes != 1 else None
+    moves = plan(model, request)
     labels = (request.guide.classifier if request.guide else model).labels(classes, request.n)
-    request = replace(request, precision=request.precision_on(model.device))
-    work = partial(_walked, request=request, labels=labels)
-    parts = batches(request.n, request.batch)
-    finished = distribute(work, model, parts, team, progress)
-    how = _how(model, request, moves, finished[0][1] / len(parts[0]), classes)
+    each = None if progress is None else _pictures(moves, progress)
+    made = fulfilled(model, request, labels, pool=pool, progress=each)
+    how = _how(model, request, moves, made.evaluations, classes)
     name = str(model.about.get("path", "a model")) if isinstance(target, Model) else str(target)
-    return Samples(torch.cat([images for images, _ in finished]), name, ROUNDED, labels, model.classes, how)
+    return Samples(made.images, name, ROUNDED, labels, model.classes, how)
 
 
-def _walked(model: Model, keys: range, *, request: Request, labels: Tensor | None) -> tuple[Tensor, int]:
-    """The pictures of these keys, and how many the network saw for them."""
-    with counted(model.network) as evaluations:
-        images = walked(model, keys, request=request, labels=labels).images
-    return images, sum(evaluations)
+def _pictures(moves: int, progress: Callable[[int], object]) -> Callable[[int], None]:
+    """Progress in whole pictures, from progress in their moves."""
+    left = 0
+
+    def told(count: int) -> None:
+        nonlocal left
+        done, left = divmod(left + count, moves)
+        if done:
+            progress(done)
+
+    return told
 
 
 def _how(
     model: Model, request: Request, moves: int, evaluations: float, classes: Sequence[str | int] | None
 ) -> dict[str, Any]:
     """What a protocol says about samples of a model; network evaluations are counted, a picture."""
-    named = isinstance(request.sampler, Ddim | Ancestral)
     how: dict[str, Any] = {
-        "sampler": str(request.sampler) if named else getattr(request.sampler, "__name__", str(request.sampler)),
+        "sampler": samplers.name(model.sampler(request.sampler)),
         "steps": moves,
-        "network_evaluations": int(evaluations) if evaluations.is_integer() else evaluations,
+        "network_evaluations": int(evaluations) if float(evaluations).is_integer() else evaluations,
         "seed": request.seed,
-        "precision": request.precision,
+        "precision": request.precision_on(model.device),
         "weights": model.about.get("weights", "as given"),
         "images_seen": model.about.get("images", "unknown"),
     }

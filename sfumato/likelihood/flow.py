@@ -1,4 +1,4 @@
-"""What the probability flow of a model does: sample, encode and decode, and tell how likely pictures are.
+"""The probability-flow ODE of a model: sample, encode and decode with it, and tell how likely pictures are.
 
 A model of variance-preserving levels, such as DDPM, flows between its levels as well, down to the first. Song et al.
 2021, section 4.3 and appendix D, by an adaptive solver of ordinary differential equations (torchdiffeq, an extra of
@@ -8,24 +8,27 @@ this package) or by Runge-Kutta steps of fixed number, which need no other packa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from sfumato.core.kernels import Clean
+from sfumato.core.denoisers import Denoise
 from sfumato.core.likelihood import Divergence, bits_per_dim, exact_divergence, flow_log_prob, hutchinson
 from sfumato.core.matching import gaussian, rademacher
+from sfumato.core.ode import Solve, State, follow, runge_kutta
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise, mix
-from sfumato.core.schedules import Interpolated, Table
-from sfumato.core.sde import Solve, State, follow, runge_kutta, sde
+from sfumato.core.sampling import DenoiseToZero
+from sfumato.core.schedules import Interpolated
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.data.sources import Images
-from sfumato.model import Model, counted
-from sfumato.papers.recipe import Classifying, Nonequilibrium, low_res_side
+from sfumato.likelihood.report import Report, protocol_of
+from sfumato.models.generate import counted
+from sfumato.models.model import Model
+from sfumato.models.real import spread
 from sfumato.runtime.workers import WorkerPool, batches, distribute
 
 PROBES = {"rademacher": rademacher, "gaussian": gaussian}
@@ -74,7 +77,7 @@ def _adaptive(
 
 @dataclass(frozen=True)
 class Flow:
-    """A model and how its flow is solved.
+    """The probability flow of a model, and how it is solved.
 
     Attributes:
         solve: `adaptive()`, or `runge_kutta(steps)`, which solves each image by itself.
@@ -89,37 +92,37 @@ class Flow:
     labels: Tensor | None = None
 
     def __post_init__(self) -> None:
-        recipe = self.model.recipe
-        if isinstance(recipe, Classifying) or low_res_side(recipe):
-            raise ValueError("a flow needs a model that makes pictures out of noise alone")
-        if recipe.classes and self.labels is None:
+        self.model.alone("a probability flow")
+        if self.model.recipe.conditioning.classes and self.labels is None:
             raise ValueError("this model was trained with classes, so each picture needs its label")
-        if not 0 < self.start < sde(self.process()).end:
-            raise ValueError(f"the flow starts between 0 and {sde(self.process()).end:g}, not at {self.start:g}")
+        if not 0 < self.start < self._end:
+            raise ValueError(f"the flow starts between 0 and {self._end:g}, not at {self.start:g}")
 
     def process(self) -> GaussianDiffusion:
         """The model's process in continuous time. ValueError where its levels have none between them."""
-        process = self.model.recipe.process()
-        table = process.schedule
-        return GaussianDiffusion(Interpolated(table)) if isinstance(table, Table) else process
+        return GaussianDiffusion(self.model.diffusion.gaussian.schedule.continuous())
 
     @property
     def first(self) -> float:
         """Where the flow starts."""
-        table = self.model.recipe.process().schedule
-        return max(self.start, 1 / table.T) if isinstance(table, Table) else self.start
+        return max(self.start, 1 / self._levels) if self._levels else self.start
 
-    def _denoise(self, keys: Sequence[int]) -> Any:
-        recipe = self.model.recipe
-        labels: dict[str, Any] = {}
-        if self.labels is not None and recipe.classes:
-            labels["y"] = self.labels[list(keys)].to(self.model.device)
-        table = recipe.process().schedule
-        if not isinstance(table, Table):
-            return recipe.denoiser(self.model.network, **labels)
-        whole = replace(recipe, clip=False) if getattr(recipe, "clip", False) else recipe  # type: ignore[type-var]
-        denoise = whole.denoiser(self.model.network, **labels)
-        return lambda x, t: denoise(x, table.T * t)
+    @property
+    def _levels(self) -> int:
+        """How many levels the model's continuous time stands for; 0 where its own time is continuous."""
+        schedule = self.process().schedule
+        return schedule.table.T if isinstance(schedule, Interpolated) else 0
+
+    @property
+    def _end(self) -> float:
+        return self.process().schedule.end
+
+    def _denoise(self, keys: Sequence[int]) -> Denoise:
+        """The denoiser of these images in continuous time, neither clipped nor guided: the flow is to be smooth."""
+        model, T = self.model, self._levels
+        labels = None if self.labels is None else self.labels[list(keys)].to(model.device)
+        denoise = model.diffusion.denoise(model.network, model.recipe.conditioning.inputs(labels))
+        return (lambda x, t: denoise(x, T * t)) if T else denoise
 
     def _precise(self, x: Tensor) -> Tensor:
         """In float64, where the device knows it: the solver adds up many small steps."""
@@ -131,30 +134,28 @@ class Flow:
     def latents(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """Noise to decode, (n, C, H, W): that of picture i follows from (seed, i); a temperature below 1 shrinks it."""
         recipe = self.model.recipe
-        prior = self.process().prior((n, *recipe.shape), self.model.device)
+        prior = self.process().prior((n, *recipe.space.shape(recipe.shape)), self.model.device)
         return temperature * prior.sample(ImageNoise(seed, range(n)))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """uint8 (n, C, H, W) -> their latents, the only ones that the flow takes back to them (appendix D.3)."""
-        return self._follow(to_float(images), self.first, self._end, range(len(images)))
+        x = self.model.recipe.space.encode(to_float(images))
+        return self._follow(x, self.first, self._end, range(len(images)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor, clean: bool = True) -> Tensor:
         """Latents (n, C, H, W) -> pictures, uint8; `clean` takes out the noise that is left at the start."""
-        x = self._follow(latents, self._end, self.first, range(len(latents)))
+        keys = range(len(latents))
+        x = self._follow(latents, self._end, self.first, keys)
         if clean:
             t = torch.tensor(self.first, dtype=torch.float64)
-            x = Clean(self._denoise(range(len(latents))))(x, t, t).mean
-        return to_uint8(x).cpu()
+            x = DenoiseToZero(self._denoise(keys))(x, t, t).to.mean
+        return to_uint8(self.model.recipe.space.decode(x)).cpu()
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """n pictures, uint8 (n, C, H, W)."""
         return self.decode(self.latents(n, seed, temperature))
-
-    @property
-    def _end(self) -> float:
-        return sde(self.process()).end
 
 
 # ---------------------------------------------------------------- likelihood
@@ -165,46 +166,7 @@ def dequantised(images: Tensor, u: Tensor) -> Tensor:
     return (images.double() + u) / 128 - 1
 
 
-@dataclass(frozen=True)
-class FlowReport:
-    """The likelihood of a set of images under a flow.
-
-    Attributes:
-        values: (repeats, n) bits/dim of each image, each time with other dequantisation and other probes.
-        protocol: data, their fingerprint, dequantisation, probes, solver, where the flow starts, seed, weights.
-        evaluations: of the network an estimate, the mean over batches.
-    """
-
-    values: Tensor
-    protocol: dict[str, Any]
-    evaluations: float = float("nan")
-
-    @property
-    def bits_per_dim(self) -> float:
-        """The mean over images and repeats."""
-        return float(self.values.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean, over images: which ones they are, and the randomness of their estimates."""
-        each = self.values.mean(0)
-        return float(each.std() / len(each) ** 0.5) if len(each) > 1 else float("nan")
-
-    @property
-    def estimate_error(self) -> float:
-        """Of the mean for these very images: dequantisation and probes alone. Needs two repeats or more."""
-        repeats, n = self.values.shape
-        return float((self.values.var(0).mean() / (repeats * n)).sqrt()) if repeats > 1 else float("nan")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "method": "probability flow", "unit": "bits/dim", "total": self.bits_per_dim,
-            "standard_error": self.standard_error, "estimate_error": self.estimate_error, "protocol": self.protocol,
-        }  # fmt: skip
-
-
-def flow_likelihood(
+def ode_likelihood(
     model: Model,
     images: Images,
     solve: Solve | None = None,
@@ -216,10 +178,10 @@ def flow_likelihood(
     limit: int | None = None,
     seed: int = 0,
     batch: int = 64,
-    team: WorkerPool[Model] | None = None,
+    pool: WorkerPool[Model] | None = None,
     progress: Callable[[int], object] | None = None,
-) -> FlowReport:
-    """Bits per dimension of images under a model's probability flow, uniformly dequantised (Song et al. 2021, eq. 39).
+) -> Report:
+    """Bits/dim of images under a model's probability-flow ODE, uniformly dequantised (Song et al. 2021, eq. 39).
 
     An upper bound on the bits of the 8-bit images themselves, and unbiased but for the solver's error.
 
@@ -230,8 +192,10 @@ def flow_likelihood(
         repeats: estimates of each image (the paper's test set: 5).
         limit: only so many images, spread over the set.
         seed: dequantisation and probes of image i follow from (seed, i) and the repeat.
-        team: processes that share the images, batch by batch, and load this very model.
+        pool: processes that share the images, batch by batch, and load this very model.
         progress: called with the number of images that are done, every repeat anew.
+
+    Returns: a report whose detail is the mean number of network evaluations an estimate.
 
     Raises:
         ValueError: a model of separate levels that are not variance preserving, images of another shape or without the
@@ -239,29 +203,21 @@ def flow_likelihood(
     """
     if probes < 1 or repeats < 1:
         raise ValueError(f"probes and repeats are at least 1, not {probes} and {repeats}")
-    recipe = model.recipe
-    if isinstance(recipe, Nonequilibrium):
-        raise ValueError("a model of 2015 knows no score, so it has no flow; its bound is --method bound")
-    if images.shape != recipe.shape:
-        raise ValueError(f"the model makes {recipe.shape} images, {images.spec} has {images.shape}")
-    if recipe.classes and (images.labels is None or images.classes != model.classes):
-        raise ValueError(f"the model was trained with classes that {images.spec} does not have")
-    solver = runge_kutta(50) if solve is None else solve
-    count = min(limit or len(images), len(images))
-    chosen = torch.arange(count) * len(images) // count
-    labels = images.labels[chosen] if recipe.classes and images.labels is not None else None
+    pixels, labels = spread(model, images, limit)
+    count, solver = len(pixels), runge_kutta(50) if solve is None else solve
     flow = Flow(model, solver, start, labels)
-    work = partial(_one_batch, images=images.images[chosen], labels=labels, solve=solver, start=start, seed=seed,
-                   kind=kind, probes=probes)  # fmt: skip
+    work = partial(_one_batch, images=pixels, labels=labels, solve=solver, start=start, seed=seed, kind=kind,
+                   probes=probes)  # fmt: skip
     parts = [range(r * count + part.start, r * count + part.stop) for r in range(repeats)
              for part in batches(count, batch)]  # fmt: skip
-    values, evaluations = zip(*distribute(work, model, parts, team, progress), strict=True)
-    protocol = {
-        "data": images.spec, "fingerprint": images.card.fingerprint, "images": count, "repeats": repeats,
-        "dequantisation": "uniform, 256 bins over [-1, 1]", "start": flow.first, "seed": seed,
-        "divergence": kind if kind == "exact" else f"{probes} {kind}", "weights": model.about.get("weights"),
-    }  # fmt: skip
-    return FlowReport(torch.cat(values).reshape(repeats, count), protocol, sum(evaluations) / len(evaluations))
+    found, evaluations = zip(*distribute(work, model, parts, pool, progress), strict=True)
+    protocol = protocol_of(
+        model, images, count, seed, repeats=repeats, dequantisation="uniform, 256 bins over [-1, 1]", start=flow.first,
+        divergence=kind if kind == "exact" else f"{probes} {kind}",
+    )  # fmt: skip
+    values = torch.cat(found).reshape(repeats, count)
+    details = {"network_evaluations": sum(evaluations) / len(evaluations)}
+    return Report("probability flow", "bits/dim", values, float(values.mean()), protocol, details)
 
 
 def _one_batch(
@@ -270,19 +226,18 @@ def _one_batch(
 ) -> tuple[Tensor, int]:  # fmt: skip
     """Bits/dim of one batch, (B,) on the host, and the network's evaluations; every repeat goes through all images."""
     repeat, first = divmod(part.start, len(images))
-    keys = range(first, first + len(part))
+    keys, space = range(first, first + len(part)), model.recipe.space
     flow, mixed = Flow(model, solve, start, labels), mix(seed, repeat)
     pixels = images[list(keys)]
     x = to_float(pixels).to(model.device)
     u = torch.special.ndtr(ImageNoise(mix(mixed, DEQUANTISE), keys)(x).double())
-    x = flow._precise(dequantised(pixels.to(x.device), u))
+    x = flow._precise(space.encode(dequantised(pixels.to(x.device), u)))
     divergence: Divergence = exact_divergence
     if kind != "exact":
         noise = ImageNoise(mix(mixed, PROBE), keys)
         divergence = hutchinson(torch.stack([PROBES[kind](noise(x)) for _ in range(probes)]))
     with counted(model.network) as evaluations:
         log_prob, _ = flow_log_prob(flow.process(), flow._denoise(keys), x, solve, divergence, flow.first)
-    return bits_per_dim(log_prob, x[0].numel(), 1 / 128).double().cpu(), len(evaluations)
-
-
-__all__ = ["Flow", "FlowReport", "adaptive", "dequantised", "flow_likelihood", "runge_kutta"]
+    dims = x[0].numel()
+    of_image = log_prob + dims * space.log_volume
+    return bits_per_dim(of_image, dims, 1 / 128).double().cpu(), len(evaluations)
