@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from sfumato.core.denoisers import Denoiser, predict_eps
 from sfumato.core.guidance import clipped
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import finish
 from sfumato.core.schedules import from_betas, linear_betas
-from sfumato.papers import ddim
-from sfumato.presets import PRESETS
+from sfumato.models import load_model
+from sfumato.samplers import DDIM, run
 
 STEPS = 50
 
@@ -36,9 +35,9 @@ def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: i
     """Seconds of each, measured alternately after one warm-up, so that both meet the same machine."""
     times: tuple[list[float], list[float]] = ([], [])
     for i in range(rounds + 1):
-        for run, kept in zip((first, second), times, strict=True):
+        for once, kept in zip((first, second), times, strict=True):
             started = time.perf_counter()
-            run()
+            once()
             if i:
                 kept.append(time.perf_counter() - started)
     return times
@@ -55,13 +54,13 @@ def sample(network: nn.Module, x: Tensor) -> None:
     """50 DDIM steps, clipped, as `sfumato sample` takes them."""
     process = GaussianDiffusion(from_betas(linear_betas(1000)))
     denoise = clipped(Denoiser(network, process, predict_eps, condition=lambda t: t - 1))
-    finish(x, ddim.moves(process, denoise, STEPS))
+    run(DDIM(), process, denoise, x, steps=STEPS)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    fashion = PRESETS["ddpm/fashion"].recipe
+    fashion = load_model("ddpm/fashion").recipe
     rows: list[tuple[str, nn.Module, tuple[int, ...], int]] = [
         ("64 points in 2-D, no network", Nothing(), (64, 2), 20),
         ("ddpm/fashion net, 1 image", fashion.model().eval(), (1, 1, 28, 28), 7),
