@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,13 @@ FIRST_IMAGES = 512
 
 
 class Space:
-    """Base class of spaces, frozen dataclasses of plain values. By itself it leaves images as they are."""
+    """Base class of spaces, frozen dataclasses of plain values. By itself it leaves images as they are.
+
+    Attributes:
+        has_moments: whether `fitted` looks at the images, which may be many.
+    """
+
+    has_moments: ClassVar[bool] = False
 
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
         """Images (B, C, ...) in [-1, 1] -> what the diffusion sees; `noise` is for dequantisation, if there is any."""
@@ -83,6 +90,8 @@ class Standardised(Space):
     """With the slips of the authors' code: dequantisation noise divided by the deviation, not multiplied, and moments
     of the first 512 images."""
 
+    has_moments = True
+
     def __post_init__(self) -> None:
         if not self.std > 0:
             raise ValueError(f"the standard deviation of the data is above 0, not {self.std}")
@@ -108,6 +117,8 @@ class Bits(Space):
 
     mean: float = 0.0
     """Of the data in {-1, 1}; taken from the data set, for the null model."""
+
+    has_moments = True
 
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
         return (images + 1) / 2

@@ -1,0 +1,90 @@
+"""What `sfumato train` makes of its arguments: other parts of a recipe by their names, and what the data decide."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sfumato.cli import main
+from sfumato.cli.parsing import UsageError
+from sfumato.cli.train import fit_to_data, with_parts
+from sfumato.conditioning import Labels, LowRes, Unconditional
+from sfumato.networks.ncsnpp import NCSNpp
+from sfumato.papers.adm_classifier import NoisyClassifier
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.dpm import DPM
+from tests.train import toy
+
+TINY = ["--train.images", "64", "--train.batch", "16", "--train.preview-images", "2", "--train.preview-steps", "2",
+        "--train.validation-images", "8", "--train.precision", "float32", "--train.threads", "1"]  # fmt: skip
+
+
+def test_a_flag_names_another_part() -> None:
+    words = ["--recipe.network", "ncsnpp?channels=64", "--out", "here", "--recipe.conditioning=labels?dropout=0.1",
+             "--recipe.network.channels", "32"]  # fmt: skip
+    recipe, rest = with_parts(DDPM(), words)
+    assert recipe == DDPM(network=NCSNpp(channels=64), conditioning=Labels(dropout=0.1))
+    assert rest == ["--out", "here", "--recipe.network.channels", "32"]
+    assert with_parts(DDPM(), ["--train.minutes", "1"]) == (DDPM(), ["--train.minutes", "1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--recipe.network", "unets"], "unknown network 'unets'"),
+        (["--recipe.network"], "unknown network ''"),
+        (["--recipe.network", "ddpm-unet?width=3"], "network ddpm-unet has no option 'width'; its options: channels"),
+        (["--recipe.conditioning", "labels?dropout=2"], "label dropout lies between 0 and 1, not 2"),
+    ],
+)
+def test_a_wrong_part_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+    assert main(["train", "ddpm/digits", *words]) == 2
+    heard = capsys.readouterr().err
+    assert said in heard
+    assert heard.count("\n") == 1
+
+
+def test_the_data_decide_shape_classes_and_moments(capsys: pytest.CaptureFixture[str]) -> None:
+    images = toy.images()
+    assert fit_to_data(DDPM(conditioning=Labels(7, 0.1)), images) == DDPM((1, 8, 8), conditioning=Labels(3, 0.1))
+    assert fit_to_data(DDPM(), images) == DDPM((1, 8, 8)), "a recipe without labels stays so"
+    plain = replace(images, labels=None, classes=())
+    assert fit_to_data(DDPM(conditioning=Labels(7, 0.1)), plain) == DDPM((1, 8, 8), conditioning=Unconditional())
+    assert "training without classes" in capsys.readouterr().out
+    fitted = fit_to_data(DPM(), images)
+    x0 = images.images.float() / 127.5 - 1
+    assert fitted.space.mean == pytest.approx(float(x0.mean()))
+    assert fit_to_data(replace(fitted, steps=7), toy.images(seed=1), moments=False).space == fitted.space
+
+
+def test_what_the_data_cannot_give_is_refused() -> None:
+    images = toy.images()
+    with pytest.raises(UsageError, match="a classifier needs labelled data"):
+        fit_to_data(NoisyClassifier(), replace(images, labels=None, classes=()))
+    with pytest.raises(UsageError, match="needs larger, square training images"):
+        fit_to_data(DDPM(conditioning=LowRes(8)), images)
+
+
+def test_another_network_is_trained_and_sampled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command line alone: the checkpoint carries the network, and no flag is typed twice."""
+    parts = ["--recipe.network", "improved-unet?channels=32&multipliers=1&blocks=1&attention=none",
+             "--recipe.conditioning", "labels?dropout=0.2", "--recipe.network.dropout", "0.1"]  # fmt: skip
+    out = tmp_path / "run"
+    assert main(["train", "ddpm/digits", *parts, "--out", str(out), *TINY]) == 0
+    recipe = json.loads((out / "config.json").read_text())["recipe"]
+    assert recipe["network"]["kind"] == "improved-unet"
+    assert recipe["network"]["dropout"] == 0.1
+    assert recipe["conditioning"] == {"kind": "labels", "classes": 10, "dropout": 0.2}
+    assert (out / "samples" / "000000064-ema.png").is_file()
+    assert f"sfumato sample {out}" in capsys.readouterr().out
+
+
+def test_an_upsampler_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--recipe.network", "ddpm-unet?channels=32&multipliers=1&blocks=1&attention=none"]
+    out = tmp_path / "run"
+    words = ["train", "ddpm/digits", *small, "--recipe.conditioning", "low-res?picture=4", "--out", str(out), *TINY]
+    assert main(words) == 0
+    assert "--low-res digits:test" in capsys.readouterr().out
