@@ -160,8 +160,7 @@ class Skeleton(nn.Module):
         if low_res is not None:
             image = torch.cat([x, F.interpolate(low_res.to(x.dtype), x.shape[2:], mode="bilinear")], dim=1)
         skips = self.descend(image, emb)
-        h = self.bottom(skips[-1], emb)
-        return self.draw(*self.ascend(h, skips, emb)).to(x.dtype)
+        return self.draw(*self.ascend(self.bottom(skips[-1], emb), skips, emb)).to(x.dtype)
 
     def embed(self, t: Tensor, dtype: torch.dtype) -> Tensor | None:
         """t (B,) -> (B, emb_channels) of this type, not yet activated; None for a network that does not see t."""
