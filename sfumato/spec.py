@@ -178,4 +178,6 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(map(_text, value)) or "none"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "none" if value is None else str(value)

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from sfumato.data.sources import SPLIT
+from sfumato.data.splits import test_split
 from sfumato.papers.training import parse_count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.times import Steps
-    from sfumato.model import Model
+    from sfumato.core.sampling import Sampler
+    from sfumato.core.schedules import Steps
+    from sfumato.models.model import Model
 
 T = TypeVar("T")
 
@@ -31,8 +32,10 @@ class UsageError(ValueError):
     """Something the user typed."""
 
 
-def parse(kind: type[T], arguments: list[str], program: str, default: T | None = None) -> T:
-    """Typed arguments; a wrong one becomes a UsageError of one line."""
+def parse(
+    kind: type[T], arguments: list[str], program: str, default: T | None = None, about: str | None = None
+) -> T:
+    """Typed arguments; a wrong one becomes a UsageError of one line. `about` follows the help."""
     arguments = [
         str(parse_count(value))
         if re.search(r"\.(images|warmup)$", flag) and re.fullmatch(r"[\d._]+[kKmMbB]", value)
@@ -47,6 +50,8 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
             return tyro.cli(kind, args=arguments, prog=program, default=default)
     except SystemExit as stop:
         if stop.code in (0, None):
+            if about:
+                print(about)
             raise
         plain = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]|[-+|]{3,}", " ", heard.getvalue()).partition(
             "For full helptext"
@@ -60,18 +65,18 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
 
 def steps_of(text: str, spacing: str = "even") -> Steps:
     """A number of evenly spaced steps, or one of the published grids."""
-    from sfumato.core import times
+    from sfumato.samplers import grids
 
     if not re.fullmatch(r"-?\d+", text):
         if spacing not in ("even", "sections") or not re.fullmatch(r"(ddim)?\d+(,\d+)*", text):
             raise UsageError(f"--steps is a number, or a respacing such as 10,10,10 or ddim50, not {text!r}")
-        return partial(times.respace, text=text)
+        return partial(grids.respace, text=text)
     n = int(text)
     if spacing == "sections":
-        return partial(times.sections, counts=[n])
-    grids = {"quadratic": times.trailing_quadratic, "ddim-uniform": times.ddim_uniform,
-             "ddim-quadratic": times.ddim_quadratic}  # fmt: skip
-    return partial(grids[spacing], n=n) if spacing in grids else n
+        return partial(grids.sections, counts=[n])
+    spaced = {"quadratic": grids.trailing_quadratic, "ddim-uniform": grids.ddim_uniform,
+              "ddim-quadratic": grids.ddim_quadratic}  # fmt: skip
+    return partial(spaced[spacing], n=n) if spacing in spaced else n
 
 
 def device_of(word: str) -> str:
@@ -83,16 +88,35 @@ def device_of(word: str) -> str:
 
 def loaded(target: str, weights: str | None, device: str) -> Model:
     """The model of a TARGET, on the device; "auto" takes a GPU where there is one."""
-    from sfumato.model import load
+    from sfumato.models.load import load_model
 
-    return load(target, weights=weights, device=device_of(device))
+    return load_model(target, weights=weights, device=device_of(device))
 
 
-def test_split(spec: str) -> str | None:
-    """The spec of the test split beside a training split; None where there is none."""
-    body, mark, options = spec.partition("?")
-    name, _, split = body.partition(":")
-    return f"{name}:test{mark}{options}" if name in SPLIT and split in ("", "train") else None
+def sampler_of(word: str) -> Sampler | str | None:
+    """A sampler of `--sampler`: auto is the model's usual one (None), own the paper's, the rest specs of the table."""
+    from sfumato import samplers
+
+    if word == "auto":
+        return None
+    return word if word == "own" else samplers.by_name(word)
+
+
+def sampler_help(arguments: list[str]) -> str | None:
+    """What `--help` says of samplers; None where help is not asked for, since it needs torch."""
+    if not set(arguments) & {"-h", "--help"}:
+        return None
+    from sfumato import samplers
+
+    width = max(map(len, samplers.SAMPLERS))
+    lines = (
+        "--sampler SPEC takes one of these, with options such as ddim?eta=1, heun?churn=40 or ancestral?variance=large:",
+        "",
+        f"{'auto':{width}}  The model's usual one: DDIM, or the paper's own for score-based models and 2015.",
+        f"{'own':{width}}  The paper's own.",
+        samplers.listed(),
+    )
+    return "\n".join(lines)
 
 
 def known_images(spec: str | None, model: Model) -> Any:
@@ -108,17 +132,12 @@ def known_images(spec: str | None, model: Model) -> Any:
 
 def some_pictures(spec: str | None, model: Model, n: int) -> tuple[Tensor, Tensor | None]:
     """n pictures spread over a set, and their labels where the model has classes."""
-    import torch
+    from sfumato.models.real import spread
 
     images = known_images(spec, model)
     if not 1 <= n <= len(images):
         raise UsageError(f"{n} pictures are asked for, {images.spec} has {len(images)}")
-    if images.shape != model.recipe.shape:
-        raise UsageError(f"the model makes {model.recipe.shape} images, {images.spec} has {images.shape}")
-    if model.recipe.classes and (images.labels is None or images.classes != model.classes):
-        raise UsageError(f"the model was trained with classes that {images.spec} does not have")
-    chosen = torch.arange(n) * len(images) // n
-    return images.images[chosen], images.labels[chosen] if model.recipe.classes else None
+    return spread(model, images, n)
 
 
 def shrunk(images: Tensor, side: int) -> Tensor:
@@ -126,6 +145,11 @@ def shrunk(images: Tensor, side: int) -> Tensor:
     from torch.nn.functional import interpolate
 
     return interpolate(images.float(), side, mode="area").round().byte()
+
+
+def file_name(text: str) -> str:
+    """A spec as part of a file's name: heun?churn=40 -> heun-churn-40."""
+    return re.sub(r"[^\w.,-]+", "-", text)
 
 
 def output_folder(target: str, kind: str, name: str) -> Path:

@@ -7,18 +7,30 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sfumato.cli.parsing import UsageError, device_of, output_folder, parse, shrunk, steps_of, writable
+from sfumato.cli.parsing import (
+    UsageError,
+    device_of,
+    file_name,
+    output_folder,
+    parse,
+    sampler_help,
+    sampler_of,
+    shrunk,
+    steps_of,
+    writable,
+)
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.times import Steps
-    from sfumato.model import Model, Sampler
+    from sfumato.core.schedules import Steps
+    from sfumato.models.generate import Request, Sampled
+    from sfumato.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -30,21 +42,13 @@ class SampleArguments:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many pictures."""
     steps: str = "auto"
-    """Steps a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or ddim50. auto is
-    50, 100 in continuous time, and all of the model's own for NCSN, NCSNv2 and 2015."""
+    """Moves from noise to a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or
+    ddim50. auto is 50, 100 in continuous time, and all of the model's own for NCSN, NCSNv2 and 2015."""
     spacing: Literal["even", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "even"
     """How the steps are spread: even or dense near the picture; or as published, quirks included: Improved DDPM's one
     section, DDIM's two grids."""
-    sampler: Literal["auto", "ddim", "ancestral", "sigma-hat", "heun", "reverse-diffusion", "euler-maruyama",
-                     "flow", "predictor-corrector", "annealed-langevin"] = "auto"  # fmt: skip
-    """DDIM; the recipe's own ancestral steps (for score-based models: their own sampler); ancestral steps with the
-    large variance, DDIM's sigma-hat; or any model by Heun's second-order flow, reverse diffusion, Euler-Maruyama or
-    Euler's flow (continuous time only), predictor and corrector, or annealed Langevin dynamics (five moves a step).
-    auto is DDIM, or the recipe's own for score-based models."""
-    eta: float = 0.0
-    """DDIM's noise: 0 is deterministic, 1 ancestral."""
-    snr: float | None = None
-    """The corrector's step beside the noise, 0.16 by default; predictor-corrector only."""
+    sampler: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
+    """A sampler with its options, such as ddim or "heun?churn=40": the list stands at the end of --help."""
     seed: int = 0
     """Picture i depends on (seed, i) alone, whatever the batch."""
     classes: tuple[str, ...] = ()
@@ -68,117 +72,69 @@ class SampleArguments:
     processes: int = 1
     """How many share the work, a batch at a time; the pictures are the same."""
     animation: bool = False
-    """Also write the walk from noise to pictures as an animation, and the pictures foreseen along the way."""
+    """Also write the trajectory from noise to pictures as an animation, and the pictures predicted along the way."""
     out: Path | None = None
     """Where to; by default inside the run folder, or samples/ for a checkpoint."""
 
 
 def sample_command(arguments: list[str]) -> int:
-    parsed = parse(SampleArguments, arguments, "sfumato sample")
+    parsed = parse(SampleArguments, arguments, "sfumato sample", about=sampler_help(arguments))
     from tqdm import tqdm
 
-    from sfumato.data import pictures
-    from sfumato.model import Guide, Request, load
+    from sfumato.models.generate import fulfilled, plan
+    from sfumato.models.load import load_model
     from sfumato.runtime.workers import WorkerPool
 
     device = device_of(parsed.device)
-    team = WorkerPool(partial(load, parsed.target, weights=parsed.weights), parsed.processes, device)
-    model = load(parsed.target, weights=parsed.weights, device=device)
-    guide = Guide(load(parsed.classifier, device=device), parsed.classifier_scale) if parsed.classifier else None
-    asker = guide.classifier if guide else model
+    pool = WorkerPool(partial(load_model, parsed.target, weights=parsed.weights), parsed.processes, device)
+    model = load_model(parsed.target, weights=parsed.weights, device=device)
+    request = _request(parsed, model, device)
+    asker = request.guide.classifier if request.guide else model
     labels = asker.labels(parsed.classes or None, parsed.n)
-    low_res = _low_res(parsed, model)
-    asked: dict[str, Any] = {
-        "steps": _steps(parsed, model), "sampler": _sampler(parsed, model), "seed": parsed.seed,
-        "scale": parsed.scale, "guide": guide, "low_res": low_res, "batch": parsed.batch,
-        "precision": parsed.precision,
-    }  # fmt: skip
-    moves = model.plan(Request(parsed.n, **asked))
+    moves = plan(model, request)
     out = writable(parsed.out or output_folder(parsed.target, "samples", _name(parsed)))
-    frames: list[Any] | None = [] if parsed.animation else None
-    predictions: list[Any] | None = [] if parsed.animation else None
     started = time.perf_counter()
     with tqdm(total=parsed.n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar:
-        images = model.sample(
-            parsed.n, classes=labels, frames=frames, predictions=predictions, progress=bar.update,
-            team=team if team.processes > 1 else None, **asked,
+        made = fulfilled(
+            model, request, labels, film=parsed.animation, pool=pool if pool.processes > 1 else None,
+            progress=bar.update,
         )  # fmt: skip
     seconds = time.perf_counter() - started
-    pictures.save_png(out / "grid.png", pictures.grid(images))
-    pictures.save_npz(out / "images.npz", images, labels)
-    written = ["grid.png", "images.npz"]
-    if low_res is not None:
-        import torch
-        from torch.nn.functional import interpolate
-
-        before = interpolate(low_res[: parsed.n].float(), images.shape[-1], mode="nearest").byte()
-        pairs = torch.stack([before, images], dim=1).flatten(0, 1)
-        pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8))
-        written.append("pairs.png")
-    for name, film in (("walk", frames), ("foreseen", predictions)):
-        if film:
-            pictures.save_animation(out / f"{name}.webp", [pictures.grid(frame) for frame in film])
-            written.append(f"{name}.webp")
-    record = {
-        **vars(parsed),
-        "out": str(out),
-        "moves": moves,
-        "seconds": round(seconds, 2),
-        "about": model.about,
-        "version": __version__,
-    }
-    pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
-    print(
-        f"{parsed.n} pictures, {moves} steps of {_word(parsed, model)}, in {seconds:.1f} s "
-        f"({parsed.n / seconds:.1f} pictures/s)"
-    )
+    written = _written(out, made, labels, request.low_res)
+    _record(parsed, model, made, moves, seconds, out)
+    print(f"{parsed.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
+          f"({parsed.n / seconds:.1f} pictures/s)")  # fmt: skip
     print(f"{out}/{{{','.join(written)}}}")
     return 0
 
 
-def _steps(parsed: SampleArguments, model: Model) -> Steps:
-    from sfumato.model import usual_steps
+def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
+    """What is asked of the model."""
+    from sfumato.models.classifier import Guide
+    from sfumato.models.generate import Request
+    from sfumato.models.load import load_classifier
 
+    guide = None
+    if parsed.classifier:
+        guide = Guide(load_classifier(parsed.classifier, device=device), parsed.classifier_scale)
+    return Request(
+        parsed.n, _steps(parsed, model), sampler_of(parsed.sampler), parsed.seed, parsed.scale, guide,
+        _low_res(parsed, model), parsed.batch, parsed.precision,
+    )  # fmt: skip
+
+
+def _steps(parsed: SampleArguments, model: Model) -> Steps:
     if parsed.steps != "auto":
         return steps_of(parsed.steps, parsed.spacing)
-    usual = usual_steps(model.recipe)
+    usual = model.diffusion.steps
     return steps_of(str(usual), parsed.spacing) if isinstance(usual, int) else usual
-
-
-def _sampler(parsed: SampleArguments, model: Model) -> Sampler:
-    from sfumato import lenses
-    from sfumato.model import ancestral, ddim_sampler, sigma_hat, usual
-
-    if parsed.snr is not None and parsed.sampler != "predictor-corrector":
-        raise UsageError("--snr belongs to --sampler predictor-corrector")
-    if parsed.snr is not None and not parsed.snr > 0:
-        raise UsageError(f"--snr is above 0, not {parsed.snr}")
-    if parsed.sampler not in ("auto", "ddim") and parsed.eta:
-        raise UsageError("--eta belongs to --sampler ddim")
-    if not 0 <= parsed.eta <= 1:
-        raise UsageError(f"--eta lies between 0 and 1, not {parsed.eta}")
-    if parsed.sampler == "auto" and not parsed.eta:
-        return usual(model.recipe)
-    return {
-        "auto": ddim_sampler(parsed.eta),
-        "ancestral": ancestral,
-        "sigma-hat": sigma_hat,
-        "ddim": ddim_sampler(parsed.eta),
-        "heun": lenses.heun(),
-        "reverse-diffusion": lenses.reverse_diffusion(),
-        "euler-maruyama": lenses.euler_maruyama(),
-        "flow": lenses.euler_maruyama(flow=True),
-        "predictor-corrector": lenses.predictor_corrector(snr=0.16 if parsed.snr is None else parsed.snr),
-        "annealed-langevin": lenses.annealed_langevin(),
-    }[parsed.sampler]
 
 
 def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
     """The images to enlarge, shrunk to what the model takes."""
     from sfumato.data import open_source
-    from sfumato.papers.recipe import low_res_side
 
-    side = low_res_side(model.recipe)
+    side = model.recipe.conditioning.picture
     if parsed.low_res is None or not side:
         return None
     path = Path(parsed.low_res)
@@ -189,11 +145,48 @@ def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
     return shrunk(images[: parsed.n], side) if images.shape[-1] > side else images[: parsed.n]
 
 
-def _word(parsed: SampleArguments, model: Model) -> str:
-    from sfumato.papers.recipe import Bounded
+def _written(out: Path, made: Sampled, labels: Tensor | None, low_res: Tensor | None) -> list[str]:
+    """Write the pictures; returns the names of the files."""
+    from sfumato.data import pictures
 
-    return parsed.sampler if parsed.sampler != "auto" else "ddim" if isinstance(model.recipe, Bounded) else "its own"
+    images = made.images
+    pictures.save_png(out / "grid.png", pictures.grid(images))
+    pictures.save_npz(out / "images.npz", images, labels)
+    names = ["grid.png", "images.npz"]
+    if low_res is not None:
+        import torch
+        from torch.nn.functional import interpolate
+
+        before = interpolate(low_res[: len(images)].float(), images.shape[-1], mode="nearest").byte()
+        pairs = torch.stack([before, images], dim=1).flatten(0, 1)
+        pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8))
+        names.append("pairs.png")
+    for name, film in (("trajectory", made.frames), ("predictions", made.predictions)):
+        if film:
+            pictures.save_animation(out / f"{name}.webp", [pictures.grid(frame) for frame in film])
+            names.append(f"{name}.webp")
+    return names
+
+
+def _record(parsed: SampleArguments, model: Model, made: Sampled, moves: int, seconds: float, out: Path) -> None:
+    """Write what was asked for and what it took, sample.json."""
+    from sfumato.data import pictures
+
+    record = {
+        **vars(parsed), "out": str(out), "moves": moves, "network_evaluations": made.evaluations,
+        "seconds": round(seconds, 2), "about": model.about, "version": __version__,
+    }  # fmt: skip
+    pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
+
+
+def _cost(request: Request, model: Model, made: Sampled, moves: int) -> str:
+    """Steps as they were asked for, and network evaluations as they were counted, both a picture."""
+    from sfumato import samplers
+
+    steps = min(request.steps, moves) if isinstance(request.steps, int) else moves
+    name = samplers.name(model.sampler(request.sampler))
+    return f"{steps} steps, {made.evaluations:g} network evaluations of {name}"
 
 
 def _name(parsed: SampleArguments) -> str:
-    return f"{parsed.sampler}-{parsed.steps}-seed{parsed.seed}"
+    return f"{file_name(parsed.sampler)}-{parsed.steps}-seed{parsed.seed}"

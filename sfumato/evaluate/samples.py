@@ -86,10 +86,14 @@ def sampled(
     Raises:
         ValueError: nothing there, or the request cannot be met; before any work.
     """
-    model = target if isinstance(target, Model) else load_model(target, weights=weights, device=device)
-    if processes != 1 and isinstance(target, Model):
+    pool: WorkerPool[Model] | None = None
+    if not isinstance(target, Model):
+        model = load_model(target, weights=weights, device=device)
+        pool = WorkerPool(partial(load_model, target, weights=weights), processes, device) if processes != 1 else None
+    elif processes != 1:
         raise ValueError("several processes need a path to a model, which each of them loads")
-    pool = WorkerPool(partial(load_model, target, weights=weights), processes, device) if processes != 1 else None
+    else:
+        model = target
     moves = plan(model, request)
     labels = (request.guide.classifier if request.guide else model).labels(classes, request.n)
     each = None if progress is None else _pictures(moves, progress)

@@ -93,6 +93,8 @@ class Flow:
 
     def __post_init__(self) -> None:
         self.model.alone("a probability flow")
+        if self.model.diffusion.lower_bound is not None:
+            raise ValueError("a model of 2015 knows its levels, and nothing between them: it has K, and no flow")
         if self.model.recipe.conditioning.classes and self.labels is None:
             raise ValueError("this model was trained with classes, so each picture needs its label")
         if not 0 < self.start < self._end:
