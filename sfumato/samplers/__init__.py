@@ -16,6 +16,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Sampler, finish
 from sfumato.core.schedules import Steps
 from sfumato.samplers.adams_bashforth import AdamsBashforth
+from sfumato.samplers.adaptive import Adaptive
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.ddim import DDIM
 from sfumato.samplers.dpm_solver import (
@@ -28,6 +29,7 @@ from sfumato.samplers.dpm_solver import (
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import AnnealedLangevin
 from sfumato.samplers.predictor_corrector import PredictorCorrector
+from sfumato.samplers.restart import Restart
 from sfumato.samplers.reverse_sde import EulerMaruyama, EulerODE, ReverseDiffusion
 from sfumato.samplers.unipc import UniPC
 
@@ -42,6 +44,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "sde-dpmpp-2m": SDEDPMSolverPP2M,
     "unipc": UniPC,
     "ab": AdamsBashforth,
+    "restart": Restart,
+    "adaptive": Adaptive,
     "reverse-diffusion": ReverseDiffusion,
     "euler-maruyama": EulerMaruyama,
     "euler-ode": EulerODE,

@@ -100,7 +100,9 @@ class DPMSolverPPStep:
             return Gaussian(here.x0, NO_NOISE)
         h = half_log_snr(there) - half_log_snr(here.level)
         kept = sigma / float(here.level.sigma) * (math.exp(-self.eta * h) if self.eta else 1)  # h may be infinite
-        integral = self.combine(here, past if math.isfinite(h) else [], (1 + self.eta) * h)
+        integral = self.combine(here, past if math.isfinite(h) else [], h)
+        if self.eta:  # the exponential of the SDE in the place of the flow's
+            integral = math.expm1(-(1 + self.eta) * h) / math.expm1(-h) * integral
         std = there.sigma * math.sqrt(-math.expm1(-2 * self.eta * h)) if self.eta else NO_NOISE
         return Gaussian(kept * x + float(there.alpha) * integral, std)
 
