@@ -124,8 +124,8 @@ class ReverseDiffusion(OnGrid):
         signal = process.between(process.schedule.below(times[0]), times[0]).alpha
         if self.ode and signal < 0.5:
             raise ValueError(
-                "nearly all signal is lost at once at the first time, a step that half the score does not undo, however "
-                "many there are; take DDIM, Heun or another solver of the probability flow"
+                "nearly all signal is lost at once at the first time, a step that half the score cannot undo, "
+                "however many there are; take DDIM, Heun or another solver of the probability flow"
             )
         return super().moves(process, denoise, times)
 
