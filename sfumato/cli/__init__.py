@@ -31,7 +31,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato compare [DATA]                            all systems on the same images: stored results, or run anew
-  sfumato edit interpolate|reconstruct TARGET       walk from picture to picture; encode and decode
+  sfumato edit interpolate|reconstruct TARGET       interpolate between pictures; encode and decode
   sfumato edit inpaint|colorize TARGET              fill in what a --mask leaves open; colour what is grey
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways

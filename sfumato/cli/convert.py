@@ -19,7 +19,7 @@ class ConvertArguments:
     """A run folder, one of our checkpoints, a shipped model, an official .pt file, or a folder of diffusers."""
     to: Literal["sfumato", "official", "diffusers", "onnx"] = "sfumato"
     """Our safetensors file; the official code's state dict; a folder for DDPMPipeline.from_pretrained; or a folder of
-    ONNX graphs: the network's belief, each sampler's steps, and the plans that walk them."""
+    ONNX graphs: the network's prediction, each sampler's steps, and their plans."""
     out: Path | None = None
     """Where to: a .safetensors file, a .pt file, or a new folder."""
     weights: str | None = None
@@ -41,11 +41,11 @@ class ConvertArguments:
     betas: Literal["linear", "cosine"] | None = None
     """The noise schedule."""
     rescale_times: bool | None = None
-    """Whether the network is told 1000 t / T."""
+    """Whether the network is conditioned on 1000 t / T."""
     low_res: int | None = None
     """Height and width of an upsampler's small images."""
     variance: Literal["small", "large"] | None = None
-    """The spread of a step, where it is not learned."""
+    """The variance of a step, where it is not learned."""
     prediction: Literal["eps", "x0", "v"] | None = None
     """What the network returns."""
     sde: Literal["ve", "vp", "subvp"] | None = None
@@ -65,16 +65,17 @@ def convert_command(arguments: list[str]) -> int:
     parsed = parse(ConvertArguments, arguments, "sfumato convert")
     import torch
 
-    from sfumato import foreign
-    from sfumato.export import export
-    from sfumato.model import load
+    from sfumato.convert import foreign
+    from sfumato.convert.onnx import export
+    from sfumato.models import load
     from sfumato.runtime.files import whole_file
 
     said = {f.name: getattr(parsed, f.name) for f in fields(parsed) if f.name not in OWN}
     choices: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     model = load(parsed.source, weights=parsed.weights, **choices)
+    recipe: Any = model.recipe
     count = sum(p.numel() for p in model.network.parameters())
-    print(f"{parsed.source}: {type(model.recipe).__name__}, {count / 1e6:.2f}M parameters, {model.about['weights']}")
+    print(f"{parsed.source}: {type(recipe).__name__}, {count / 1e6:.2f}M parameters, {model.about['weights']}")
     for line in model.about.get("found", ()):
         print(f"  {line}")
     if parsed.out is None:
@@ -87,12 +88,12 @@ def convert_command(arguments: list[str]) -> int:
     if suffix and out.suffix != suffix:
         raise UsageError(f"--to {parsed.to} writes a {suffix} file, not {out.name}")
     if parsed.to == "onnx":
-        export(model, out, say=lambda line: print(f"  {line}"))
+        export(recipe, model.network, out, classes=model.classes, say=lambda line: print(f"  {line}"))
     elif parsed.to == "diffusers":
-        foreign.save_diffusers(model, out)
+        foreign.save_folder(recipe, model.network, out)
     elif parsed.to == "official":
         order = parsed.write_order or model.about.get("order", "legacy")
-        state = foreign.official_state(model, order)
+        state = foreign.official_state(recipe, model.network, order)
         with whole_file(out) as file:
             torch.save(state, file)
         if any(name.endswith("qkv.weight") for name in state):

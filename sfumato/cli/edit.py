@@ -36,12 +36,12 @@ class ReconstructArguments:
 
 @dataclass(frozen=True)
 class InterpolateArguments:
-    """Walk from picture to picture; writes one row a pair."""
+    """Interpolate from picture to picture; writes one row a pair."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
     data: str | None = None
-    """Pictures to walk between; without them, random latents."""
+    """Pictures to go between; without them, random latents."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
     """How many pairs."""
     points: int = 11
@@ -109,7 +109,7 @@ def reconstruct_command(arguments: list[str]) -> int:
     import torch
 
     from sfumato.data import pictures
-    from sfumato.edit import Editor
+    from sfumato.models.editing import Editor
 
     model = loaded(parsed.target, parsed.weights, parsed.device)
     images, labels = some_pictures(parsed.data, model, parsed.n)
@@ -128,7 +128,7 @@ def interpolate_command(arguments: list[str]) -> int:
     parsed = parse(InterpolateArguments, arguments, "sfumato edit interpolate")
     from sfumato.core.randomness import ImageNoise
     from sfumato.data import pictures
-    from sfumato.edit import Editor
+    from sfumato.models.editing import Editor
 
     n = parsed.n
     if n < 1 or parsed.points < 2:
@@ -150,8 +150,8 @@ def interpolate_command(arguments: list[str]) -> int:
             rows = editor.between(latents[:n], latents[n:], parsed.points)
     else:
         editor = Editor(model, parsed.steps, model.labels(parsed.classes or None, n), parsed.seed)
-        latents = model.recipe.prior((2 * n, *model.recipe.shape)).sample(ImageNoise(parsed.seed, range(2 * n)))
-        latents = parsed.temperature * latents
+        prior = model.diffusion.prior((2 * n, *model.recipe.space.shape(model.recipe.shape)))
+        latents = parsed.temperature * prior.sample(ImageNoise(parsed.seed, range(2 * n)))
         rows = editor.between(latents[:n], latents[n:], parsed.points)
     name = f"interpolate-{parsed.how}-seed{parsed.seed}"
     out = writable(parsed.out or output_folder(parsed.target, "edits", name))
@@ -166,7 +166,7 @@ def inpaint_command(arguments: list[str]) -> int:
     parsed = parse(InpaintArguments, arguments, "sfumato edit inpaint")
     import torch
 
-    from sfumato.restore import inpaint
+    from sfumato.models.restoration import inpaint
 
     if parsed.mask is None:
         raise UsageError("say what is known: --mask FILE.png, where white stays and black is filled in")
@@ -180,7 +180,7 @@ def inpaint_command(arguments: list[str]) -> int:
 def colorize_command(arguments: list[str]) -> int:
     parsed = parse(RestoreArguments, arguments, "sfumato edit colorize")
 
-    from sfumato.restore import colourise
+    from sfumato.models.restoration import colourise
 
     model = loaded(parsed.target, parsed.weights, parsed.device)
     if model.recipe.shape[0] != 3:

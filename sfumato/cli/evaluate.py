@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sfumato.cli.parsing import device_of, parse, writable
+from sfumato.cli.parsing import device_of, file_name, parse, sampler_help, sampler_of, writable
 from sfumato.data.sources import SPLIT
+from sfumato.data.splits import has_splits, other_split, with_split
 from sfumato.runtime.checkpoint import PARTS
 
 if TYPE_CHECKING:
     from sfumato.evaluate.features import FeatureNet
     from sfumato.evaluate.measures import Measure
-    from sfumato.model import Model, Request
+    from sfumato.models.generate import Request
+    from sfumato.models.model import Model
 
 MOST = 10_000
 """Pictures of a model, unless -n says otherwise."""
@@ -49,11 +51,9 @@ class EvaluateArguments:
     """How many pictures, of a file spread over it; by default all in a file, or 10,000 of a model, but no more than
     the reference holds."""
     steps: int | None = None
-    """Steps a picture of a model; by default 50, 100 in continuous time, and all for NCSN, NCSNv2 and 2015."""
-    sampler: Literal["auto", "ddim", "ancestral"] = "auto"
-    """DDIM, or the recipe's own steps; auto is DDIM, or the recipe's own for score-based models and 2015."""
-    eta: float = 0.0
-    """DDIM's noise: 0 is deterministic, 1 ancestral."""
+    """Moves from noise to a picture; by default 50, 100 in continuous time, and all for NCSN, NCSNv2 and 2015."""
+    sampler: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
+    """A sampler with its options, such as ddim or "heun?churn=40": the list stands at the end of --help."""
     seed: int = 0
     """Picture i depends on (seed, i) alone."""
     classes: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class EvaluateArguments:
 
 
 def evaluate_command(arguments: list[str]) -> int:
-    return measured(parse(EvaluateArguments, arguments, "sfumato evaluate"))
+    return measured(parse(EvaluateArguments, arguments, "sfumato evaluate", about=sampler_help(arguments)))
 
 
 def measured(parsed: EvaluateArguments) -> int:
@@ -91,12 +91,13 @@ def measured(parsed: EvaluateArguments) -> int:
     from sfumato.evaluate import sets
     from sfumato.evaluate.run import evaluate, memorisation_sheet, planned
     from sfumato.evaluate.samples import from_images, sampled
-    from sfumato.model import load
+    from sfumato.models.generate import plan
+    from sfumato.models.load import load_model
 
     device = device_of(parsed.device)
     check_numbers(parsed)
     stored = stored_spec(parsed.target)
-    model = None if stored else load(parsed.target, weights=parsed.weights)
+    model = None if stored else load_model(parsed.target, weights=parsed.weights)
     trained_on = None if model is None else str(model.about.get("data", {}).get("spec", ""))
     spec = parsed.reference or default_reference(stored, trained_on)
     real = sets.read(Path(spec)) if is_statistics(spec) else open_source(spec)
@@ -109,7 +110,7 @@ def measured(parsed: EvaluateArguments) -> int:
     count = parsed.n or min(MOST, MOST if images is None else len(images))
     request = None if model is None else request_for(parsed, model, count)
     if model is not None and request is not None:
-        model.plan(request)
+        plan(model, request)
         shape = tuple(model.recipe.shape)
     elif samples is not None:
         count, *rest = samples.images.shape
@@ -173,36 +174,17 @@ def is_statistics(spec: str) -> bool:
 def default_reference(stored: str | None, trained_on: str | None) -> str:
     """The test split of what a model was trained on, or the other split of a data set."""
     spec = trained_on or stored or ""
-    name, _, split = spec.partition("?")[0].partition(":")
-    if name not in SPLIT:
+    if not has_splits(spec):
         what = f"{spec} has" if spec else "these pictures have"
         raise ValueError(f"{what} no test split here; choose what to compare with: --reference SPEC")
-    if trained_on is None and split == "test":
-        return _split(spec, "train")
-    return _split(spec, "test")
-
-
-def other_split(spec: str) -> str | None:
-    """The split of the same data set that a reference is not; None where there is none."""
-    name, _, split = spec.partition("?")[0].partition(":")
-    if name not in SPLIT:
-        return None
-    return _split(spec, "train" if split == "test" else "test")
+    return with_split(spec, "test") if trained_on else str(other_split(spec))
 
 
 def training_split(spec: str, wanted: str | None) -> str | None:
     """Where to look for copies: as wanted, or the training split of a reference's data set; None for `none`."""
     if wanted is not None:
         return None if wanted == "none" else wanted
-    return _split(spec, "train") if spec.partition("?")[0].partition(":")[0] in SPLIT else None
-
-
-def _split(spec: str, split: str) -> str:
-    """The spec with another split; options about numbers of images are left out."""
-    body, _, query = spec.partition("?")
-    name = body.partition(":")[0]
-    kept = "&".join(part for part in query.split("&") if part and not part.startswith("limit="))
-    return f"{name}{'' if split == 'train' else ':test'}{f'?{kept}' if kept else ''}"
+    return with_split(spec, "train") if has_splits(spec) else None
 
 
 def net_for(text: str, reference: str, shape: tuple[int, int, int] | None, device: str) -> FeatureNet:
@@ -242,13 +224,10 @@ def measures_for(parsed: EvaluateArguments) -> tuple[Measure, ...] | None:
 
 def request_for(parsed: EvaluateArguments, model: Model, n: int) -> Request:
     """What is asked of a model."""
-    from sfumato.evaluate.samples import Ancestral, Ddim
-    from sfumato.model import Request, usual_steps
-    from sfumato.papers.recipe import Bounded
+    from sfumato.models.generate import Request
 
-    own = parsed.sampler == "ancestral" or (parsed.sampler == "auto" and not isinstance(model.recipe, Bounded))
-    sampler = Ancestral() if own else Ddim(parsed.eta)
-    steps = usual_steps(model.recipe) if parsed.steps is None else parsed.steps
+    steps = model.diffusion.steps if parsed.steps is None else parsed.steps
+    sampler = sampler_of(parsed.sampler)
     return Request(n, steps, sampler, parsed.seed, batch=parsed.batch, precision=parsed.precision)
 
 
@@ -257,10 +236,9 @@ def check_numbers(parsed: EvaluateArguments) -> None:
     from sfumato.runtime.workers import WorkerPool
 
     WorkerPool(str, parsed.processes)
+    sampler_of(parsed.sampler)
     if parsed.n is not None and parsed.n < 1:
         raise ValueError(f"-n is 1 or more, not {parsed.n}")
-    if not 0 <= parsed.eta <= 1 or (parsed.eta and parsed.sampler == "ancestral"):
-        raise ValueError(f"--eta lies between 0 and 1 and belongs to --sampler ddim; it is {parsed.eta}")
 
 
 def default_cache() -> Path:
@@ -271,7 +249,7 @@ def default_cache() -> Path:
 def default_folder(parsed: EvaluateArguments) -> Path:
     """Inside the run folder, or evaluations/NAME."""
     target = Path(parsed.target)
-    made = f"{parsed.sampler}-{parsed.steps or 'auto'}-seed{parsed.seed}"
+    made = f"{file_name(parsed.sampler)}-{parsed.steps or 'auto'}-seed{parsed.seed}"
     if (target / "config.json").is_file():
         return target / "evaluations" / made
     if stored_spec(parsed.target) is not None:

@@ -57,8 +57,8 @@ def inspect_command(arguments: list[str]) -> int:
 
 
 def presets_command(arguments: list[str]) -> int:
-    from sfumato.model import shipped
-    from sfumato.presets import PRESETS
+    from sfumato.models import shipped
+    from sfumato.papers.presets import PRESETS
 
     if arguments:
         raise UsageError("presets takes no options")

@@ -38,12 +38,12 @@ def learn_command(arguments: list[str]) -> int:
     import uvicorn
 
     from sfumato.learn import catalogue, server
-    from sfumato.model import load
+    from sfumato.models import load_model
 
     if not 0 <= parsed.port < 65536:
         raise UsageError(f"a port lies between 0 and 65535, not {parsed.port}")
     for path in parsed.models:
-        load(path)
+        load_model(path)
     where = "playground/" if parsed.lesson == "playground" else ""
     if parsed.lesson and not where:
         where = f"lesson/{catalogue.lesson(parsed.lesson).name}/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,7 @@ import tyro
 from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, parse, steps_of, writable
 
 if TYPE_CHECKING:
-    from sfumato.data import Images
-    from sfumato.model import Model
-    from sfumato.runtime.workers import WorkerPool
+    from sfumato.likelihood import Report
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class LikelihoodArguments:
     data: str | None = None
     """The images; by default the :test split of what the model was trained on, where there is one."""
     method: Literal["bound", "ode"] = "bound"
-    """The variational bound of the model's own chain (K for a model of 2015); or the probability flow of a model in
+    """The variational bound of the model's own chain (K for a model of 2015); or the probability-flow ODE of a model in
     continuous time, or of variance-preserving levels, between which it flows."""
     limit: int = 1000
     """So many images, spread over the set; 0 takes all."""
@@ -58,92 +57,78 @@ def likelihood_command(arguments: list[str]) -> int:
     from tqdm import tqdm
 
     from sfumato.data import pictures
-    from sfumato.evaluate.likelihood import bound_of
     from sfumato.evaluate.plots import bound_plot
-    from sfumato.model import load
-    from sfumato.papers.recipe import Nonequilibrium
+    from sfumato.models.load import load_model
     from sfumato.runtime.workers import WorkerPool
 
     if parsed.limit < 0 or parsed.batch < 1:
         raise UsageError("--limit is at least 0 and --batch at least 1")
-    team = WorkerPool(partial(load, parsed.target, weights=parsed.weights), parsed.processes, device_of(parsed.device))
+    pool = WorkerPool(
+        partial(load_model, parsed.target, weights=parsed.weights), parsed.processes, device_of(parsed.device)
+    )
     model = loaded(parsed.target, parsed.weights, parsed.device)
     images = known_images(parsed.data, model)
     count = min(parsed.limit or len(images), len(images))
+    name = "ode" if parsed.method == "ode" else "bound" if model.diffusion.lower_bound is None else "k"
+    estimate = {"ode": _ode, "bound": _bound, "k": _k}[name](parsed)
+    common: dict[str, Any] = {"limit": count, "seed": parsed.seed, "batch": parsed.batch, "pool": pool}
+    total = count * (parsed.repeats if name == "ode" else 1)
+    with tqdm(total=total, unit="image", disable=None, leave=False, smoothing=0) as bar:
+        report: Report = estimate(model, images, progress=bar.update, **common)
     target = Path(parsed.target)
-    folder = parsed.out or (target if (target / "config.json").is_file() else Path()) / "likelihood"
-    if parsed.method == "ode":
-        return _flow(parsed, model, images, count, folder, team)
-    steps = None if parsed.steps == "all" else steps_of(parsed.steps)
-    if isinstance(model.recipe, Nonequilibrium):
-        return _k(parsed, model, images, count, folder, team)
-    with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
-        report = bound_of(
-            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, team=team,
-            progress=bar.update,
-        )  # fmt: skip
-    out = writable(folder)
-    pictures.write_text(out / "bound.json", json.dumps(report.to_json(), indent=1))
-    bound_plot(report, out / "bound.png")
-    values, protocol = report.to_json(), report.protocol
-    print(f"variational bound {values['total']:.4f} +- {values['standard_error']:.4f} bits/dim")
-    print(f"  prior {values['prior']:.6f}, decoder {values['decoder']:.4f}, levels between "
-          f"{values['total'] - values['prior'] - values['decoder']:.4f}")  # fmt: skip
-    print(f"  {protocol['images']:,} images of {protocol['data']}, {protocol['levels']:,} levels, "
-          f"seed {protocol['seed']}, {protocol['weights']} weights")  # fmt: skip
-    print(f"{out}/{{bound.json,bound.png}}")
+    out = writable(parsed.out or (target if (target / "config.json").is_file() else Path()) / "likelihood")
+    values = report.to_json() | ({"solver": parsed.solver} if name == "ode" else {})
+    pictures.write_text(out / f"{name}.json", json.dumps(values, indent=1))
+    written = [f"{name}.json"]
+    if name == "bound":
+        bound_plot(values, out / "bound.png")
+        written.append("bound.png")
+    print("\n".join(_lines(report, name)))
+    print(f"{out}/{{{','.join(written)}}}")
     return 0
 
 
-def _flow(
-    parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: WorkerPool[Any]
-) -> int:
-    from tqdm import tqdm
+Estimate = Callable[..., "Report"]
+"""(model, images, limit=, seed=, batch=, pool=, progress=) -> its report."""
 
-    from sfumato.data import pictures
-    from sfumato.flow import adaptive, flow_likelihood, runge_kutta
+
+def _bound(parsed: LikelihoodArguments) -> Estimate:
+    from sfumato.likelihood import bound_of
+
+    return partial(bound_of, steps=None if parsed.steps == "all" else steps_of(parsed.steps))
+
+
+def _k(parsed: LikelihoodArguments) -> Estimate:
+    from sfumato.likelihood import k_of
+
+    if parsed.steps != "all" and not parsed.steps.isdigit():
+        raise UsageError(f"for K, --steps is all or a number of levels that stand for all, not {parsed.steps!r}")
+    return partial(k_of, steps=None if parsed.steps == "all" else int(parsed.steps))
+
+
+def _ode(parsed: LikelihoodArguments) -> Estimate:
+    from sfumato.likelihood import adaptive, ode_likelihood, runge_kutta
 
     if parsed.solver != "adaptive" and not (parsed.solver.isdigit() and int(parsed.solver) > 0):
         raise UsageError(f"--solver is adaptive or a number of steps, not {parsed.solver!r}")
     solve = adaptive() if parsed.solver == "adaptive" else runge_kutta(int(parsed.solver))
-    with tqdm(total=count * parsed.repeats, unit="image", disable=None, leave=False, smoothing=0) as bar:
-        report = flow_likelihood(
-            model, images, solve, probes=parsed.probes, repeats=parsed.repeats, limit=count, seed=parsed.seed,
-            batch=parsed.batch, team=team, progress=bar.update,
-        )  # fmt: skip
-    values = {**report.to_json(), "solver": parsed.solver, "network_evaluations": report.evaluations}
-    out = writable(folder)
-    pictures.write_text(out / "ode.json", json.dumps(values, indent=1))
-    print(f"probability flow {report.bits_per_dim:.4f} +- {report.standard_error:.4f} bits/dim")
-    protocol = report.protocol
-    print(f"  {count:,} images of {protocol['data']}, {protocol['dequantisation']}, {protocol['divergence']} probes, "
-          f"{report.evaluations:.0f} evaluations, seed {parsed.seed}")  # fmt: skip
-    print(f"{out}/{{ode.json}}")
-    return 0
+    return partial(ode_likelihood, solve=solve, probes=parsed.probes, repeats=parsed.repeats)
 
 
-def _k(
-    parsed: LikelihoodArguments, model: Model, images: Images, count: int, folder: Path, team: WorkerPool[Any]
-) -> int:
-    from tqdm import tqdm
-
-    from sfumato.data import pictures
-    from sfumato.evaluate.likelihood import k_of
-
-    if parsed.steps != "all" and not parsed.steps.isdigit():
-        raise UsageError(f"for K, --steps is all or a number of levels that stand for all, not {parsed.steps!r}")
-    steps = None if parsed.steps == "all" else int(parsed.steps)
-    with tqdm(total=count, unit="image", disable=None, leave=False, smoothing=0) as bar:
-        report = k_of(
-            model, images, steps=steps, limit=count, seed=parsed.seed, batch=parsed.batch, team=team,
-            progress=bar.update,
-        )  # fmt: skip
-    values = report.to_json()
-    out = writable(folder)
-    pictures.write_text(out / "k.json", json.dumps(values, indent=1))
-    print(f"K {report.K:.4f} +- {report.standard_error:.4f} {values['unit']}, K - L_null {report.gain:.4f}"
-          + (f"; at most {report.bits_per_dim:.4f} bits/dim" if report.bits_per_dim is not None else ""))  # fmt: skip
-    print(f"  {count:,} of {report.protocol['data']}, {report.protocol['levels']:,} levels, "
-          f"in units of {report.protocol['units']}, {report.protocol['weights']} weights")  # fmt: skip
-    print(f"{out}/{{k.json}}")
-    return 0
+def _lines(report: Report, name: str) -> Iterator[str]:
+    """What is printed of a report."""
+    about, more = report.protocol, report.details
+    of = f"{about['images']:,} images of {about['data']}"
+    if name == "ode":
+        yield str(report)
+        yield (f"  {of}, {about['dequantisation']}, {about['divergence']} probes, "
+               f"{more['network_evaluations']:.0f} evaluations, seed {about['seed']}")  # fmt: skip
+    elif name == "k":
+        bits = f"; at most {report.bits_per_dim:.4f} bits/dim" if report.bits_per_dim is not None else ""
+        yield f"{report}, K - L_null {more['gain']:.4f}{bits}"
+        yield f"  {of}, {about['levels']:,} levels, in units of {about['units']}, {about['weights']} weights"
+    else:
+        yield str(report)
+        yield (f"  prior {more['prior']:.6f}, decoder {more['decoder']:.4f}, levels between "
+               f"{report.total - more['prior'] - more['decoder']:.4f}")  # fmt: skip
+        yield f"  {of}, {about['levels']:,} levels, seed {about['seed']}, {about['weights']} weights"

@@ -110,7 +110,7 @@ def sampler_help(arguments: list[str]) -> str | None:
 
     width = max(map(len, samplers.SAMPLERS))
     lines = (
-        "--sampler SPEC takes one of these, with options such as ddim?eta=1, heun?churn=40 or ancestral?variance=large:",
+        "--sampler SPEC takes one of these, with options, as ddim?eta=1, heun?churn=40 or ancestral?variance=large:",
         "",
         f"{'auto':{width}}  The model's usual one: DDIM, or the paper's own for score-based models and 2015.",
         f"{'own':{width}}  The paper's own.",
