@@ -14,9 +14,9 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from sfumato.compare.contestants import makes_pictures, presets
+from sfumato.compare.entries import makes_pictures, presets
 from sfumato.data import pictures
-from sfumato.model import load
+from sfumato.models import load_model
 from sfumato.runtime import checkpoint
 from sfumato.runtime.folder import RunFolder
 
@@ -40,7 +40,7 @@ def sheet(files: dict[str, Path], path: Path) -> None:
 
     figure, axes = pyplot.subplots(len(files), 1, figsize=(10, 0.92 * len(files)), layout="constrained")
     for ax, (preset, file) in zip(axes, files.items(), strict=True):
-        images = load(file).sample(COLUMNS, batch=COLUMNS)
+        images = load_model(file).sample(COLUMNS, batch=COLUMNS)
         row = pictures.grid(images, columns=COLUMNS)
         ax.imshow(row.permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=255)
         ax.set_ylabel(preset, rotation=0, ha="right", va="center", fontsize=10)

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from sfumato.compare import telling
+from sfumato.compare import report
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "comparison.md"
@@ -26,9 +26,9 @@ def main() -> int:
     page = PAGE.read_text("utf-8")
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text("utf-8"))
-        page = written(page, path.stem, "\n\n".join(telling.tables(found)))
-        telling.plot(found, ROOT / "docs" / "images" / f"{path.stem}-comparison.png")
-        print(f"docs/comparison.md and docs/images/{path.stem}-comparison.png: {len(found['scores'])} contestants")
+        page = written(page, path.stem, "\n\n".join(report.tables(found)))
+        report.plot(found, ROOT / "docs" / "images" / f"{path.stem}-comparison.png")
+        print(f"docs/comparison.md and docs/images/{path.stem}-comparison.png: {len(found['scores'])} entries")
     PAGE.write_text(page, "utf-8")
     return 0
 

@@ -1,4 +1,4 @@
-"""`sfumato compare`: every paper's system on the same images with the same budget, told from results or run anew."""
+"""`sfumato compare`: every paper's system on the same images with the same budget, from stored results or run anew."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class CompareArguments:
     """With --run: network evaluations a picture at which each is scored; by default 5, 10, 20, 50, 100, 250, 1000."""
     pictures: int = 500
     """With --run: how many pictures of each are scored, up to 100 evaluations; half of them up to 250, then a fifth."""
+    sampler: str = ""
+    """With --run: also score every model by this sampler, such as dpmpp-2m (the list: sfumato sample --help)."""
     only: str = ""
     """With --run: only what begins so, such as ddpm/fashion."""
     runs: Path = Path("runs/compare")
@@ -42,28 +44,36 @@ class CompareArguments:
 
 def compare_command(arguments: list[str]) -> int:
     parsed = parse(CompareArguments, arguments, "sfumato compare")
-    from sfumato.compare import contestants, measuring, telling
+    from sfumato.compare import entries, report
 
-    contestants.contestants(parsed.data)
+    entries.entries(parsed.data, parsed.sampler)
     stored = Path(str(resources.files("sfumato.compare"))) / "results" / f"{parsed.data}.json"
     file = parsed.results or (parsed.runs / f"{parsed.data}.json" if parsed.run else stored)
     if parsed.run:
-        images = parse_count(parsed.images)
-        if images < 1 or parsed.seeds < 1:
-            raise UsageError(f"images and seeds are at least 1, not {images} and {parsed.seeds}")
-        numbers = parsed.evaluations or contestants.NUMBERS
-        if not set(numbers) <= set(contestants.NUMBERS) or parsed.pictures < 50:
-            known = ", ".join(map(str, contestants.NUMBERS))
-            raise UsageError(f"evaluations are among {known}, and pictures at least 50")
-        comparison = measuring.Comparison(
-            parsed.data, parsed.runs, file, images, parsed.seeds, numbers, parsed.pictures
-        )
-        comparison.train(parsed.only)
-        comparison.score(parsed.only)
+        _run(parsed, file)
     if not file.is_file():
         raise UsageError(f"{file} is not there: no comparison on {parsed.data} is stored (make one with --run)")
     found = json.loads(file.read_text("utf-8"))
-    print("\n\n".join(telling.tables(found)))
+    print("\n\n".join(report.tables(found)))
     if parsed.plot:
-        telling.plot(found, parsed.plot)
+        report.plot(found, parsed.plot)
     return 0
+
+
+def _run(parsed: CompareArguments, file: Path) -> None:
+    """Train and score what is missing."""
+    from sfumato.cli.train import train_command
+    from sfumato.compare.entries import NUMBERS
+    from sfumato.compare.runner import Comparison
+
+    images = parse_count(parsed.images)
+    if images < 1 or parsed.seeds < 1:
+        raise UsageError(f"images and seeds are at least 1, not {images} and {parsed.seeds}")
+    numbers = parsed.evaluations or NUMBERS
+    if not set(numbers) <= set(NUMBERS) or parsed.pictures < 50:
+        raise UsageError(f"evaluations are among {', '.join(map(str, NUMBERS))}, and pictures at least 50")
+    comparison = Comparison(
+        parsed.data, parsed.runs, file, train_command, images, parsed.seeds, numbers, parsed.pictures
+    )
+    comparison.train(parsed.only)
+    comparison.score(parsed.only, parsed.sampler)

@@ -80,9 +80,12 @@ def k_of(
         "null": recipe.null / pixels, "gain": float(each.mean()) - recipe.null / pixels,
         "divergences": [round(v, 7) for v in divergences.tolist()],
     }  # fmt: skip
-    unit = "bits/pixel" if pixels > 1 else "bits"
-    bits = bits_per_dim(float(each.mean()) * pixels, math.prod(shape), space)
-    return Report("K (2015)", unit, each[None], bits, protocol, details)
+    dims, unit = math.prod(shape), "bits/pixel" if pixels > 1 else "bits"
+    bits = bits_per_dim(float(each.mean()) * pixels, dims, space)
+    report = Report("K (2015)", unit, each[None], bits, protocol, details)
+    if bits is not None:
+        details["bits_error"] = report.standard_error * pixels / dims
+    return report
 
 
 def bits_per_dim(k: float, dims: int, space: Space) -> float | None:

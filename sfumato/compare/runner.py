@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.cli.parsing import test_split
-from sfumato.compare.contestants import NUMBERS, Contestant, contestants, makes_pictures, presets
-from sfumato.cost.inspection import forward_flops, parameters
+from sfumato.compare.entries import NUMBERS, Entry, entries, presets
+from sfumato.cost.network import forward_flops, parameters
 from sfumato.data import Images, open_source, pictures
+from sfumato.data.splits import test_split
 from sfumato.evaluate.features import FeatureNet, in_domain
-from sfumato.evaluate.likelihood import bound_of, k_of
 from sfumato.evaluate.run import evaluate
 from sfumato.evaluate.samples import sampled
-from sfumato.flow import flow_likelihood
-from sfumato.model import Guide, Model, Request, load
-from sfumato.papers.recipe import Bounded, Nonequilibrium
-from sfumato.presets import PRESETS
+from sfumato.likelihood import bound_of, k_of, ode_likelihood
+from sfumato.models import Guide, Model, Request, load, load_classifier, load_model
+from sfumato.papers.presets import PRESETS
 from sfumato.runtime.folder import RunFolder
+
+Train = Callable[[list[str]], int]
+"""What `sfumato train` does: its words -> the exit code."""
 
 AT = 100
 """Evaluations at which pictures are kept and copies looked for."""
@@ -45,6 +46,7 @@ class Comparison:
         data: a data set that all papers have a preset for, such as fashion.
         runs: the folder with a run for every preset and seed.
         results: the JSON file.
+        train_command: what trains, as anyone would type it.
         images: the budget, training images seen.
         seeds: how many trainings of each.
         numbers: evaluations a picture at which it scores.
@@ -56,6 +58,7 @@ class Comparison:
     data: str
     runs: Path
     results: Path
+    train_command: Train
     images: int
     seeds: int = 1
     numbers: tuple[int, ...] = NUMBERS
@@ -83,9 +86,7 @@ class Comparison:
     # ------------------------------------------------------------ training
 
     def train(self, only: str = "") -> None:
-        """Train the models whose name begins with `only`, as anyone would type it; goes on where it stopped."""
-        from sfumato.cli import main
-
+        """Train the models whose name begins with `only`; goes on where it stopped."""
         for seed in range(self.seeds):
             for preset in (p for p in presets(self.data) if p.startswith(only)):
                 out = self.run(preset, seed)
@@ -94,13 +95,17 @@ class Comparison:
                 self.say(f"training {preset}, seed {seed}")
                 new = [preset, "--train.images", str(self.images), "--train.threads", str(self.threads),
                        "--train.seed", str(seed), "--out", str(out)]  # fmt: skip
-                if main(["train", *(["--resume", str(out)] if (out / "config.json").exists() else new)]):
+                if self.train_command(["--resume", str(out)] if (out / "config.json").exists() else new):
                     raise ChildProcessError(f"training {preset} did not finish")
 
     # ------------------------------------------------------------ scoring
 
-    def score(self, only: str = "") -> None:
-        """Score the trained contestants whose name begins with `only`, and find their likelihood."""
+    def score(self, only: str = "", sampler: str = "") -> None:
+        """Score the trained entries whose name begins with `only`, and find their likelihood.
+
+        Args:
+            sampler: the spec of one more sampler, by which every model is scored as well.
+        """
         net, training = in_domain(self.data), open_source(self.data)
         test = open_source(test_split(self.data) or self.data)
         self._keep("net", value=net.distance)
@@ -108,7 +113,7 @@ class Comparison:
             for preset in (p for p in presets(self.data) if p.startswith(only) and self._ready(p, seed)):
                 if str(seed) not in self.found()["models"].get(preset, {}):
                     self._keep("models", preset, str(seed), value=self._facts(preset, seed, test))
-            for one in (c for c in contestants(self.data) if c.name.startswith(only)):
+            for one in (e for e in entries(self.data, sampler) if e.name.startswith(only)):
                 if not self._ready(one.preset, seed) or (one.classifier and not self._ready(one.classifier, seed)):
                     continue
                 for evaluations in self.numbers:
@@ -127,10 +132,10 @@ class Comparison:
         last = RunFolder.open(self.run(preset, seed)).metrics("train")[-1]
         facts: dict[str, Any] = {
             "parameters": parameters(model.network), "flops": forward_flops(PRESETS[preset].recipe),
-            "images": last["images"], "cpu_seconds_per_thousand": training_cost(preset),
+            "images": last["images"], "cpu_seconds_per_thousand": training_cost(preset, self.train_command),
         }  # fmt: skip
-        if makes_pictures(preset):
-            for name, estimate in (("bound", _bound), ("flow", _flow)):
+        if isinstance(model, Model):
+            for name, estimate in (("bound", _bound), ("ode", _ode)):
                 started = time.process_time()
                 try:
                     facts[name] = estimate(model, test)
@@ -140,13 +145,13 @@ class Comparison:
         return facts
 
     def _scores(
-        self, one: Contestant, seed: int, evaluations: int, net: FeatureNet, training: Images, test: Images
+        self, one: Entry, seed: int, evaluations: int, net: FeatureNet, training: Images, test: Images
     ) -> dict[str, Any]:
-        """The measures of one contestant at one number of evaluations; the reason where it cannot be sampled so."""
-        count, model = pictures_at(evaluations, self.pictures), load(self.run(one.preset, seed))
+        """The measures of one entry at one number of evaluations; the reason where it cannot be sampled so."""
+        count, model = pictures_at(evaluations, self.pictures), load_model(self.run(one.preset, seed))
         guide = None
         if one.classifier:
-            guide = Guide(load(self.run(one.classifier, seed)), one.classifier_scale)
+            guide = Guide(load_classifier(self.run(one.classifier, seed)), one.classifier_scale)
         request = Request(
             count, one.steps(evaluations), one.sampler, seed=seed, scale=one.scale, guide=guide, batch=125
         )
@@ -171,20 +176,18 @@ class Comparison:
         }  # fmt: skip
 
 
-def training_cost(preset: str, few: int = 320, many: int = 1280) -> float:
+def training_cost(preset: str, train_command: Train, few: int = 320, many: int = 1280) -> float:
     """Seconds of one processor that training on a thousand images takes: what a longer run costs beyond a shorter one.
 
     Processor time, since a clock would also count what other programs do meanwhile.
     """
-    from sfumato.cli import main
-
     spent = []
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         for images in (few, many):
             started = time.process_time()
             settings = ["--train.images", str(images), "--train.threads", "1", "--train.preview-images", "0",
                         "--train.validation-images", "0"]  # fmt: skip
-            if main(["train", preset, *settings, "--out", f"{folder}/{images}"]):
+            if train_command([preset, *settings, "--out", f"{folder}/{images}"]):
                 raise ChildProcessError(f"training {preset} did not finish")
             spent.append(time.process_time() - started)
     return 1000 * (spent[1] - spent[0]) / (many - few)
@@ -194,18 +197,18 @@ def _file(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name).strip("-").replace("--", "-")
 
 
-def _bound(model: Model, test: Images) -> dict[str, float]:
-    if isinstance(model.recipe, Nonequilibrium):
-        k = k_of(model, test, limit=HELD_OUT)
-        if k.bits_per_dim is None:
-            raise ValueError("K of data that are no grey levels is not in bits/dim")
-        return {"bits": k.bits_per_dim, "error": k.standard_error * k.pixels / k.dims}
-    if not isinstance(model.recipe, Bounded):
-        raise ValueError("it has no decoder and so no variational bound")
-    report = bound_of(model, test, limit=HELD_OUT)
-    return {"bits": report.bits_per_dim, "error": report.standard_error}
+def _bound(model: Model, test: Images) -> dict[str, Any]:
+    """The variational bound, or K in its units, of held-out images."""
+    if model.diffusion.lower_bound is None:
+        report = bound_of(model, test, limit=HELD_OUT)
+        return {"bits": report.bits_per_dim, "error": report.standard_error}
+    k = k_of(model, test, limit=HELD_OUT)
+    if k.bits_per_dim is None:
+        raise ValueError("K of data that are no grey levels is not in bits/dim")
+    return {"bits": k.bits_per_dim, "error": k.details["bits_error"]}
 
 
-def _flow(model: Model, test: Images) -> dict[str, float]:
-    report = flow_likelihood(model, test, limit=HELD_OUT)
+def _ode(model: Model, test: Images) -> dict[str, Any]:
+    """The likelihood of the probability-flow ODE."""
+    report = ode_likelihood(model, test, limit=HELD_OUT)
     return {"bits": report.bits_per_dim, "error": report.standard_error}

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sfumato.compare.contestants import NUMBERS, Contestant, contestants, makes_pictures, presets
-from sfumato.compare.measuring import AT
+from sfumato.compare.entries import NUMBERS, Entry, entries, makes_pictures, presets
+from sfumato.compare.runner import AT
 from sfumato.evaluate.plots import INK, SOFT, panels
 
 Found = dict[str, Any]
 COLOURS = ("#7a5195", "#2a9d8f", "#1d6f8a", "#b4552d", "#d98f4e", "#4a6fa5", "#8a929c", "#6b8e23", "#c0507a")
+STYLES = ("o-", "s:", "^--", "d-.")
 
 
 def tables(found: Found) -> Iterator[str]:
@@ -22,8 +23,12 @@ def tables(found: Found) -> Iterator[str]:
     yield "\n".join(_at_one_number(found))
 
 
-def _scored(found: Found) -> list[Contestant]:
-    return [one for one in contestants(found["data"]) if one.name in found["scores"]]
+def _scored(found: Found) -> list[Entry]:
+    """The entries that have scores; those by a sampler of one's own behind the others of their model."""
+    usual = {one.name: one for one in entries(found["data"])}
+    every = [usual.get(name) or Entry(*name.split(", ", 1)) for name in dict.fromkeys([*usual, *found["scores"]])]
+    order = list(dict.fromkeys(one.preset for one in every))
+    return sorted((one for one in every if one.name in found["scores"]), key=lambda one: order.index(one.preset))
 
 
 def _seeds(values: list[float], form: str = "{:.2f}") -> str:
@@ -44,14 +49,14 @@ def _each(rows: dict[str, Any], get: Callable[[Any], float | None]) -> list[floa
 
 
 def _models(found: Found) -> Iterator[str]:
-    yield "| model | parameters | MFLOP an image | images seen | CPU s per 1,000 | bound, bits/dim | flow, bits/dim |"
+    yield "| model | parameters | MFLOP an image | images seen | CPU s per 1,000 | bound, bits/dim | ODE, bits/dim |"
     yield "|---|---|---|---|---|---|---|"
     for preset in presets(found["data"]):
         if rows := found["models"].get(preset):
             first = next(iter(rows.values()))
             bits = [
                 _seeds(_each(rows, lambda r, k=kind: r.get(k, {}).get("bits"))) if makes_pictures(preset) else "-"  # type: ignore[misc]
-                for kind in ("bound", "flow")
+                for kind in ("bound", "ode")
             ]
             cost = _seeds(_each(rows, lambda r: r["cpu_seconds_per_thousand"]), "{:.1f}")
             yield (
@@ -78,7 +83,7 @@ def _numbers(found: Found) -> list[int]:
 
 
 def _any(found: Found, evaluations: int, key: str) -> Any:
-    """What all contestants share at a number of evaluations; None where nobody has it."""
+    """What all entries share at a number of evaluations; None where nobody has it."""
     rows = (row for scores in found["scores"].values() for row in scores.get(str(evaluations), {}).values())
     return next((row[key] for row in rows if row.get(key) is not None), None)
 
@@ -101,7 +106,7 @@ def _at_one_number(found: Found) -> Iterator[str]:
 
 
 def plot(found: Found, path: Path) -> None:
-    """Distance to real images against network evaluations, a line a contestant."""
+    """Distance to real images against network evaluations, a line an entry."""
     every = _scored(found)
     models = list(dict.fromkeys(one.preset for one in every))
     with panels(path, f"{found['data']}: {found['images']:,} training images each", count=1, wide=9.0) as axes:
@@ -114,9 +119,9 @@ def plot(found: Found, path: Path) -> None:
             ]
             if points:
                 ways = [other.how for other in every if other.preset == one.preset]
-                style = ("o-", "s:", "^--")[ways.index(one.how)]
-                axes.plot(*zip(*points, strict=True), style, color=COLOURS[models.index(one.preset)], markersize=4,
-                          linewidth=1.4, label=one.name)  # fmt: skip
+                style, colour = STYLES[ways.index(one.how) % len(STYLES)], models.index(one.preset) % len(COLOURS)
+                axes.plot(*zip(*points, strict=True), style, color=COLOURS[colour], markersize=4, linewidth=1.4,
+                          label=one.name)  # fmt: skip
         floors = [(n, _any(found, n, "floor")) for n in _numbers(found)]
         axes.plot(*zip(*floors, strict=True), color=INK, linewidth=0.8, label="real images")
         axes.set(xscale="log", yscale="log", xlabel="network evaluations a picture", ylabel=found["net"])
