@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from sfumato.papers.ddpm import DDPM
-from sfumato.presets import PRESETS
+from sfumato.papers.presets import PRESETS
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
 
 RESULTS = Path(__file__).parent / "results" / "cliffs.json"

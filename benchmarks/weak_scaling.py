@@ -34,8 +34,8 @@ def worker(folder: str, data: str, processes: int, steps: int) -> None:
     import torch
 
     from sfumato.data import open_source
+    from sfumato.papers.presets import PRESETS
     from sfumato.papers.training import TrainConfig
-    from sfumato.presets import PRESETS
     from sfumato.train.loop import train
 
     torch.set_num_threads(1)

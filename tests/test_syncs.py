@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from sfumato.model import Model, Request, Sampler, ancestral, ddim_sampler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sfumato.model import Model, Request, Sampler, ancestral, ddim_sampler
-from sfumato.presets import PRESETS
+from sfumato.papers.presets import PRESETS
 
 
 class Waits(TorchDispatchMode):

@@ -12,7 +12,7 @@ import pytest
 from sfumato.cli import main
 from sfumato.compare import measuring, telling
 from sfumato.compare.contestants import NUMBERS, contestants, presets
-from sfumato.presets import PRESETS
+from sfumato.papers.presets import PRESETS
 
 RESULTS = sorted((Path(measuring.__file__).parent / "results").glob("*.json"))
 

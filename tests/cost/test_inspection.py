@@ -9,7 +9,7 @@ import pytest
 from sfumato.cli import main
 from sfumato.cost import memory
 from sfumato.cost.inspection import Plan, size
-from sfumato.presets import PRESETS
+from sfumato.papers.presets import PRESETS
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:

@@ -18,7 +18,7 @@ from sfumato.model import load
 
 from sfumato import cli
 from sfumato.core.randomness import ImageNoise
-from sfumato.presets import PRESETS
+from sfumato.papers.presets import PRESETS
 from sfumato.runtime import checkpoint, sharding
 from sfumato.runtime.checkpoint import CheckpointError
 from sfumato.runtime.folder import RunFolder

@@ -39,7 +39,7 @@ class Shelf:
 
     def __init__(self, own: Sequence[str | Path] = ()) -> None:
         from sfumato.model import shipped
-        from sfumato.presets import PRESETS
+        from sfumato.papers.presets import PRESETS
 
         known = {name: path for name, path in shipped().items() if not name.startswith("adm_classifier/")}
         self.targets = [str(path) for path in own] + list(known)

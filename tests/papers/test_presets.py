@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from sfumato import papers
-from sfumato.cost.inspection import forward_flops
+from sfumato.cost.network import forward_flops
 from sfumato.data import open_source
 from sfumato.data.sources import parse_spec
-from sfumato.presets import PRESETS, preset
-from sfumato.published_scores import PUBLISHED
+from sfumato.papers import presets
+from sfumato.papers.presets import PRESETS, PUBLISHED, SMALL, preset
 
 SIZES = {
     "ddpm/cifar10": 35_746_307,
@@ -86,12 +89,20 @@ def test_every_preset_builds_ends_and_can_be_kept(name: str) -> None:
         network = chosen.recipe.model()
     count = sum(p.numel() for p in network.parameters())
     assert count == SIZES.get(name, count)
+    assert (name in SIZES) == (name in PUBLISHED) != (name in SMALL)
     assert name in SIZES or count < 4_000_000  # what is not published trains on a CPU
     assert chosen.train.images or chosen.train.minutes
-    assert chosen.about
     assert papers.from_json(papers.to_json(chosen.recipe)) == chosen.recipe
     parse_spec(chosen.data)  # names a known source
     assert name.split("/")[0] == papers.to_json(chosen.recipe)["paper"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_row_tells_its_size(name: str) -> None:
+    said = re.search(r"([\d.]+)M\b", PUBLISHED[name].about)
+    assert said
+    digits = len(said[1].partition(".")[2])
+    assert f"{SIZES[name] / 1e6:.{digits}f}" == said[1]
 
 
 def test_an_unknown_preset_is_near_a_known_one() -> None:
@@ -99,14 +110,19 @@ def test_an_unknown_preset_is_near_a_known_one() -> None:
         preset("ddpm/fashoin")
 
 
+def test_tables_are_aligned() -> None:
+    """Every row of a table has its last column, the result, at the same place."""
+    for path in Path(presets.__file__).parent.glob("*.py"):
+        for table in re.findall(r"^\w+ = \{\n(    # name.*?)^\}", path.read_text(), re.MULTILINE | re.DOTALL):
+            rows = [row for row in table.splitlines() if not row.strip().startswith("#")]
+            assert len({re.search(r'"[^"]*"\),$', row).start() for row in rows}) == 1, path  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.split("/")[1] in ("digits", "emoji32")])
 def test_a_preset_states_what_its_data_are(name: str) -> None:
     images, recipe = open_source(PRESETS[name].data), PRESETS[name].recipe
     assert recipe.shape == images.shape
-    assert recipe.classes in (0, len(images.classes))
-
-
-SMALL = [name for name in PRESETS if name not in PUBLISHED and PRESETS[name].recipe.shape[1] <= 32]
+    assert recipe.conditioning.classes in (0, len(images.classes))
 
 
 @pytest.mark.parametrize("name", SMALL)

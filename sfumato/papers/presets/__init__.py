@@ -1,0 +1,41 @@
+"""Ready choices, `paper/data`: a recipe, a data set and training numbers, one aligned table a paper.
+
+The small ones train on a CPU in minutes. The papers' own end in size (parameters) and published result: FID is Fréchet
+inception distance, IS the Inception score, both as the authors measured them.
+"""
+
+from __future__ import annotations
+
+from sfumato.papers.presets import adm, adm_classifier, ddpm, dpm, iddpm, ncsn, ncsnv2, score_sde
+from sfumato.papers.presets.preset import Preset
+from sfumato.spec import unknown
+
+TABLES = {
+    "dpm": dpm,
+    "ddpm": ddpm,
+    "iddpm": iddpm,
+    "adm": adm,
+    "adm_classifier": adm_classifier,
+    "ncsn": ncsn,
+    "ncsnv2": ncsnv2,
+    "score_sde": score_sde,
+}
+SMALL: dict[str, Preset] = {
+    f"{paper}/{name}": row for paper, table in TABLES.items() for name, row in table.SMALL.items()
+}
+"""What trains on a CPU in minutes."""
+PUBLISHED: dict[str, Preset] = {
+    f"{paper}/{name}": row for paper, table in TABLES.items() for name, row in table.PUBLISHED.items()
+}
+"""The papers' own configurations."""
+PRESETS: dict[str, Preset] = {**SMALL, **PUBLISHED}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; ValueError lists the known ones, the nearest first."""
+    if name not in PRESETS:
+        raise ValueError(unknown("preset", name, PRESETS))
+    return PRESETS[name]
+
+
+__all__ = ["PRESETS", "PUBLISHED", "SMALL", "Preset", "preset"]
