@@ -105,13 +105,13 @@ def test_a_widget_carries_its_points_to_a_thousandth() -> None:
 
 def test_source_is_the_librarys_own() -> None:
     pytest.importorskip("marimo")
-    from sfumato.core.kernels import DDIM
     from sfumato.learn import story
+    from sfumato.samplers.ddim import DDIMStep
 
-    shown = story.source(DDIM.__call__, "eq").text
+    shown = story.source(DDIMStep.__call__, "eq").text
     assert "of_eps" in shown
-    assert "sfumato.core.kernels" in shown
-    assert "sigma_s" in inspect.getsource(DDIM.__call__)
+    assert "sfumato.samplers.ddim" in shown
+    assert "sigma_s" in inspect.getsource(DDIMStep.__call__)
 
 
 def test_a_film_carries_its_pixels_exactly() -> None:
@@ -130,7 +130,7 @@ def test_a_film_carries_its_pixels_exactly() -> None:
         Frames.of({"run": film.float()})
 
 
-def test_a_field_carries_the_beliefs_of_its_denoiser_and_refuses_scaled_levels() -> None:
+def test_a_field_carries_what_its_denoiser_predicts_and_refuses_scaled_levels() -> None:
     pytest.importorskip("anywidget")
     import base64
 
@@ -145,9 +145,9 @@ def test_a_field_carries_the_beliefs_of_its_denoiser_and_refuses_scaled_levels()
     process = GaussianDiffusion(from_sigmas(torch.tensor([0.3, 1.0], dtype=torch.float64)))
     denoise = ring().denoise(process)
     widget = Field.of(denoise, torch.tensor([1, 2]), torch.zeros(3, 2), cells=5)
-    beliefs = np.frombuffer(base64.b64decode(widget.beliefs), np.int16).reshape(2, 5, 5, 2) / 32767 * 2
+    predicted = np.frombuffer(base64.b64decode(widget.predictions), np.int16).reshape(2, 5, 5, 2) / 32767 * 2
     corner = denoise(torch.tensor([[2.0, -1.0]], dtype=torch.float64), torch.tensor(2)).x0[0].numpy()
-    assert np.abs(beliefs[1, 1, 4] - corner).max() < 1e-3  # row 1 is y = -1, column 4 is x = 2
+    assert np.abs(predicted[1, 1, 4] - corner).max() < 1e-3  # row 1 is y = -1, column 4 is x = 2
     assert widget.sigmas == pytest.approx([0.3, 1.0])
     with pytest.raises(ValueError, match="from_sigmas"):
         Field.of(ring().denoise(linear()), torch.tensor([5]), torch.zeros(3, 2))
@@ -158,7 +158,8 @@ def test_a_drawn_schedule_makes_betas() -> None:
     pytest.importorskip("anywidget")
     import torch
 
-    from sfumato.core.schedules import betas_from_alpha_bar, from_betas
+    from sfumato.core.betas import betas_from_alpha_bar
+    from sfumato.core.schedules import from_betas
     from sfumato.learn.widgets import ScheduleCurve
 
     for heights in ([0.999, 0.5, 0.001], [0.9, 0.9, 0.9], [0.2, 0.8, 0.1], [1.0, 0.0]):
@@ -204,7 +205,7 @@ def test_a_training_is_followed_to_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_papers_walk_in_the_first_lesson() -> None:
+def test_all_papers_sample_in_the_first_lesson() -> None:
     pytest.importorskip("marimo")
     pytest.importorskip("anywidget")
     from sfumato.learn.lessons.first_picture import app

@@ -23,7 +23,7 @@ def _check_gradient(namespace: dict[str, Any]) -> None:
 
             expected, found = (log_p(x + 1e-5) - log_p(x - 1e-5)) / 2e-5, float(gradient(x, m, std))
             assert abs(found - expected) < 1e-4 * (1 + abs(expected)), (
-                f"two classes N(+-{m:g}, {std:g}^2), alike: at x = {x:g} the slope of log p(+ | x), by differences, is "
+                f"two classes N(+-{m:g}, {std:g}^2), alike: at x = {x:g} the derivative of log p(+ | x), by differences, is "
                 f"{expected:.4f}; yours is {found:.4f}"
             )
 
@@ -67,7 +67,7 @@ EXERCISES = (
     Exercise(
         "adm.1",
         "What a classifier knows of a point",
-        r"""Two classes lie at $N(+m, s^2)$ and $N(-m, s^2)$, alike. Write the slope of $\log p(+ \mid x)$ with respect to $x$. (The log odds
+        r"""Two classes lie at $N(+m, s^2)$ and $N(-m, s^2)$, alike. Write the derivative of $\log p(+ \mid x)$ in $x$. (The log odds
 are a straight line.)""",
         "def gradient(x, m, s):\n    return 2 * m / s**2\n",
         "def gradient(x, m, s):\n    odds = 2 * m * x / s**2\n    return 2 * m / s**2 / (1 + math.exp(odds))\n",
@@ -86,7 +86,7 @@ level whose noise is `sigma`.""",
         "adm.3",
         "A planted bug",
         r"""Classifier-free guidance mixes two predictions of one network, with and without the label. This one turns away from the label as
-the scale grows; with scale 1 nobody notices. Mend it.""",
+the scale grows; with scale 1 nobody notices. Fix it.""",
         "def classifier_free(with_label, without, scale):\n    return with_label + (scale - 1) * (without - with_label)\n",
         "def classifier_free(with_label, without, scale):\n    return without + scale * (with_label - without)\n",
         _check_free,

@@ -12,7 +12,7 @@ from sfumato.learn.exercises import Exercise, wanted
 def _check_posterior(namespace: dict[str, Any]) -> None:
     posterior = wanted(namespace, "posterior")
     for x, x0, before, step in itertools.product((0, 1), (0, 1), (0.9, 0.5), (0.7, 0.2)):
-        # q(x_s | x_0) and q(x_t | x_s), each bit kept with that probability or thrown anew, summed over both states
+        # q(x_s | x_0) and q(x_t | x_s), each bit kept with that probability or tossed anew, summed over both states
         def q(to: int, given: int, keep: float) -> float:
             return keep * (to == given) + (1 - keep) / 2
 
@@ -42,7 +42,7 @@ def _check_kept(namespace: dict[str, Any]) -> None:
         for t in range(T + 1):
             expected, found = 1 - t / T, float(kept(betas, t))  # the schedule was made for this straight line
             assert abs(found - expected) < 1e-9, (
-                f"with betas 1/(T - t + 1), T = {T}, the share of bits not yet thrown after level {t} is 1 - t/T = "
+                f"with betas 1/(T - t + 1), T = {T}, the share of bits not yet tossed anew after level {t} is 1 - t/T = "
                 f"{expected:.4f}; yours is {found:.4f}"
             )
 
@@ -52,7 +52,7 @@ EXERCISES = (
         "bits.1",
         "The posterior of a bit",
         r"""A bit is kept with probability `before` from $x_0$ to $x_s$, and with probability `step` from $x_s$ to $x_t$; else
-a fair coin is thrown. Write $q(x_s = 1 \mid x_t, x_0)$ by Bayes' rule: both states of $x_s$, weighed and normalised.""",
+a fair coin is tossed. Write $q(x_s = 1 \mid x_t, x_0)$ by Bayes' rule: both states of $x_s$, weighed and normalised.""",
         "def posterior(x, x0, before, step):\n    return before * x0 + (1 - before) / 2\n",
         """def posterior(x, x0, before, step):
     def q(to, given, keep):
@@ -65,7 +65,7 @@ a fair coin is thrown. Write $q(x_s = 1 \mid x_t, x_0)$ by Bayes' rule: both sta
     Exercise(
         "bits.2",
         "What must be beaten",
-        r"""$L_\text{null}$ is the likelihood of a model that knows only how often a bit is 1. Write it in bits for `n`
+        r"""$L_\text{null}$ is the log likelihood of a model that knows only how often a bit is 1. Write it in bits for `n`
 independent bits that are 1 with probability `p`: the mean of $\log_2$ of the probability of what happens.""",
         "def l_null(p, n):\n    return -n\n",
         "def l_null(p, n):\n    return n * (p * math.log2(p) + (1 - p) * math.log2(1 - p))\n",
@@ -74,7 +74,7 @@ independent bits that are 1 with probability `p`: the mean of $\log_2$ of the pr
     Exercise(
         "bits.3",
         "A planted bug",
-        r"""The share of bits that no step up to level $t$ has thrown. One mistake is in here; with it, half of the noise
+        r"""The share of bits that no step up to level $t$ has tossed anew. One mistake is in here; with it, half of the noise
 schedule would do nothing, and no loss would tell you. `betas[0]` is $\beta_1$.""",
         """def kept(betas, t):
     share = 1.0

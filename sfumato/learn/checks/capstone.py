@@ -10,7 +10,7 @@ from typing import Any
 from sfumato.learn.exercises import Exercise, wanted
 
 SPREAD = 0.5
-"""Data are N(0, SPREAD^2): the best denoiser and the flow are known."""
+"""Data are N(0, SPREAD^2): the best denoiser and the probability flow are known."""
 
 
 def _denoise(x: float, sigma: float) -> float:
@@ -19,7 +19,7 @@ def _denoise(x: float, sigma: float) -> float:
 
 
 def _exact(x: float, sigma: float, to: float) -> float:
-    """Where the flow carries x: the standard deviation of noisy data falls, and x with it."""
+    """Where the probability flow carries x: the standard deviation of noisy data falls, and x with it."""
     return x * math.sqrt((SPREAD**2 + to**2) / (SPREAD**2 + sigma**2))
 
 
@@ -77,7 +77,7 @@ EXERCISES = (
     Exercise(
         "capstone.2",
         "A ninth sampler",
-        r"""Now a better one of your own. The slope of the flow at noise $\sigma$ is $dx/d\sigma = (x - \hat x_0)/\sigma$. Ask the network at most
+        r"""Now a better one of your own. The derivative of the flow at noise $\sigma$ is $dx/d\sigma = (x - \hat x_0)/\sigma$. Ask the network at most
 twice a step, and be of order 2: the check halves your steps and looks by how much the error falls. Many answers are right.""",
         "def ninth(x, denoise, sigma, to):\n    slope = (x - denoise(x, sigma)) / sigma\n    return x + (to - sigma) * slope\n",
         """def ninth(x, denoise, sigma, to):

@@ -17,14 +17,14 @@ def _left(t: int) -> float:
 
 
 def _check_x0(namespace: dict[str, Any]) -> None:
-    believed = wanted(namespace, "believed_x0")
+    predicted = wanted(namespace, "predicted_x0")
     for t in (1, 100, 900):
         for x0, eps in ((0.3, -1.2), (-0.9, 0.4)):
             a = _left(t)
             x = math.sqrt(a) * x0 + math.sqrt(1 - a) * eps
-            found = float(believed(x, eps, a))
+            found = float(predicted(x, eps, a))
             assert abs(found - x0) < 1e-7, (
-                f"at level {t} the picture {x0:g} and the noise {eps:g} make x = {x:.4f}; told the true noise, you must find "
+                f"at level {t} the picture {x0:g} and the noise {eps:g} make x = {x:.4f}; from the true noise you must find "
                 f"the picture again, and found {found:.4f}"
             )
 
@@ -61,10 +61,10 @@ EXERCISES = (
     Exercise(
         "ddpm.1",
         "From the noise to the picture",
-        r"""The network says which noise `eps` is in `x`. Write what it thereby believes of the picture, given `a` $=\bar\alpha_t$
+        r"""The network says which noise `eps` is in `x`. Write the picture that this implies, given `a` $=\bar\alpha_t$
 (eq. 15).""",
-        "def believed_x0(x, eps, a):\n    return x - eps\n",
-        "def believed_x0(x, eps, a):\n    return (x - math.sqrt(1 - a) * eps) / math.sqrt(a)\n",
+        "def predicted_x0(x, eps, a):\n    return x - eps\n",
+        "def predicted_x0(x, eps, a):\n    return (x - math.sqrt(1 - a) * eps) / math.sqrt(a)\n",
         _check_x0,
     ),
     Exercise(
@@ -84,7 +84,7 @@ check multiplies the two Gaussians that know something of $x_{t-1}$.""",
         "ddpm.3",
         "A planted bug",
         r"""Levels are counted from 1, with clean data at 0; tables in many repositories are counted from 0. This is the mistake that
-results; nothing crashes, and samples stay slightly noisy. Mend it.""",
+results; nothing crashes, and samples stay slightly noisy. Fix it.""",
         """def noisy(x0, eps, t, table):
     a = table[min(t, len(table) - 1)]
     return math.sqrt(a) * x0 + math.sqrt(1 - a) * eps

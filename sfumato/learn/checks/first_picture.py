@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -10,24 +10,29 @@ from sfumato.learn.exercises import Exercise, wanted
 
 
 class _Fixed:
-    """A step whose distribution is known: mean and no spread, or mean and one."""
+    """A distribution that is known: its mean, and draws that lie so far above it."""
 
-    def __init__(self, mean: torch.Tensor, std: float, drawn: list[int]) -> None:
-        self.mean, self.std, self.drawn = mean, std, drawn
+    def __init__(self, mean: torch.Tensor, above: float) -> None:
+        self.mean, self.above = mean, above
 
     def sample(self) -> torch.Tensor:
-        self.drawn.append(1)
-        return self.mean + self.std * torch.ones_like(self.mean)
+        return self.mean + self.above
+
+
+class _Step(NamedTuple):
+    """What a kernel returns."""
+
+    to: _Fixed
+    prediction: torch.Tensor
 
 
 def _check_loop(namespace: dict[str, Any]) -> None:
     loop = wanted(namespace, "sample")
-    drawn: list[int] = []
     seen: list[tuple[int, int]] = []
 
-    def halve(x: torch.Tensor, t: int, s: int) -> _Fixed:
+    def halve(x: torch.Tensor, t: int, s: int) -> _Step:
         seen.append((t, s))
-        return _Fixed(x / 2, 0.0, drawn)
+        return _Step(_Fixed(x / 2, 0.0), x)
 
     x = torch.tensor([8.0, -4.0])
     found = loop(x, [(halve, 3, 2), (halve, 2, 1), (halve, 1, 0)])
@@ -37,8 +42,8 @@ def _check_loop(namespace: dict[str, Any]) -> None:
         f"three steps that halve leave an eighth, {(x / 8).tolist()}; yours leave {found.tolist()}: does every step begin "
         "where the last one ended?"
     )
-    found = loop(x, [(lambda x, t, s: _Fixed(x, 1.0, drawn), 1, 0)])
-    assert torch.equal(found, x + 1), "a step is a distribution: draw from it with .sample(), do not take its mean"
+    found = loop(x, [(lambda x, t, s: _Step(_Fixed(x, 1.0), x), 1, 0)])
+    assert torch.equal(found, x + 1), "step.to is a distribution: draw from it with .sample(), do not take its mean"
 
 
 def _check_pixels(namespace: dict[str, Any]) -> None:
@@ -58,17 +63,19 @@ EXERCISES = (
     Exercise(
         "first_picture.1",
         "The loop that all eight papers share",
-        r"""`moves` is a list of `(kernel, t, s)`. A kernel maps the state at level `t` to a *distribution* of the state at the lower
-level `s`, which has `.mean` and `.sample()`. Walk from `x` through all of them and return where you end.""",
+        r"""`moves` is a list of `(kernel, t, s)`. A kernel maps the state at level `t` to a step: `step.to` is the
+*distribution* of the state at the lower level `s`, with `.mean` and `.sample()`, and `step.prediction` what the network predicted. Take
+all the moves from `x` on and return the last state.""",
         "def sample(x, moves):\n    for kernel, t, s in moves:\n        step = kernel(x, t, s)\n    return x\n",
-        "def sample(x, moves):\n    for kernel, t, s in moves:\n        x = kernel(x, t, s).sample()\n    return x\n",
+        "def sample(x, moves):\n    for kernel, t, s in moves:\n        x = kernel(x, t, s).to.sample()\n    return x\n",
         _check_loop,
+        version=2,
     ),
     Exercise(
         "first_picture.2",
         "A planted bug",
-        r"""A network lives in $[-1, 1]$, a picture in 0 to 255. This has a mistake that darkens every picture by half a grey level,
-and another that turns the brightest spots black. Mend both.""",
+        r"""A network sees numbers in $[-1, 1]$, a picture has 0 to 255. This has a mistake that darkens every picture by half a grey level,
+and another that turns the brightest spots black. Fix both.""",
         "def pixels(x):\n    return ((x + 1) * 127.5).to(torch.uint8)\n",
         "def pixels(x):\n    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)\n",
         _check_pixels,

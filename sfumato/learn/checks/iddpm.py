@@ -50,31 +50,33 @@ def _check_range(namespace: dict[str, Any]) -> None:
             )
 
 
-def _walked(believed: Any, start: float, steps: int = 5, error: float = 0.01) -> float:
+def _sampled(predicted: Any, start: float, steps: int = 5, error: float = 0.01) -> float:
     """Where DDIM ends on cosine levels, if the data are N(0.3, 0.1^2) and the network's noise is a little off."""
     left = [1.0, *(_cosine((i + 1) / steps) / _cosine(0.0) for i in range(steps - 1)), 2.4e-9]
     x = start
     for a, b in zip(left[:0:-1], left[-2::-1], strict=True):
         best = (0.3 / 0.01 + math.sqrt(a) * x / (1 - a)) / (1 / 0.01 + a / (1 - a))  # the mean of what x may be made of
         eps = (x - math.sqrt(a) * best) / math.sqrt(1 - a) + error
-        x0, eps = believed(x, eps, a)
+        x0, eps = predicted(x, eps, a)
         x = math.sqrt(b) * x0 + math.sqrt(1 - b) * eps
     return x
 
 
-def _check_believed(namespace: dict[str, Any]) -> None:
-    believed = wanted(namespace, "believed")
+def _check_clipped(namespace: dict[str, Any]) -> None:
+    predicted = wanted(namespace, "clipped")
     for x, eps, a in ((0.7, 0.9, 0.4), (-1.2, -1.1, 2.4e-9), (0.2, -3.0, 0.9)):
-        x0, again = (float(v) for v in believed(x, eps, a))
-        assert -1 <= x0 <= 1, f"pictures lie between -1 and 1; your belief about one is {x0:.4g}"
+        x0, again = (float(v) for v in predicted(x, eps, a))
+        assert -1 <= x0 <= 1, f"pictures lie between -1 and 1; your prediction of one is {x0:.4g}"
         whole = math.sqrt(a) * x0 + math.sqrt(1 - a) * again
         assert abs(whole - x) < 1e-9, (
             f"picture and noise must still make up x = {x:g}, but yours make {whole:.4g}: a changed picture needs a changed noise"
         )
-    x0, eps = believed(0.7, 0.9, 0.4)
-    assert abs(x0 - (0.7 - math.sqrt(0.6) * 0.9) / math.sqrt(0.4)) < 1e-9, "a belief inside the range stays as it is"
+    x0, eps = predicted(0.7, 0.9, 0.4)
+    assert abs(x0 - (0.7 - math.sqrt(0.6) * 0.9) / math.sqrt(0.4)) < 1e-9, (
+        "a prediction inside the range stays as it is"
+    )
     for start in (-2.0, -0.5, 0.4, 1.8):
-        end = _walked(believed, start)
+        end = _sampled(predicted, start)
         assert abs(end - 0.3) < 0.4, f"five steps of DDIM from {start:g} end at {end:.4g}; the data are around 0.3"
 
 
@@ -95,7 +97,7 @@ $f(t) = \cos^2\left(\frac{t + s}{1 + s}\cdot\frac{\pi}{2}\right)$ and $s = 0.008
     Exercise(
         "iddpm.2",
         "Fewer levels, the same noise",
-        r"""A chain of 1,000 levels is to be walked on a few of them. `alpha_bar[t]` is the signal left at level `t` (and
+        r"""A chain of 1,000 levels is to be sampled on a few of them. `alpha_bar[t]` is the signal left at level `t` (and
 `alpha_bar[0] = 1`); `kept` are the levels to keep, ascending. Return their new betas, eq. 19: after the new steps exactly
 as much signal must be left as in the long chain.""",
         "def respaced(alpha_bar, kept):\n    return [1 - alpha_bar[t] / alpha_bar[t - 1] for t in kept]\n",
@@ -107,8 +109,8 @@ as much signal must be left as in the long chain.""",
     Exercise(
         "iddpm.3",
         "A planted bug",
-        r"""The network says `v`, a number from 0 to 1, and eq. 15 makes a variance of it, between $\tilde\beta$ and $\beta$. Near
-clean data the two differ a hundredfold, and this version drowns the small one. Mend it.""",
+        r"""The network says `v`, a number from 0 to 1, and eq. 15 makes a variance of it, between $\tilde\beta$ and $\beta$. In
+the first step and in long steps the two lie far apart, and this version loses the small one in the large one. Fix it.""",
         "def variance(v, beta, beta_tilde):\n    return v * beta + (1 - v) * beta_tilde\n",
         "def variance(v, beta, beta_tilde):\n    return math.exp(v * math.log(beta) + (1 - v) * math.log(beta_tilde))\n",
         _check_range,
@@ -117,14 +119,15 @@ clean data the two differ a hundredfold, and this version drowns the small one. 
         "iddpm.4",
         "A planted explosion",
         r"""At the last cosine level $\bar\alpha$ is a few billionths. There a noise that is off by a hundredth makes a picture
-that is off by hundreds, and five steps of DDIM never recover. Return what to believe, `(x0, eps)`: the picture held inside
+that is off by hundreds, and five steps of DDIM never recover. Return the prediction to use instead, `(x0, eps)`: the picture clipped to
 [-1, 1], where pictures are, and the noise that then belongs to it, so that both still make up `x`.""",
-        "def believed(x, eps, a):\n    x0 = (x - math.sqrt(1 - a) * eps) / math.sqrt(a)\n    return x0, eps\n",
-        """def believed(x, eps, a):
+        "def clipped(x, eps, a):\n    x0 = (x - math.sqrt(1 - a) * eps) / math.sqrt(a)\n    return x0, eps\n",
+        """def clipped(x, eps, a):
     x0 = (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
     x0 = min(max(x0, -1.0), 1.0)
     return x0, (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
 """,
-        _check_believed,
+        _check_clipped,
+        version=2,
     ),
 )

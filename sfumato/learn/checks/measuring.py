@@ -55,8 +55,8 @@ EXERCISES = (
     Exercise(
         "measuring.1",
         "What a Frechet distance is",
-        r"""For two Gaussians on a line, the Frechet distance is the mean squared way from one to the other, each quantile to the same
-quantile. Write it from the two means and standard deviations.""",
+        r"""For two Gaussians on a line, the Frechet distance is the squared Wasserstein-2 distance: the mean squared distance from each quantile of one to
+the same quantile of the other. Write it from the two means and standard deviations.""",
         "def frechet(m1, s1, m2, s2):\n    return abs(m1 - m2)\n",
         "def frechet(m1, s1, m2, s2):\n    return (m1 - m2) ** 2 + (s1 - s2) ** 2\n",
         _check_frechet,
@@ -76,7 +76,7 @@ quantile. Write it from the two means and standard deviations.""",
         "measuring.3",
         "A planted bug",
         r"""A sample is a copy where its nearest training point is less than a third as far as its *second nearest*. This version finds
-hardly any copy in any model. Mend it.""",
+hardly any copy in any model. Fix it.""",
         """def copies(samples, training):
     near = torch.cdist(samples, training).topk(2, largest=False).values
     return (near[:, 0] < near[:, 0] / 3).float().mean()

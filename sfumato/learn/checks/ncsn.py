@@ -60,7 +60,7 @@ EXERCISES = (
     Exercise(
         "ncsn.1",
         "What denoising score matching aims at",
-        r"""A clean point `x0` became `x` $= x_0 + \sigma\epsilon$. Write the slope of $\log q(x \mid x_0)$ with respect to $x$. The check
+        r"""A clean point `x0` became `x` $= x_0 + \sigma\epsilon$. Write the gradient of $\log q(x \mid x_0)$ with respect to $x$. The check
 differentiates automatically.""",
         "def target(x, x0, sigma):\n    return x0 - x\n",
         "def target(x, x0, sigma):\n    return (x0 - x) / sigma**2\n",
@@ -69,7 +69,7 @@ differentiates automatically.""",
     Exercise(
         "ncsn.2",
         "One step of Langevin dynamics",
-        r"""Follow the score by `d`, and shake with the right amount of the normal noise `z`. The check follows the variance of
+        r"""Follow the score by `d`, and add the right amount of the normal noise `z`. The check follows the variance of
 N(0, 1) through thousands of your steps.""",
         "def langevin(x, score, d, z):\n    return x + d * score\n",
         "def langevin(x, score, d, z):\n    return x + d * score + math.sqrt(2 * d) * z\n",
@@ -79,7 +79,7 @@ N(0, 1) through thousands of your steps.""",
         "ncsn.3",
         "A planted bug",
         r"""The step size at a level, from `sigma`, the smallest sigma `last`, and `eps` (algorithm 1). With this version, samples drift at
-noisy levels and never settle. Mend it.""",
+noisy levels and never settle. Fix it.""",
         "def size(sigma, last, eps):\n    return eps * sigma / last\n",
         "def size(sigma, last, eps):\n    return eps * (sigma / last) ** 2\n",
         _check_sizes,

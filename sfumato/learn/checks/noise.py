@@ -16,7 +16,7 @@ def _check_total(namespace: dict[str, Any]) -> None:
         ends = [sum(ways) for ways in itertools.product(*((-s, s) for s in sigmas))]
         expected, found = math.sqrt(sum(end**2 for end in ends) / len(ends)), float(total(sigmas))
         assert abs(found - expected) < 1e-9, (
-            f"independent noises of {sigmas} leave a spread of {expected:.4f}, counted over all outcomes of as many coins; "
+            f"independent noises of {sigmas} have the standard deviation {expected:.4f}, counted over all outcomes of as many coins; "
             f"yours is {found:.4f}"
         )
 
@@ -38,11 +38,11 @@ def _check_score(namespace: dict[str, Any]) -> None:
     for alpha, mean, std, x in itertools.product((1.0, 0.6), (0.0, 2.0), (0.5, 1.0), (-1.0, 0.3)):
         sigma = 0.8
         variance = (alpha * std) ** 2 + sigma**2  # of x, for one Gaussian: everything is known
-        belief = mean + alpha * std**2 * (x - alpha * mean) / variance
-        expected, found = -(x - alpha * mean) / variance, float(score(x, belief, alpha, sigma))
+        best = mean + alpha * std**2 * (x - alpha * mean) / variance
+        expected, found = -(x - alpha * mean) / variance, float(score(x, best, alpha, sigma))
         assert abs(found - expected) < 1e-9, (
-            f"for Gaussian data with alpha = {alpha:g}, sigma = 0.8 and a belief of {belief:.4f} at x = {x:g}, the slope of "
-            f"the log density is {expected:.4f}; yours is {found:.4f}"
+            f"for Gaussian data with alpha = {alpha:g}, sigma = 0.8 and a best guess of {best:.4f} at x = {x:g}, the "
+            f"gradient of the log density is {expected:.4f}; yours is {found:.4f}"
         )
 
 
@@ -68,8 +68,8 @@ squared error? Not the nearer of the two: the mean $E[x_0 \mid x]$.""",
     Exercise(
         "noise.3",
         "From a guess to a direction",
-        r"""With $x = \alpha x_0 + \sigma\epsilon$, a denoiser's guess `x0` of the clean data tells the score: the slope of
-$\log p(x)$. Write it (Tweedie's formula), and mind the $\alpha$.""",
+        r"""With $x = \alpha x_0 + \sigma\epsilon$, a denoiser's guess `x0` of the clean data gives the score: the gradient
+of $\log p(x)$. Write it (Tweedie's formula), and mind the $\alpha$.""",
         "def score(x, x0, alpha, sigma):\n    return (x0 - x) / sigma**2\n",
         "def score(x, x0, alpha, sigma):\n    return (alpha * x0 - x) / sigma**2\n",
         _check_score,

@@ -32,24 +32,24 @@ def _check_score(namespace: dict[str, Any]) -> None:
             eps = sigma * x / variance  # E[eps | x]
             found, expected = float(score(eps, sigma)), -x / variance
             assert abs(found - expected) < 1e-9, (
-                f"for Gaussian data the best prediction of the noise at x = {x:g} is {eps:.4f}, and the slope of the log "
+                f"for Gaussian data the best prediction of the noise at x = {x:g} is {eps:.4f}, and the gradient of the log "
                 f"density is {expected:.4f}; yours is {found:.4f}"
             )
 
 
 def _check_field(namespace: dict[str, Any]) -> None:
     velocity = wanted(namespace, "velocity")
-    for beta, spread in ((2.0, 1.0), (5.0, 0.3), (0.5, 2.0)):
+    for beta, std in ((2.0, 1.0), (5.0, 0.3), (0.5, 2.0)):
         f, g2 = -beta / 2, beta
         x, h = 1.3, 1e-4
-        score = -x / spread**2
-        # Gaussian data: the flow must carry the standard deviation as the SDE does, d(spread^2)/dt = 2 f spread^2 + g2
-        grown = math.sqrt(spread**2 + h * (2 * f * spread**2 + g2))
-        expected = (x * grown / spread - x) / h
+        score = -x / std**2
+        # Gaussian data: the ODE must carry the standard deviation as the SDE does, d(std^2)/dt = 2 f std^2 + g2
+        grown = math.sqrt(std**2 + h * (2 * f * std**2 + g2))
+        expected = (x * grown / std - x) / h
         found = float(velocity(x, score, f, g2))
         assert abs(found - expected) < 1e-2 * (1 + abs(expected)), (
-            f"with f = {f:g}, g^2 = {g2:g} and data of standard deviation {spread:g}, points must move at {expected:.3f} so "
-            f"that the spread grows as under the SDE; yours move at {found:.3f}"
+            f"with f = {f:g}, g^2 = {g2:g} and data of standard deviation {std:g}, points must move at {expected:.3f} so "
+            f"that their standard deviation grows as under the SDE; yours move at {found:.3f}"
         )
 
 
@@ -66,8 +66,8 @@ variance of the noise in $x_t$, $1 - e^{-\int_0^t \beta}$. The check follows the
     Exercise(
         "score_sde.2",
         "Any DDPM is a score model",
-        r"""A DDPM predicts the noise `eps` at a level whose noise has the standard deviation `sigma`. Write the score that it thereby
-knows.""",
+        r"""A DDPM predicts the noise `eps` at a level whose noise has the standard deviation `sigma`. Write the score that this
+implies.""",
         "def score(eps, sigma):\n    return -eps\n",
         "def score(eps, sigma):\n    return -eps / sigma\n",
         _check_score,
@@ -76,7 +76,7 @@ knows.""",
         "score_sde.3",
         "A planted bug",
         r"""The velocity of the probability flow, eq. 13, for drift `f` $x$ and diffusion `g2` $= g^2$. With this version, clouds shrink to
-points. (It is half of another equation of the paper.) Mend it.""",
+points. (It is half of another equation of the paper.) Fix it.""",
         "def velocity(x, score, f, g2):\n    return f * x - g2 * score\n",
         "def velocity(x, score, f, g2):\n    return f * x - 0.5 * g2 * score\n",
         _check_field,

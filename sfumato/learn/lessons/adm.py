@@ -7,8 +7,8 @@ with app.setup:
     import torch
 
     from sfumato.claims import CLAIMS, judge
-    from sfumato.claims.adm import accuracy, blobs, spread, way
-    from sfumato.core.guidance import classifier_free, score_shifted, towards
+    from sfumato.claims.adm import accuracy, blobs, guided, spread
+    from sfumato.core.guidance import classifier_free, classifier_gradient, score_shifted
     from sfumato.learn import story
     from sfumato.learn.checks.adm import EXERCISES
     from sfumato.learn.widgets import Scrubber
@@ -23,12 +23,12 @@ def _():
 
     *Diffusion models beat GANs on image synthesis*, Dhariwal and Nichol, 2021.
 
-    A model that has learned all pictures can be *steered*. Train a classifier on noisy pictures; at each step of the way back,
-    ask it **which way would this look more like a cat?**, and lean a little that way. Lean harder, and pictures become
-    clearer and more alike. With this, and a larger network, diffusion passed the rivals of its day.
+    A model that has learned all pictures can be *guided*. Train a classifier on noisy pictures; at each sampling step ask it
+    **which way would this look more like a cat?**, and go a little that way. Guide harder, and pictures become clearer and
+    more alike. With this, and a larger network, diffusion passed the rivals of its day.
 
     Eight blobs, each a class of its own, so wide that neighbours overlap. We ask for the one on the right. From left to right:
-    not leaning at all, leaning as Bayes would, and four times as hard. Move the slider.
+    without guidance, guided as Bayes' rule says, and four times as hard. Move the slider.
     """)
     return
 
@@ -36,7 +36,7 @@ def _():
 @app.cell
 def _():
     real = blobs().sample(600, torch.Generator().manual_seed(1))
-    hook = mo.ui.anywidget(Scrubber.of({f"scale {s:g}": way(s, 0, 250)[::2] for s in (0.0, 1.0, 4.0)}, real, start=1.0))
+    hook = mo.ui.anywidget(Scrubber.of({f"scale {s:g}": guided(s, 0, 250)[::2] for s in (0.0, 1.0, 4.0)}, real, start=1.0))
     hook
     return hook, real
 
@@ -56,7 +56,7 @@ def _():
         "the variety within the class": "Yes:",
         "the right place of the class": "It does move, away from the neighbours; but above all:",
     }
-    guess = story.predict("Leaning four times as hard makes the class unmistakable. What is lost?", guesses)
+    guess = story.predict("Guidance four times as hard makes the class unmistakable. What is lost?", guesses)
     guess
     return guess, guesses
 
@@ -92,8 +92,8 @@ def _():
         [
             ("what is asked for", "$y$", "`labels`, `--classes`", "`y`, `classes`"),
             ("the classifier of noisy pictures", r"$p_\phi(y \mid x_t)$", "`classify(x, t)`", "`classifier`, `cond_fn`"),
-            ("how hard to lean", "$s$", "`scale`", "`classifier_scale`, `cond_scale`"),
-            ("mean moves (algorithm 1)", r"$\mu + s\Sigma\nabla\log p_\phi$", "`MeanShifted`", "`condition_mean`"),
+            ("the guidance scale", "$s$", "`scale`", "`classifier_scale`, `cond_scale`"),
+            ("mean moves (algorithm 1)", r"$\mu + s\Sigma\nabla\log p_\phi$", "`Ancestral(gradient=...)`", "`condition_mean`"),
             ("score moves (algorithm 2)", r"$\hat\epsilon$", "`score_shifted`", "`condition_score`"),
         ]
     )
@@ -103,9 +103,9 @@ def _():
 @app.cell
 def _():
     story.source(
-        towards,
-        r"""By Bayes' rule the score of a class is the score of all pictures plus the slope of the classifier. So take its gradient with
-respect to the *picture*:
+        classifier_gradient,
+        r"""By Bayes' rule the score of a class is the score of all pictures plus the gradient of the classifier's log probability, taken
+with respect to the *picture*:
 
 $$\nabla_x \log p(x \mid y) = \nabla_x \log p(x) + \nabla_x \log p(y \mid x)$$""",
     )
@@ -128,8 +128,8 @@ def _():
     story.source(
         classifier_free,
         r"""A year later Ho and Salimans left the classifier out: a network that sometimes trains without its label has both scores, and
-their difference *is* the slope of a classifier. With exact scores the two agree to the last digit (the claim
-`adm/without-a-classifier`).
+their difference *is* the gradient of a classifier. With exact scores the two agree to the last digit (the claim
+`adm/without-a-classifier`). Their paper writes the scale as $1 + w$.
 
 $$\hat\epsilon = \epsilon(x_t) + s\,\big(\epsilon(x_t, y) - \epsilon(x_t)\big)$$""",
     )
@@ -156,14 +156,14 @@ def _():
 
 @app.cell
 def _(label, real, scale):
-    _ways = {
-        f"{name}, scale {scale.value:g}": way(scale.value, label.value, 250, ddim=ddim)[::2]
+    _runs = {
+        f"{name}, scale {scale.value:g}": guided(scale.value, label.value, 250, ddim=ddim)[::2]
         for name, ddim in (("algorithm 1", False), ("algorithm 2", True))
     }
-    _rows = [f"| {n} | {accuracy(w[-1], label.value):.0%} | {spread(w[-1]):.2f} |" for n, w in _ways.items()]
+    _rows = [f"| {n} | {accuracy(s[-1], label.value):.0%} | {spread(s[-1]):.2f} |" for n, s in _runs.items()]
     mo.vstack(
         [
-            mo.ui.anywidget(Scrubber.of(_ways, real, start=1.0)),
+            mo.ui.anywidget(Scrubber.of(_runs, real, start=1.0)),
             mo.md("| | the asked class | spread |\n|---|---|---|\n" + "\n".join(_rows)),
         ]
     )
@@ -228,8 +228,8 @@ def _():
             ),
             (
                 "Is a scale above 1 still sampling from a distribution?",
-                "Of a sharper one, roughly p(x) p(y | x)^s, and not exactly of that either: step by step it is no longer the way "
-                "back of any forward process.",
+                "Of a sharper one, roughly p(x) p(y | x)^s, and not exactly of that either: step by step it is no longer the "
+                "reverse of any forward process.",
             ),
             (
                 "What does guidance not cost?",

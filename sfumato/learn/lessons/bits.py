@@ -9,8 +9,8 @@ with app.setup:
     from sfumato.claims import CLAIMS, judge
     from sfumato.claims.dpm import beating, film, valid
     from sfumato.claims.toys import seeded
-    from sfumato.core.binomial import BinomialDiffusion
-    from sfumato.core.nonequilibrium import Chain
+    from sfumato.core.dpm2015.binomial import BinomialDiffusion
+    from sfumato.core.dpm2015.nonequilibrium import Chain
     from sfumato.data.toys import HEARTBEATS, heartbeat_null
     from sfumato.learn import story
     from sfumato.learn.checks.bits import EXERCISES
@@ -31,7 +31,7 @@ def _():
     arrive at data that nobody has seen.** That is the whole idea, and all eight papers of this path share it.
 
     The smallest example of the paper: sequences of twenty bits, where every fifth bit is 1, a *heartbeat*. Below, each
-    row is one sequence. It starts as twenty throws of a coin. Move the slider.
+    row is one sequence. It starts as twenty tosses of a coin. Move the slider.
     """)
     return
 
@@ -47,9 +47,9 @@ def _():
 @app.cell
 def _():
     mo.md(r"""
-    At every step each bit asks: *knowing what this sequence looks like now, how likely am I to have been 1 a moment ago?*
-    Here the answer comes from Bayes' rule over the five possible heartbeats, so no network can be blamed for what you
-    see. In the paper a small network learns to give it.
+    At every step and for each bit the question is: *given what this sequence looks like now, how likely was this bit to be
+    1 a moment ago?* Here the answer comes from Bayes' rule over the five possible heartbeats, so no network can be blamed
+    for what you see. In the paper a small network learns to predict it.
 
     ## Predict, then look
     """)
@@ -61,11 +61,11 @@ def _():
     guesses = {
         "all of it: the bound is the likelihood": "Not with finite steps. Look how far it stays below when steps are few:",
         "less and less, as steps become smaller": "Yes. Small steps can be undone almost exactly, one bit at a time:",
-        "nothing: a bound is only a bound": "It is a bound that closes:",
+        "nothing: a bound is only a bound": "It is a bound that becomes tight as steps become small:",
     }
     guess = story.predict(
-        "Someone who knows the truth undoes every step as well as one can. How much of the likelihood, -2.32 bits, does "
-        "the paper's lower bound K lose?",
+        "With the exact prediction every step is undone as well as it can be. How much of the log likelihood, -2.32 bits, "
+        "does the paper's lower bound K lose?",
         guesses,
     )
     guess
@@ -78,7 +78,7 @@ def _(guess, guesses):
         verdict = judge(CLAIMS["dpm/levels"], seeds=1, fast=True)
         rows = [f"| {T} | {verdict.mean(f'K, bits, {T} levels'):.2f} |" for T in (10, 50, 200)]
         return mo.md(
-            "| levels | K, bits a heartbeat |\n|---|---|\n"
+            "| levels | K, bits a sequence |\n|---|---|\n"
             + "\n".join(rows)
             + "\n| 2000 (run it: half a minute) | -2.39 |"
             "\n| the truth, $-\\log_2 5$ | -2.32 |\n\nThe paper's network reached -2.414 with 2,000 levels. This is the "
@@ -102,7 +102,7 @@ def _():
     story.notation(
         [
             ("data, and data after t steps", r"$x^{(0)}, x^{(t)}$", "`x0`, `x`", r"$x_0, x_t$ in DDPM and Lil'Log"),
-            ("share of bits thrown in a step", r"$\beta_t$", "`betas`", "`betas`, for Gaussians a variance"),
+            ("share of bits tossed anew in a step", r"$\beta_t$", "`betas`", "`betas`, for Gaussians a variance"),
             ("noise that all ends in", r"$\pi(y)$", "`process.prior`", r"$p(x_T)$"),
             ("what undoes a step", r"$p(x^{(t-1)} \mid x^{(t)})$", "a kernel `(x, t, s)`", "`p_sample`"),
             ("the bound", "$K$", "`Chain.lower_bound`", "minus the ELBO's loss, in bits"),
@@ -143,8 +143,8 @@ def _():
     mo.md(r"""
     ## Try it
 
-    Few levels are large steps. Bits that are undone together do not know of each other within one step: watch the broken
-    rows when levels are very few.
+    Few levels are large steps. Within one step the bits are drawn independently of each other: watch the broken rows when
+    levels are very few.
     """)
     return
 
@@ -232,7 +232,7 @@ def _():
             (
                 "Why many small steps, and not one large one?",
                 "A small step can be undone by a simple distribution: here one coin a bit. To undo all at once, the bits "
-                "would have to be thrown together, and that is the problem we began with.",
+                "would have to be drawn together, and that is the problem we began with.",
             ),
             (
                 "What is trained, and what is given?",

@@ -7,19 +7,18 @@ with app.setup:
     import torch
 
     from sfumato.claims.adm import classify
-    from sfumato.claims.toys import linear, normal, ring, seeded, sliced_distance
-    from sfumato.core import langevin, sde
+    from sfumato.claims.toys import all_states, linear, normal, ring, seeded
     from sfumato.core.exact import GaussianMixture
-    from sfumato.core.guidance import score_shifted, towards
-    from sfumato.core.kernels import DDIM, Ancestral, Clean, large, small
+    from sfumato.core.guidance import classifier_gradient, score_shifted
     from sfumato.core.processes import GaussianDiffusion
-    from sfumato.core.sampling import descend, walk
-    from sfumato.core.schedules import VP, from_sigmas, geometric_sigmas
-    from sfumato.core.times import sections, strided
+    from sfumato.core.betas import geometric_sigmas
+    from sfumato.core.schedules import VP, from_sigmas
+    from sfumato.core.variances import fixed_large, fixed_small
     from sfumato.learn import story
     from sfumato.learn.checks.capstone import EXERCISES
     from sfumato.learn.widgets import Scrubber
-    from sfumato.papers.ncsn import staying
+    from sfumato.samplers import DDIM, Ancestral, AnnealedLangevin, Heun
+    from sfumato.samplers.grids import sections
 
     torch.set_num_threads(1)
 
@@ -32,7 +31,7 @@ def _():
     *The end of the path.*
 
     Eight papers in six years, each with notation, code and followers of its own. Here they are side by side: eight blobs on a
-    ring, the same noise, and each paper's own way back. Move the slider.
+    ring, the same noise, and each paper's own sampler. Move the slider.
 
     All of them are **one loop** over moves `(kernel, t, s)`. What you have learned is what stands behind the word *kernel*.
     """)
@@ -41,32 +40,29 @@ def _():
 
 @app.cell
 def _():
-    mixture, n = ring(), 200
+    mixture = ring()
     real = mixture.sample(500, torch.Generator().manual_seed(1))
 
-    def eight(steps):
-        """name -> where 200 points go, (moves + 1, 200, 2), and how many times each is asked for."""
-        discrete, continuous = linear(), GaussianDiffusion(VP())
-        table = GaussianDiffusion(from_sigmas(geometric_sigmas(steps, 0.05, 5.0)))
-        believed, flowing, scored = (mixture.denoise(p) for p in (discrete, continuous, table))
-        follow = langevin.Langevin(scored, langevin.annealed(0.3 * 0.05**2, 0.05))
-        stays = staying(follow, torch.arange(steps, 0, -1), 2 * steps)
-        last = (Clean(scored), torch.tensor(1), torch.tensor(0))
-        down, times = strided(1000, steps), sde.grid(continuous.schedule, steps)
+    def eight(steps, n=200, seed=0):
+        """name -> the trajectory of n points, (moves + 1, n, 2)."""
+        table, vp = linear(), GaussianDiffusion(VP())
+        ve = GaussianDiffusion(from_sigmas(geometric_sigmas(steps, 0.05, 5.0)))
+        gradient = classifier_gradient(lambda x, t: classify(table, x, t), torch.zeros(n, dtype=torch.long))
+        on_table, on_vp, on_ve = (mixture.denoise(process) for process in (table, vp, ve))
+        small, large = Ancestral(fixed_small), Ancestral(fixed_large)
         respaced = sections(1000, [steps - 2 * (steps // 3), steps // 3, steps // 3])
-        guide = towards(lambda x, t: classify(discrete, x, t), torch.zeros(n, dtype=torch.long), 1.0)
-        unit, wide = normal(0, n, 2), 5.0 * normal(0, n, 2)
+        unit, wide = normal(seed, n, 2), 5.0 * normal(seed, n, 2)
         plans = {
-            "DPM 2015: beta tilde": (unit, descend(Ancestral(discrete, believed, small), down)),
-            "NCSN 2019: Langevin, annealed": (wide, stays),
-            "NCSNv2 2020: and denoised": (wide, [*stays, last]),
-            "DDPM 2020: beta": (unit, descend(Ancestral(discrete, believed, large), down)),
-            "DDIM 2020: no noise": (unit, descend(DDIM(discrete, believed), down)),
-            "Improved DDPM 2021: respaced": (unit, descend(Ancestral(discrete, believed, small), respaced)),
-            "Score-SDE 2021: the flow": (unit, descend(sde.Heun(continuous, flowing), times)),
-            "ADM 2021: guided": (unit, descend(DDIM(discrete, score_shifted(believed, guide)), down)),
+            "DPM 2015: ancestral": (unit, small.plan(table, on_table, steps)),
+            "NCSN 2019: annealed Langevin": (wide, AnnealedLangevin(0.3 * 0.05**2, 0.05, 2, denoise=False).plan(ve, on_ve)),
+            "NCSNv2 2020: and denoised": (wide, AnnealedLangevin(0.3 * 0.05**2, 0.05, 2).plan(ve, on_ve)),
+            "DDPM 2020: larger variance": (unit, large.plan(table, on_table, steps)),
+            "DDIM 2020: no noise": (unit, DDIM().plan(table, on_table, steps)),
+            "Improved DDPM 2021: respaced": (unit, small.moves(table, on_table, respaced)),
+            "Score-SDE 2021: ODE": (unit, Heun().plan(vp, on_vp, steps)),
+            "ADM 2021: guided": (unit, DDIM().plan(table, score_shifted(on_table, gradient), steps)),
         }
-        return {name: torch.stack([x, *walk(x, plan, seeded(0))]) for name, (x, plan) in plans.items()}
+        return {name: all_states(x, plan, seeded(seed)) for name, (x, plan) in plans.items()}
 
     hook = mo.ui.anywidget(Scrubber.of(eight(40), real, start=0.75))
     hook
@@ -86,7 +82,7 @@ def _():
     guesses = {
         "the newest": "Age does not decide:",
         "those that draw no noise": "Not on a ring in the plane, with the exact score:",
-        "all that walk down; those that stay at each level do not": "Yes. Langevin dynamics needs its steps:",
+        "none of them": "Yes. Between a third and more than half of the points end off the ring:",
     }
     guess = story.predict("Only eight steps each, the exact score for all. Which of them still find the ring?", guesses)
     guess
@@ -96,16 +92,17 @@ def _():
 @app.cell
 def _(eight, guess, guesses, mixture, real):
     def _figure():
-        few, many = eight(8), eight(60)
-        rows = [
-            f"| {name} | {sliced_distance(few[name][-1], real[:200]):.2f} | {sliced_distance(many[name][-1], real[:200]):.2f} |"
-            for name in few
-            if "guided" not in name
-        ]
-        floor = sliced_distance(mixture.sample(200, torch.Generator().manual_seed(2)), real[:200])
+        def off(points):
+            return float((torch.cdist(points, mixture.means).amin(1) > 3 * mixture.stds[0, 0]).double().mean())
+
+        counts = (8, 16, 60)
+        ends = [{name: states[-1] for name, states in eight(steps, 3000).items()} for steps in counts]
+        rows = [f"| {name} | " + " | ".join(f"{off(end[name]):.0%}" for end in ends) + " |" for name in ends[0]]
         return mo.md(
-            f"Sliced distance of 200 points to 200 of the ring; real to real it is {floor:.2f}:\n\n"
-            "| | 8 steps | 60 steps |\n|---|---|---|\n" + "\n".join(rows) + "\n\n(The guided one aims at one blob.)"
+            f"Of 3,000 points, the share further than three widths from every blob; of real ones it is {off(real):.0%}:\n\n"
+            "| | 8 steps | 16 steps | 60 steps |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\nA table of equal steps is not one "
+            "of equal costs: Langevin dynamics moves twice at each level here, and Heun's method for the ODE evaluates the "
+            "network twice a step."
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -206,7 +203,8 @@ def _():
         [
             (
                 "What do all eight need from a network?",
-                "One number a pixel at one noise level: the noise, the picture or the score. Each gives the others.",
+                "One number for each pixel at one noise level: the noise, the picture or the score. Each gives the others. "
+                "(DPM and Improved DDPM ask for a second one, the variance of the step.)",
             ),
             (
                 "What would you change to try a tenth idea?",
@@ -227,7 +225,7 @@ def _():
     mo.md("""
     ## Read on
 
-    - CONTRIBUTING.md says how to add your sampler to the library: a frozen dataclass, and a row in the test of orders.
+    - CONTRIBUTING.md says how to add your sampler to the library: a frozen dataclass, and a row in the table of samplers.
     - lucidrains' denoising-diffusion-pytorch and the authors' own repositories: you can read them fluently now.
     - Karras et al., arXiv 2206.00364, who took the pieces apart as you did; Lilian Weng's and Yang Song's posts, once more.
     - `sfumato train ddpm/fashion --data folder:my/pictures?size=32`: your own pictures.

@@ -7,14 +7,13 @@ with app.setup:
     import torch
 
     from sfumato.claims import CLAIMS, judge
-    from sfumato.claims.toys import linear, normal, ring
-    from sfumato.core.kernels import DDIM
-    from sfumato.core.sampling import descend, walk
-    from sfumato.core.times import strided
+    from sfumato.claims.toys import all_states, linear, normal, ring
+    from sfumato.core.sampling import finish
     from sfumato.learn import story
     from sfumato.learn.checks.ddim import EXERCISES
     from sfumato.learn.widgets import Scrubber
-    from sfumato.papers import ddim
+    from sfumato.samplers import DDIM
+    from sfumato.samplers.ddim import DDIMStep, encoding
 
     torch.set_num_threads(1)
 
@@ -26,9 +25,9 @@ def _():
 
     *Denoising diffusion implicit models*, Song, Meng and Ermon, 2020.
 
-    A DDPM is trained on a thousand levels of noise, and its sampler visits every one of them. **Must it?** The paper's
+    A DDPM is trained on a thousand noise levels, and its sampler goes through every one of them. **Must it?** The paper's
     answer is a family of samplers that all fit the *same* trained network. At one end stands DDPM's own, which draws new
-    noise at every step. At the other end nothing is drawn at all: the network's own guess of the noise is carried along.
+    noise at every step. At the other end nothing is drawn at all: the noise that the network predicts is carried along.
 
     Below are the two ends, started from the same noise, in 50 steps. Move the slider.
     """)
@@ -42,8 +41,7 @@ def _():
     noise = normal(0, 400, 2)
     torch.manual_seed(0)
     _runs = {
-        f"eta {eta:g}": torch.stack([noise, *walk(noise, descend(DDIM(process, denoise, eta), strided(1000, 50)))])
-        for eta in (0.0, 1.0)
+        f"eta {eta:g}": all_states(noise, DDIM(eta).plan(process, denoise, 50)) for eta in (0.0, 1.0)
     }
     hook = mo.ui.anywidget(Scrubber.of(_runs, mixture.sample(800, torch.Generator().manual_seed(1)), start=0.8))
     hook
@@ -116,7 +114,7 @@ def _():
 @app.cell
 def _():
     story.source(
-        DDIM.__call__,
+        DDIMStep.__call__,
         r"""One step from $t$ to an earlier $s$ is eq. 12 of the paper, with the noise of eq. 16:
 
     $$x_s = \sqrt{\alpha_s}\,\hat x_0 + \sqrt{1-\alpha_s-\sigma^2}\,\hat\epsilon + \sigma z,\qquad
@@ -149,8 +147,8 @@ def _():
 @app.cell
 def _(denoise, eta, mixture, noise, process, seed, steps):
     torch.manual_seed(seed.value)
-    _states = torch.stack([noise, *walk(noise, descend(DDIM(process, denoise, eta.value), strided(1000, steps.value)))])
-    _surprise = float(-mixture.log_prob(_states[-1]).mean())
+    _states = all_states(noise, DDIM(eta.value).plan(process, denoise, steps.value))
+    _nll = float(-mixture.log_prob(_states[-1]).mean())
     mo.vstack(
         [
             mo.ui.anywidget(
@@ -160,7 +158,7 @@ def _(denoise, eta, mixture, noise, process, seed, steps):
                     start=1.0,
                 )
             ),
-            mo.md(f"Surprise of these samples under the data: **{_surprise:.2f}** nats (data themselves: 0.25)."),
+            mo.md(f"Negative log likelihood of these samples under the data's density: **{_nll:.2f}** nats (data themselves: 0.25)."),
         ]
     )
     return
@@ -172,7 +170,7 @@ def _():
     ## Backwards
 
     With $\eta = 0$ a step is a plain function, and it may go towards noise as well: that *encodes* a picture as the noise
-    it would have come from. `encoding_moves` uses the same kernel with $s > t$. How well do 400 points come back?
+    it would have come from (DDIM inversion). `encoding` uses the same kernel with $s > t$. How well do 400 points come back?
     """)
     return
 
@@ -187,8 +185,8 @@ def _():
 @app.cell
 def _(back, denoise, mixture, process):
     _x0 = mixture.sample(400, torch.Generator().manual_seed(2))
-    *_, _latent = walk(_x0, ddim.encoding_moves(process, denoise, back.value))
-    *_, _again = walk(_latent, ddim.moves(process, denoise, back.value))
+    _latent = finish(_x0, encoding(process, denoise, back.value))
+    _again = finish(_latent, DDIM().plan(process, denoise, back.value))
     _error = float((_again - _x0).square().sum(1).mean())
     mo.md(f"Mean squared error after going there and back in **{back.value}** steps: **{_error:.4f}**.")
     return
@@ -243,7 +241,7 @@ def _():
             (
                 "Why can eta = 0 encode and eta = 1 not?",
                 "Without noise a step is a deterministic function, nearly invertible when steps are short. Fresh noise "
-                "forgets where it came from.",
+                "erases where it came from.",
             ),
         ]
     )
@@ -258,7 +256,7 @@ def _():
     - The paper: *Denoising diffusion implicit models*, arXiv 2010.02502; its code: ermongroup/ddim.
     - Lilian Weng, *What are diffusion models?*, section on speeding up sampling.
     - Yang Song, *Generative modeling by estimating gradients of the data distribution*: the same path as an ODE.
-    - On pictures: `sfumato edit interpolate ddpm/emoji32`, `sfumato sample ddpm/emoji32 --eta 1 --steps 10`.
+    - On pictures: `sfumato edit interpolate ddpm/emoji32`, `sfumato sample ddpm/emoji32 --sampler "ddim?eta=1" --steps 10`.
     """)
     return
 

@@ -14,14 +14,14 @@ with app.setup:
     from sfumato.claims.toys import seeded
     from sfumato.core import losses
     from sfumato.core.denoisers import predict_eps
-    from sfumato.core.kernels import Ancestral, large
     from sfumato.core.processes import GaussianDiffusion
-    from sfumato.core.sampling import descend, finish
-    from sfumato.core.times import strided
+    from sfumato.core.sampling import finish
+    from sfumato.core.variances import fixed_large
     from sfumato.data import open_source, to_float, to_uint8
     from sfumato.learn import story
     from sfumato.learn.checks.ddpm import EXERCISES
     from sfumato.learn.widgets import Frames, Live
+    from sfumato.samplers import Ancestral
 
     torch.set_num_threads(1)
 
@@ -33,12 +33,13 @@ def _():
 
     *Denoising diffusion probabilistic models*, Ho, Jain and Abbeel, 2020.
 
-    For five years hardly anyone followed the paper of 2015: its pictures were grey and soft. Then three people changed little
-    and won everything. Same chain, same bound; but the network is asked **which noise is in this picture?**, and the loss is
-    simply how wrong it is, every level alike. The pictures were the best of their year.
+    For five years hardly anyone followed the paper of 2015. Then three people changed little and won much. Same chain, same bound;
+    but the network is asked **which noise is in this picture?**, and the loss is simply how wrong it is, every level alike. On
+    CIFAR-10 no unconditional model had made better pictures.
 
-    What does the chain decide when? One emoji is drowned to three depths, and from each depth four pictures are brought back, with
-    fresh noise on the way. In each block the first is the emoji, the second what was left of it. What they share was still there. What differs was not.
+    What does the chain decide when? Noise is added to one emoji, up to three levels, and from each level four pictures are sampled,
+    with fresh noise on the way. In each block the first is the emoji, the second what was left of it. What the four share was still
+    there; what differs was not. (The model is a later descendant: it has a cosine schedule, and predicts $v$, from which the noise follows.)
     """)
     return
 
@@ -49,19 +50,17 @@ def _():
     held_out = open_source("emoji32:test")
 
     def brought_back(index, depth, n=4, seed=0):
-        """A picture, drowned to a level, and four that come back from there: uint8 (1, 3, 64, 96), row by row."""
-        recipe, process = model.recipe, model.recipe.process()
-        noise = seeded(seed)
+        """A picture, the same at a noise level, and four sampled from there: uint8 (1, 3, 64, 96), row by row."""
+        process, noise = model.diffusion.gaussian, seeded(seed)
         x0 = to_float(held_out.images[index : index + 1])
         t = torch.tensor(depth)
-        drowned = process.level(t, x0).noise(x0, noise(x0))
-        labels = held_out.labels[index : index + 1].expand(n)
+        noisy = process.level(t, x0).noise(x0, noise(x0))
+        denoise = model.denoiser(held_out.labels[index : index + 1].expand(n))
+        grid = process.schedule.times(25)
+        moves = Ancestral(fixed_large).moves(process, denoise, torch.cat([t[None], grid[grid < t]]))
         with torch.inference_mode():
-            denoise = recipe.denoiser(model.network, y=labels)
-            grid = strided(1000, 25)
-            times = torch.cat([t[None], grid[grid < t]])
-            back = finish(drowned.expand(n, -1, -1, -1), descend(Ancestral(process, denoise, large), times), noise)
-        rows = to_uint8(torch.cat([x0, drowned, back])).split(3)
+            back = finish(noisy.expand(n, -1, -1, -1), moves, noise)
+        rows = to_uint8(torch.cat([x0, noisy, back])).split(3)
         return torch.cat([torch.cat([*row], dim=2) for row in rows], dim=1)[None]
 
     return brought_back, model
@@ -70,7 +69,7 @@ def _():
 @app.cell
 def _(brought_back):
     hook = mo.ui.anywidget(
-        Frames.of({f"level {t} of 1000, four ways back": brought_back(31, t) for t in (250, 500, 750)}, start=1.0)
+        Frames.of({f"level {t} of 1000, four samples from there": brought_back(31, t) for t in (250, 500, 750)}, start=1.0)
     )
     hook
     return (hook,)
@@ -79,7 +78,7 @@ def _(brought_back):
 @app.cell
 def _():
     mo.md("""
-    This is figure 7 of the paper. From 250 only details are invented; from 750 little more than the colour survives.
+    Figure 7 of the paper shows this with faces. From 250 only details are invented; from 750 little more than the colour survives.
 
     ## Predict, then look
     """)
@@ -103,7 +102,7 @@ def _(guess, guesses):
     def _figure():
         verdict = judge(CLAIMS["ddpm/large-features-first"], seeds=1, fast=True)
         return mo.md(
-            "Sixteen small clouds in four families, walked with the exact denoiser:\n\n| | decided at level (median) |\n|---|---|\n"
+            "Sixteen small clouds in four families, sampled with the exact denoiser:\n\n| | decided at level (median) |\n|---|---|\n"
             f"| which family | {verdict.mean('level where the family is decided'):.0f} of 1000 |\n"
             f"| which member of it | {verdict.mean('level where the member is decided'):.0f} of 1000 |\n\n"
             "Section 4.3 and figure 6 of the paper, as the claim `ddpm/large-features-first`."
@@ -143,7 +142,7 @@ def _():
 
 $$q(x_{t-1} \mid x_t, x_0) = N\big(\tilde\mu_t(x_t, x_0),\ \tilde\beta_t\big)$$
 
-Sampling puts what the network believes in the place of the picture. That is all of algorithm 2.""",
+Sampling puts the network's prediction in the place of the picture. That is all of algorithm 2.""",
     )
     return
 
@@ -152,7 +151,7 @@ Sampling puts what the network believes in the place of the picture. That is all
 def _():
     story.source(
         predict_eps,
-        r"""And what it believes follows from the noise that it names (eq. 15):
+        r"""And that prediction of the picture follows from the predicted noise (eq. 15):
 
 $$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\epsilon_\theta}{\sqrt{\bar\alpha_t}}$$""",
     )
@@ -177,7 +176,7 @@ def _():
     mo.md(r"""
     ## Try it
 
-    Drown another picture, deeper or less deep, and bring it back.
+    Add more noise or less to another picture, and sample from there.
     """)
     return
 
@@ -192,7 +191,7 @@ def _():
 
 @app.cell
 def _(brought_back, depth, index):
-    mo.ui.anywidget(Frames.of({f"at level {depth.value}, and four ways back": brought_back(index.value, depth.value)}, start=1.0))
+    mo.ui.anywidget(Frames.of({f"at level {depth.value}, and four samples from there": brought_back(index.value, depth.value)}, start=1.0))
     return
 
 
@@ -200,8 +199,8 @@ def _(brought_back, depth, index):
 def _():
     mo.md(r"""
     **Train one.** The button runs `sfumato train ddpm/digits --train.images 40k` as you would type it: 1,500 real digits of 8x8
-    pixels, half a minute or so. The curve is the simple loss; beside it are sixteen pictures of the averaged weights, drawn anew as
-    they get better.
+    pixels, about a minute. The curve is the loss (this preset predicts $v$, every level weighed alike); beside it are sixteen pictures
+    of the averaged weights, sampled anew as they get better.
     """)
     return
 

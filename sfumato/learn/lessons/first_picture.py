@@ -7,7 +7,7 @@ with app.setup:
     import torch
 
     import sfumato
-    from sfumato.core.sampling import walk
+    from sfumato.core.sampling import trajectory
     from sfumato.learn import story
     from sfumato.learn.checks.first_picture import EXERCISES
     from sfumato.learn.widgets import Frames
@@ -23,8 +23,8 @@ def _():
     *The whole path in one minute.*
 
     Below, six pictures come out of noise. On the left is what the machine holds: at first pure noise, in the end a
-    picture. On the right is what it *believes* the picture will be, at each moment. Move the slider, and watch the belief
-    run ahead: blurred at first, then sharper and sharper.
+    picture. On the right is its *prediction* of the finished picture, at each moment. Move the slider, and watch the
+    prediction run ahead: blurred at first, then sharper and sharper.
 
     The model is a small one that ships with this library. It has seen 1,733 emoji, and it was trained for 75 minutes on one
     processor core. What you see is computed while you wait.
@@ -37,12 +37,12 @@ def _():
     model = sfumato.load("ddpm/emoji32")
 
     def films(steps, seed, kind, n=6):
-        """The ways of n pictures and of the beliefs about them: uint8 (states, 3, 64, 96), two rows of three."""
-        frames, beliefs = [], []
-        model.sample(n, steps=steps, seed=seed, classes=[kind], frames=frames, predictions=beliefs)
+        """Trajectories of n pictures and of their predictions: uint8 (states, 3, 64, 96), two rows of three."""
+        frames, predictions = [], []
+        model.sample(n, steps=steps, seed=seed, classes=[kind], frames=frames, predictions=predictions)
         return [
             torch.stack([torch.cat([torch.cat([*row], dim=2) for row in state.split(3)], dim=1) for state in film])
-            for film in (frames, beliefs)
+            for film in (frames, predictions)
         ]
 
     return films, model
@@ -50,8 +50,8 @@ def _():
 
 @app.cell
 def _(films):
-    _held, _believed = films(25, 3, "Smileys & Emotion")
-    hook = mo.ui.anywidget(Frames.of({"what it holds": _held, "what it believes": _believed}, start=0.5))
+    _held, _predicted = films(25, 3, "Smileys & Emotion")
+    hook = mo.ui.anywidget(Frames.of({"what it holds": _held, "what it predicts": _predicted}, start=0.5))
     hook
     return (hook,)
 
@@ -67,8 +67,8 @@ def _():
 @app.cell
 def _():
     guesses = {
-        "the same six pictures": "Yes: with this sampler (DDIM) a picture depends on the noise it starts from, and on nothing else.",
-        "six other pictures": "It would with a sampler that draws fresh noise. This one (DDIM) follows from where it starts:",
+        "the same six pictures, roughly": "Mostly: with this sampler (DDIM) no noise is drawn on the way, so a picture follows from where it starts and from the steps it takes.",
+        "six other pictures": "They would be with a sampler that draws fresh noise. With this one (DDIM) they follow from where they start:",
         "noise: two steps are not enough": "Two steps are few, yet look:",
     }
     guess = story.predict("The same noise, but only two steps instead of 25, or 50. What comes out?", guesses)
@@ -84,8 +84,9 @@ def _(films, guess, guesses):
             [
                 mo.ui.anywidget(Frames.of(ends, start=1.0)),
                 mo.md(
-                    "Few steps give a rougher version of the *same* pictures. That this is so, and what it is good for, is "
-                    "the lesson on DDIM."
+                    "Few steps give rougher versions, mostly of the *same* pictures; a few turn out otherwise, because two or five "
+                    "steps follow the exact path badly. From 25 steps to 50 nothing changes but details. What that is good for "
+                    "is the lesson on DDIM."
                 ),
             ]
         )
@@ -110,7 +111,7 @@ def _():
             ("the same with noise", r"$x_t = \alpha_t x_0 + \sigma_t \epsilon$", "`x`, at level `t`", "`x_noisy`, `xt`"),
             ("how noisy", r"$t$, from $T$ (noise) to 0", "`t`, and `s` below it", "`timestep`, `step`"),
             ("what undoes a step", r"$p(x_s \mid x_t)$", "a kernel `(x, t, s)`", "`p_sample`, a scheduler's `step`"),
-            ("what the network believes", r"$\hat x_0$", "`prediction.x0`", "`pred_xstart`, `pred_original_sample`"),
+            ("the predicted clean picture", r"$\hat x_0$", "`prediction.x0`", "`pred_xstart`, `pred_original_sample`"),
         ]
     )
     return
@@ -119,11 +120,13 @@ def _():
 @app.cell
 def _():
     story.source(
-        walk,
+        trajectory,
         r"""All eight papers sample with one loop. It starts from noise and asks, again and again, *where was this a moment ago?*
-The answer is never one state but a distribution, so the loop draws from it:
+The answer is a distribution, not one state, so the loop draws from it:
 
-$$x_s \sim p(x_s \mid x_t),\qquad t > s$$
+$$x_s \sim p(x_s \mid x_t),\qquad t \ge s$$
+
+(Langevin steps stay at their noise level, $s = t$; the others go down.)
 
 What differs between the papers is what stands behind the arrow, and how the network was taught.""",
     )
@@ -157,24 +160,24 @@ def _():
 
 @app.cell
 def _(films, kind, seed, steps):
-    _held, _believed = films(steps.value, seed.value, kind.value)
-    mo.ui.anywidget(Frames.of({"what it holds": _held, "what it believes": _believed}, start=1.0))
+    _held, _predicted = films(steps.value, seed.value, kind.value)
+    mo.ui.anywidget(Frames.of({"what it holds": _held, "what it predicts": _predicted}, start=1.0))
     return
 
 
 @app.cell
 def _():
     mo.md(r"""
-    **Eight papers.** The path ahead goes through all of them. Each has a small model here, trained on the same 100,000 pictures of
-    clothes. The button lets each walk in its own way, two pictures each, half a minute in all. Some take a thousand small steps, some
-    fifty; some end the noise soon and polish for long, some the other way round.
+    **Eight papers.** The path ahead goes through all of them. Each has a small model here that has seen 100,000 training pictures of
+    clothes. The button samples two pictures with each paper's own sampler; that takes a minute or more. Some take a thousand small
+    steps, some fifty; some end the noise soon and refine for long, some the other way round.
     """)
     return
 
 
 @app.cell
 def _():
-    go = mo.ui.run_button(label="Let all of them walk")
+    go = mo.ui.run_button(label="Sample with all of them")
     go
     return (go,)
 
@@ -191,7 +194,7 @@ def _(go):
 
     _papers = {
         "DPM, 2015": "dpm/fashion", "NCSN, 2019": "ncsn/fashion", "NCSNv2, 2020": "ncsnv2/fashion",
-        "DDPM, by DDIM's steps": "ddpm/fashion", "Improved DDPM, 2021": "iddpm/fashion",
+        "DDPM, sampled by DDIM": "ddpm/fashion", "Improved DDPM, 2021": "iddpm/fashion",
         "Score-SDE, VE": "score_sde/fashion-ve", "Score-SDE, VP": "score_sde/fashion",
         "Score-SDE, sub-VP": "score_sde/fashion-subvp", "ADM, 2021": "adm/fashion",
     }  # fmt: skip
@@ -242,7 +245,7 @@ def _():
                 "Not by itself. It only says what a noisy picture might have been. The loop around it makes pictures.",
             ),
             (
-                "Why is the first belief so blurred?",
+                "Why is the first prediction so blurred?",
                 "From pure noise nothing can be known, and the best guess about something unknown is the average of all that "
                 "it could be.",
             ),

@@ -8,14 +8,15 @@ with app.setup:
 
     from sfumato.claims import CLAIMS, judge
     from sfumato.claims.toys import cosine, linear, normal
-    from sfumato.core.kernels import learned_range
     from sfumato.core.processes import GaussianDiffusion
-    from sfumato.core.schedules import betas_from_alpha_bar, cosine_betas, from_betas
-    from sfumato.core.times import respace
+    from sfumato.core.betas import betas_from_alpha_bar, cosine_betas
+    from sfumato.core.schedules import from_betas
+    from sfumato.core.variances import learned_range
     from sfumato.data import open_source, to_float, to_uint8
     from sfumato.learn import story
     from sfumato.learn.checks.iddpm import EXERCISES
     from sfumato.learn.widgets import Frames, ScheduleCurve
+    from sfumato.samplers.grids import respace
 
     torch.set_num_threads(1)
 
@@ -28,8 +29,8 @@ def _():
     *Improved denoising diffusion probabilistic models*, Nichol and Dhariwal, 2021.
 
     DDPM made good pictures, but its likelihood lagged behind, and it needed a thousand steps. **Was anything wrong with
-    it?** The authors looked at three things that nobody had questioned: how fast pictures drown in noise, how wide each
-    step back is, and which levels deserve training.
+    it?** The authors looked at three things: how fast noise replaces the picture, how wide each reverse step is, and which
+    levels sampling can do without.
 
     First the noise. The same six emoji under DDPM's linear schedule and under the paper's cosine schedule. Move the slider
     from noise to data, and ask at each moment: which side still has something to learn from?
@@ -42,7 +43,7 @@ def _():
     images = open_source("emoji32:test").images[[0, 20, 44, 70, 100, 130]]
     eps = normal(0, *images.shape).float()
 
-    def drowned(process, levels):
+    def noised(process, levels):
         """The pictures at these levels, uint8 (levels, 3, 64, 96), two rows of three."""
         film = []
         for t in levels:
@@ -51,11 +52,11 @@ def _():
         return torch.stack(film)
 
     hook = mo.ui.anywidget(
-        Frames.of({n: drowned(p, torch.arange(1000, 0, -20)) for n, p in (("linear", linear()), ("cosine", cosine()))},
+        Frames.of({n: noised(p, torch.arange(1000, 0, -20)) for n, p in (("linear", linear()), ("cosine", cosine()))},
                   start=0.35)
     )
     hook
-    return drowned, eps, hook, images
+    return noised, eps, hook, images
 
 
 @app.cell
@@ -112,8 +113,8 @@ def _():
     story.notation(
         [
             ("signal that is left", r"$\bar\alpha_t$", "`level.alpha ** 2`", "`alphas_cumprod`"),
-            ("the two fixed variances", r"$\tilde\beta_t, \beta_t$", "`small`, `large`", "`fixed_small`, `fixed_large`"),
-            ("what the network adds", "$v$, eq. 15", "`prediction.variance`", "the second half of the channels"),
+            ("the two fixed variances", r"$\tilde\beta_t, \beta_t$", "`fixed_small`, `fixed_large`", "`FIXED_SMALL`, `FIXED_LARGE`"),
+            ("what the network predicts besides", "$v$, eq. 15", "`prediction.variance`", "the second half of the channels"),
             ("both losses", r"$L_\text{hybrid}$, eq. 16", "`objective='hybrid'`", "`rescaled_mse` with learned sigmas"),
             ("levels that are kept", "$S$, eq. 19", "`respace(T, text)`", "`timestep_respacing`"),
         ]
@@ -136,7 +137,7 @@ $$\bar\alpha_t = \frac{f(t)}{f(0)},\quad f(t) = \cos^2\Big(\frac{t/T + s}{1+s}\c
 def _():
     story.source(
         learned_range,
-        r"""The width of a step back lies between $\tilde\beta_t$ and $\beta_t$; the network says where, on a logarithmic scale
+        r"""The variance of a reverse step lies between $\tilde\beta_t$ and $\beta_t$; the network says where, on a logarithmic scale
 (eq. 15):
 
 $$\sigma_t^2 = \exp\big(v \log\beta_t + (1 - v) \log\tilde\beta_t\big)$$
@@ -151,8 +152,8 @@ def _():
     mo.md(r"""
     ## Try it
 
-    Respacing keeps some levels and walks only those. Three sections of the chain get as many levels each as you say: the
-    first is near clean data. What is left of the pictures at the levels that are visited?
+    Respacing keeps some levels and samples on only those. Three sections of the chain get as many levels each as you say:
+    the first is near clean data. What is left of the pictures at the levels that are kept?
     """)
     return
 
@@ -167,12 +168,12 @@ def _():
 
 
 @app.cell
-def _(drowned, far, middle, near):
+def _(far, middle, near, noised):
     _text = f"{near.value},{middle.value},{far.value}"
     _levels = respace(1000, _text)[:-1]
     mo.vstack(
         [
-            mo.ui.anywidget(Frames.of({f"--steps {_text}": drowned(cosine(), _levels)}, start=0.5)),
+            mo.ui.anywidget(Frames.of({f"--steps {_text}": noised(cosine(), _levels)}, start=0.5)),
             mo.md(f"{len(_levels)} levels: {', '.join(str(int(t)) for t in _levels[:16])}{', ...' * (len(_levels) > 16)}"),
         ]
     )
@@ -183,7 +184,7 @@ def _(drowned, far, middle, near):
 def _():
     mo.md(r"""
     **Draw your own.** Drag the handles (or focus one and press the arrow keys). The line says how much of the variance is still
-    signal, $\bar\alpha$, from data to noise; below it the picture drowns as you drew it.
+    signal, $\bar\alpha$, from data to noise; below it the picture disappears as you drew it.
     """)
     return
 
@@ -209,9 +210,9 @@ def _(drawn):
         return float((process.schedule.log_snr(torch.arange(1, 1001)) < torch.tensor(0.01).log()).double().mean())
 
     mo.md(
-        "| schedule | levels with SNR below 1/100 | signal left at the last level |\n|---|---|---|\n"
+        "| schedule | levels with SNR below 1/100 | signal left at the last level, alpha-bar |\n|---|---|---|\n"
         + "\n".join(
-            f"| {name} | {_share(p):.0%} | {float(p.schedule.alpha_sigma(torch.tensor(1000))[0]):.4f} |"
+            f"| {name} | {_share(p):.0%} | {float(p.schedule.alpha_sigma(torch.tensor(1000))[0] ** 2):.1e} |"
             for name, p in (("yours", _process), ("linear", linear()), ("cosine", cosine()))
         )
         + "\n\nSampling starts from pure noise. Where signal is left at the last level, training never saw such a start."
@@ -224,8 +225,8 @@ def _():
     mo.md("""
     ## Does it hold here?
 
-    The paper also found that up to a fifth of the linear schedule's way back can be skipped at little cost, and not of the
-    cosine schedule's (figure 4). On the ring of eight blobs it does *not* come out: neither loses anything.
+    The paper also found that up to a fifth of the linear schedule's reverse process can be skipped at little cost, and not of
+    the cosine schedule's (figure 4). On the ring of eight blobs it does *not* come out: neither loses anything.
     """)
     return
 
@@ -311,7 +312,7 @@ def _():
             ),
             (
                 "What goes wrong with a deterministic sampler that starts at the last cosine level?",
-                "Next to nothing of the signal is left there. A predicted noise, divided by almost 0, gives a belief about the "
+                "Next to nothing of the signal is left there. A predicted noise, divided by almost 0, gives a prediction of the "
                 "picture that is off by a factor of hundreds, and nothing later takes it back. Clip it, predict v, or start "
                 "a little lower.",
             ),

@@ -90,9 +90,9 @@ def _():
     story.notation(
         [
             ("Frechet distance", r"$\|\mu - \mu'\|^2 + \operatorname{tr}(\dots)$", "`frechet_distance`", "FID, with the Inception of 2015 only"),
-            ("kernel distance", r"$\text{MMD}^2$", "`kernel_distance`", "KID: has no bias, and tells its deviation"),
+            ("kernel distance", r"$\text{MMD}^2$", "`kernel_distance`", "KID: has no bias, and comes with its deviation"),
             ("are samples real, are reals made", "precision, recall", "`precision_recall`", "improved precision and recall"),
-            ("the same measure, real against real", "-", "the floor", "rarely told"),
+            ("the same measure, real against real", "-", "the floor", "rarely given"),
         ]
     )
     return
@@ -102,7 +102,7 @@ def _():
 def _():
     story.source(
         frechet_distance,
-        r"""The mean squared way between two Gaussians, had by eigenvalues of a symmetric matrix (Heusel et al. 2017):
+        r"""The squared Wasserstein-2 distance of two Gaussians, by eigenvalues of a symmetric matrix (Heusel et al. 2017):
 
 $$d^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{tr}\big(C_1 + C_2 - 2\,(C_1 C_2)^{1/2}\big)$$""",
     )

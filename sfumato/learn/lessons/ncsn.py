@@ -9,10 +9,10 @@ with app.setup:
     from sfumato.claims import CLAIMS, judge
     from sfumato.claims.ncsn import HEAVY, by_annealing, heavy, plainly, two_modes
     from sfumato.core import matching
-    from sfumato.core.langevin import Langevin
     from sfumato.learn import story
     from sfumato.learn.checks.ncsn import EXERCISES
     from sfumato.learn.widgets import Scrubber
+    from sfumato.samplers.langevin import LangevinStep
 
     torch.set_num_threads(1)
 
@@ -24,9 +24,9 @@ def _():
 
     *Generative modeling by estimating gradients of the data distribution*, Song and Ermon, 2019.
 
-    Another road to the same place. Instead of undoing steps, learn the **slope** of the data's log density, its *score*:
-    from any point, which way do data become more likely? Then walk uphill, with a little shaking, and you end where data are.
-    That walk is called Langevin dynamics.
+    Another road to the same place. Instead of undoing steps, learn the **gradient** of the data's log density, its *score*:
+    from any point, which way do data become more likely? Then step uphill, with a little noise in each step, and you end where
+    data are. These steps are called Langevin dynamics.
 
     It has a flaw. Below are two clouds; the upper one holds 80 % of the data. Both sides take a thousand steps with the *exact*
     score. On the left plainly; on the right with a lot of noise at first, then less and less. Move the slider, and count.
@@ -37,7 +37,7 @@ def _():
 @app.cell
 def _():
     real = two_modes().sample(500, torch.Generator().manual_seed(1))
-    _plain, _annealed = (walk(250, 0)[::20] for walk in (plainly, by_annealing))
+    _plain, _annealed = (sampler(250, 0)[::20] for sampler in (plainly, by_annealing))
     hook = mo.ui.anywidget(Scrubber.of({"plain": _plain, "annealed": _annealed}, real, reach=12.0, start=1.0))
     hook
     return hook, real
@@ -71,8 +71,8 @@ def _(guess, guesses):
             "| | share at the upper cloud |\n|---|---|\n"
             f"| plain | {verdict.mean('plain: share at the heavy mode'):.2f} |\n"
             f"| annealed | {verdict.mean('annealed: share at the heavy mode'):.2f} |\n| the truth | {HEAVY:.2f} |\n\n"
-            "A score knows nothing of weights: near a cloud it is the same, whether that cloud holds four fifths of the data "
-            "or one. With much noise the two clouds flow into one, and there the weights do show. This is figure 3 of the paper, "
+            "A score says nothing of weights: near a cloud it is the same, whether that cloud holds four fifths of the data "
+            "or one. With much noise the two clouds merge into one, and there the weights do show. This is figure 3 of the paper, "
             "as the claim `ncsn/annealing`."
         )
 
@@ -105,7 +105,7 @@ def _():
 def _():
     story.source(
         matching.denoising,
-        r"""Nobody knows the score of data. But add noise, and the slope of $\log q(\tilde x \mid x)$, which *is* known, has the right
+        r"""Nobody knows the score of data. But add noise, and the gradient of $\log q(\tilde x \mid x)$, which *is* known, has the right
 average (section 2.1, after Vincent 2011): learn to point from the noisy picture back to the clean one,
 
 $$\tfrac12\,\mathbb{E}\,\Big\| s_\theta(\tilde x, \sigma) + \frac{\tilde x - x}{\sigma^2} \Big\|^2$$
@@ -118,11 +118,13 @@ and what you have learned is the score. The claim `ncsn/denoising-suffices` chec
 @app.cell
 def _():
     story.source(
-        Langevin.__call__,
-        r"""One step of Langevin dynamics stays at its level: a little uphill, and a little noise, so that points spread out as data
-do instead of all climbing to the top (eq. 4):
+        LangevinStep.__call__,
+        r"""One step of Langevin dynamics stays at its noise level: a little uphill, and a little noise, so that points spread out as
+data do instead of all climbing to the top (eq. 4, where $d$ is $\epsilon/2$):
 
-$$x \leftarrow x + d\, s_\theta(x, \sigma) + \sqrt{2d}\, z$$""",
+$$x \leftarrow x + d\, s_\theta(x, \sigma) + \sqrt{2d}\, z$$
+
+Annealed, $d$ is $\alpha_i$ here: as in the authors' code, twice the $\alpha_i/2$ of algorithm 1.""",
     )
     return
 
@@ -147,13 +149,13 @@ def _():
 
 @app.cell
 def _(first, levels, real):
-    _way = by_annealing(400, 0, first.value, levels.value, 50)
+    _states = by_annealing(400, 0, first.value, levels.value, 50)
     mo.vstack(
         [
             mo.ui.anywidget(
-                Scrubber.of({f"from {first.value:g}, {levels.value} levels": _way[:: levels.value]}, real, reach=12.0, start=1.0)
+                Scrubber.of({f"from {first.value:g}, {levels.value} levels": _states[:: levels.value]}, real, reach=12.0, start=1.0)
             ),
-            mo.md(f"Share at the upper cloud: **{heavy(_way[-1]):.2f}** (the truth: {HEAVY:.2f})."),
+            mo.md(f"Share at the upper cloud: **{heavy(_states[-1]):.2f}** (the truth: {HEAVY:.2f})."),
         ]
     )
     return
@@ -211,9 +213,9 @@ def _():
     story.quiz(
         [
             (
-                "Why learn the slope of the log density, and not the density?",
-                "A density must sum to 1 over all pictures, and nobody can compute that sum. In the slope of its logarithm the "
-                "sum is gone.",
+                "Why learn the gradient of the log density, and not the density?",
+                "A density must sum to 1 over all pictures, and nobody can compute that sum. In the gradient of its logarithm "
+                "the sum is gone.",
             ),
             (
                 "Why does the score fail between the clouds?",

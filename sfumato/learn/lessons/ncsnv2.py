@@ -7,7 +7,7 @@ with app.setup:
     import torch
 
     from sfumato.claims import CLAIMS, judge
-    from sfumato.claims.ncsnv2 import digits, reached, wandering
+    from sfumato.claims.ncsnv2 import annealed, digits, reached
     from sfumato.core import techniques
     from sfumato.data import pictures
     from sfumato.learn import story
@@ -25,11 +25,11 @@ def _():
 
     *Improved techniques for training score-based generative models*, Song and Ermon, 2020.
 
-    NCSN walks uphill on the density of data, from a lot of noise to a little. It worked on small pictures, and fell apart
-    on larger ones. **How much noise is a lot? How many levels lie between?** Until this paper one guessed. The paper
-    answers with five rules, all of them computed from the data set.
+    NCSN follows the score of the data, from a lot of noise to a little. It worked on small pictures, and fell apart on larger
+    ones. **How much noise is a lot? How many levels lie between?** Until this paper one guessed. The paper answers with five
+    techniques; three of them are numbers that are computed from the data set.
 
-    Below, thirty points start at *one and the same digit*, with noise on top, and walk down the levels with the exact score
+    Below, thirty points start at *one and the same digit*, with noise on top, and go down the noise levels with the exact score
     of 300 digits. On the left they begin with little noise, on the right with as much as the rule says. Move the slider to
     the end.
     """)
@@ -44,7 +44,7 @@ def _():
         return torch.stack([pictures.grid(state, columns=10) for state in grey])
 
     rule = techniques.largest_distance(digits()[0])
-    little, enough = (wandering(first, 30)[::2] for first in (0.3, rule))
+    little, enough = (annealed(first, 30)[::2] for first in (0.3, rule))
     hook = mo.ui.anywidget(
         Frames.of({"sigma_1 = 0.3": film(little), f"sigma_1 = {rule:.2f}, the rule": film(enough)}, start=1.0)
     )
@@ -109,7 +109,7 @@ def _():
             ("ratio of neighbours", r"$\gamma = \sigma_{i-1}/\sigma_i$", "`ratio_of_levels`", "implied by `num_classes`"),
             ("steps at a level", "$T$", "`moves_per_level`", "`n_steps_each`"),
             ("step size", r"$\epsilon$", "`step_size`", "`step_lr`"),
-            ("a score that is told no level", r"$F(x)/\sigma$", "technique 3", "`scorenet(x) / used_sigmas`"),
+            ("a score without the level as input", r"$F(x)/\sigma$", "technique 3", "`scorenet(x) / used_sigmas`"),
         ]
     )
     return
@@ -120,7 +120,7 @@ def _():
     story.source(
         techniques.overlap,
         r"""Noise in $D$ dimensions lies on a thin shell of radius $\sigma\sqrt{D}$. For one level to hand over to the next, the
-shells must overlap; proposition 2 says by how much:
+shells must overlap. From the law of the radius (proposition 2) follows by how much they do, and technique 2 asks for about half:
 
 $$C = \Phi\big(\sqrt{2D}(\gamma-1) + 3\gamma\big) - \Phi\big(\sqrt{2D}(\gamma-1) - 3\gamma\big) \approx 0.5$$""",
     )
@@ -132,7 +132,8 @@ def _():
     story.source(
         techniques.variance_ratio,
         r"""When a level begins, the noise is $\gamma$ times too large; $T$ Langevin steps should bring it down to the level's own.
-How far they do depends on the step size alone (proposition 3), and technique 4 chooses the one that ends at 1:""",
+How far they do follows from $\gamma$, $T$ and the step size (proposition 3); technique 4 chooses the size for which the ratio of
+variances ends nearest to 1:""",
     )
     return
 
@@ -157,7 +158,7 @@ def _():
 
 @app.cell
 def _(film, first, moves):
-    _states = wandering(first.value, 30)
+    _states = annealed(first.value, 30)
     _counts = reached(_states[-1])
     _recipe = ncsnv2.fitted(ncsnv2.NCSNv2(moves_per_level=moves.value), digits()[0].reshape(-1, 1, 8, 8).float())
     mo.vstack(
@@ -229,7 +230,7 @@ def _():
                 "not touch. A network trained on one then meets states that it has never seen.",
             ),
             (
-                "Why does the network no longer need to be told the level?",
+                "Why does the network no longer need the level as an input?",
                 "The score of noise sigma is about as long as 1/sigma. Divide by sigma outside, and what is left to learn looks "
                 "alike at all levels.",
             ),

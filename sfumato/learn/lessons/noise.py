@@ -6,16 +6,15 @@ with app.setup:
     import marimo as mo
     import torch
 
-    from sfumato.claims.toys import normal, ring
+    from sfumato.claims.toys import all_states, normal, ring
     from sfumato.core.denoisers import Prediction
-    from sfumato.core.kernels import DDIM
     from sfumato.core.processes import GaussianDiffusion
-    from sfumato.core.sampling import descend, walk
-    from sfumato.core.schedules import from_sigmas, geometric_sigmas
-    from sfumato.core.times import strided
+    from sfumato.core.betas import geometric_sigmas
+    from sfumato.core.schedules import from_sigmas
     from sfumato.learn import story
     from sfumato.learn.checks.noise import EXERCISES
     from sfumato.learn.widgets import Field, Scrubber
+    from sfumato.samplers import DDIM
 
     torch.set_num_threads(1)
 
@@ -60,7 +59,7 @@ def _():
     guesses = {
         "at the nearest blob": "Only while the noise is small:",
         "near the middle, where no data are": "Yes: when anything is possible, the average is the best guess.",
-        "where the point is": "A point that has drowned in noise says little about where it came from:",
+        "where the point is": "Only without noise. A point under much noise says little about where it came from:",
     }
     guess = story.predict("A point at (2, 0), and very much noise. Where is the best guess?", guesses)
     guess
@@ -72,12 +71,12 @@ def _(denoise, guess, guesses):
     def _figure():
         rows = []
         for t in (100, 85, 70, 50):
-            belief = denoise(torch.tensor([[2.0, 0.0]], dtype=torch.float64), torch.tensor(t))
-            rows.append(f"| {float(belief.level.sigma):.2f} | {float(belief.x0[0, 0]):.2f} |")
+            prediction = denoise(torch.tensor([[2.0, 0.0]], dtype=torch.float64), torch.tensor(t))
+            rows.append(f"| {float(prediction.level.sigma):.2f} | {float(prediction.x0[0, 0]):.2f} |")
         return mo.md(
             "| noise (sigma) | how far to the right the guess lies |\n|---|---|\n" + "\n".join(rows) + "\n\n"
-            "The nearest blob is 1.2 to the right. A guess in the void between the blobs is not a bad denoiser: it is the "
-            "best one. That is why one step from noise gives a blur, and why diffusion takes many."
+            "The nearest blob lies at 1.2; with little noise the guess lies on its side towards the point. A guess in the void "
+            "between the blobs is not a bad denoiser: it is the best one. That is why one step from noise gives a blur, and why diffusion takes many."
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -115,7 +114,8 @@ density rises as well. This is Tweedie's formula:
 
 $$\nabla_x \log p(x) = \frac{\alpha\,E[x_0 \mid x] - x}{\sigma^2} = -\frac{E[\epsilon \mid x]}{\sigma}$$
 
-So a network that is trained to remove noise has learned the slope of the data's density without ever seeing it:""",
+So a network that is trained to remove noise has learned the score, the gradient of the log density of the noisy data, without
+ever seeing a density:""",
     )
     return
 
@@ -123,7 +123,7 @@ So a network that is trained to remove noise has learned the slope of the data's
 @app.cell
 def _():
     mo.md("""
-    Is it true? Here is the slope of the density, found by automatic differentiation, beside the denoiser's word.
+    Is it true? Here is the gradient of the log density, by automatic differentiation, beside what the denoiser says.
     """)
     return
 
@@ -147,7 +147,7 @@ def _(denoise, level, mixture, process):
         return f"({v[0]:.4f}, {v[1]:.4f})"
 
     mo.md(
-        f"sigma = **{float(_at.sigma):.3f}**\n\n| point | slope of the log density | -eps / sigma |\n|---|---|---|\n"
+        f"sigma = **{float(_at.sigma):.3f}**\n\n| point | gradient of the log density | -eps / sigma |\n|---|---|---|\n"
         + "\n".join(f"| ({p[0]:g}, {p[1]:g}) | {_pair(a)} | {_pair(b)} |"
                     for p, a, b in zip(_x.tolist(), _slope.tolist(), _score.tolist(), strict=True))
     )
@@ -159,8 +159,8 @@ def _():
     mo.md("""
     ## Try it: follow the arrows
 
-    Start from nothing but noise, and go a little towards the guess, again and again, while the noise that the denoiser is
-    told about falls. With one step every point lands on its first guess, in the middle. With more, the guess may change on
+    Start from nothing but noise, and go a little towards the guess, again and again, while the noise level that the
+    denoiser is given falls. With one step every point lands on its first guess, in the middle. With more, the guess may change on
     the way, and that makes all the difference.
     """)
     return
@@ -177,7 +177,7 @@ def _():
 @app.cell
 def _(data, denoise, process, seed, steps):
     _noise = 2.0 * normal(seed.value, 400, 2)
-    _states = torch.stack([_noise, *walk(_noise, descend(DDIM(process, denoise), strided(100, steps.value)))])
+    _states = all_states(_noise, DDIM().plan(process, denoise, steps.value))
     mo.ui.anywidget(Scrubber.of({f"{steps.value} steps": _states}, data, reach=3.0, start=1.0))
     return
 

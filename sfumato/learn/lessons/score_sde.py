@@ -7,10 +7,10 @@ with app.setup:
     import torch
 
     from sfumato.claims import CLAIMS, judge
-    from sfumato.claims.score_sde import SDES, way
+    from sfumato.claims.score_sde import SDES, sampled
     from sfumato.claims.toys import ring
-    from sfumato.core import sde
     from sfumato.core.likelihood import flow_log_prob
+    from sfumato.core.ode import probability_flow
     from sfumato.learn import story
     from sfumato.learn.checks.score_sde import EXERCISES
     from sfumato.learn.widgets import Scrubber
@@ -28,10 +28,11 @@ def _():
 
     NCSN and DDPM looked like rivals. Take ever more and ever smaller steps, and both become the same thing: a **stochastic
     differential equation** that turns data into noise, and another that turns noise into data and needs nothing but the score.
-    And beside it stands a gift: an ordinary equation without any noise, whose clouds look the same at every moment.
+    And beside it stands a gift: an ordinary differential equation, without any noise, whose points have the same distribution as
+    those of the stochastic one at every time.
 
-    On the left the stochastic way back, on the right the flow, from the same noise. Move the slider: the points take other ways,
-    the cloud does not.
+    On the left the reverse SDE, on the right the probability-flow ODE, from the same noise. Move the slider: the points take other
+    paths, the distribution does not.
     """)
     return
 
@@ -40,7 +41,7 @@ def _():
 def _():
     real = ring().sample(600, torch.Generator().manual_seed(1))
     hook = mo.ui.anywidget(
-        Scrubber.of({"reverse SDE": way("VP", False, 100, 300), "probability flow": way("VP", True, 100, 300)}, real, start=0.8)
+        Scrubber.of({"reverse SDE": sampled("VP", False, 100, 300), "probability flow": sampled("VP", True, 100, 300)}, real, start=0.8)
     )
     hook
     return hook, real
@@ -57,11 +58,11 @@ def _():
 @app.cell
 def _():
     guesses = {
-        "yes, exactly": "Yes. Follow a picture to its noise, and add up how much space was squeezed on the way:",
-        "only a bound, as for DDPM": "With the flow it is more than a bound:",
+        "yes, exactly": "Yes, up to the solver's error. Follow a picture to its noise, and add up how much space was squeezed on the way:",
+        "only a bound, as for DDPM": "With the ODE it is more than a bound:",
         "no: there is no formula for the density": "There is none, but there is a way to compute it:",
     }
-    guess = story.predict("The flow is a plain function from noise to data. Can one say how likely a given picture is?", guesses)
+    guess = story.predict("The ODE is a deterministic map from noise to data. Can one say how likely a given picture is?", guesses)
     guess
     return guess, guesses
 
@@ -72,9 +73,9 @@ def _(guess, guesses):
         verdict = judge(CLAIMS["score_sde/likelihood"], seeds=1, fast=True)
         rows = [f"| {name} | {verdict.mean(f'{name}: error of the mean'):.1e} |" for name in SDES]
         return mo.md(
-            "150 points of the ring, whose density is known: bits/dim by the flow against the truth, "
+            "150 points of the ring, whose density is known: bits/dim by the ODE against the truth, "
             f"{verdict.mean('truth, bits/dim'):.2f}:\n\n| SDE | error, bits/dim |\n|---|---|\n" + "\n".join(rows)
-            + "\n\nSection 4.3 of the paper, as the claim `score_sde/likelihood`. On pictures the squeezing is estimated with "
+            + "\n\nSection 4.3 of the paper, as the claim `score_sde/likelihood`. On pictures the divergence is estimated with "
             "random probes: `sfumato likelihood RUN --method ode`."
         )
 
@@ -96,7 +97,7 @@ def _():
         [
             ("drift and diffusion", "$f(x, t), g(t)$", "`drift_diffusion(t)`", "`sde(x, t)`"),
             ("the score", r"$s_\theta(x, t)$", "`prediction.score`", "`score_fn`"),
-            ("NCSN's noise, growing", "VE", "`schedules.VE`", "`VESDE`"),
+            ("NCSN's noise, added", "VE", "`schedules.VE`", "`VESDE`"),
             ("DDPM's noise, replacing", "VP, sub-VP", "`schedules.VP`, `SubVP`", "`VPSDE`, `subVPSDE`"),
             ("down, and staying", "predictor, corrector", "kernels with $s<t$, $s=t$", "`get_predictor`, `get_corrector`"),
         ]
@@ -107,10 +108,12 @@ def _():
 @app.cell
 def _():
     story.source(
-        sde.probability_flow,
-        r"""The equation without noise, whose clouds are those of the stochastic one (eq. 13):
+        probability_flow,
+        r"""The equation without noise, whose distributions are those of the stochastic one (eq. 13):
 
-$$\frac{dx}{dt} = f(x, t) - \tfrac12\, g(t)^2\, \nabla_x \log p_t(x)$$
+$$\frac{dx}{dt} = f(x, t) - \tfrac12\, g(t)^2\, \nabla_x \log p_t(x) = \hat x_0\, \alpha'(t) + \hat\epsilon\, \sigma'(t)$$
+
+On the right $x = \alpha\hat x_0 + \sigma\hat\epsilon$ was put in, and that is how it is computed.
 
 DDIM with $\eta = 0$ is one way to take its steps; that is why DDIM can encode.""",
     )
@@ -121,7 +124,7 @@ DDIM with $\eta = 0$ is one way to take its steps; that is why DDIM can encode."
 def _():
     story.source(
         flow_log_prob,
-        r"""And the likelihood: follow the flow to pure noise, whose density is known, and add the divergence along the way (eq. 39):
+        r"""And the likelihood: follow the ODE to pure noise, whose density is known, and add the divergence along the way (eq. 39):
 
 $$\log p_0(x_0) = \log p_T(x_T) + \int_0^T \nabla\cdot \tilde f(x_t, t)\,dt$$""",
     )
@@ -155,15 +158,16 @@ def _():
 
 @app.cell
 def _(kind, real, seed, steps):
-    _ways = {
-        f"{kind.value}, {name}": way(kind.value, flow, steps.value, 300, seed.value)
-        for name, flow in (("reverse SDE", False), ("flow", True))
+    _runs = {
+        f"{kind.value}, {name}": sampled(kind.value, ode, steps.value, 300, seed.value)
+        for name, ode in (("reverse SDE", False), ("ODE", True))
     }
-    _surprise = {name: float(-ring().log_prob(w[-1]).mean()) for name, w in _ways.items()}
+    _nll = {name: float(-ring().log_prob(states[-1]).mean()) for name, states in _runs.items()}
     mo.vstack(
         [
-            mo.ui.anywidget(Scrubber.of(_ways, real, start=1.0)),
-            mo.md("Surprise under the data, nats (data themselves: 0.25): " + "; ".join(f"{n}: **{v:.2f}**" for n, v in _surprise.items()) + "."),
+            mo.ui.anywidget(Scrubber.of(_runs, real, start=1.0)),
+            mo.md("Negative log likelihood under the data's density, nats (data themselves: 0.25): "
+                  + "; ".join(f"{n}: **{v:.2f}**" for n, v in _nll.items()) + "."),
         ]
     )
     return
@@ -236,10 +240,10 @@ def _():
         [
             (
                 "What must be trained anew to sample another way?",
-                "Nothing. The score is all that any of the ways back needs, and it was learned once.",
+                "Nothing. The score is all that any of the samplers needs, and it was learned once.",
             ),
             (
-                "Why do the flow and the SDE end in the same cloud, if their points do not?",
+                "Why do the ODE and the SDE end in the same distribution, if their points do not?",
                 "At every moment their densities obey the same equation. A density does not say which point came from where.",
             ),
             (
@@ -260,7 +264,7 @@ def _():
     - The paper: arXiv 2011.13456; its code: yang-song/score_sde and score_sde_pytorch.
     - Yang Song's post, *Generative modeling by estimating gradients of the data distribution*, from the SDEs on.
     - Train one: `sfumato train score_sde/digits`; any model by any sampler: `sfumato sample RUN --sampler heun`.
-    - What predictor, corrector and flow do on pictures, measured: `docs/score_line.md`.
+    - What predictor, corrector and ODE do on pictures, measured: `docs/score_line.md`.
     """)
     return
 

@@ -8,19 +8,18 @@ with app.setup:
 
     import sfumato
     from sfumato.claims import CLAIMS, judge
-    from sfumato.claims.toys import normal, seeded, spiral
-    from sfumato.core.kernels import Ancestral, small
-    from sfumato.core.nonequilibrium import even_betas, predict_perturbation
-    from sfumato.core.posterior import Multiplied, Observed
+    from sfumato.claims.toys import all_states, normal, seeded, spiral
+    from sfumato.core.dpm2015.nonequilibrium import even_betas, predict_perturbation
+    from sfumato.core.dpm2015.products import Multiplied, Observed
     from sfumato.core.processes import GaussianDiffusion
-    from sfumato.core.sampling import descend, walk
+    from sfumato.core.sampling import descend
     from sfumato.core.schedules import from_betas
-    from sfumato.core.times import strided
     from sfumato.data import open_source
     from sfumato.learn import story
     from sfumato.learn.checks.spiral import EXERCISES
     from sfumato.learn.widgets import Brush, Frames, Scrubber
-    from sfumato.restore import inpaint
+    from sfumato.models.restoration import inpaint
+    from sfumato.samplers.ancestral import AncestralStep
 
     torch.set_num_threads(1)
 
@@ -35,9 +34,9 @@ def _():
     Pictures are numbers. The paper's second diffusion adds a little Gaussian noise in each step and shrinks what was
     there, so that a cloud of any shape ends as one round Gaussian. Undone step by step, the round cloud becomes a spiral.
 
-    Then comes the part that was ahead of its time. **A trained model can be multiplied by anything you know.** Tell it
-    one coordinate, and it fills in the other, though it was never trained for that. On the left nothing is known, on the
-    right the horizontal coordinate. Move the slider.
+    Then comes the part that was ahead of its time. **A trained model can be multiplied by anything you know.** Given one
+    coordinate it fills in the other, though it was never trained for that. On the left nothing is known, on the right the
+    horizontal coordinate. Move the slider.
     """)
     return
 
@@ -45,24 +44,22 @@ def _():
 @app.cell
 def _():
     mixture = spiral(100)
-    T = 60
-    process = GaussianDiffusion(from_betas(even_betas(T, 1e-4)))
-    step = Ancestral(process, mixture.denoise(process), small)
+    process = GaussianDiffusion(from_betas(even_betas(60, 1e-4)))
+    step = AncestralStep(process, mixture.denoise(process))
     real = mixture.sample(600, torch.Generator().manual_seed(1))
-    return T, mixture, process, real, step
+    return mixture, process, real, step
 
 
 @app.cell
-def _(T, real, step):
+def _(process, real, step):
     def along(kernel, n=250, seed=0):
-        """The way of n points from noise to data."""
-        start = normal(seed, n, 2)
-        return torch.stack([start, *walk(start, descend(kernel, strided(T, T)), seeded(seed))])
+        """The trajectory of n points from noise to data."""
+        return all_states(normal(seed, n, 2), descend(kernel, process.schedule.times()), seeded(seed))
 
-    def where(x, spread):
-        """A kernel that is told the horizontal coordinate, give or take."""
+    def where(x, std):
+        """A kernel conditioned on the horizontal coordinate, observed with noise of this standard deviation."""
         at = torch.tensor([[x, 0.0]], dtype=torch.float64)
-        return Multiplied(step, Observed(at, torch.tensor([spread, float("inf")], dtype=torch.float64)))
+        return Multiplied(step, Observed(at, torch.tensor([std, float("inf")], dtype=torch.float64)))
 
     hook = mo.ui.anywidget(
         Scrubber.of({"nothing known": along(step), "one coordinate known": along(where(0.35, 0.05))}, real, start=0.6)
@@ -85,7 +82,7 @@ def _():
 def _():
     guesses = {
         "all on one turn of the spiral": "No: the vertical line cuts several turns, and the model does not know which.",
-        "on every turn that the line cuts": "Yes, on each about as often as it should:",
+        "on every turn that the line cuts": "Yes, on each, though not exactly as often as it should:",
         "spread evenly along the line": "No: between the turns there are no data, and the model knows that.",
     }
     guess = story.predict("One coordinate is known exactly. Where do the points end?", guesses)
@@ -162,7 +159,7 @@ def _():
     mo.md(r"""
     ## Try it
 
-    Tell the model where, and how sure you are.
+    Choose what was observed, and with how much noise.
     """)
     return
 
@@ -170,18 +167,18 @@ def _():
 @app.cell
 def _():
     x = mo.ui.slider(-1.5, 1.5, step=0.05, value=0.35, label="horizontal coordinate", show_value=True)
-    spread = mo.ui.slider(0.02, 1.0, step=0.02, value=0.1, label="give or take", show_value=True)
-    mo.hstack([x, spread], justify="start", wrap=True)
-    return spread, x
+    std = mo.ui.slider(0.02, 1.0, step=0.02, value=0.1, label="noise of the observation", show_value=True)
+    mo.hstack([x, std], justify="start", wrap=True)
+    return std, x
 
 
 @app.cell
-def _(along, mixture, real, spread, where, x):
-    _way = along(where(x.value, spread.value), n=200)
-    _off = float((torch.cdist(_way[-1], mixture.means).amin(1) / mixture.stds[0, 0]).mean())
+def _(along, mixture, real, std, where, x):
+    _states = along(where(x.value, std.value), n=200)
+    _off = float((torch.cdist(_states[-1], mixture.means).amin(1) / mixture.stds[0, 0]).mean())
     mo.vstack(
         [
-            mo.ui.anywidget(Scrubber.of({f"at {x.value:g}, give or take {spread.value:g}": _way}, real, start=1.0)),
+            mo.ui.anywidget(Scrubber.of({f"at {x.value:g}, noise {std.value:g}": _states}, real, start=1.0)),
             mo.md(f"Mean distance to the spiral: **{_off:.1f}** of its widths. Far outside the spiral the two disagree."),
         ]
     )
@@ -192,9 +189,9 @@ def _(along, mixture, real, spread, where, x):
 def _():
     mo.md(r"""
     **Pictures.** The paper fills in a hole in a bark texture (figure 5). Here is an emoji that the network has never seen. Paint
-    over what it shall forget (drag; or arrow keys and space), and it fills the hole three times, each time with other noise. The
-    network is a DDPM of 2020; what is known is put back at each step, as noisy as the step is. Nothing tells the hole and the rest
-    to agree but the network, step by step: with twenty steps they hardly do, with a hundred they mostly do.
+    over what is to be filled in (drag; or arrow keys and space), and the hole is filled three times, each time with other noise. The
+    network is a DDPM of 2020; what is known is put back at each step, as noisy as the step is (replacement-method inpainting). Only
+    the network makes the hole agree with the rest, step by step: with twenty steps they hardly do, with a hundred they mostly do.
     """)
     return
 

@@ -28,7 +28,7 @@ def packed(points: Tensor, reach: float) -> str:
 
 
 class Scrubber(anywidget.AnyWidget):
-    """Clouds of points on their way, several runs side by side, with one slider for the time.
+    """Trajectories of points in the plane, several runs side by side, with one slider for the time.
 
     Build one with `Scrubber.of`.
     """
@@ -59,7 +59,7 @@ class Scrubber(anywidget.AnyWidget):
 
 
 class Frames(anywidget.AnyWidget):
-    """Pictures on their way, several runs side by side, with one slider for the time.
+    """Trajectories of pictures, several runs side by side, with one slider for the time.
 
     Build one with `Frames.of`.
     """
@@ -88,13 +88,13 @@ class Frames(anywidget.AnyWidget):
 
 
 class Field(anywidget.AnyWidget):
-    """What a denoiser believes everywhere in the plane, at several noise levels, with a point to drag through it.
+    """What a denoiser predicts everywhere in the plane, at several noise levels, with a point to drag through it.
 
     Build one with `Field.of`.
     """
 
     _esm = HERE / "field.js"
-    beliefs = traitlets.Unicode("").tag(sync=True)
+    predictions = traitlets.Unicode("").tag(sync=True)
     data = traitlets.Unicode("").tag(sync=True)
     sigmas: Any = traitlets.List([]).tag(sync=True)
     point: Any = traitlets.List([0.0, 0.0]).tag(sync=True)
@@ -114,7 +114,7 @@ class Field(anywidget.AnyWidget):
         reach: float = 2.0,
         cells: int = 49,
     ) -> Field:
-        """A widget of a denoiser whose levels keep all of the signal (alpha 1), so that beliefs and data share a plane.
+        """A widget of a denoiser whose levels keep all of the signal (alpha 1), so that predictions and data share a plane.
 
         Args:
             denoise: (x, t) -> Prediction, for x (B, 2).
@@ -123,7 +123,7 @@ class Field(anywidget.AnyWidget):
             point: where the noisy point stands at first.
             start: the index in `levels` of the level that is shown at first.
             reach: the picture shows [-reach, reach] in both directions.
-            cells: grid points in each direction at which the belief is known.
+            cells: grid points in each direction at which the prediction is known.
 
         Raises:
             ValueError: where a level scales the signal.
@@ -134,7 +134,7 @@ class Field(anywidget.AnyWidget):
         seen = [denoise(grid, t) for t in levels]
         if any(float(p.level.alpha) != 1 for p in seen):
             raise ValueError("a field needs levels that keep all of the signal: a schedule made by from_sigmas")
-        return cls(beliefs=packed(torch.stack([p.x0 for p in seen]), reach), data=packed(data, reach),
+        return cls(predictions=packed(torch.stack([p.x0 for p in seen]), reach), data=packed(data, reach),
                    sigmas=[float(p.level.sigma) for p in seen], point=list(point), cells=cells, reach=reach,
                    start=start)  # fmt: skip
 
@@ -152,7 +152,7 @@ def pixels(image: Tensor) -> str:
 
 
 class ScheduleCurve(anywidget.AnyWidget):
-    """A schedule to draw, as the share of signal that is left, with a picture that drowns accordingly.
+    """A schedule to draw, as the share of signal that is left, with a picture that disappears in noise accordingly.
 
     Build one with `ScheduleCurve.of`; `alpha_bar` reads what was drawn.
     """
@@ -171,7 +171,7 @@ class ScheduleCurve(anywidget.AnyWidget):
 
         Args:
             heights: alpha-bar at evenly spaced times from data to noise, falling, in (0, 1).
-            image, noise: uint8 and float, (C, side, side) each: the picture and what it drowns in.
+            image, noise: uint8 and float, (C, side, side) each: the picture and the noise that replaces it.
             ghosts: name -> alpha-bar (n,) of schedules to compare with.
         """
         colours = ("#1d6f8a", "#6a7280", "#2d6a4f")

@@ -1,5 +1,5 @@
-// The field of beliefs about clean data at several noise levels, with a point to drag through it.
-// All levels are here from the start, on a grid; between grid points the belief is interpolated.
+// The field of predicted clean data at several noise levels, with a point to drag through it.
+// All levels are here from the start, on a grid; between grid points the prediction is interpolated.
 
 /** base64 of 16-bit integers -> numbers in [-1, 1] */
 function unpack(text) {
@@ -26,16 +26,16 @@ function render({ model, el }) {
   const canvas = el.querySelector("canvas"), pen = canvas.getContext("2d");
   const slider = el.querySelector("input"), caption = el.querySelector("figcaption");
   const reach = model.get("reach"), cells = model.get("cells"), sigmas = model.get("sigmas");
-  const beliefs = unpack(model.get("beliefs")), data = unpack(model.get("data"));
+  const predictions = unpack(model.get("predictions")), data = unpack(model.get("data"));
   let point = model.get("point").map((v) => v / reach);
   slider.max = sigmas.length - 1;
   slider.value = model.get("start");
 
-  /** the belief at x, both in units of reach */
-  function belief(x) {
+  /** the prediction at x, both in units of reach */
+  function predicted(x) {
     const at = x.map((v) => Math.min(Math.max((v + 1) / 2 * (cells - 1), 0), cells - 1.001));
     const [i, j] = at.map(Math.floor), [a, b] = [at[0] - i, at[1] - j];
-    const corner = (p, q, c) => beliefs[2 * ((slider.value * cells + q) * cells + p) + c];
+    const corner = (p, q, c) => predictions[2 * ((slider.value * cells + q) * cells + p) + c];
     return [0, 1].map((c) => (1 - b) * ((1 - a) * corner(i, j, c) + a * corner(i + 1, j, c))
       + b * ((1 - a) * corner(i, j + 1, c) + a * corner(i + 1, j + 1, c)));
   }
@@ -69,11 +69,11 @@ function render({ model, el }) {
     for (let i = 0; i < data.length; i += 2) disc([data[i], data[i + 1]], 2, "#d9d4cc");
     for (let i = 1; i < 18; i++) {
       for (let j = 1; j < 18; j++) {
-        const from = [i / 9 - 1, j / 9 - 1], to = belief(from);
+        const from = [i / 9 - 1, j / 9 - 1], to = predicted(from);
         arrow(from, from.map((v, c) => v + 0.16 * (to[c] - v)), "#8aa0b8", 2);
       }
     }
-    const guess = belief(point), sigma = sigmas[slider.value];
+    const guess = predicted(point), sigma = sigmas[slider.value];
     arrow(point, guess, "#b4552d", 4);
     disc(guess, 10, "#2d6a4f");
     disc(point, 13, "#b4552d");
