@@ -7,12 +7,13 @@ from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
 from sfumato.claims.toys import all_states, normal, seeded, spiral
+from sfumato.core.betas import jsd_betas
 from sfumato.core.dpm2015.binomial import BinomialDiffusion, FlipStep, believe_exactly, states
 from sfumato.core.dpm2015.nonequilibrium import Chain, even_betas
 from sfumato.core.dpm2015.products import Known, Multiplied, Observed
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel, descend, finish
-from sfumato.core.schedules import from_betas, jsd_betas, strided
+from sfumato.core.schedules import from_betas, strided
 from sfumato.data.toys import HEARTBEATS
 from sfumato.samplers.ancestral import AncestralStep
 

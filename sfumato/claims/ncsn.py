@@ -7,9 +7,10 @@ from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
 from sfumato.claims.toys import all_states, normal, seeded
+from sfumato.core.betas import geometric_sigmas
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import from_sigmas, geometric_sigmas
+from sfumato.core.schedules import from_sigmas
 from sfumato.samplers import AnnealedLangevin
 from sfumato.samplers.langevin import LangevinStep, constant
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
 from sfumato.claims.toys import all_states, normal, seeded
+from sfumato.core.betas import geometric_sigmas
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import from_sigmas, geometric_sigmas
+from sfumato.core.schedules import from_sigmas
 from sfumato.core.techniques import best_step_size, largest_distance, number_of_levels, overlap, ratio_of_levels
 from sfumato.data import open_source
 from sfumato.samplers import AnnealedLangevin

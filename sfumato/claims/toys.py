@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.betas import cosine_betas, linear_betas
 from sfumato.core.distributions import Noise
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, trajectory
-from sfumato.core.schedules import cosine_betas, from_betas, linear_betas
+from sfumato.core.schedules import from_betas
 from sfumato.data.toys import along_roll
 
 

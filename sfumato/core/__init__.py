@@ -7,6 +7,7 @@ loop; the samplers are in `sfumato.samplers`), `diffusion` (all of it for one mo
 `dpm2015` is the model of Sohl-Dickstein et al. 2015, which a newcomer may skip.
 """
 
+from sfumato.core.betas import geometric_sigmas, linear_betas
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
@@ -39,8 +40,6 @@ from sfumato.core.schedules import (
     Table,
     from_betas,
     from_sigmas,
-    geometric_sigmas,
-    linear_betas,
 )
 from sfumato.core.variances import ReverseVariance, fixed_large, fixed_small, learned, learned_range
 

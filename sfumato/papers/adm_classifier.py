@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Labels
 from sfumato.core import schedules
+from sfumato.core.betas import cosine_betas, scaled_linear_betas
 from sfumato.core.diffusion import Classification
 from sfumato.core.distributions import Noise
 from sfumato.core.guidance import Classify
@@ -24,7 +25,7 @@ from sfumato.networks.classifier import Encoder
 from sfumato.papers.recipe import check_words
 from sfumato.spaces import Pixels, Space
 
-BETAS = {"linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_betas}
+BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
 
 
 @dataclass(frozen=True)

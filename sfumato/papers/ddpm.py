@@ -15,6 +15,15 @@ from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import losses, schedules, variances
+from sfumato.core.betas import (
+    const_betas,
+    cosine_betas,
+    jsd_betas,
+    linear_betas,
+    quad_betas,
+    sigmoid_betas,
+    warmup_betas,
+)
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
@@ -37,13 +46,13 @@ from sfumato.samplers import DDIM, Ancestral
 from sfumato.spaces import Pixels, Space
 
 BETAS: dict[str, Callable[[int], Tensor]] = {
-    "linear": schedules.linear_betas,
-    "quad": schedules.quad_betas,
-    "const": schedules.const_betas,
-    "warmup": schedules.warmup_betas,
-    "jsd": schedules.jsd_betas,
-    "sigmoid": schedules.sigmoid_betas,
-    "cosine": schedules.cosine_betas,
+    "linear": linear_betas,
+    "quad": quad_betas,
+    "const": const_betas,
+    "warmup": warmup_betas,
+    "jsd": jsd_betas,
+    "sigmoid": sigmoid_betas,
+    "cosine": cosine_betas,
 }
 PREDICTIONS: dict[str, Parameterization] = {
     "eps": predict_eps, "x0": predict_x0, "v": predict_v, "mean": predict_previous_mean,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import schedules
+from sfumato.core.betas import jsd_betas
 from sfumato.core.denoisers import Denoiser
 from sfumato.core.diffusion import Diffusion
 from sfumato.core.distributions import Distribution, Gaussian, Noise
@@ -100,7 +101,7 @@ class DPM:
     def first_betas(self) -> Tensor:
         """(T,) the betas to start from."""
         if self.betas == "jsd":
-            return schedules.jsd_betas(self.steps)
+            return jsd_betas(self.steps)
         if self.betas == "even":
             return nonequilibrium.even_betas(self.steps, self.first_beta, self.last_signal)
         return nonequilibrium.published_betas(self.steps, self.first_beta)
@@ -159,7 +160,7 @@ class DPM:
     def _chain_of(self, network: nn.Module) -> tuple[Forward, beliefs.Believe]:
         """The forward process, and the predictions of the model."""
         if self.bits:
-            bits = BinomialDiffusion(schedules.jsd_betas(self.steps))
+            bits = BinomialDiffusion(jsd_betas(self.steps))
             return bits, beliefs.of_bits(bits, network)
         schedule: Any = network.schedule if self.learn_betas else schedules.from_betas(self.first_betas())
         process = GaussianDiffusion(schedule)

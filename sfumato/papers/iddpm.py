@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import losses, schedules, times, variances
+from sfumato.core.betas import cosine_betas, scaled_linear_betas
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
@@ -33,7 +34,7 @@ from sfumato.papers.recipe import build_network, check_words, denoising_loss
 from sfumato.samplers import DDIM, Ancestral
 from sfumato.spaces import Pixels, Space
 
-BETAS = {"linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_betas}
+BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
 PREDICTIONS: dict[str, Parameterization] = {"eps": predict_eps, "x0": predict_x0, "v": predict_v}
 WEIGHTS = {"eps": losses.eps_weight, "x0": losses.x0_weight, "v": losses.v_weight}
 VARIANCES: dict[str, variances.ReverseVariance] = {

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
+from sfumato.core.betas import geometric_sigmas
 from sfumato.core.denoisers import Denoise, Denoiser, Prediction, predict_score
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.distributions import Distribution, Uniform
 from sfumato.core.matching import anneal_weight, denoising, half_sum
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import Level, from_sigmas, geometric_sigmas
+from sfumato.core.schedules import Level, from_sigmas
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.refinenet import RefineNet

@@ -13,11 +13,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
+from sfumato.core.betas import geometric_sigmas
 from sfumato.core.denoisers import Denoise, Denoiser, Prediction, negated, predict_eps
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.matching import anneal_weight, denoising, half_sum
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import Level, from_sigmas, geometric_sigmas
+from sfumato.core.schedules import Level, from_sigmas
 from sfumato.core.techniques import best_step_size, largest_distance, number_of_levels, overlap, variance_ratio
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import matching, schedules
+from sfumato.core.betas import geometric_sigmas, linear_betas
 from sfumato.core.denoisers import Denoise, Denoiser, Prediction, negated, predict_eps
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.losses import per_image
@@ -132,10 +133,10 @@ class ScoreSDE:
     def _levels(self, N: int) -> schedules.Table:
         """The published discretisation in N levels (appendices B and E)."""
         if self.sde == "ve":
-            return schedules.from_sigmas(schedules.geometric_sigmas(N, self.last_sigma, self.first_sigma))
+            return schedules.from_sigmas(geometric_sigmas(N, self.last_sigma, self.first_sigma))
         if self.beta_end > N:
             raise ValueError(f"VP needs at least {self.beta_end:g} steps, or a beta passes 1; not {N}")
-        return schedules.from_betas(schedules.linear_betas(N, self.beta_start / N, self.beta_end / N))
+        return schedules.from_betas(linear_betas(N, self.beta_start / N, self.beta_end / N))
 
     def _sampler(self) -> OfficialPredictorCorrector:
         """The official loop with so many predictions, each after its corrections (algorithm 1)."""

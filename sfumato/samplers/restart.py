@@ -35,6 +35,11 @@ class Restart(OnGrid):
     order = 2
     evaluations = 2
 
+    @property
+    def convergence(self) -> int:
+        """None in the number of steps, since the rounds have steps of their own."""
+        return 0
+
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high or self.rounds < 0 or self.steps < 1:
             raise ValueError("low lies between 0 and high, rounds are not negative, and steps at least 1")

@@ -55,7 +55,7 @@ class BinomialDiffusion(nn.Module):
     """q(x_t = 1 | x_{t-1}) = x_{t-1} (1 - beta_t) + pi beta_t on levels 1..T; level 0 is the data.
 
     Args:
-        betas: (T,) the share of bits that each step throws anew, in (0, 1]; `schedules.jsd_betas` is the paper's.
+        betas: (T,) the share of bits that each step throws anew, in (0, 1]; `betas.jsd_betas` is the paper's.
         pi: how often the coin shows 1.
 
     Raises: ValueError for betas outside (0, 1] or pi outside (0, 1).

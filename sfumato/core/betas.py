@@ -1,0 +1,67 @@
+"""Noise levels of the papers as numbers: betas (T,) of variance-preserving chains, sigmas (T,) of exploding ones.
+
+`schedules.from_betas` and `schedules.from_sigmas` make schedules of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """betas (T,) evenly from start to end (Ho et al. 2020, section 4)."""
+    return torch.linspace(start, end, T, dtype=torch.float64)
+
+
+def scaled_linear_betas(T: int) -> Tensor:
+    """Ho et al.'s betas scaled by 1000 / T, which keeps the last level as noisy as theirs (Nichol & Dhariwal 2021)."""
+    if T < 20:
+        raise ValueError(f"scaled linear betas need at least 20 levels, or some pass 1; not {T}")
+    return linear_betas(T, 0.1 / T, 20 / T)
+
+
+def quad_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """betas (T,) whose square roots are evenly spaced (Ho et al. 2020, official code)."""
+    return torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2
+
+
+def const_betas(T: int, end: float = 0.02) -> Tensor:
+    """T times the same beta."""
+    return torch.full((T,), end, dtype=torch.float64)
+
+
+def warmup_betas(T: int, start: float = 1e-4, end: float = 0.02, fraction: float = 0.1) -> Tensor:
+    """betas (T,) that rise linearly over the first fraction of the levels, then stay at end."""
+    betas = const_betas(T, end)
+    rise = int(T * fraction)
+    betas[:rise] = torch.linspace(start, end, rise, dtype=torch.float64)
+    return betas
+
+
+def jsd_betas(T: int) -> Tensor:
+    """1/T, 1/(T-1), ..., 1: each level erases the same share of the signal (Sohl-Dickstein et al. 2015)."""
+    return 1 / torch.linspace(T, 1, T, dtype=torch.float64)
+
+
+def sigmoid_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """betas (T,) along a sigmoid over [-6, 6] (Song et al. 2020, DDIM, official code)."""
+    return torch.sigmoid(torch.linspace(-6, 6, T, dtype=torch.float64)) * (end - start) + start
+
+
+def cosine_betas(T: int, s: float = 0.008, cap: float = 0.999) -> Tensor:
+    """betas (T,) of alpha_bar(t) = cos^2((t/T + s) / (1 + s) pi/2) (Nichol & Dhariwal 2021, eq. 17)."""
+    t = torch.arange(T + 1, dtype=torch.float64) / T
+    return betas_from_alpha_bar(torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2, cap)
+
+
+def betas_from_alpha_bar(alpha_bar: Tensor, cap: float = 0.999) -> Tensor:
+    """betas (T,) of any falling alpha_bar (T + 1,), capped so that no level loses all its signal."""
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=cap)
+
+
+def geometric_sigmas(T: int, low: float, high: float) -> Tensor:
+    """sigmas (T,) from low to high, each a fixed multiple of the last (Song & Ermon 2019, section 4.3)."""
+    return torch.logspace(math.log10(low), math.log10(high), T, dtype=torch.float64)
