@@ -7,11 +7,12 @@ from torch import Tensor
 
 from sfumato.claims.claim import Claim, Measured
 from sfumato.claims.toys import all_states, normal, ring, seeded, sliced_distance
+from sfumato.core.continuous import VE, VP, SubVP
 from sfumato.core.likelihood import bits_per_dim, exact_divergence, flow_log_prob
 from sfumato.core.ode import runge_kutta
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import finish
-from sfumato.core.schedules import VE, VP, Continuous, SubVP
+from sfumato.core.schedules import Continuous
 from sfumato.samplers import Heun, PredictorCorrector, ReverseDiffusion, Sampler
 
 SDES: dict[str, Continuous] = {"VE": VE(0.01, 20.0), "VP": VP(), "sub-VP": SubVP()}

@@ -8,6 +8,7 @@ loop; the samplers are in `sfumato.samplers`), `diffusion` (all of it for one mo
 """
 
 from sfumato.core.betas import geometric_sigmas, linear_betas
+from sfumato.core.continuous import VE, VP, Cosine, LinearFlow, SubVP
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
@@ -28,19 +29,7 @@ from sfumato.core.inpainting import Replacement, with_replacement
 from sfumato.core.ode import probability_flow, runge_kutta
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel, Move, Past, Sampler, Step, descend, finish, trajectory
-from sfumato.core.schedules import (
-    VE,
-    VP,
-    Continuous,
-    Cosine,
-    Level,
-    LinearFlow,
-    Schedule,
-    SubVP,
-    Table,
-    from_betas,
-    from_sigmas,
-)
+from sfumato.core.schedules import Continuous, Level, Schedule, Table, from_betas, from_sigmas
 from sfumato.core.variances import ReverseVariance, fixed_large, fixed_small, learned, learned_range
 
 __all__ = [

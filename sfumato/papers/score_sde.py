@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import matching, schedules
 from sfumato.core.betas import geometric_sigmas, linear_betas
+from sfumato.core.continuous import VE, VP, SubVP
 from sfumato.core.denoisers import Denoise, Denoiser, Prediction, negated, predict_eps
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.losses import per_image
@@ -127,8 +128,8 @@ class ScoreSDE:
         if not self.continuous:
             return self._levels(self.steps)
         if self.sde == "ve":
-            return schedules.VE(self.last_sigma, self.first_sigma)
-        return {"vp": schedules.VP, "subvp": schedules.SubVP}[self.sde](self.beta_start, self.beta_end)
+            return VE(self.last_sigma, self.first_sigma)
+        return {"vp": VP, "subvp": SubVP}[self.sde](self.beta_start, self.beta_end)
 
     def _levels(self, N: int) -> schedules.Table:
         """The published discretisation in N levels (appendices B and E)."""

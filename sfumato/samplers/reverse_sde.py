@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from sfumato.core.betas import geometric_sigmas
+from sfumato.core.continuous import SubVP
 from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian
 from sfumato.core.ode import sde
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Step
-from sfumato.core.schedules import Continuous, Level, SubVP, Table, from_betas, from_sigmas, like
+from sfumato.core.schedules import Continuous, Level, Table, from_betas, from_sigmas, like
 from sfumato.samplers.grids import OnGrid
 
 ForwardStep = Callable[[Tensor, Tensor], Level]

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.betas import geometric_sigmas
 from sfumato.core.denoisers import Denoise, Prediction, predict_score
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import Table, from_sigmas, geometric_sigmas
+from sfumato.core.schedules import Table, from_sigmas
 
 
 def exact(about: dict[str, Any], process: GaussianDiffusion) -> Denoise:
