@@ -5,27 +5,25 @@ Operations and memory are counted by running the code once on tensors without co
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
 
-from sfumato.core.randomness import ImageNoise
+from sfumato.core.diffusion import Classification
 from sfumato.cost import memory
-from sfumato.cost.memory import some_times
+from sfumato.cost.network import forward_flops, parameters, throughput
 from sfumato.data import open_source
-from sfumato.model import load, shipped
+from sfumato.models import load, shipped
 from sfumato.networks.recompute import known_blocks
 from sfumato.papers import ncsnv2
-from sfumato.papers.recipe import Classifying, Trainable, low_res_side
-from sfumato.presets import PRESETS
-from sfumato.runtime.precision import autocast, best_device, best_precision
-from sfumato.train.config import TrainConfig
+from sfumato.papers.presets import PRESETS
+from sfumato.papers.recipe import Trainable
+from sfumato.papers.training import TrainConfig
+from sfumato.runtime.precision import best_device, best_precision
 
 
 @dataclass(frozen=True)
@@ -87,42 +85,12 @@ def techniques(spec: str) -> Iterator[str]:
            f"--recipe.step-size {recipe.step_size:.3g}")  # fmt: skip
 
 
-def parameters(network: nn.Module) -> int:
-    """How many weights a network has."""
-    return sum(p.numel() for p in network.parameters())
-
-
-def forward_flops(recipe: Trainable) -> int:
-    """Floating-point operations of one forward pass of one image (a multiply-add counts as two)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        network, x = recipe.model().eval(), torch.empty(1, *recipe.shape)
-    with FlopCounterMode(display=False) as counter:
-        _question(recipe, network, x)()
-    return int(counter.get_total_flops())
-
-
-def _question(recipe: Trainable, network: nn.Module, x: Tensor) -> Callable[[], object]:
-    """What asks the network once about x (B, C, H, W), at times that it was made for."""
-    t = some_times(recipe, len(x))
-    if isinstance(recipe, Classifying):
-        return partial(recipe.classify(network), x, t)
-    inputs = {}
-    if recipe.classes:
-        inputs["y"] = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    if side := low_res_side(recipe):
-        inputs["low_res"] = x[:, :, :side, :side]
-    return partial(recipe.denoiser(network, **inputs), x, t)  # type: ignore[attr-defined]
-
-
 def _recipe(recipe: Trainable, config: TrainConfig | None, plan: Plan, measure: bool) -> Iterator[str]:
     with torch.device("meta"):
         network = recipe.model()
     count, flops = parameters(network), forward_flops(recipe)
-    channels, height, width = recipe.shape
-    labels = f", {recipe.classes} classes" if recipe.classes else ""
-    yield f"images: {channels} x {height} x {width}{labels}"
+    classes = recipe.conditioning.classes
+    yield f"images: {' x '.join(map(str, recipe.shape))}{f', {classes} classes' if classes else ''}"
     yield f"network: {count / 1e6:.2f}M parameters"
     yield f"operations: {flops / 1e9:.3f} GFLOP an image forward, {3 * flops / 1e9:.3f} in training"
     weights = 4 * count / 1e6
@@ -152,9 +120,10 @@ def _memory(recipe: Trainable, config: TrainConfig, plan: Plan, has_blocks: bool
         config, batch=plan.batch, precision=plan.precision, accumulate=plan.accumulate,
         checkpoint_activations=plan.checkpoint_activations,
     )  # fmt: skip
-    where, batch = {"device": plan.device, "processes": plan.processes, "shard": plan.shard}, plan.batch
+    batch = plan.batch
+    training = partial(memory.training, recipe, device=plan.device, processes=plan.processes, shard=plan.shard)
     try:
-        found = memory.training(recipe, settings, **where)  # type: ignore[arg-type]
+        found = training(settings)
         pictures = memory.sampling(recipe, batch, precision=plan.precision, device=plan.device)
     except ValueError as error:
         if plan.processes > 1 or "cannot be predicted" not in str(error):
@@ -168,9 +137,9 @@ def _memory(recipe: Trainable, config: TrainConfig, plan: Plan, has_blocks: bool
            f"Adam {size(found.moments)}, {len(settings.ema)} EMA {size(found.averages)}{exchange}, "
            f"kept for the backward pass {size(found.activations)}")  # fmt: skip
     if has_blocks and not settings.checkpoint_activations:
-        less = memory.training(recipe, replace(settings, checkpoint_activations=True), **where)  # type: ignore[arg-type]
+        less = training(replace(settings, checkpoint_activations=True))
         yield f"  with --train.checkpoint-activations {size(less.peak)}, kept {size(less.activations)}"
-    doing = "guiding one step" if isinstance(recipe, Classifying) else "sampling"
+    doing = "guiding one step" if isinstance(recipe.build(), Classification) else "sampling"
     yield f"  {doing} {size(pictures)}, {batch} pictures at a time"
 
 
@@ -180,45 +149,6 @@ def size(count: int) -> str:
         if count >= 0.9995 * scale:
             return f"{count / scale:.3g} {unit}" if count < 999.5 * scale else f"{count / scale:.0f} {unit}"
     return f"{count / 1e3:.3g} kB"
-
-
-def throughput(
-    recipe: Trainable, network: nn.Module, batch: int, precision: str, seconds: float = 3.0
-) -> tuple[float, float]:
-    """Measured (training images/s, forward evaluations/s), each over about the given seconds after a warm-up."""
-    device = next(network.parameters()).device
-    x0 = torch.randn(batch, *recipe.shape, device=device).sign()  # bits will do as well
-    labels: dict[str, Any] = {"y": torch.zeros(batch, dtype=torch.long, device=device)} if recipe.classes else {}
-    t = some_times(recipe, batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9, fused=True)
-
-    def train_step() -> None:
-        with autocast(device, precision):
-            loss = recipe.loss(network, x0, t, ImageNoise(0, range(batch)), **labels).mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    ask = _question(recipe, network, x0)
-
-    def forward() -> None:
-        with torch.inference_mode(), autocast(device, precision):
-            ask()
-
-    return batch * _rate(train_step, device, seconds), batch * _rate(forward, device, seconds)
-
-
-def _rate(step: Any, device: torch.device, seconds: float) -> float:
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    for _ in range(2):
-        step()
-    synchronize()
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds or count < 3:
-        step()
-        synchronize()
-        count += 1
-    return count / (time.perf_counter() - started)
 
 
 def _duration(seconds: float) -> str:

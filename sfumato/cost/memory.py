@@ -11,22 +11,25 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.guidance import towards, watched
-from sfumato.core.sampling import walk
+from sfumato.core.diffusion import Classification, Loss
+from sfumato.core.guidance import classifier_gradient
+from sfumato.core.sampling import trajectory
+from sfumato.core.times import TrainingTimes
 from sfumato.cost.ledger import Ledger
+from sfumato.cost.network import some_labels, some_times
 from sfumato.cost.pretend import Pretence, backward
-from sfumato.model import Seen, usual
+from sfumato.models import Model
 from sfumato.networks.recompute import recompute_blocks
-from sfumato.papers.recipe import Classifying, Recipe, Trainable, low_res_side
+from sfumato.papers.recipe import Recipe, Trainable
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import for_sampling
 from sfumato.runtime.sharding import blocks
 from sfumato.train.batches import layout
-from sfumato.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ class Memory:
 
     Attributes:
         weights, gradients, moments, averages: of the network, for as long as the run lasts (gradients: from the
-            backward pass to the next step); this process's part where they are split.
+            backward pass to the next step); this process's part where they are sharded.
         buckets: the copy of the gradients that processes exchange, or the whole weights of the blocks at hand where
-            they are split.
+            they are sharded.
         activations: what the forward pass keeps for the backward pass.
         peak: the most that is alive at once, everything included.
     """
@@ -62,7 +65,7 @@ def training(
             "float32".
         device: "cpu", or "cuda" for a GPU, whether or not there is one.
         processes: among how many the batch is split.
-        shard: weights, gradients, moments and averages are split as well (FSDP2).
+        shard: weights, gradients, moments and averages are sharded as well (FSDP2).
 
     Raises: ValueError for a precision that is not decided, fewer images than parts, a network that cannot recompute, or
         a loss that looks at values and so needs real ones.
@@ -72,7 +75,7 @@ def training(
             f"a batch of {config.batch} images is too small for {processes} processes with {config.accumulate} parts"
         )
     shard = shard and processes > 1
-    pretence = Pretence(device, config.precision)
+    pretence, built = Pretence(device, config.precision), recipe.build()
     ledger = Ledger(pretence.device.type)
     order = layout(config, pretence.device)
     network = pretence.network(recipe, torch.contiguous_format if shard else order)
@@ -96,28 +99,29 @@ def training(
 
     kept = 0
     largest = -(-config.batch // (processes * config.accumulate))
-    with _told_apart(recipe, device), pretence.running() as autocast:
+    with _without_numbers(recipe, device), pretence.running() as autocast:
         for i in range(simulated):
-            last = i + 1 == simulated  # with the parts before, gradients stay whole where the state is split
+            last = i + 1 == simulated  # with the parts before, gradients stay whole where the state is sharded
             x0 = pretence.images(largest, recipe.shape, order)
-            kept = max(kept, _one_part(recipe, network, x0, ledger, autocast))
+            labels = some_labels(recipe, x0)
+            kept = max(kept, _one_part(built.loss, built.times, network, x0, labels, ledger, autocast))
     return Memory(weights, gradients, moments, averages, buckets, kept, ledger.peak)
 
 
 def _one_part(
-    recipe: Trainable, network: nn.Module, x0: Tensor, ledger: Ledger,
+    loss: Loss, times: TrainingTimes, network: nn.Module, x0: Tensor, labels: Tensor | None, ledger: Ledger,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> int:  # fmt: skip
     """Forward and backward pass of images x0 (B, C, H, W); returns the bytes that are kept between the two."""
     ledger.enter([x0])
-    labels = {"y": _labels(x0)} if recipe.classes else {}
+    given = {} if labels is None else {"y": labels}
     before = ledger.live
     with ledger:
         with autocast():
-            losses = recipe.loss(network, x0, some_times(recipe, len(x0)), torch.randn_like, **labels).float()
-        loss = losses.mean()
+            losses = loss(network, x0, some_times(times, len(x0)), torch.randn_like, **given).float()
+        mean = losses.mean()
         kept = ledger.live - before
-        backward(loss)
+        backward(mean)
     return kept
 
 
@@ -134,41 +138,42 @@ def sampling(recipe: Trainable, batch: int, *, precision: str, device: str = "cp
     if batch < 1:
         raise ValueError(f"the batch is at least 1, not {batch}")
     pretence = Pretence(device, precision)
-    ledger = Ledger(pretence.device.type)
+    ledger, built = Ledger(pretence.device.type), recipe.build()
     network = pretence.network(recipe).eval()
     ledger.enter([*network.parameters(), *network.buffers()])
-    with _told_apart(recipe, device), pretence.running() as autocast, ledger:
-        if isinstance(recipe, Classifying):
-            x = pretence.images(batch, recipe.shape)
+    x = pretence.images(batch, recipe.space.shape(recipe.shape))
+    labels = some_labels(recipe, x)
+    with _without_numbers(recipe, device), pretence.running() as autocast, ledger:
+        if isinstance(built, Classification):
             ledger.enter([x])
+            assert labels is not None
             with autocast():
-                towards(recipe.classify(network), _labels(x))(x, some_times(recipe, batch))
+                classifier_gradient(built.classify(network), labels)(x, some_times(built.times, batch))
         else:
             with torch.no_grad():
-                _two_moves(recipe, network, pretence, batch, autocast)  # type: ignore[arg-type]
+                _two_moves(Model(cast(Recipe, recipe), network), pretence, batch, labels, autocast)
     return ledger.peak
 
 
 def _two_moves(
-    recipe: Recipe, network: nn.Module, pretence: Pretence, batch: int,
+    model: Model, pretence: Pretence, batch: int, labels: Tensor | None,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> None:  # fmt: skip
-    """The first steps of a walk, as `Model.walks` takes them."""
-    ready = for_sampling(network, pretence.device, pretence.precision)
-    inputs: dict[str, Any] = {"y": _labels(pretence.images(batch, recipe.shape))} if recipe.classes else {}
-    if side := low_res_side(recipe):
-        inputs["low_res"] = pretence.images(batch, (recipe.shape[0], side, side))
-    seen = Seen()
-    moves = usual(recipe)(recipe, watched(recipe.denoiser(ready, **inputs), seen), None)
-    x = recipe.prior((batch, *recipe.shape), pretence.device).sample(torch.randn_like)
-    states = walk(x, moves[:2])
+    """The first steps of the sampling loop, as `models.generate` takes them."""
+    ready, recipe = for_sampling(model.network, pretence.device, pretence.precision), model.recipe
+    side = recipe.conditioning.picture
+    picture = pretence.images(batch, (recipe.shape[0], side, side)) if side else None
+    sampler: Any = model.diffusion.sampler
+    moves = sampler.plan(model.diffusion.process, model.denoiser(labels, picture, network=ready))
+    x = model.diffusion.prior((batch, *recipe.space.shape(recipe.shape)), pretence.device).sample(torch.randn_like)
+    states = trajectory(x, moves[:2])
     for _ in moves[:2]:
         with autocast():
-            x = next(states)
+            x, _ = next(states)
 
 
 @contextlib.contextmanager
-def _told_apart(recipe: Trainable, device: str) -> Iterator[None]:
+def _without_numbers(recipe: Trainable, device: str) -> Iterator[None]:
     """Where the code asks for a value of a tensor without contents, say in one line that it cannot be predicted."""
     try:
         with warnings.catch_warnings():
@@ -181,21 +186,11 @@ def _told_apart(recipe: Trainable, device: str) -> Iterator[None]:
 
 
 def gathered(network: nn.Module) -> int:
-    """Bytes that a process holds besides its parts where weights are split, at most: the weights outside all blocks,
+    """Bytes that a process holds besides its parts where weights are sharded, at most: the weights outside all blocks,
     and five times the largest block: its weights, the next one's on their way, its gradients, the buffer that they are
     sent from, and that of the block before."""
     sizes = [_bytes(block, all_of=True) for block in blocks(network)]
     return _bytes(network, all_of=True) - sum(sizes) + 5 * max(sizes, default=0)
-
-
-def some_times(recipe: Trainable, n: int) -> Tensor:
-    """(n,) times that the recipe trains on: whole numbers of levels, or real ones."""
-    return recipe.times().draw((torch.arange(n) + 0.5) / n)[0]
-
-
-def _labels(x: Tensor) -> Tensor:
-    """A label for each image x (B, ...), which a network on the CPU can look at."""
-    return torch.zeros(len(x), dtype=torch.long, device=x.device)
 
 
 def _bytes(network: nn.Module, all_of: bool = False) -> int:

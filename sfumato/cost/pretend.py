@@ -50,7 +50,7 @@ class Pretence:
         return network
 
     def images(
-        self, batch: int, shape: tuple[int, int, int], layout: torch.memory_format = torch.contiguous_format
+        self, batch: int, shape: tuple[int, ...], layout: torch.memory_format = torch.contiguous_format
     ) -> Tensor:
         """float32 images (batch, C, H, W) in this memory layout."""
         return self._placed(torch.empty(batch, *shape, device="meta").contiguous(memory_format=layout))

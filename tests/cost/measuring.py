@@ -6,13 +6,16 @@ import gc
 from collections.abc import Callable
 
 import torch
-from sfumato.model import Model, Request, usual
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from sfumato.cost.memory import some_times
+from sfumato.core.diffusion import Classification
+from sfumato.core.guidance import classifier_gradient
+from sfumato.cost.network import some_labels, some_times
+from sfumato.models import Model, Request
+from sfumato.models.generate import trajectories
 from sfumato.networks.recompute import recompute_blocks
-from sfumato.papers.recipe import Classifying, Trainable
+from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import autocast
 from sfumato.train.batches import layout, shard
@@ -44,8 +47,8 @@ def train_two_steps(
     device: str = "cpu",
     prepared: Callable[[nn.Module], nn.Module] | None = None,
 ) -> None:
-    """A run's first two steps as `train.loop` takes them, without its files; prepared: what splits the network."""
-    network = recipe.model().train()
+    """A run's first two steps as `train.loop` takes them, without its files; prepared: what shards the network."""
+    network, built = recipe.model().train(), recipe.build()
     if config.checkpoint_activations:
         recompute_blocks(network)
     network.to(device)
@@ -57,9 +60,10 @@ def train_two_steps(
         optimizer.zero_grad()
         for part in shard(range(config.batch), config.accumulate):
             x0 = torch.zeros(len(part), *recipe.shape, device=device).contiguous(memory_format=layout(config, device))
-            labels = {"y": torch.zeros(len(part), dtype=torch.long, device=device)} if recipe.classes else {}
+            labels = some_labels(recipe, x0)
+            given = {} if labels is None else {"y": labels}
             with autocast(device, config.precision):
-                losses = recipe.loss(network, x0, some_times(recipe, len(part)), torch.randn_like, **labels).float()
+                losses = built.loss(network, x0, some_times(built.times, len(part)), torch.randn_like, **given).float()
             losses.mean().backward()
         if config.clip:
             nn.utils.clip_grad_norm_(network.parameters(), config.clip, foreach=True)
@@ -69,18 +73,14 @@ def train_two_steps(
 
 def sample_two_moves(recipe: Trainable, batch: int, precision: str, device: str = "cpu") -> None:
     """Load a model and take two moves with a batch; with a classifier, guide once."""
-    from sfumato.core.guidance import towards
-
-    network = recipe.model().eval().to(device)
-    if isinstance(recipe, Classifying):
+    network, built = recipe.model().eval().to(device), recipe.build()
+    if isinstance(built, Classification):
         x, y = torch.zeros(batch, *recipe.shape, device=device), torch.zeros(batch, dtype=torch.long)
         with torch.inference_mode(), autocast(device, precision):
-            towards(recipe.classify(network), y)(x, some_times(recipe, batch))
+            classifier_gradient(built.classify(network), y)(x, some_times(built.times, batch))
         return
     model = Model(recipe, network)  # type: ignore[arg-type]
-    walk = model.walks(
-        Request(batch, None, usual(model.recipe), batch=batch, precision=precision),
-        range(batch), model.labels(None, batch),
-    )  # fmt: skip
+    request = Request(batch, None, built.sampler, batch=batch, precision=precision)
+    states = trajectories(model, request, range(batch), model.labels(None, batch))
     for _ in range(3):
-        next(walk)
+        next(states)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,32 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from sfumato.conditioning import Labels
 from sfumato.cost import memory
 from sfumato.cost.memory import gathered
 from sfumato.networks import fused
+from sfumato.networks.classifier import Encoder
+from sfumato.networks.ncsnpp import NCSNpp
+from sfumato.networks.refinenet import RefineNet
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.ncsn import NCSN
+from sfumato.papers.presets import PRESETS
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
 from sfumato.papers.training import TrainConfig
-from sfumato.presets import PRESETS
 from sfumato.runtime import sharding
 from tests.cost.measuring import peak_bytes, sample_two_moves, train_two_steps
 from tests.train import toy
 
-SMALL: dict[str, Any] = {
-    "shape": (1, 16, 16), "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.1,
-}  # fmt: skip
+SHAPE = (1, 16, 16)
+SMALL: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.1}
 RECIPES: dict[str, Trainable] = {
-    "ddpm": DDPM(**SMALL),
-    "ncsnpp": ScoreSDE(**SMALL, sde="ve", network="ncsnpp", first_sigma=20.0),
-    "classifier": NoisyClassifier(**SMALL, classes=10, head_channels=32),
-    "ncsn": NCSN(shape=(1, 16, 16), channels=16),
+    "ddpm": DDPM(SHAPE, HoUNet(**SMALL)),
+    "ncsnpp": ScoreSDE(SHAPE, NCSNpp(**SMALL), sde="ve", first_sigma=20.0),
+    "classifier": NoisyClassifier(SHAPE, Encoder(**SMALL, head_channels=32), Labels(10)),
+    "ncsn": NCSN(SHAPE, RefineNet(channels=16)),
 }
 TOLERANCE = 0.2
 
@@ -52,7 +57,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=["fused kernel", "torch"])
+KERNELS = ("fused kernel", "torch")
+OTHERS = ("ncsnpp", "classifier", "ncsn")
+CASES = [("ddpm", *rest) for rest in product(KERNELS, ("float32", "bf16"), ("kept", "recomputed"))] + [
+    (name, *rest) for name in OTHERS for rest in (("fused kernel", "float32", "kept"), ("torch", "bf16", "recomputed"))
+]
+
+
+@pytest.fixture
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the compiled kernel, where it is at hand, and its memory layout; and without it."""
     if request.param == "torch":
@@ -66,18 +78,17 @@ def assert_near(predicted: int, measured: int) -> None:
 
 
 @pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", RECIPES)
-def test_training(name: str, precision: Any, recompute: bool) -> None:
-    config = TrainConfig(batch=16, precision=precision, checkpoint_activations=recompute, ema=(0.9, 0.99))
+@pytest.mark.parametrize(("name", "kernel", "precision", "blocks"), CASES, indirect=["kernel"])
+def test_training(name: str, precision: Any, blocks: str) -> None:
+    config = TrainConfig(batch=16, precision=precision, checkpoint_activations=blocks == "recomputed", ema=(0.9, 0.99))
     predicted = memory.training(RECIPES[name], config)
     assert_near(predicted.peak, peak_bytes(lambda: train_two_steps(RECIPES[name], config)))
 
 
 @pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    ("name", "kernel", "precision"), [c[:3] for c in CASES if c[3] == "kept" or c[0] != "ddpm"], indirect=["kernel"]
+)
 def test_sampling(name: str, precision: str) -> None:
     predicted = memory.sampling(RECIPES[name], 16, precision=precision)
     assert_near(predicted, peak_bytes(lambda: sample_two_moves(RECIPES[name], 16, precision)))
@@ -122,7 +133,7 @@ def test_kept_activations_are_what_autograd_saves() -> None:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        loss = recipe.loss(network, x0, torch.arange(8) + 1).mean()
+        loss = recipe.build().loss(network, x0, torch.arange(8) + 1).mean()
     measured = sum(x.untyped_storage().nbytes() for key, x in saved.items() if key not in own)
     assert loss.isfinite()
     found = memory.training(recipe, TrainConfig(batch=8, precision="float32", channels_last=False))
@@ -155,16 +166,16 @@ def one_of_two(rank: int, folder: str, shard: bool, precision: Any, recompute: b
     dist.destroy_process_group()
 
 
-WIDE = replace(RECIPES["ddpm"], channels=128, multipliers=(1, 2, 2), attention=(4,))  # type: ignore[type-var]
+WIDE = DDPM(SHAPE, HoUNet(channels=128, multipliers=(1, 2, 2), blocks=1, attention=(4,), dropout=0.1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("shard", [False, True], ids=["copies", "split"])
+@pytest.mark.parametrize("shard", [False, True], ids=["copies", "sharded"])
 def test_two_processes(tmp_path: Path, shard: bool, precision: Any, recompute: bool) -> None:
     if shard and not hasattr(torch.cpu.current_stream(), "record_event"):
-        pytest.skip("this torch splits on GPUs only")
+        pytest.skip("this torch shards on GPUs only")
     mp.spawn(one_of_two, (str(tmp_path), shard, precision, recompute), nprocs=2)  # type: ignore[no-untyped-call]
     config = TrainConfig(
         batch=16, precision=precision, checkpoint_activations=recompute, channels_last=False, ema=(0.9,)
