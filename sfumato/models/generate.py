@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoisers import Denoise
-from sfumato.core.guidance import classifier_free
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, Sampler, trajectory
 from sfumato.core.schedules import Steps
 from sfumato.data.loader import to_float, to_uint8
+from sfumato.models import guidance as guides
 from sfumato.models.classifier import Guide
+from sfumato.models.guidance import Given, Guidance
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
 from sfumato.runtime.workers import WorkerPool, batches, distribute
 
@@ -38,6 +39,8 @@ class Request:
     low_res: Tensor | None = None
     batch: int = 64
     precision: str = "auto"
+    guidance: Guidance | str | None = None
+    guide_model: Model | None = None
 
     def precision_on(self, device: torch.device) -> str:
         """bf16 or float32."""
@@ -45,17 +48,17 @@ class Request:
 
 
 def denoiser(
-    model: Model, labels: Tensor | None, picture: Tensor | None, scale: float = 1.0, network: nn.Module | None = None
+    model: Model,
+    labels: Tensor | None,
+    picture: Tensor | None,
+    scale: float = 1.0,
+    network: nn.Module | None = None,
+    guidance: Guidance | str | None = None,
+    guide_model: Model | None = None,
 ) -> Denoise:
     """See `Model.denoiser`."""
-    diffusion, conditioning = model.diffusion, model.recipe.conditioning
     weights = model.network if network is None else network
-    on_device = [None if value is None else value.to(model.device) for value in (labels, picture)]
-    inputs = conditioning.inputs(*on_device)
-    denoise = diffusion.denoise(weights, inputs)
-    if scale != 1:
-        denoise = classifier_free(denoise, diffusion.denoise(weights, conditioning.hidden(inputs)), scale)
-    return diffusion.clipped(denoise)
+    return guides.chosen(guidance, scale, guide_model)(model, weights, Given(labels, picture), guide_model)
 
 
 def plan(model: Model, request: Request) -> int:
@@ -64,6 +67,8 @@ def plan(model: Model, request: Request) -> int:
         raise ValueError(f"the number of pictures and the batch are at least 1, not {request.n} and {request.batch}")
     if request.guide:
         request.guide.check(model)
+    guidance = guides.chosen(request.guidance, request.scale, request.guide_model)
+    guidance.check(model, request.guide_model, model.sampler(request.sampler))
     side, channels = model.recipe.conditioning.picture, model.recipe.shape[0]
     if request.low_res is not None:
         if not side:
@@ -82,7 +87,10 @@ def _moves(
 ) -> list[Move]:
     """The moves of one batch."""
     of_model = labels if model.recipe.conditioning.classes else None
-    denoise = denoiser(model, of_model, None if low_res is None else to_float(low_res), request.scale, network)
+    small = None if low_res is None else to_float(low_res)
+    denoise = denoiser(
+        model, of_model, small, request.scale, network, request.guidance, request.guide_model
+    )  # fmt: skip
     sampler, diffusion = model.sampler(request.sampler), model.diffusion
     if request.guide and labels is not None:
         gradient = request.guide.gradient(labels.to(model.device))
@@ -171,9 +179,12 @@ def sampled(
     """The images of these keys; labels (N,) are those of all keys, and progress is called after each step."""
     if request.guide:
         request.guide.classifier.to(model.device)
+    if request.guide_model:
+        request.guide_model.to(model.device)
     frames, predictions = [], []
     chosen = None if labels is None else labels[list(keys)]
-    with counted(model.network) as seen:
+    guides_too = [request.guide_model.network] if request.guide_model else []
+    with counted(model.network, *guides_too) as seen:
         for i, (x, x0) in enumerate(trajectories(model, request, keys, chosen)):
             if i and progress:
                 progress(len(keys))
@@ -184,11 +195,14 @@ def sampled(
 
 
 @contextmanager
-def counted(network: nn.Module) -> Iterator[list[int]]:
-    """A list that collects how many images each forward pass of the network sees."""
+def counted(*networks: nn.Module) -> Iterator[list[int]]:
+    """A list that collects how many images each forward pass of the networks sees."""
     sizes: list[int] = []
-    handle = network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    handles = [
+        network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0]))) for network in networks
+    ]
     try:
         yield sizes
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

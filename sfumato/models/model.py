@@ -18,6 +18,7 @@ from sfumato.core.schedules import Steps
 from sfumato.models import generate
 from sfumato.models.classifier import Guide
 from sfumato.models.generate import Request
+from sfumato.models.guidance import Guidance
 from sfumato.models.trained import Trained
 from sfumato.papers.recipe import Recipe
 from sfumato.runtime.workers import WorkerPool
@@ -47,6 +48,8 @@ class Model(Trained[Recipe]):
         *,
         scale: float = 1.0,
         network: nn.Module | None = None,
+        guidance: Guidance | str | None = None,
+        guide_model: Model | None = None,
     ) -> Denoise:
         """The denoiser as samplers see it: conditioned, guided by itself where scale is not 1, and clipped.
 
@@ -55,8 +58,9 @@ class Model(Trained[Recipe]):
             picture: (B, C, h, w) in [-1, 1], for an upsampler.
             scale: classifier-free guidance; 1 is none.
             network: another network than the model's, such as a cast copy.
+            guidance, guide_model: see `sample`.
         """
-        return generate.denoiser(self, labels, picture, scale, network)
+        return generate.denoiser(self, labels, picture, scale, network, guidance, guide_model)
 
     def alone(self, doing: str) -> None:
         """ValueError unless the model makes pictures out of noise alone; `doing` begins the sentence."""
@@ -81,6 +85,8 @@ class Model(Trained[Recipe]):
         classes: Sequence[str | int] | Tensor | None = None,
         scale: float = 1.0,
         guide: Guide | None = None,
+        guidance: Guidance | str | None = None,
+        guide_model: Model | None = None,
         low_res: Tensor | None = None,
         batch: int = 64,
         precision: str = "auto",
@@ -100,6 +106,9 @@ class Model(Trained[Recipe]):
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
             scale: classifier-free guidance; 1 is none.
             guide: a classifier that guides; its classes are the ones that can be asked for.
+            guidance: another kind of guidance than the classifier-free one of `scale`, such as "interval?scale=2";
+                see `models.guidance`.
+            guide_model: a worse model of the same images, which guides instead of the model without its labels.
             low_res: for an upsampler, uint8 (at least n, C, h, w).
             batch: images at a time, which bounds the memory.
             precision: "auto" (bf16 where the machine has it), "bf16" or "float32".
@@ -115,7 +124,7 @@ class Model(Trained[Recipe]):
                 of a model that was not trained for it, low-resolution images missing or of another size.
         """
         chosen = self.diffusion.steps if steps == "usual" else steps
-        request = Request(n, chosen, sampler, seed, scale, guide, low_res, batch, precision)
+        request = Request(n, chosen, sampler, seed, scale, guide, low_res, batch, precision, guidance, guide_model)
         asked = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)
         film = frames is not None or predictions is not None
