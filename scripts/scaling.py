@@ -24,11 +24,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from sfumato.cost import memory
-from sfumato.cost.inspection import forward_flops
-from sfumato.cost.memory import gathered, some_times
+from sfumato.cost.memory import gathered
+from sfumato.cost.network import forward_flops, some_times
 from sfumato.cost.pretend import Pretence, backward
 from sfumato.data.stream import LANES
-from sfumato.presets import PRESETS
+from sfumato.papers.presets import PRESETS
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 PRESET = PRESETS["adm/imagenet256"]
@@ -197,12 +197,12 @@ class Roofline(TorchDispatchMode):
 def roofline() -> Roofline:
     """A training step of BOUNDED images in bf16, operation by operation as torch launches them."""
     pretence, counted = Pretence("cuda", "bf16"), Roofline()
-    network, x0 = pretence.network(PRESET.recipe), pretence.images(BOUNDED, PRESET.recipe.shape)
+    diffusion, network = PRESET.recipe.build(), pretence.network(PRESET.recipe)
+    x0 = pretence.images(BOUNDED, PRESET.recipe.shape)
     y = torch.zeros(BOUNDED, dtype=torch.long, device=x0.device)
     with pretence.running() as autocast, counted:
         with autocast():
-            times = some_times(PRESET.recipe, BOUNDED)
-            loss = PRESET.recipe.loss(network, x0, times, torch.randn_like, y=y).mean()
+            loss = diffusion.loss(network, x0, some_times(diffusion.times, BOUNDED), torch.randn_like, y=y).mean()
         backward(loss)
     return counted
 

@@ -32,9 +32,6 @@ OUTSIDE: dict[str, set[str]] = {
     "version": set(), "spec": set(), **{unit: {"torch"} for unit in NEEDS_TORCH}, "runtime": {"torch", "safetensors"},
 }  # fmt: skip
 """Packages besides the standard library that the inner units may use."""
-TO_PORT = {"model", "edit", "restore", "flow", "lenses", "export", "foreign", "foreign_scores", "presets",
-           "published_scores"}  # fmt: skip
-"""Modules of the first plan, which have not moved yet; at the end there are none."""
 
 
 def units() -> dict[str, list[Path]]:
@@ -42,7 +39,7 @@ def units() -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         found.setdefault(path.relative_to(PACKAGE).parts[0].removesuffix(".py"), []).append(path)
-    return {name: paths for name, paths in found.items() if name not in TO_PORT}
+    return found
 
 
 def name_of(path: Path) -> str:
