@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sfumato.papers.ddpm import DDPM
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.presets import PRESETS
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
 
@@ -28,9 +28,10 @@ BATCHES, SIDES, TURNS = (1, 4, 16, 64), (32, 64, 128), 5
 
 def network(side: int, attention: bool) -> nn.Module:
     recipe = PRESETS["ddpm/emoji32"].recipe
-    assert isinstance(recipe, DDPM)
+    assert isinstance(recipe.network, HoUNet)
     torch.manual_seed(0)
-    return replace(recipe, shape=(3, side, side), classes=0, attention=(4,) if attention else ()).model().eval()
+    backbone = replace(recipe.network, attention=(4,) if attention else ())
+    return backbone.build((3, side, side), 3).eval()
 
 
 def one_pass(net: nn.Module, batch: int, side: int, precision: str) -> float:

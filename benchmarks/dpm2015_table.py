@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 
 from sfumato.cli import main as sfumato
-from sfumato.core.binomial import BinomialDiffusion
-from sfumato.core.posterior import Known, Multiplied
+from sfumato.core.betas import jsd_betas
+from sfumato.core.dpm2015.binomial import BinomialDiffusion
+from sfumato.core.dpm2015.products import Known, Multiplied
 from sfumato.core.randomness import ImageNoise
-from sfumato.core.sampling import finish, walk
-from sfumato.core.schedules import jsd_betas
+from sfumato.core.sampling import finish, trajectory
 from sfumato.data import open_source, pictures
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.data.toys import HEARTBEATS, ROLL_CENTRE, ROLL_FROM, ROLL_SCALE, ROLL_TO
-from sfumato.evaluate.likelihood import k_of
 from sfumato.evaluate.parzen import parzen
-from sfumato.model import Model, load
+from sfumato.likelihood import k_of
+from sfumato.models import Model, load_model
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "dpm2015-table"
@@ -59,7 +59,7 @@ class Row:
 ROWS = {
     "swiss_roll": Row(2.35, 6.45, 2, (2000, 0)),
     "swiss_roll, 16 constant units": Row(
-        2.35, 6.45, 1, (2000, 0), ("--recipe.network", "radial", "--recipe.hidden", "16", "--train.minutes", "3"),
+        2.35, 6.45, 1, (2000, 0), ("--recipe.network", "dpm-radial?hidden=16", "--train.minutes", "3"),
         "swiss_roll",
     ),
     "heartbeat": Row(-2.414, 12.024, 3, (1000, 0)),
@@ -110,18 +110,19 @@ def measure(name: str) -> None:
     for seed in range(row.seeds):
         if str(seed) in load_results().get(name, {}):
             continue
-        model = load(trained(name, seed))
+        model = load_model(trained(name, seed))
         spec = row.preset or name
         test = open_source(f"{spec}:test")
         report = k_of(model, test, steps=row.data[1] or None, limit=row.data[0])
         seen = {key: model.about[key] for key in ("images", "step", "seconds")}
-        found = {**report.to_json(), **seen, "parameters": sum(p.numel() for p in model.network.parameters())}
+        size = sum(p.numel() for p in model.network.parameters())
+        found = {**report.to_json(), "K": report.total, **seen, "parameters": size}
         if len(found["divergences"]) > 100:
             del found["divergences"]  # thousands of them; `sfumato likelihood` writes them all
         if name in PARZEN:
             found["parzen"] = windows(model, spec, *PARZEN[name])
         keep(name, {str(seed): found})
-        print(f"{name}, seed {seed}: K {report.K:.4f} +- {report.standard_error:.4f}, gain {report.gain:.4f}")
+        print(f"{name}, seed {seed}: {report}, gain {report.details['gain']:.4f}")
 
 
 def windows(model: Model, spec: str, n: int, steps: int) -> dict[str, Any]:
@@ -163,7 +164,7 @@ def best_roll(model: Model, n: int = 2000) -> float:
 
     def curve(r: Tensor) -> Tensor:
         points = (torch.stack([r * r.cos(), r * r.sin()], 1) - centre) / ROLL_SCALE
-        return alpha2**0.5 * (points - recipe.data_mean) / recipe.data_std
+        return alpha2**0.5 * recipe.space.encode(points)
 
     torch.manual_seed(0)
     std = (1 - alpha2) ** 0.5
@@ -181,7 +182,7 @@ def bounds() -> None:
     if "best" not in results.get("heartbeat", {"best": 0}):
         keep("heartbeat", {"best": best_heartbeat()})
     if "best" not in results.get("swiss_roll", {"best": 0}):
-        keep("swiss_roll", {"best": best_roll(load(folder("swiss_roll", 0)))})
+        keep("swiss_roll", {"best": best_roll(load_model(folder("swiss_roll", 0)))})
 
 
 # ---------------------------------------------------------------- the table
@@ -217,16 +218,17 @@ def table(results: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- figures
 
 
-def walks(model: Model, n: int, seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
-    """Forward and reverse states in the model's own units at the start, the middle and the end (figure 1)."""
+def both_ways(model: Model, n: int, seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
+    """Forward and reverse trajectories in the model's space at the start, the middle and the end (figure 1)."""
     recipe: Any = model.recipe
     chain, T = recipe.chain(model.network), recipe.steps
     spec = model.about["data"]["spec"]
-    x0 = recipe.inside(to_float(open_source(spec).images[:n]))
+    x0 = recipe.space.encode(to_float(open_source(spec).images[:n]))
     noise = ImageNoise(seed, range(n))
     forward = [chain.process.marginal(x0, torch.tensor(t)).sample(noise) for t in (0, T // 2, T)]
     x = chain.process.prior(tuple(x0.shape)).sample(noise)
-    states = [x, *walk(x, [(chain.kernel, t, t - 1) for t in torch.arange(T, 1, -1)], noise)]
+    moves = [(chain.kernel, t, t - 1) for t in torch.arange(T, 1, -1)]
+    states = [x, *(state for state, _ in trajectory(x, moves, noise))]
     return forward, [states[-1], states[T // 2], states[0]]
 
 
@@ -236,7 +238,7 @@ def figures() -> None:
 
     if finished(roll := folder("swiss_roll", 0)):
         with torch.inference_mode():
-            rows = walks(load(roll), 2000)
+            rows = both_ways(load_model(roll), 2000)
         title = "forward (dark) and reverse (red), at levels 0, 20 and 40"
         with panels(IMAGES / "dpm-swiss-roll.png", title, 6, 2.6) as axes:
             for column in range(3):
@@ -246,31 +248,32 @@ def figures() -> None:
                     ax.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
     if finished(beats := folder("heartbeat", 0)):
         with torch.inference_mode():
-            rows = walks(load(beats), 40)
+            rows = both_ways(load_model(beats), 40)
         title = "forward (left) and reverse (right), at levels 0, 1000 and 2000; one sequence a row"
         with panels(IMAGES / "dpm-heartbeat.png", title, 6, 2.0) as axes:
             for ax, state in zip(axes, [*rows[0], *rows[1]], strict=True):
                 ax.imshow(1 - state.flatten(1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 ax.set(xticks=[], yticks=[])
     if finished(leaves := folder("dead_leaves", 0)):
-        inpainted(load(leaves), IMAGES / "dpm-inpainting.png")
+        inpainted(load_model(leaves), IMAGES / "dpm-inpainting.png")
 
 
 def inpainted(model: Model, path: Path, n: int = 8) -> None:
     """Figure 5: the truth, what is known of it, and two ways in which the model fills in the rest."""
-    recipe: Any = model.recipe
+    diffusion, shape = model.diffusion, model.recipe.shape
     truth = to_float(open_source("dead_leaves:test").images[:n])
-    known = torch.ones(recipe.shape, dtype=torch.bool)
-    side = recipe.shape[1]
+    known = torch.ones(shape, dtype=torch.bool)
+    side = shape[1]
     known[:, side // 4 : -(side // 4), side // 4 : -(side // 4)] = False
     rows = [truth, torch.where(known, truth, torch.zeros(()))]
     for seed in (0, 1):
         noise = ImageNoise(seed, range(n))
-        moves = recipe.moves(recipe.denoiser(model.network))
-        factor = Known(truth, known)
+        moves = diffusion.own.plan(diffusion.gaussian, model.denoiser())
+        factor = Known(model.recipe.space.encode(truth), known)
         with torch.inference_mode():
-            x = recipe.prior(tuple(truth.shape)).sample(noise)
-            rows.append(finish(x, [(Multiplied(kernel, factor), t, s) for kernel, t, s in moves], noise))
+            x = diffusion.prior(tuple(truth.shape)).sample(noise)
+            end = finish(x, [(Multiplied(kernel, factor), t, s) for kernel, t, s in moves], noise)
+            rows.append(model.recipe.space.decode(end))
     pictures.save_png(path, pictures.grid(to_uint8(torch.cat(rows)), columns=n))
 
 

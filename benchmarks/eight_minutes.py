@@ -2,9 +2,9 @@
 
 `python benchmarks/eight_minutes.py` trains them in turn on this machine (all its threads), samples 1,000 pictures of
 each in 50 DDIM steps from the averages, judges them by one feature net against the 10,000 test images and prints a
-table. The peers' recipes and `ddpm/fashion` know no labels; `adm/fashion` is told them. `--minutes=1` is a rehearsal,
-`--only=NAME` does those again whose name begins so, `--table` prints what is stored. The peers are installed by name:
-`pip install diffusers denoising-diffusion-pytorch ema-pytorch`.
+table. The peers' recipes and `ddpm/fashion` use no labels; `adm/fashion` is conditioned on them. `--minutes=1` is a
+rehearsal, `--only=NAME` does those again whose name begins so, `--table` prints what is stored. The peers are installed
+by name: `pip install diffusers denoising-diffusion-pytorch ema-pytorch`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sfumato.cli import main as sfumato
 from sfumato.data import open_source, pictures, to_uint8
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
-from sfumato.model import load
+from sfumato.models import load_model
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "eight_minutes.json"
@@ -118,7 +118,7 @@ def our_run(preset: str, minutes: float) -> tuple[Tensor, dict[str, Any]]:
     out = ROOT / "runs" / "eight-minutes" / f"{preset.partition('/')[0]}-{time.strftime('%H%M%S')}"
     if sfumato(["train", preset, "--train.minutes", f"{minutes:g}", "--out", str(out)]):
         raise SystemExit("training did not finish")
-    model = load(out)
+    model = load_model(out)
     started = time.perf_counter()
     samples = model.sample(COUNT, steps=STEPS, batch=125)
     return samples, _about(model.network, model.about["images"], time.perf_counter() - started)

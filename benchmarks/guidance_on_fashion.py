@@ -20,13 +20,13 @@ from torch import Tensor
 
 from sfumato.cli import main as sfumato
 from sfumato.cli.parsing import shrunk
-from sfumato.core.times import respace
 from sfumato.data import open_source, pictures
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
 from sfumato.evaluate.neighbours import density_coverage
 from sfumato.evaluate.plots import ACCENT, INK, SECOND, panels
-from sfumato.model import Guide, load
+from sfumato.models import Guide, load_classifier, load_model
+from sfumato.samplers.grids import respace
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "guidance-on-fashion"
@@ -59,7 +59,7 @@ def train(preset: str) -> None:
 def measure() -> dict[str, Any]:
     net, test = in_domain("fashion"), open_source("fashion:test")
     real = net(test.images[:5000])
-    model, classifier = load(folder("adm/fashion")), load(folder("adm_classifier/fashion"))
+    model, classifier = load_model(folder("adm/fashion")), load_classifier(folder("adm_classifier/fashion"))
     y = torch.arange(PICTURES) % 10
     held_out = net(test.images[5000:5500])
     assert held_out.logits is not None
@@ -106,7 +106,7 @@ def spread(features: Tensor, y: Tensor) -> float:
 
 def upsample(test: Tensor, n: int = 16) -> dict[str, float]:
     """Enlarge test images, and draw: what was given, bicubic, ours, the original."""
-    model = load(folder("iddpm/fashion-upsampler"))
+    model = load_model(folder("iddpm/fashion-upsampler"))
     small = shrunk(test[:200], 14)
     ours = model.sample(200, steps=50, low_res=small, batch=100)
     bicubic = F.interpolate(small.float(), 28, mode="bicubic", antialias=False).clamp(0, 255).round().byte()

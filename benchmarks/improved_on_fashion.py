@@ -19,9 +19,9 @@ from sfumato.cli import main as sfumato
 from sfumato.data import open_source, pictures
 from sfumato.evaluate.distances import frechet_distance, kernel_distance, statistics
 from sfumato.evaluate.features import in_domain
-from sfumato.evaluate.likelihood import bound_of
 from sfumato.evaluate.plots import ACCENT, INK, SECOND, panels
-from sfumato.model import ancestral, ddim_sampler, load
+from sfumato.likelihood import bound_of
+from sfumato.models import load_model
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "improved-on-fashion"
@@ -68,19 +68,19 @@ def measure(only: str = "") -> None:
     net, test = in_domain("fashion"), open_source("fashion:test")
     real = net(test.images).pooled
     for name in (n for n in CHOICES if only in n):
-        model = load(folder(name))
+        model = load_model(folder(name))
         for steps, (count, held_out) in STEPS.items():
             if str(steps) in stored().get(name, {}):
                 continue
             report = bound_of(model, test, steps=steps, limit=held_out)
             row: dict[str, Any] = {
-                "pictures": count, "held_out": held_out, "bits": report.bits_per_dim,
+                "pictures": count, "held_out": held_out, "bits": report.total,
                 "bits_error": report.standard_error, "floor": distances(real[:count], real[5000:]),
             }  # fmt: skip
-            for kind, sampler in (("ancestral", ancestral), ("ddim", ddim_sampler())):
+            for kind in ("ancestral", "ddim"):
                 if kind == "ddim" and steps > 100:
                     continue
-                samples = model.sample(count, steps=steps, sampler=sampler, batch=125)
+                samples = model.sample(count, steps=steps, sampler=kind, batch=125)
                 row[kind] = distances(net(samples).pooled, real[5000:])
                 pictures.save_png(folder(name) / f"{kind}-{steps}.png", pictures.grid(samples[:32], columns=16))
             print(name, steps, json.dumps(row), flush=True)

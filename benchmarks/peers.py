@@ -26,14 +26,15 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from ema_pytorch import EMA
-from sfumato.model import Model
 from stand_in import without_torchvision
 from torch import Tensor
 
 import sfumato
+from sfumato.convert.foreign import save_folder
 from sfumato.data import Images, open_source
-from sfumato.foreign import save_diffusers
+from sfumato.models import Model
 from sfumato.networks import fused
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import best_precision
@@ -41,8 +42,8 @@ from sfumato.train.loop import train
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
-    "CIFAR-10 DDPM": DDPM(dropout=0.0),
-    "small, 28x28": DDPM(shape=(1, 28, 28), channels=32, multipliers=(1, 2, 3), attention=(4,), dropout=0.0),
+    "CIFAR-10 DDPM": DDPM(network=HoUNet(dropout=0.0)),
+    "small, 28x28": DDPM((1, 28, 28), HoUNet(channels=32, multipliers=(1, 2, 3), attention=(4,), dropout=0.0)),
 }
 STEPS = 10
 """Of sampling."""
@@ -80,7 +81,7 @@ def built(recipe: DDPM) -> Model:
 def pipeline(model: Model, bf16: bool) -> DDIMPipeline:
     """diffusers' pipeline with the same weights."""
     with tempfile.TemporaryDirectory() as folder:
-        save_diffusers(model, folder)
+        save_folder(model.recipe, model.network, folder)
         network = UNet2DModel.from_pretrained(folder, subfolder="unet")
         pipe = DDIMPipeline(unet=network, scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"))
     pipe.set_progress_bar_config(disable=True)
@@ -94,7 +95,7 @@ def lucidrains(recipe: DDPM) -> Any:
     without_torchvision()
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
 
-    wide = recipe.channels == 128
+    wide = recipe.shape[-1] == 32
     network = Unet(dim=64 if wide else 32, dim_mults=(1, 2, 4, 8) if wide else (1, 2, 4), channels=recipe.shape[0])
     return GaussianDiffusion(network, image_size=recipe.shape[1], sampling_timesteps=STEPS)
 

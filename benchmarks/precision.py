@@ -18,11 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.denoisers import Denoise
 from sfumato.data import open_source, to_float
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
-from sfumato.model import Model, load
+from sfumato.models import Model, load_model
 from sfumato.runtime.precision import autocast, for_sampling
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
@@ -35,33 +34,33 @@ IMAGES, COUNT, SEEDS = 173, 500, 3
 
 def errors(name: str) -> list[float]:
     """The relative error of the predicted noise at each level."""
-    model = load(name)
+    model = load_model(name)
     images = to_float(open_source(f"{name.partition('/')[2].partition('-')[0]}:test").images[:IMAGES])
-    eps = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    process = model.recipe.process()
+    x0 = model.recipe.space.encode(images)
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    process = model.diffusion.gaussian
     found = []
     for share in LEVELS:
         t = torch.tensor(share * float(process.schedule.end))
         t = t.round() if process.schedule.end > 1 else t
-        t = t.expand(len(images))
-        x = process.level(t, images).noise(images, eps)
+        t = t.expand(len(x0))
+        x = process.level(t, x0).noise(x0, eps)
         exact, rough = (predicted(model, precision, x, t) for precision in ("float32", "bf16"))
         found.append(float((rough - exact).pow(2).mean().sqrt() / exact.pow(2).mean().sqrt()))
     return found
 
 
 def predicted(model: Model, precision: str, x: Tensor, t: Tensor) -> Tensor:
-    """The noise that the model sees in x, in that precision."""
-    labels = model.labels(None, len(x))
+    """The noise that the model predicts in x, in that precision."""
     network = for_sampling(model.network, model.device, precision)
-    denoise: Denoise = model.recipe.denoiser(network, **({} if labels is None else {"y": labels}))
+    denoise = model.denoiser(model.labels(None, len(x)), network=network)
     with torch.inference_mode(), autocast("cpu", precision):
         return denoise(x, t).eps.float()
 
 
 def judged(name: str) -> dict[str, list[float]]:
     """FD of each seed in each precision, taken in turn."""
-    net, model = in_domain("fashion"), load(name)
+    net, model = in_domain("fashion"), load_model(name)
     real = statistics(net(open_source("fashion:test").images).pooled)
     found: dict[str, list[float]] = {"float32": [], "bf16": []}
     for seed in range(SEEDS):

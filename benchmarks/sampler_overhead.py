@@ -14,10 +14,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.betas import linear_betas
 from sfumato.core.denoisers import Denoiser, predict_eps
 from sfumato.core.guidance import clipped
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import from_betas, linear_betas
+from sfumato.core.schedules import from_betas
 from sfumato.models import load_model
 from sfumato.samplers import DDIM, run
 

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato import lenses
 from sfumato.cli import main as sfumato
+from sfumato.core.ode import runge_kutta
 from sfumato.data import open_source, pictures
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
 from sfumato.evaluate.plots import ACCENT, INK, SECOND, panels
-from sfumato.flow import flow_likelihood, runge_kutta
-from sfumato.model import load
-from sfumato.restore import colourise, inpaint
+from sfumato.likelihood import ode_likelihood
+from sfumato.models import load_model
+from sfumato.models.restoration import colourise, inpaint
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "score-on-fashion"
@@ -37,11 +37,11 @@ EVALUATIONS = (20, 50, 100)
 PICTURES, HELD_OUT, STEPS = 200, 64, 25
 """Pictures a distance; held-out images and Runge-Kutta steps for the likelihood."""
 WAYS = {
-    "predictor": (lenses.reverse_diffusion(), lambda n: n),
-    "predictor and corrector": (lenses.predictor_corrector(), lambda n: n // 2),
-    "flow (Heun)": (lenses.heun(), lambda n: (n + 1) // 2),
+    "predictor": ("reverse-diffusion", lambda n: n),
+    "predictor and corrector": ("predictor-corrector", lambda n: n // 2),
+    "flow (Heun)": ("heun", lambda n: (n + 1) // 2),
 }
-"""How a picture is made, and the steps that take so many evaluations: Heun's last step takes one."""
+"""Samplers, and the steps that take so many evaluations: Heun's last step takes one."""
 
 
 def train(name: str) -> None:
@@ -55,7 +55,7 @@ def train(name: str) -> None:
 
 def measure(name: str) -> None:
     """Every figure of a model that is not yet in the results."""
-    net, test, model = in_domain("fashion"), open_source("fashion:test"), load(RUNS / name)
+    net, test, model = in_domain("fashion"), open_source("fashion:test"), load_model(RUNS / name)
     real = net(test.images).pooled
     reference = statistics(real[5000:])
     keep("protocol", "net", net.distance)
@@ -68,7 +68,7 @@ def measure(name: str) -> None:
                 pictures.save_png(RUNS / f"{name}-{cell}.png", pictures.grid(samples[:32], columns=16))
                 keep(name, cell, frechet_distance(statistics(net(samples).pooled), reference))
         if "bits" not in stored().get(name, {}):
-            report = flow_likelihood(model, test, runge_kutta(STEPS), limit=HELD_OUT)
+            report = ode_likelihood(model, test, runge_kutta(STEPS), limit=HELD_OUT)
             values = report.to_json()
             keep(name, "bits", {key: values[key] for key in ("total", "standard_error", "protocol")})
 
@@ -124,7 +124,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
 def restored(n: int = 10, steps: int = 250) -> Tensor:
     """Rows of emoji: original, with a hole, filled in, grey, coloured."""
-    model, images = load("ddpm/emoji32"), open_source("emoji32:test")
+    model, images = load_model("ddpm/emoji32"), open_source("emoji32:test")
     chosen = torch.arange(n) * len(images) // n
     originals, labels = images.images[chosen], images.labels
     assert labels is not None

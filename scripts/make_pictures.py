@@ -1,6 +1,6 @@
 """Draw the README's opening picture from the shipped model: `python scripts/make_pictures.py`.
 
-Each row is one of the first 36 pictures on its way from noise to data, in 60 steps of DDIM, denser near the data.
+Each row is the trajectory of one of the first 36 pictures, in 60 steps of DDIM, denser near the data.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from sfumato.data import pictures
-from sfumato.model import load
+from sfumato.models import load_model
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SEED, ROWS, COLUMNS, STEPS = 3, (15, 2, 8, 7), 12, 60
 
 
 def main() -> None:
-    model = load("ddpm/emoji32")
+    model = load_model("ddpm/emoji32")
     frames: list[Tensor] = []
     model.sample(36, steps=STEPS, seed=SEED, frames=frames)
     shown = [frames[round(STEPS * (i / (COLUMNS - 1)) ** 0.6)] for i in range(COLUMNS)]

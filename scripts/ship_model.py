@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data import open_source, pictures, to_float
-from sfumato.model import load
+from sfumato.models import load_model
 from sfumato.runtime import checkpoint
 from sfumato.runtime.folder import RunFolder
 
@@ -35,7 +35,7 @@ def main(run: Path, name: str) -> None:
     checkpoint.save_weights(target, saved, half=True)
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.2f} MB, {saved.progress}")
 
-    model, data = load(target), saved.data["spec"]
+    model, data = load_model(target), saved.data["spec"]
     training, held_out = open_source(data), open_source(f"{data}:test")
     samples = model.sample(min(COUNT, len(held_out)), steps=50, seed=0)
     sample_distances, index = nearest(samples, training.images)
