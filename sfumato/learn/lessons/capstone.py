@@ -8,11 +8,12 @@ with app.setup:
 
     from sfumato.claims.adm import classify
     from sfumato.claims.toys import all_states, linear, normal, ring, seeded
+    from sfumato.core.betas import geometric_sigmas
+    from sfumato.core.continuous import VP
     from sfumato.core.exact import GaussianMixture
     from sfumato.core.guidance import classifier_gradient, score_shifted
     from sfumato.core.processes import GaussianDiffusion
-    from sfumato.core.betas import geometric_sigmas
-    from sfumato.core.schedules import VP, from_sigmas
+    from sfumato.core.schedules import from_sigmas
     from sfumato.core.variances import fixed_large, fixed_small
     from sfumato.learn import story
     from sfumato.learn.checks.capstone import EXERCISES
@@ -82,7 +83,7 @@ def _():
     guesses = {
         "the newest": "Age does not decide:",
         "those that draw no noise": "Not on a ring in the plane, with the exact score:",
-        "none of them": "Yes. Between a third and more than half of the points end off the ring:",
+        "none of them": "Yes. Between a quarter and more than half of the points end off the ring:",
     }
     guess = story.predict("Only eight steps each, the exact score for all. Which of them still find the ring?", guesses)
     guess
