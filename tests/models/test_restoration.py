@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato.model import Model
-from sfumato.papers.adm_classifier import NoisyClassifier
-from sfumato.restore import colourise, inpaint
-from tests.test_flow import Exact
-from tests.test_lenses import RECIPES
+from sfumato.conditioning import LowRes
+from sfumato.models import Model
+from sfumato.models.restoration import colourise, inpaint
+from tests.likelihood.exact import Exact
+from tests.models.small import OF_2015, RECIPES, made
 
 COLOUR: dict[str, Any] = {"shape": (3, 8, 8)}
 
@@ -29,7 +29,7 @@ def coloured(name: str) -> Any:
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_is_known_comes_back_and_the_rest_follows_the_seed(name: str) -> None:
     images, known = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8), torch.arange(8) < 4
-    labels = torch.tensor([0, 1, 2]) if RECIPES[name].classes else None
+    labels = torch.tensor([0, 1, 2]) if RECIPES[name].conditioning.classes else None
     some = model(RECIPES[name])
     steps = 22  # VP times need 20
     filled = inpaint(some, images, known, steps=steps, labels=labels, seed=2)
@@ -68,8 +68,8 @@ def test_what_does_not_fit_is_refused() -> None:
         inpaint(model(RECIPES["ddpm"]), images.float(), known)
     with pytest.raises(ValueError, match="label"):
         inpaint(model(RECIPES["adm"]), images, known)
-    classifier = NoisyClassifier(shape=(1, 8, 8), channels=32, multipliers=(1,), blocks=1, classes=3, head_channels=32)
-    with torch.device("meta"):
-        network = classifier.model()
+    upsampler = replace(RECIPES["ddpm"], conditioning=LowRes(4))
     with pytest.raises(ValueError, match="noise alone"):
-        inpaint(Model(classifier, network), images, known)  # type: ignore[arg-type]
+        inpaint(model(upsampler), images, known)
+    with pytest.raises(ValueError, match="2015"):
+        inpaint(made(OF_2015["learned betas"]), images, known)

@@ -9,40 +9,26 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sfumato.conditioning import LowRes
 from sfumato.core.distributions import Gaussian
 from sfumato.core.likelihood import bits_per_dim
 from sfumato.core.randomness import ImageNoise, mix
-from sfumato.core.schedules import VP
-from sfumato.core.sde import runge_kutta
 from sfumato.data import open_source
-from sfumato.flow import DEQUANTISE, Flow, FlowReport, adaptive, dequantised, flow_likelihood
-from sfumato.model import Model
-from sfumato.papers.ncsn import NCSN
+from sfumato.likelihood import Flow, Report, adaptive, ode_likelihood, runge_kutta
+from sfumato.likelihood.flow import DEQUANTISE, dequantised
+from sfumato.models import Model
+from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.papers.score_sde import ScoreSDE
-from tests.test_edit import RECIPE, images
-from tests.test_lenses import RECIPES
+from tests.likelihood.exact import STD, Exact
+from tests.models.small import EXACT, MEAN, OF_2015, PRESERVING, RECIPES, ExactSDE, exact_images, made
+from tests.models.small import STD as PIXEL_STD
 
 TINY = ScoreSDE(
-    shape=(1, 8, 8), sde="vp", reduction="mean", network="ddpmpp", channels=8, multipliers=(1, 2), blocks=1,
-    attention=(), dropout=0.0, corrector="none",
+    (1, 8, 8), DDPMpp(channels=8, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0), sde="vp",
+    reduction="mean", corrector="none",
 )  # fmt: skip
-
-
-STD = 0.6
-
-
-class Exact(nn.Module):
-    """What the best network would answer for images whose pixels are N(0, STD^2)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(()), requires_grad=False)
-
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        alpha, sigma = (c[:, None, None, None] for c in VP().alpha_sigma(seen.double() / 999))
-        return self.weight * sigma * x / ((alpha * STD) ** 2 + sigma**2)
 
 
 def model(recipe: Any = TINY) -> Model:
@@ -93,8 +79,8 @@ def test_dequantisation_fills_the_range_evenly() -> None:
 def test_a_likelihood_says_what_it_is_and_how_sure() -> None:
     """Estimates by probes surround the exact trace's, within their own error; each image's is its own."""
     solve, images = runge_kutta(40), digits()
-    exact = flow_likelihood(model(), images, solve, kind="exact", start=1e-3)
-    probed = flow_likelihood(model(), images, solve, probes=2, repeats=4, start=1e-3)
+    exact = ode_likelihood(model(), images, solve, kind="exact", start=1e-3)
+    probed = ode_likelihood(model(), images, solve, probes=2, repeats=4, start=1e-3)
     assert probed.values.shape == (4, 8)
     # the Jacobian is diagonal, so Rademacher probes are exact and only dequantisation differs
     assert abs(probed.bits_per_dim - exact.bits_per_dim) < 5 * probed.estimate_error
@@ -102,20 +88,23 @@ def test_a_likelihood_says_what_it_is_and_how_sure() -> None:
     x = digits().images.double() / 128 - 1 + 1 / 256
     nats = (0.5 * (x / STD) ** 2).mean() + math.log(STD) + 0.5 * math.log(2 * math.pi)
     assert exact.bits_per_dim == pytest.approx(float(nats) / math.log(2) + 7, abs=5e-3)
-    halves = flow_likelihood(model(), images, solve, probes=2, start=1e-3, batch=3)
+    halves = ode_likelihood(model(), images, solve, probes=2, start=1e-3, batch=3)
     assert torch.allclose(halves.values, probed.values[:1], atol=1e-4)
     values = probed.to_json()
     assert values["method"] == "probability flow"
     assert values["protocol"]["dequantisation"].startswith("uniform")
     assert values["protocol"]["divergence"] == "2 rademacher"
-    assert FlowReport(torch.ones(1, 1), {}).standard_error != 0  # not a number: one image has no spread
+    one = Report("probability flow", "bits/dim", torch.ones(1, 1), 1.0, {})
+    assert one.standard_error != one.standard_error  # not a number: one image has no spread
 
 
 @pytest.mark.parametrize(
     ("recipe", "match"),
     [
-        (NCSN(shape=(1, 8, 8), channels=8), "no continuous time between them"),
-        (replace(TINY, sde="ve", continuous=False), "no continuous time between them"),
+        (RECIPES["ncsn"], "no continuous time between them"),
+        (RECIPES["VE levels"], "no continuous time between them"),
+        (OF_2015["dpm"], "2015"),
+        (OF_2015["learned betas"], "2015"),
     ],
 )
 def test_a_model_of_separate_levels_is_refused_with_the_reason(recipe: Any, match: str) -> None:
@@ -124,17 +113,17 @@ def test_a_model_of_separate_levels_is_refused_with_the_reason(recipe: Any, matc
     with pytest.raises(ValueError, match=match):
         Flow(Model(recipe, network), runge_kutta(5))
     with pytest.raises(ValueError, match=match):
-        flow_likelihood(Model(recipe, network), digits(), runge_kutta(5))
+        ode_likelihood(Model(recipe, network), digits(), runge_kutta(5))
 
 
 def test_a_model_of_levels_has_the_likelihood_of_its_first_level() -> None:
     """DDPM's flow between its levels, on independent Gaussian pixels, against their density at level 1."""
-    recipe = replace(RECIPE, steps=400)
-    test = images(20)
-    alpha, sigma = (float(c) for c in recipe.process().schedule.alpha_sigma(torch.tensor(1)))
+    recipe = replace(EXACT, steps=400)
+    test = exact_images(20)
+    alpha, sigma = (float(c) for c in recipe.build().process.schedule.alpha_sigma(torch.tensor(1)))
     digits = open_source("digits")
     source = replace(digits, images=test, card=replace(digits.card, shape=(1, 2, 2)))
-    report = flow_likelihood(Model(recipe, nn.Linear(1, 1)), source, runge_kutta(150), kind="exact", seed=5)
+    report = ode_likelihood(Model(recipe, nn.Linear(1, 1)), source, runge_kutta(150), kind="exact", seed=5)
     seed = mix(mix(5, 0), DEQUANTISE)
     u = torch.special.ndtr(ImageNoise(seed, range(20))(test.float()).double())
     density = Gaussian(torch.tensor(0.2 * alpha), torch.tensor(((0.3 * alpha) ** 2 + sigma**2) ** 0.5))
@@ -144,16 +133,15 @@ def test_a_model_of_levels_has_the_likelihood_of_its_first_level() -> None:
 
 
 def test_a_ddpm_flows_there_and_back() -> None:
-    flow = Flow(Model(replace(RECIPE, steps=400, clip=True), nn.Linear(1, 1)), runge_kutta(40))
-    back = flow.decode(flow.encode(images(5)), clean=False)
-    assert int((back.int() - images(5).int()).abs().max()) <= 1
+    flow = Flow(Model(replace(EXACT, steps=400, clip=True), nn.Linear(1, 1)), runge_kutta(40))
+    back = flow.decode(flow.encode(exact_images(5)), clean=False)
+    assert int((back.int() - exact_images(5).int()).abs().max()) <= 1
 
 
 def test_every_model_of_preserving_levels_flows() -> None:
-    for name in ("ddpm", "iddpm", "adm", "VP levels"):
-        recipe = RECIPES[name]
-        labels = torch.tensor([0, 2]) if recipe.classes else None
-        flow = Flow(Model(recipe, recipe.model().eval()), runge_kutta(3), labels=labels)
+    for name in sorted(PRESERVING):
+        labels = torch.tensor([0, 2]) if RECIPES[name].conditioning.classes else None
+        flow = Flow(made(RECIPES[name]), runge_kutta(3), labels=labels)
         assert flow.sample(2).shape == (2, 1, 8, 8)
 
 
@@ -161,6 +149,24 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         Flow(model(), runge_kutta(5), start=0.0)
     with pytest.raises(ValueError, match="at least 1"):
-        flow_likelihood(model(), digits(), runge_kutta(5), probes=0)
+        ode_likelihood(model(), digits(), runge_kutta(5), probes=0)
     with pytest.raises(ValueError, match="images"):
-        flow_likelihood(model(replace(TINY, shape=(3, 8, 8))), digits(), runge_kutta(5))
+        ode_likelihood(model(replace(TINY, shape=(3, 8, 8))), digits(), runge_kutta(5))
+    with pytest.raises(ValueError, match="out of noise alone"):
+        Flow(made(replace(RECIPES["ddpm"], conditioning=LowRes(4))), runge_kutta(5))
+    with pytest.raises(ValueError, match="needs its label"):
+        Flow(made(RECIPES["adm"]), runge_kutta(5))
+
+
+@pytest.mark.parametrize("sde", ["ve", "vp"])
+def test_bits_per_dim_do_not_depend_on_the_units_inside(sde: Any) -> None:
+    """VE works on images 1 wide, VP 2 wide: on Gaussian pixels both find these pixels' density in grey levels."""
+    recipe = ExactSDE((1, 2, 2), sde=sde, corrector="none")
+    source = open_source("digits")
+    test = replace(source, images=exact_images(12), card=replace(source.card, shape=(1, 2, 2)))
+    found = ode_likelihood(Model(recipe, nn.Linear(1, 1)), test, runge_kutta(150), kind="exact", seed=5)
+    u = torch.special.ndtr(ImageNoise(mix(mix(5, 0), DEQUANTISE), range(12))(test.images.float()).double())
+    std = (PIXEL_STD**2 + 0.02**2 * (sde == "ve")) ** 0.5  # VE's least noise, 0.01 on images 1 wide, is never gone
+    of_pixel = Gaussian(torch.tensor(MEAN, dtype=torch.float64), torch.tensor(std, dtype=torch.float64))
+    log_prob = of_pixel.log_prob(dequantised(test.images, u)).flatten(1).sum(1)
+    assert torch.allclose(found.values[0], bits_per_dim(log_prob, 4, 1 / 128), atol=3e-3)

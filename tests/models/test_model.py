@@ -13,29 +13,34 @@ import pytest
 import torch
 
 from sfumato import papers
-from sfumato.model import Guide, Model, ancestral, ddim_sampler, load, shipped
+from sfumato.conditioning import Labels, LowRes, Together, Unconditional
+from sfumato.models import Classifier, Guide, Model, load, load_classifier, load_model, shipped
+from sfumato.networks.classifier import Encoder
+from sfumato.networks.unet import ADMUNet, HoUNet
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
-from sfumato.papers.recipe import Classifying
 from sfumato.runtime import checkpoint
+from sfumato.samplers import DDIM
+from tests.models import small
 
-RECIPE = DDPM(
-    shape=(1, 8, 8), channels=32, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0, steps=20, classes=3
-)
+UNET: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.0}
+RECIPE = DDPM((1, 8, 8), HoUNet(**UNET), Labels(3), steps=20)
+NAMES = ("cat", "dog", "hat")
+
+
+def made(recipe: Any) -> Any:
+    """A model or a classifier with random weights."""
+    return small.made(recipe, NAMES if recipe.conditioning.classes else ())
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    torch.manual_seed(0)
-    network = RECIPE.model().eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return Model(RECIPE, network.requires_grad_(False), ("cat", "dog", "hat"))
+    found: Model = made(RECIPE)
+    return found
 
 
-@pytest.mark.parametrize("sampler", [ddim_sampler(), ddim_sampler(1.0), ancestral])
+@pytest.mark.parametrize("sampler", ["ddim", DDIM(1.0), "own", "heun?churn=5", "dpmpp-2m"])
 def test_batch_one_equals_batch_eight(model: Model, sampler: object) -> None:
     options = {"steps": 5, "sampler": sampler, "seed": 3, "precision": "float32"}
     together = model.sample(8, batch=8, **options)  # type: ignore[arg-type]
@@ -57,7 +62,7 @@ def test_seeds_differ_and_repeat(model: Model) -> None:
     assert not torch.equal(first, other)
 
 
-def test_frames_are_the_whole_walk(model: Model) -> None:
+def test_frames_are_the_whole_trajectory(model: Model) -> None:
     frames: list[torch.Tensor] = []
     images = model.sample(3, steps=4, batch=2, frames=frames)
     assert len(frames) == 5
@@ -90,7 +95,7 @@ def test_a_checkpoint_gives_the_same_pictures(model: Model, tmp_path: Path) -> N
     about = {"recipe": papers.to_json(RECIPE), "data": {"classes": model.classes}, "progress": {"images": 5}}
     tensors = {f"model/{name}": value for name, value in model.network.state_dict().items()}
     checkpoint.save(path, tensors, about)
-    again = load(path)
+    again = load_model(path)
     assert again.recipe == RECIPE
     assert again.classes == model.classes
     assert torch.equal(again.sample(2, steps=3), model.sample(2, steps=3))
@@ -114,8 +119,8 @@ def test_load_refuses_what_it_cannot_use(tmp_path: Path) -> None:
 def test_shipped_models_sample(name: str) -> None:
     assert shipped()[name].stat().st_size <= 8_000_000
     ready = load(name)
-    if isinstance(ready.recipe, Classifying):
-        logits = ready.recipe.classify(ready.network)(torch.zeros(2, *ready.recipe.shape), torch.tensor(1))
+    if isinstance(ready, Classifier):
+        logits = ready.classify(torch.zeros(2, *ready.recipe.shape), torch.tensor(1))
         assert logits.shape == (2, len(ready.classes))
         return
     images = ready.sample(2, steps=25)
@@ -125,28 +130,17 @@ def test_shipped_models_sample(name: str) -> None:
 
 # ---------------------------------------------------------------- guidance and upsampling
 
-GUIDED = ADM(shape=(1, 8, 8), classes=3, label_dropout=0.1, channels=32, multipliers=(1, 2), blocks=1, attention=(2,),
-             head_channels=32, steps=20)  # fmt: skip
-CLASSIFIER = NoisyClassifier(shape=(1, 8, 8), classes=3, channels=32, multipliers=(1, 2), blocks=1, attention=(2,),
-                             head_channels=32, steps=20)  # fmt: skip
+GUIDED = ADM((1, 8, 8), ADMUNet(**UNET, head_channels=32), Labels(3, 0.1), steps=20)
+CLASSIFIER = NoisyClassifier((1, 8, 8), Encoder(**UNET, head_channels=32), Labels(3), steps=20)
+ENLARGING = replace(GUIDED, conditioning=Together((Labels(3, 0.1), LowRes(4))))
 
 
 def small_images(n: int, side: int) -> torch.Tensor:
     return torch.zeros(n, 1, side, side, dtype=torch.uint8)
 
 
-def made(recipe: Any) -> Model:
-    """A model with random weights."""
-    torch.manual_seed(0)
-    network = recipe.model().eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return Model(recipe, network.requires_grad_(False), ("cat", "dog", "hat") if recipe.classes else ())
-
-
-@pytest.mark.parametrize("sampler", [ddim_sampler(), ancestral])
-@pytest.mark.parametrize("recipe", [GUIDED, replace(GUIDED, classes=0, label_dropout=0.0)])
+@pytest.mark.parametrize("sampler", ["ddim", "own", "heun"])
+@pytest.mark.parametrize("recipe", [GUIDED, replace(GUIDED, conditioning=Unconditional())])
 def test_a_classifier_guides_models_with_and_without_labels(recipe: Any, sampler: Any) -> None:
     model, guide = made(recipe), Guide(made(CLASSIFIER), scale=30.0)
     options: dict[str, Any] = {"steps": 4, "sampler": sampler, "classes": ["hat"], "precision": "float32"}
@@ -165,7 +159,7 @@ def test_free_guidance_changes_the_pictures() -> None:
 
 
 def test_an_upsampler_enlarges() -> None:
-    model = made(replace(GUIDED, low_res=4))
+    model = made(ENLARGING)
     small = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8)
     large = model.sample(3, steps=3, low_res=small, batch=2, precision="float32")
     other = model.sample(3, steps=3, low_res=255 - small, batch=2, precision="float32")
@@ -184,19 +178,31 @@ def test_predictions_are_collected_along_the_way() -> None:
     ("ask", "words"),
     [
         (lambda: made(RECIPE).sample(1, scale=2.0), "label dropout"),
-        (lambda: made(RECIPE).sample(1, guide=Guide(made(RECIPE))), "no classifier"),
         (lambda: made(RECIPE).sample(1, guide=Guide(made(CLASSIFIER))), "other noise levels"),
         (lambda: made(GUIDED).sample(1, guide=Guide(made(replace(CLASSIFIER, shape=(1, 16, 16))))), "sees"),
         (lambda: made(GUIDED).sample(1, guide=Guide(made(replace(CLASSIFIER, steps=30)))), "other noise levels"),
-        (lambda: made(GUIDED).sample(1, guide=Guide(Model(CLASSIFIER, made(CLASSIFIER).network, ("a", "b", "c")))),
+        (lambda: made(GUIDED).sample(1, guide=Guide(Classifier(CLASSIFIER, made(CLASSIFIER).network, ("a", "b", "c")))),
          "other classes"),
-        (lambda: made(CLASSIFIER).sample(1), "makes no pictures"),
+        (lambda: made(RECIPE).sample(1, steps=5, sampler="huen"), "did you mean heun"),
+        (lambda: made(RECIPE).sample(1, steps=5, sampler="euler-ode"), "separate noise levels"),
+        (lambda: made(small.OF_2015["bits"]).sample(1, sampler="heun"), "2015"),
         (lambda: made(GUIDED).sample(1, low_res=small_images(1, 4)), "no upsampler"),
-        (lambda: made(replace(GUIDED, low_res=4)).sample(1), "low_res"),
-        (lambda: made(replace(GUIDED, low_res=4)).sample(1, low_res=small_images(1, 5)), "1x5x5"),
-        (lambda: made(replace(GUIDED, low_res=4)).sample(2, low_res=small_images(1, 4)), "given"),
+        (lambda: made(ENLARGING).sample(1), "low_res"),
+        (lambda: made(ENLARGING).sample(1, low_res=small_images(1, 5)), "1x5x5"),
+        (lambda: made(ENLARGING).sample(2, low_res=small_images(1, 4)), "given"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_guided_or_enlarged_is_said_before_any_work(ask: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ask()
+
+
+def test_a_model_and_a_classifier_are_told_apart_once(model: Model, tmp_path: Path) -> None:
+    made(CLASSIFIER).save(tmp_path / "classifier.safetensors")
+    model.save(tmp_path / "model.safetensors")
+    assert isinstance(load(tmp_path / "classifier.safetensors"), Classifier)
+    assert load_classifier(str(tmp_path / "classifier.safetensors")).classes == NAMES
+    with pytest.raises(ValueError, match="makes no pictures"):
+        load_model(tmp_path / "classifier.safetensors")
+    with pytest.raises(ValueError, match="a guide is a classifier"):
+        load_classifier(tmp_path / "model.safetensors")

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sfumato.core.denoisers import Denoise
-from sfumato.core.exact import gaussian
-from sfumato.edit import Editor
-from sfumato.model import Model
-from sfumato.papers import ddim
-from sfumato.papers.adm_classifier import NoisyClassifier
-from sfumato.papers.ddpm import DDPM
-from sfumato.papers.score_sde import ScoreSDE
+from sfumato.conditioning import Labels, LowRes
+from sfumato.models import Model
+from sfumato.models.editing import Editor
+from sfumato.samplers.ddim import slerp
+from tests.models.small import EXACT as RECIPE
+from tests.models.small import OF_2015, ExactSDE, exact_images, made
+from tests.models.small import exact_images as images
 
-
-@dataclass(frozen=True)
-class Exact(DDPM):
-    """DDPM on independent Gaussian pixels, with their exact denoiser instead of a network."""
-
-    def model(self) -> nn.Module:
-        return nn.Linear(1, 1)
-
-    def denoiser(self, model: nn.Module, scale: float = 1.0, **labels: Any) -> Denoise:
-        flat = gaussian(torch.full((4,), 0.2), torch.full((4,), 0.3)).denoise(self.process())
-
-        def inner(x: Tensor, t: Tensor) -> Any:
-            found = flat(x.flatten(1).double(), t)
-            parts = {name: getattr(found, name).reshape(x.shape).to(x.dtype) for name in ("eps", "x0")}
-            return replace(found, x=x, **parts)
-
-        return inner
-
-
-RECIPE = Exact(shape=(1, 2, 2), steps=200, betas="cosine", clip=False)
 MODEL = Model(RECIPE, nn.Linear(1, 1))
-
-
-def images(n: int) -> Tensor:
-    x = 0.2 + 0.3 * torch.randn(n, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    return (x.clamp(-1, 1) * 127.5 + 127.5).round().byte()
 
 
 def test_reconstruction_error_falls_with_steps() -> None:
@@ -70,13 +44,13 @@ def test_interpolation_meets_both_ends() -> None:
 def test_slerp_stays_on_the_sphere_and_moves_evenly() -> None:
     a, b = torch.randn(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     a, b = (v / v.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1) for v in (a, b))
-    path = torch.stack([ddim.slerp(a, b, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)])
+    path = torch.stack([slerp(a, b, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)])
     assert torch.allclose(path[0], a, atol=1e-6)
     assert torch.allclose(path[-1], b, atol=1e-6)
     assert torch.allclose(path.flatten(2).norm(dim=2), torch.ones(5, 5), atol=1e-5)
     chords = path.diff(dim=0).flatten(2).norm(dim=2)
     assert torch.allclose(chords, chords[:1].expand_as(chords), rtol=1e-4)
-    assert torch.allclose(ddim.slerp(a, a, 0.3), a, atol=1e-5)
+    assert torch.allclose(slerp(a, a, 0.3), a, atol=1e-5)
 
 
 def test_mixtures_near_clean_data_are_the_pictures_themselves() -> None:
@@ -91,8 +65,9 @@ def test_mixtures_near_clean_data_are_the_pictures_themselves() -> None:
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (lambda: Editor(Model(NoisyClassifier(), nn.Linear(1, 1))), "makes pictures"),
-        (lambda: Editor(Model(replace(RECIPE, classes=3), nn.Linear(1, 1))), "needs its label"),
+        (lambda: Editor(Model(replace(RECIPE, conditioning=LowRes(1)), nn.Linear(1, 1))), "out of noise alone"),
+        (lambda: Editor(Model(replace(RECIPE, conditioning=Labels(3)), nn.Linear(1, 1))), "needs its label"),
+        (lambda: Editor(made(OF_2015["bits"])), "2015"),
         (lambda: Editor(MODEL, 201), "between 1 and 200"),
         (lambda: Editor(MODEL).encode(torch.zeros(1, 1, 3, 3, dtype=torch.uint8)), "uint8 images"),
         (lambda: Editor(MODEL).mixtures(images(1), images(1), level=0), "level to mix"),
@@ -106,45 +81,23 @@ def test_refusals(ask: Any, words: str) -> None:
 # ---------------------------------------------------------------- continuous time
 
 CONTINUOUS = {
-    "VP": ScoreSDE(shape=(1, 8, 8), sde="vp", network="ddpmpp", corrector="none"),
-    "sub-VP": ScoreSDE(shape=(1, 8, 8), sde="subvp", network="ddpmpp", corrector="none", predictor="euler"),
-    "VE": ScoreSDE(shape=(1, 8, 8), first_sigma=4.0),
+    "VP": ExactSDE((1, 8, 8), sde="vp", corrector="none"),
+    "sub-VP": ExactSDE((1, 8, 8), sde="subvp", corrector="none", predictor="euler"),
+    "VE": ExactSDE((1, 8, 8), first_sigma=4.0),
 }
-
-
-@dataclass(frozen=True)
-class Known:
-    """A recipe of continuous time on independent N(0.2, 0.3^2) pixels, with their exact denoiser."""
-
-    recipe: ScoreSDE
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.recipe, name)
-
-    def denoiser(self, model: nn.Module, scale: float = 1.0, **labels: Any) -> Denoise:
-        exact = gaussian(torch.full((64,), 0.2), torch.full((64,), 0.3)).denoise(self.recipe.process())
-
-        def inner(x: Tensor, t: Tensor) -> Any:
-            found = exact(x.flatten(1).double(), t)
-            parts = {name: getattr(found, name).reshape(x.shape).to(x.dtype) for name in ("eps", "x0")}
-            return replace(found, x=x, **parts)
-
-        return inner
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_a_continuous_model_encodes_reconstructs_and_mixes(name: str) -> None:
-    recipe: Any = Known(CONTINUOUS[name])
-    pictures = (255 * (0.6 + 0.15 * torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3)))).clamp(0, 255)
-    pictures = pictures.round().byte()
-    errors = []
+    recipe: Any = CONTINUOUS[name]
+    pictures, errors = exact_images(6, recipe.shape), []
     for steps in (20, 100):
         editor = Editor(Model(recipe, nn.Linear(1, 1)), steps)
         latents = editor.encode(pictures)
         errors.append(float(editor.reconstruct(pictures)[1].mean()))
     assert errors[1] < errors[0]
     assert errors[1] < 1e-3
-    prior = recipe.process().prior((1,))
+    prior = editor.process.prior((1,))
     assert float(latents.std()) == pytest.approx(float(prior.std), rel=0.15)
     between = editor.between(latents[:3], latents[3:], 3)
     assert torch.equal(between[:, 0], editor.decode(latents[:3]))
