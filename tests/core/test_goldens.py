@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.convert import from_official, to_official
-from sfumato.core import kernels, schedules, times
+from sfumato.core import schedules, times, variances
+from sfumato.core.betas import (
+    const_betas,
+    cosine_betas,
+    jsd_betas,
+    linear_betas,
+    quad_betas,
+    scaled_linear_betas,
+    sigmoid_betas,
+)
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
@@ -27,24 +37,26 @@ from sfumato.core.denoisers import (
     with_variance,
 )
 from sfumato.core.distributions import Gaussian, discretised_log_prob, normal_cdf_tanh
-from sfumato.core.guidance import MeanShifted, clipped, score_shifted, towards
+from sfumato.core.guidance import classifier_gradient, clipped, score_shifted
 from sfumato.core.likelihood import bound_term, prior_term, variational_bound
 from sfumato.core.losses import per_image
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import descend, walk
-from sfumato.papers import ddim
+from sfumato.core.sampling import descend, trajectory
+from sfumato.samplers import DDIM, grids
+from sfumato.samplers.ancestral import AncestralStep
+from sfumato.samplers.ddim import DDIMStep
 from tests.golden.cases import compare, filled, load, make_input, normal, sources
 
 
 def official_betas(name: str, T: int) -> Tensor:
     """Improved DDPM's schedules; its linear one is scaled to any number of levels."""
     if name == "linear":
-        return schedules.scaled_linear_betas(T)
-    return schedules.cosine_betas(T)
+        return scaled_linear_betas(T)
+    return cosine_betas(T)
 
 
 class Chain:
-    """An official diffusion: its levels in ascending order, the level below each, and what the network is told."""
+    """An official diffusion: its levels in ascending order, the level below each, and what conditions the network."""
 
     def __init__(self, about: dict[str, Any]) -> None:
         self.T = about["T"]
@@ -53,7 +65,7 @@ class Chain:
         self.process = GaussianDiffusion(schedules.from_betas(torch.cat([betas, noisier])))
         text = about.get("respacing")
         counts = text if isinstance(text, list) else None
-        down = times.sections(self.T, counts) if counts else times.respace(self.T, text or str(self.T))
+        down = grids.sections(self.T, counts) if counts else grids.respace(self.T, text or str(self.T))
         self.levels = down.flip(0)[1:]
         self.below = torch.cat([torch.zeros(1, dtype=torch.long), self.levels[:-1]])
         self.above = torch.cat([self.levels[1:], torch.tensor([self.T + 1])])
@@ -65,20 +77,20 @@ class Chain:
     def previous(self, t: Tensor) -> Tensor:
         return self.below[torch.searchsorted(self.levels, t)]
 
-    def read(self, mean_type: str, var_type: str) -> Callable[..., Prediction]:
-        read = {
+    def parameterization(self, mean_type: str, var_type: str) -> Callable[..., Prediction]:
+        found = {
             "EPSILON": predict_eps,
             "START_X": predict_x0,
             "PREVIOUS_X": partial(predict_previous_mean, previous=self.previous),
         }[mean_type]
-        return with_variance(read) if var_type.startswith("LEARNED") else read
+        return with_variance(found) if var_type.startswith("LEARNED") else found
 
 
 STD = {
-    "FIXED_SMALL": kernels.small,
-    "FIXED_LARGE": kernels.large,
-    "LEARNED": kernels.learned,
-    "LEARNED_RANGE": kernels.learned_range,
+    "FIXED_SMALL": variances.fixed_small,
+    "FIXED_LARGE": variances.fixed_large,
+    "LEARNED": variances.learned,
+    "LEARNED_RANGE": variances.learned_range,
 }
 
 
@@ -141,11 +153,11 @@ def test_schedules_of_ddim(source: str, name: str) -> None:
     for entry in case.recipe["schedules"]:
         kind, T, start, end = (entry[k] for k in ("beta_schedule", "T", "beta_start", "beta_end"))
         betas = {
-            "linear": lambda T=T, a=start, b=end: schedules.linear_betas(T, a, b),
-            "quad": lambda T=T, a=start, b=end: schedules.quad_betas(T, a, b),
-            "sigmoid": lambda T=T, a=start, b=end: schedules.sigmoid_betas(T, a, b),
-            "const": lambda T=T, b=end: schedules.const_betas(T, b),
-            "jsd": lambda T=T: schedules.jsd_betas(T),
+            "linear": lambda T=T, a=start, b=end: linear_betas(T, a, b),
+            "quad": lambda T=T, a=start, b=end: quad_betas(T, a, b),
+            "sigmoid": lambda T=T, a=start, b=end: sigmoid_betas(T, a, b),
+            "const": lambda T=T, b=end: const_betas(T, b),
+            "jsd": lambda T=T: jsd_betas(T),
         }[kind]()
         process = GaussianDiffusion(schedules.from_betas(betas))
         levels = torch.arange(T + 1)
@@ -164,7 +176,7 @@ def test_respacing(source: str, name: str) -> None:
     case = load(source, name)
     for call in case.recipe["calls"]:
         T, wanted, out = call["T"], call["sections"], call["out"]
-        grid = partial(times.respace, T, wanted) if isinstance(wanted, str) else partial(times.sections, T, wanted)
+        grid = partial(grids.respace, T, wanted) if isinstance(wanted, str) else partial(grids.sections, T, wanted)
         if out + "error" in case.recipe.get("errors", {}):
             with pytest.raises(ValueError, match="level"):
                 grid()
@@ -227,7 +239,7 @@ def step_outputs(chain: Chain, op: dict[str, Any], inputs: dict[str, Tensor], t:
         return training_losses(chain, op, inputs, t)
 
     output = inputs["model_out_2c" if op["var_type"].startswith("LEARNED") else "model_out"]
-    raw = Denoiser(Answer(output), process, chain.read(op["mean_type"], op["var_type"]), chain.condition)
+    raw = Denoiser(Answer(output), process, chain.parameterization(op["mean_type"], op["var_type"]), chain.condition)
     denoise = adjusted(raw) if "denoised_fn" in op else raw
     denoise = clipped(denoise) if op.get("clip_denoised", True) else denoise
     prediction = denoise(x, t)
@@ -238,24 +250,24 @@ def step_outputs(chain: Chain, op: dict[str, Any], inputs: dict[str, Tensor], t:
         return {"output": bound_term(process, STD[op["var_type"]], noisy, x0, t, below, above)}
     shifted = score_shifted(denoise, lambda x, t: inputs["grad"])
     if kind == "condition_score":
-        belief = shifted(x, t)
-        mean = kernels.reverse(process, kernels.small, belief, t, below).mean
-        return {"mean": mean, "pred_xstart": belief.x0}
+        prediction = shifted(x, t)
+        mean = variances.reverse(process, variances.fixed_small, prediction, t, below).mean
+        return {"mean": mean, "pred_xstart": prediction.x0}
     if kind == "ddim_sample":
         used = shifted if "cond_fn" in op else denoise
-        sample = kernels.DDIM(process, used, op["eta"])(x, t, below).sample(lambda _: noise)
+        sample = DDIMStep(process, used, op["eta"])(x, t, below).to.sample(lambda _: noise)
         return {"sample": sample, "pred_xstart": used(x, t).x0}
     if kind == "ddim_reverse_sample":
-        return {"sample": kernels.DDIM(process, denoise)(x, t, above).mean, "pred_xstart": prediction.x0}
-    kernel = kernels.Ancestral(process, of_mean, STD[op["var_type"]])
-    guided = MeanShifted(kernel, lambda x, t: inputs["grad"], chain.levels[1])
+        return {"sample": DDIMStep(process, denoise)(x, t, above).to.mean, "pred_xstart": prediction.x0}
+    kernel = AncestralStep(process, of_mean, STD[op["var_type"]])
+    guided = replace(kernel, gradient=lambda x, t: inputs["grad"], above=chain.levels[1])
     if kind == "condition_mean":
-        return {"mean": guided(x, t, below).mean}
-    ancestral = (guided if "cond_fn" in op else kernel)(x, t, below)
+        return {"mean": guided(x, t, below).to.mean}
+    ancestral = (guided if "cond_fn" in op else kernel)(x, t, below).to
     if kind == "p_sample":
         return {"sample": ancestral.sample(lambda _: noise), "pred_xstart": prediction.x0}
     assert kind == "p_mean_variance", kind
-    std = kernel.std(process, raw(x.double(), t), t, below, above)  # in float64: its log may be as small as 1e-3
+    std = kernel.variance(process, raw(x.double(), t), t, below, above)  # in float64: its log may be as small as 1e-3
     variance = std**2
     if op["var_type"] == "FIXED_SMALL":  # officially exactly 0 into clean data, though its log says otherwise
         variance = ancestral.std**2
@@ -281,13 +293,21 @@ def loss_parts(
     """mse, vb and loss (B,) of a network under one of the official kinds of loss."""
     process, number, below = chain.process, len(chain.levels), chain.previous(t)
     above = chain.above[torch.searchsorted(chain.levels, t)]
-    read = chain.read(op["mean_type"], op["var_type"])
-    belief = Denoiser(network, process, read, chain.condition, labels)(process.level(t, x0).noise(x0, noise), t)
+    parameterization = chain.parameterization(op["mean_type"], op["var_type"])
+    prediction = Denoiser(network, process, parameterization, chain.condition, inputs=labels)(
+        process.level(t, x0).noise(x0, noise), t
+    )
     learns = op["var_type"].startswith("LEARNED")
     hybrid = op["loss_type"].endswith("MSE")
-    vb = bound_term(process, STD[op["var_type"]], belief.mean_detached() if hybrid else belief, x0, t, below, above)
+    vb = bound_term(
+        process, STD[op["var_type"]], prediction.mean_detached() if hybrid else prediction, x0, t, below, above
+    )
     of_x0 = schedules.like(process.posterior_coefficients(t, below)[1], x0)
-    error = {"EPSILON": belief.eps - noise, "START_X": belief.x0 - x0, "PREVIOUS_X": of_x0 * (belief.x0 - x0)}
+    error = {
+        "EPSILON": prediction.eps - noise,
+        "START_X": prediction.x0 - x0,
+        "PREVIOUS_X": of_x0 * (prediction.x0 - x0),
+    }
     mse = per_image(error[op["mean_type"]] ** 2)
     if not hybrid:
         return {"loss": vb * (number if op["loss_type"] == "RESCALED_KL" else 1), "mse": mse}
@@ -304,10 +324,10 @@ def test_gradients_of_the_losses(source: str, name: str) -> None:
     x0, noise = (make_input(recipe["inputs"][key]) for key in ("x_start", "noise"))
     if recipe["repo"] == "ddim":
         about = recipe["schedule"]
-        betas = schedules.linear_betas(about["num_diffusion_timesteps"], about["beta_start"], about["beta_end"])
+        betas = linear_betas(about["num_diffusion_timesteps"], about["beta_start"], about["beta_end"])
         process, t = GaussianDiffusion(schedules.from_betas(betas)), torch.tensor(recipe["t"]) + 1
-        belief = Denoiser(network, process, condition=lambda t: t - 1)(process.level(t, x0).noise(x0, noise), t)
-        parts = {"loss": (per_image((belief.eps - noise) ** 2) * x0[0].numel()).mean()}
+        prediction = Denoiser(network, process, condition=lambda t: t - 1)(process.level(t, x0).noise(x0, noise), t)
+        parts = {"loss": (per_image((prediction.eps - noise) ** 2) * x0[0].numel()).mean()}
     else:
         chain = Chain(recipe["process"])
         labels = {"y": torch.tensor(recipe["y"])} if recipe["y"] else {}
@@ -336,7 +356,9 @@ def test_bounds(source: str, name: str) -> None:
     network = (
         recorded_network(recipe["model"]) if "model" in recipe else Answer(make_input(recipe["inputs"]["model_out"]))
     )
-    raw = Denoiser(network, chain.process, chain.read(recipe["mean_type"], recipe["var_type"]), chain.condition)
+    raw = Denoiser(
+        network, chain.process, chain.parameterization(recipe["mean_type"], recipe["var_type"]), chain.condition
+    )
     denoise = clipped(raw) if recipe["clip_denoised"] else raw
     down = torch.cat([chain.levels.flip(0), torch.zeros(1, dtype=torch.long)])
     x0, noise = make_input(recipe["inputs"]["x_start"]), RecordedNoise(recipe["noise_label"])
@@ -398,7 +420,7 @@ def test_loss_of_ddim(source: str, name: str) -> None:
     inputs = {key: make_input(spec) for key, spec in case.recipe["inputs"].items()}
     for call in case.recipe["calls"]:
         about = call["schedule"]
-        betas = schedules.linear_betas(about["num_diffusion_timesteps"], about["beta_start"], about["beta_end"])
+        betas = linear_betas(about["num_diffusion_timesteps"], about["beta_start"], about["beta_end"])
         process = GaussianDiffusion(schedules.from_betas(betas))
         t = torch.tensor(call["t"]) + 1
         x_t = process.level(t, inputs["x0"]).noise(inputs["x0"], inputs["noise"])
@@ -436,27 +458,29 @@ def test_sampling_loops(source: str, name: str) -> None:
     chain = Chain(recipe["process"])
     labels = {"y": torch.tensor(recipe["y"])} if "num_classes" in recipe["model"]["args"] else {}
     labels |= {key: make_input(spec) for key, spec in recipe["inputs"].items() if key == "low_res"}
-    read = chain.read(recipe["mean_type"], recipe["var_type"])
-    denoise: Denoise = Denoiser(recorded_network(recipe["model"]), chain.process, read, chain.condition, labels)
+    parameterization = chain.parameterization(recipe["mean_type"], recipe["var_type"])
+    denoise: Denoise = Denoiser(
+        recorded_network(recipe["model"]), chain.process, parameterization, chain.condition, inputs=labels
+    )
     denoise = clipped(denoise) if recipe["clip_denoised"] else denoise
     gradient = None
     if "classifier" in recipe:
         classifier = recorded_network(recipe["classifier"])
-        gradient = towards(
+        gradient = classifier_gradient(
             lambda x, t: classifier(x, chain.condition(t).float().expand(len(x))),
             torch.tensor(recipe["y"]),
             recipe["classifier_scale"],
         )
     kernel: Any
     if recipe["sampler"] == "ddim_sample_loop":
-        kernel = kernels.DDIM(chain.process, score_shifted(denoise, gradient) if gradient else denoise, recipe["eta"])
+        kernel = DDIMStep(chain.process, score_shifted(denoise, gradient) if gradient else denoise, recipe["eta"])
     else:
-        kernel = kernels.Ancestral(chain.process, denoise, STD[recipe["var_type"]])
-        kernel = MeanShifted(kernel, gradient, chain.levels[1]) if gradient else kernel
+        kernel = AncestralStep(chain.process, denoise, STD[recipe["var_type"]])
+        kernel = replace(kernel, gradient=gradient, above=chain.levels[1]) if gradient else kernel
     down = torch.cat([chain.levels.flip(0), torch.zeros(1, dtype=torch.long)])
     with torch.no_grad():
         moves, noise = descend(kernel, down), RecordedNoise(recipe["noise_label"])
-        states = list(walk(make_input(recipe["inputs"]["x_T"]), moves, noise))
+        states = [x for x, _ in trajectory(make_input(recipe["inputs"]["x_T"]), moves, noise)]
     compare(case, "final", states[-1])
     if recipe["keep_steps"]:
         compare(case, "steps", torch.stack(states))
@@ -467,20 +491,20 @@ def test_sampling_loops_of_ddim(source: str, name: str) -> None:
     case = load(source, name)
     recipe, about = case.recipe, case.recipe["diffusion"]
     T = about["num_diffusion_timesteps"]
-    process = GaussianDiffusion(schedules.from_betas(schedules.linear_betas(T, about["beta_start"], about["beta_end"])))
+    process = GaussianDiffusion(schedules.from_betas(linear_betas(T, about["beta_start"], about["beta_end"])))
     network = recorded_network(recipe["model"])
     denoise = Denoiser(network, process, condition=lambda t: t - 1)
     for call in recipe["calls"]:
-        spacing = {"uniform": times.ddim_uniform, "quad": times.ddim_quadratic}[call["skip_type"]]
+        spacing = {"uniform": grids.ddim_uniform, "quad": grids.ddim_quadratic}[call["skip_type"]]
         down = spacing(T, call["timesteps"])
         out, noise = call["out"], RecordedNoise(recipe["noise_label"])
         compare(case, out + "seq", down[:-1] - 1)
         if call["sample_type"] == "generalized":
-            moves = ddim.moves(process, denoise, call["timesteps"], call["eta"], spacing)
+            moves = DDIM(call["eta"]).moves(process, denoise, down)
         else:
-            moves = descend(kernels.Ancestral(process, clipped(denoise), kernels.large), down)
+            moves = descend(AncestralStep(process, clipped(denoise), variances.fixed_large), down)
         with torch.no_grad():
-            states = list(walk(make_input(recipe["inputs"]["x_T"]), moves, noise))
+            states = [x for x, _ in trajectory(make_input(recipe["inputs"]["x_T"]), moves, noise)]
         compare(case, out + "final", states[-1])
         if call.get("keep_steps"):
             compare(case, out + "steps", torch.stack(states))

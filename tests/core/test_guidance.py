@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core.denoisers import Prediction
+from sfumato.core.betas import cosine_betas
 from sfumato.core.exact import GaussianMixture, gaussian
 from sfumato.core.guidance import (
-    MeanShifted,
     classifier_free,
-    forget_labels,
-    free_guided,
+    classifier_gradient,
+    drop_labels,
     score_shifted,
-    towards,
-    watched,
 )
-from sfumato.core.kernels import DDIM, Ancestral, small
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import descend, finish
-from sfumato.core.schedules import cosine_betas, from_betas
-from sfumato.core.times import LossSecondMoment, strided
+from sfumato.core.schedules import from_betas, strided
+from sfumato.core.times import LossSecondMoment
+from sfumato.samplers.ancestral import AncestralStep
+from sfumato.samplers.ddim import DDIMStep
 
 PROCESS = GaussianDiffusion(from_betas(cosine_betas(1000)))
 MEANS = torch.tensor([[1.5, 0.5], [-1.0, -1.5]], dtype=torch.float64)
@@ -45,13 +44,13 @@ def start(n: int) -> Tensor:
 @pytest.mark.parametrize("k", [0, 1])
 def test_a_classifier_leads_to_the_asked_component_with_its_spread(kind: str, k: int) -> None:
     y = torch.full((2000,), k)
-    gradient = towards(classify, y)
+    gradient = classifier_gradient(classify, y)
     denoise, times = MIXTURE.denoise(PROCESS), strided(1000, 500)
     torch.manual_seed(0)
     if kind.startswith("score"):
-        samples = finish(start(2000), descend(DDIM(PROCESS, score_shifted(denoise, gradient)), times))
+        samples = finish(start(2000), descend(DDIMStep(PROCESS, score_shifted(denoise, gradient)), times))
     else:
-        kernel = MeanShifted(Ancestral(PROCESS, denoise, small), gradient, times[-3])
+        kernel = AncestralStep(PROCESS, denoise, gradient=gradient, above=times[-3])
         samples = finish(start(2000), descend(kernel, times))
     assert torch.allclose(samples.mean(0), MEANS[k], atol=0.05)
     assert torch.allclose(samples.std(0), STDS[k], rtol=0.12)
@@ -60,7 +59,9 @@ def test_a_classifier_leads_to_the_asked_component_with_its_spread(kind: str, k:
 def test_the_score_shift_of_the_exact_classifier_is_the_components_own_score() -> None:
     """log p(y | x) + log p(x) = log p(x | y) + constant (Bayes)."""
     t, x = torch.tensor(400), start(50)
-    guided = score_shifted(MIXTURE.denoise(PROCESS), towards(classify, torch.zeros(50, dtype=torch.long)))(x, t)
+    guided = score_shifted(MIXTURE.denoise(PROCESS), classifier_gradient(classify, torch.zeros(50, dtype=torch.long)))(
+        x, t
+    )
     alone = gaussian(MEANS[0], STDS[0]).denoise(PROCESS)(x, t)
     assert torch.allclose(guided.eps, alone.eps, atol=1e-6)
     assert torch.allclose(guided.x0, alone.x0, atol=1e-6)
@@ -69,20 +70,21 @@ def test_the_score_shift_of_the_exact_classifier_is_the_components_own_score() -
 
 def test_gradients_are_taken_inside_inference_mode_too() -> None:
     with torch.inference_mode():
-        gradient = towards(classify, torch.zeros(4, dtype=torch.long))(start(4), torch.tensor(300))
-    outside = towards(classify, torch.zeros(4, dtype=torch.long), scale=2.0)(start(4), torch.tensor(300))
+        gradient = classifier_gradient(classify, torch.zeros(4, dtype=torch.long))(start(4), torch.tensor(300))
+    outside = classifier_gradient(classify, torch.zeros(4, dtype=torch.long), scale=2.0)(start(4), torch.tensor(300))
     assert torch.allclose(2 * gradient, outside)
 
 
-def test_the_move_into_clean_data_is_shifted_only_with_a_borrowed_spread() -> None:
+def test_the_move_into_clean_data_is_shifted_only_where_the_level_above_is_known() -> None:
     x, t, s = start(3), torch.tensor(1), torch.tensor(0)
-    kernel = Ancestral(PROCESS, MIXTURE.denoise(PROCESS), small)
     up = torch.ones_like(x)
-    plain = kernel(x, t, s)
-    assert torch.equal(MeanShifted(kernel, lambda x, t: up)(x, t, s).mean, plain.mean)
-    shifted = MeanShifted(kernel, lambda x, t: up, torch.tensor(2))(x, t, s)
-    lent = PROCESS.posterior_coefficients(torch.tensor(2), torch.tensor(1))[2] ** 2
-    assert torch.allclose(shifted.mean - plain.mean, lent * up)
+    kernel = AncestralStep(PROCESS, MIXTURE.denoise(PROCESS))
+    guided = replace(kernel, gradient=lambda x, t: up)
+    plain = kernel(x, t, s).to
+    assert torch.equal(guided(x, t, s).to.mean, plain.mean)
+    shifted = replace(guided, above=torch.tensor(2))(x, t, s).to
+    variance = PROCESS.posterior_coefficients(torch.tensor(2), torch.tensor(1))[2] ** 2
+    assert torch.allclose(shifted.mean - plain.mean, variance * up)
     assert float(shifted.std) == 0  # and still without noise
 
 
@@ -94,28 +96,15 @@ def test_classifier_free_guidance_goes_from_unconditional_through_conditional_be
     assert torch.allclose(eps[1.0], conditional(x, t).eps)
     assert torch.allclose(eps[3.0], 3 * conditional(x, t).eps - 2 * unconditional(x, t).eps)
     guided = classifier_free(conditional, unconditional, 3.0)(x, t)
-    assert torch.allclose(guided.level.noise(guided.x0, guided.eps), x)  # one belief, two readings
+    assert torch.allclose(guided.level.noise(guided.x0, guided.eps), x)  # one prediction in two forms
 
 
-def test_free_guidance_asks_for_a_null_label() -> None:
-    with pytest.raises(ValueError, match="label dropout"):
-        free_guided(lambda **labels: MIXTURE.denoise(PROCESS), 2.0, None, {"y": torch.zeros(1, dtype=torch.long)})
-
-
-def test_labels_are_forgotten_at_the_asked_rate_and_image_by_image() -> None:
+def test_labels_are_dropped_at_the_asked_rate_and_image_by_image() -> None:
     y = torch.arange(4000) % 7
-    hidden = forget_labels(y, 0.2, 7, ImageNoise(3, range(4000))) == 7
+    hidden = drop_labels(y, 0.2, 7, ImageNoise(3, range(4000))) == 7
     assert float(hidden.double().mean()) == pytest.approx(0.2, abs=4 * math.sqrt(0.2 * 0.8 / 4000))
-    part = forget_labels(y[100:150], 0.2, 7, ImageNoise(3, range(100, 150))) == 7
+    part = drop_labels(y[100:150], 0.2, 7, ImageNoise(3, range(100, 150))) == 7
     assert torch.equal(part, hidden[100:150])
-
-
-def test_watching_changes_nothing() -> None:
-    seen: list[Prediction] = []
-    denoise = MIXTURE.denoise(PROCESS)
-    x, t = start(2), torch.tensor(10)
-    assert torch.equal(watched(denoise, seen.append)(x, t).eps, denoise(x, t).eps)
-    assert len(seen) == 1
 
 
 def test_importance_sampling_is_unbiased_and_remembers() -> None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from sfumato.core.betas import cosine_betas, linear_betas
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.exact import gaussian
-from sfumato.core.kernels import Std, large, learned_range, small
 from sfumato.core.likelihood import bound_term, prior_term, variational_bound
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import cosine_betas, from_betas, like, linear_betas
-from sfumato.core.times import respace, strided, visits
+from sfumato.core.schedules import from_betas, like, strided
+from sfumato.core.variances import ReverseVariance, fixed_large, fixed_small, learned_range
+from sfumato.samplers.grids import respace
 
 STD = 0.3
 ENTROPY = 0.5 * math.log2(2 * math.pi * math.e * STD**2) - math.log2(2 / 255)  # bits of an 8-bit pixel
@@ -63,8 +63,8 @@ def test_with_the_exact_reverse_chain_the_bound_is_the_entropy(times: Tensor) ->
     assert float(found.prior.mean()) < 1e-3
 
 
-@pytest.mark.parametrize("std", [small, large])
-def test_with_a_fixed_variance_each_term_has_its_closed_form(std: Std) -> None:
+@pytest.mark.parametrize("std", [fixed_small, fixed_large])
+def test_with_a_fixed_variance_each_term_has_its_closed_form(std: ReverseVariance) -> None:
     """E KL = log(p/q) + (q^2 + b^2 Var(x_0 | x_t)) / (2 p^2) - 1/2, with q, p the spreads and b the weight of x_0."""
     process = process_of(linear_betas(100, 1e-3, 0.2))
     x0 = data(20_000)
@@ -72,7 +72,7 @@ def test_with_a_fixed_variance_each_term_has_its_closed_form(std: Std) -> None:
     found = variational_bound(process, exact_denoiser(process), std, x0, times)
     for i, (t, s) in enumerate(pairwise(times[:-1])):
         _, of_x0, q = process.posterior_coefficients(t, s)
-        p = q if std is small else process.between(s, t).sigma
+        p = q if std is fixed_small else process.between(s, t).sigma
         nats = (p / q).log() + (q**2 + of_x0**2 * remaining(process, t)) / (2 * p**2) - 0.5
         assert float(found.terms[:, i].mean()) == pytest.approx(float(nats) / math.log(2), rel=0.05)
 
@@ -84,11 +84,11 @@ def test_the_head_of_a_learned_range_reaches_both_ends() -> None:
     above = (t + 1).clamp(max=50)
     x = process.level(t, x0).noise(x0, torch.randn_like(x0))
     exact = exact_denoiser(process)(x, t)
-    for head, fixed in ((-1.0, small), (1.0, large)):
-        belief = Prediction(exact.x, exact.level, exact.eps, exact.x0, torch.full_like(x, head))
-        ours = bound_term(process, learned_range, belief, x0, t, t - 1, above)
+    for head, fixed in ((-1.0, fixed_small), (1.0, fixed_large)):
+        prediction = Prediction(exact.x, exact.level, exact.eps, exact.x0, torch.full_like(x, head))
+        ours = bound_term(process, learned_range, prediction, x0, t, t - 1, above)
         theirs = bound_term(process, fixed, exact, x0, t, t - 1, above)
-        inside = t > 1  # into clean data the official `large` is lent the small spread, the range is not
+        inside = t > 1  # into clean data the official large variance is the small one, the range is not
         assert torch.allclose(ours[inside], theirs[inside], rtol=1e-4)
 
 
@@ -97,12 +97,12 @@ def test_a_batch_of_levels_equals_one_level_at_a_time() -> None:
     x0, eps = data(50), torch.randn(50, 1, dtype=torch.float64)
     t = torch.arange(1, 51)
     above = (t + 1).clamp(max=50)
-    belief = exact_denoiser(process)(process.level(t, x0).noise(x0, eps), t)
-    together = bound_term(process, large, belief, x0, t, t - 1, above)
+    prediction = exact_denoiser(process)(process.level(t, x0).noise(x0, eps), t)
+    together = bound_term(process, fixed_large, prediction, x0, t, t - 1, above)
     for i in (0, 1, 7, 49):
         row = slice(i, i + 1)
         alone = exact_denoiser(process)(process.level(t[i], x0[row]).noise(x0[row], eps[row]), t[i])
-        term = bound_term(process, large, alone, x0[row], t[i], t[i] - 1, above[i])
+        term = bound_term(process, fixed_large, alone, x0[row], t[i], t[i] - 1, above[i])
         assert torch.allclose(term, together[row], rtol=1e-6)
 
 
@@ -114,15 +114,15 @@ def test_gradients_are_finite_at_every_level() -> None:
     head = torch.zeros(20, 1, requires_grad=True)
     level = process.level(t, x0)
     x = level.noise(x0, torch.randn_like(x0))
-    belief = Prediction(x, level, output, level.x0(x, output), head)
-    bound_term(process, learned_range, belief, x0, t, t - 1, (t + 1).clamp(max=20)).sum().backward()
+    prediction = Prediction(x, level, output, level.x0(x, output), head)
+    bound_term(process, learned_range, prediction, x0, t, t - 1, (t + 1).clamp(max=20)).sum().backward()
     assert output.grad is not None
     assert head.grad is not None
     assert output.grad.isfinite().all()
     assert head.grad.isfinite().all()
     assert (output.grad != 0).all()
     output.grad = None
-    bound_term(process, learned_range, belief.mean_detached(), x0, t, t - 1, (t + 1).clamp(max=20)).sum().backward()
+    bound_term(process, learned_range, prediction.mean_detached(), x0, t, t - 1, (t + 1).clamp(max=20)).sum().backward()
     assert output.grad is None  # in the hybrid loss the bound does not move the mean
 
 
@@ -147,11 +147,4 @@ def test_the_prior_knows_what_the_last_level_keeps() -> None:
 def test_a_chain_needs_two_moves_and_an_end(times: Tensor) -> None:
     process = process_of(linear_betas(10, 0.01, 0.1))
     with pytest.raises(ValueError, match="two moves"):
-        variational_bound(process, exact_denoiser(process), small, data(2), times)
-
-
-def test_visits_takes_a_number_a_grid_or_everything() -> None:
-    grid: Any = lambda T: respace(T, "ddim5")  # noqa: E731
-    assert visits(10).tolist() == list(range(10, -1, -1))
-    assert visits(10, 2).tolist() == [10, 5, 0]
-    assert visits(10, grid).tolist() == [9, 7, 5, 3, 1, 0]
+        variational_bound(process, exact_denoiser(process), fixed_small, data(2), times)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from sfumato.core import matching
+from sfumato.core.continuous import VE, VP, SubVP
 from sfumato.core.denoisers import predict_score
 from sfumato.core.exact import GaussianMixture
 from sfumato.core.losses import per_image
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import VE, VP, SubVP, from_sigmas
+from sfumato.core.schedules import from_sigmas
 
 MIXTURE = GaussianMixture(
     torch.tensor([0.3, 0.7], dtype=torch.float64),

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import langevin, matching
+from sfumato.core import matching
 from sfumato.core.denoisers import Prediction, predict_eps, predict_score
-from sfumato.core.kernels import Clean
+from sfumato.core.inpainting import Replacement
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.projection import Projection
-from sfumato.core.sampling import anneal, finish, walk
+from sfumato.core.randomness import on_arc
+from sfumato.core.sampling import DenoiseToZero, Move, finish, trajectory
 from sfumato.core.schedules import from_sigmas
-from sfumato.core.times import strided
+from sfumato.samplers import langevin
 from tests.golden.song import Case, compare, load, sources
 from tests.golden.song_data import exact, falling, toy
 
@@ -117,7 +117,7 @@ def test_levels_and_step_sizes(source: str, name: str) -> None:
             )
 
 
-def annealing(case: Case, seen: list[Tensor]) -> tuple[GaussianDiffusion, langevin.Langevin]:
+def annealing(case: Case, seen: list[Tensor]) -> tuple[GaussianDiffusion, langevin.LangevinStep]:
     """Annealed Langevin dynamics of a case on its analytic data; keeps what the network is given."""
     process = GaussianDiffusion(falling(case.recipe["model"]))
     inner = exact(case.recipe["data"], process)
@@ -126,9 +126,14 @@ def annealing(case: Case, seen: list[Tensor]) -> tuple[GaussianDiffusion, langev
         seen.append(x)
         return inner(x, t)
 
-    return process, langevin.Langevin(
+    return process, langevin.LangevinStep(
         denoise, langevin.annealed(case.recipe["step_lr"], case.recipe["model"]["sigma_end"])
     )
+
+
+def stays(kernel: langevin.LangevinStep, levels: Tensor, n: int) -> list[Move]:
+    """n steps at each level."""
+    return [(kernel, t, t) for t in levels for _ in range(n)]
 
 
 @pytest.mark.parametrize(("source", "name"), sources("ald"))
@@ -136,11 +141,11 @@ def test_annealed_langevin_dynamics(source: str, name: str) -> None:
     case = load(source, name)
     recipe, x, seen = case.recipe, case.input("x"), []
     process, kernel = annealing(case, seen)
-    down = strided(process.schedule.T, process.schedule.T)[:-1]
-    moves = anneal(kernel, down, recipe["n_steps_each"])
+    down = process.schedule.times()[:-1]
+    moves = stays(kernel, down, recipe["n_steps_each"])
     if recipe.get("denoise"):
-        moves = [*moves, (Clean(kernel.denoise), down[-1], torch.tensor(0))]
-    states = list(walk(x, moves, case.noises()))
+        moves = [*moves, (DenoiseToZero(kernel.denoise), down[-1], torch.tensor(0))]
+    states = [x for x, _ in trajectory(x, moves, case.noises())]
     if name.startswith("ncsn/"):  # it shows each state before its update, clamped
         states = [s.clamp(0, 1) for s in [x, *states[:-1]]]
     elif recipe["final_only"]:
@@ -155,9 +160,9 @@ def test_plain_langevin_dynamics(source: str, name: str) -> None:
     case = load(source, name)
     recipe, x, seen = case.recipe, case.input("x"), []
     _, annealed = annealing(case, seen)
-    kernel = langevin.Langevin(annealed.denoise, langevin.constant(recipe["step_lr"]))
+    kernel = langevin.LangevinStep(annealed.denoise, langevin.constant(recipe["step_lr"]))
     last = torch.tensor(1)
-    states = list(walk(x, [(kernel, last, last)] * recipe["n_steps"], case.noises()))
+    states = [x for x, _ in trajectory(x, [(kernel, last, last)] * recipe["n_steps"], case.noises())]
     compare(case, "images", torch.stack([s.clamp(0, 1) for s in [x, *states[:-1]]]))
     compare(case, "model_inputs", torch.stack(seen))
 
@@ -171,19 +176,19 @@ def test_inpainting_by_langevin_dynamics(source: str, name: str) -> None:
     x = first.flatten(0, 1)
     refer = case.input("refer").repeat_interleave(first.shape[1], 0)
     known = torch.arange(x.shape[-1]) < x.shape[-1] // 2
-    projection = Projection(process, refer, known)
+    replacement = Replacement(process, refer, known)
     noises, once, shown_states = case.noises(), name.startswith("ncsn/"), []
 
     def half(z: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: torch.cat([z, torch.zeros_like(z)], dim=-1)
 
-    for t in strided(process.schedule.T, process.schedule.T)[:-1]:
+    for t in process.schedule.times()[:-1]:
         for step in range(recipe["n_steps_each"]):
             if step == 0 or not once:
                 z = noises.next()
-            x = projection(x, t, t).sample(half(z))
+            x = replacement(x, t, t).to.sample(half(z))
             shown_states.append(x)
-            x = kernel(x, t, t).sample(noises)
+            x = kernel(x, t, t).to.sample(noises)
     if once:
         images = torch.stack(shown_states)[recipe["keep_images"]].clamp(0, 1)
         compare(case, "last_model_input", seen[-1])
@@ -206,6 +211,6 @@ def test_interpolation_shares_its_noise(source: str, name: str) -> None:
     def drawn(x: Tensor) -> Tensor:
         return noises.next().repeat_interleave(n, 0)
 
-    arc = langevin.on_arc(drawn, drawn, angles)
-    down = strided(process.schedule.T, process.schedule.T)[:-1]
-    compare(case, "final", finish(x, anneal(kernel, down, recipe["n_steps_each"]), arc))
+    arc = on_arc(drawn, drawn, angles)
+    down = process.schedule.times()[:-1]
+    compare(case, "final", finish(x, stays(kernel, down, recipe["n_steps_each"]), arc))

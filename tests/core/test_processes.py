@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from sfumato.core import GaussianDiffusion, Level, from_betas, from_sigmas, geometric_sigmas, losses
+from sfumato.core import betas as B
+from sfumato.core import continuous as C
 from sfumato.core import schedules as S
 from sfumato.core.denoisers import (
-    Read,
+    Parameterization,
     predict_eps,
     predict_previous_mean,
     predict_score,
@@ -23,10 +25,10 @@ from sfumato.core.denoisers import (
 from sfumato.core.distributions import Gaussian, discretised_log_prob
 
 PROCESSES = {
-    "linear": GaussianDiffusion(from_betas(S.linear_betas(100, 1e-3, 0.2))),
-    "cosine": GaussianDiffusion(from_betas(S.cosine_betas(100))),
+    "linear": GaussianDiffusion(from_betas(B.linear_betas(100, 1e-3, 0.2))),
+    "cosine": GaussianDiffusion(from_betas(B.cosine_betas(100))),
     "exploding": GaussianDiffusion(from_sigmas(geometric_sigmas(100, 0.01, 50))),
-    "sub-VP": GaussianDiffusion(S.SubVP()),
+    "sub-VP": GaussianDiffusion(C.SubVP()),
 }
 STEPS = [(100, 99), (60, 20), (2, 1)]
 
@@ -84,7 +86,7 @@ def test_all_parameterisations_say_the_same(name: str) -> None:
     x0, eps = torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.randn(3, 2, 4, 4, dtype=torch.float64)
     level = process.level(t, x0)
     x = level.noise(x0, eps)
-    outputs: dict[Read, Tensor] = {
+    outputs: dict[Parameterization, Tensor] = {
         predict_eps: eps,
         predict_x0: x0,
         predict_v: level.v(x0, eps),
@@ -116,7 +118,7 @@ def test_a_variance_head_is_split_off() -> None:
 
 
 @pytest.mark.parametrize("read", [predict_eps, predict_x0, predict_v])
-def test_one_weight_serves_every_parameterisation(read: Read) -> None:
+def test_one_weight_serves_every_parameterisation(read: Parameterization) -> None:
     """The error in x0 and v, as each is written down, is the weighted error in eps; so are the gradients."""
     process, t = PROCESSES["cosine"], torch.tensor([1, 20, 50, 97])
     x0, eps = torch.rand(4, 1, 3, 3).double() * 2 - 1, torch.randn(4, 1, 3, 3).double()

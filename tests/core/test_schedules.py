@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.core import VE, VP, Continuous, Cosine, LinearFlow, SubVP, Table, from_betas, from_sigmas, geometric_sigmas
+from sfumato.core import betas as B
+from sfumato.core import continuous as C
 from sfumato.core import schedules as S
 
 T01 = torch.tensor([0.0, 1e-4, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
-BETAS = [S.linear_betas, S.quad_betas, S.const_betas, S.warmup_betas, S.jsd_betas, S.sigmoid_betas, S.cosine_betas]
+BETAS = [B.linear_betas, B.quad_betas, B.const_betas, B.warmup_betas, B.jsd_betas, B.sigmoid_betas, B.cosine_betas]
 
 
 @pytest.mark.parametrize("betas", BETAS)
@@ -32,19 +34,19 @@ def test_tables_preserve_variance_and_only_grow_noisier(betas: object, T: int) -
 def test_known_ends() -> None:
     """alpha-bar at T = 1000: 4.04e-5 on linear betas, 2.43e-9 on cosine."""
     end = torch.tensor(1000)
-    assert math.isclose(float(from_betas(S.linear_betas(1000)).alpha_sigma(end)[0] ** 2), 4.036e-5, rel_tol=1e-3)
-    assert math.isclose(float(from_betas(S.cosine_betas(1000)).alpha_sigma(end)[0] ** 2), 2.4288e-9, rel_tol=1e-3)
+    assert math.isclose(float(from_betas(B.linear_betas(1000)).alpha_sigma(end)[0] ** 2), 4.036e-5, rel_tol=1e-3)
+    assert math.isclose(float(from_betas(B.cosine_betas(1000)).alpha_sigma(end)[0] ** 2), 2.4288e-9, rel_tol=1e-3)
 
 
 def test_warmup_rises_then_stays() -> None:
-    betas = S.warmup_betas(100, 1e-4, 0.02, fraction=0.5)
+    betas = B.warmup_betas(100, 1e-4, 0.02, fraction=0.5)
     assert torch.allclose(betas[:50], torch.linspace(1e-4, 0.02, 50, dtype=torch.float64))
     assert bool((betas[50:] == 0.02).all())
 
 
 def test_jsd_erases_the_same_share_each_level() -> None:
     """alpha-bar falls along a straight line: 1 - t / T."""
-    alpha, _ = from_betas(S.jsd_betas(10)).alpha_sigma(torch.arange(11))
+    alpha, _ = from_betas(B.jsd_betas(10)).alpha_sigma(torch.arange(11))
     assert torch.allclose(alpha**2, 1 - torch.arange(11).double() / 10, atol=1e-12)
 
 
@@ -91,7 +93,7 @@ def test_linear_flow() -> None:
 def test_cosine_follows_the_discrete_one() -> None:
     """The continuous cosine at t = i / T is the table of the same cosine before its betas are capped."""
     T = 1000
-    alpha, _ = from_betas(S.cosine_betas(T)).alpha_sigma(torch.arange(T + 1))
+    alpha, _ = from_betas(B.cosine_betas(T)).alpha_sigma(torch.arange(T + 1))
     continuous, _ = Cosine().alpha_sigma(torch.arange(T + 1).double() / T)
     assert torch.allclose(alpha[:-1], continuous[:-1], atol=1e-12)
 
@@ -119,7 +121,7 @@ def test_log_snr_falls() -> None:
 
 
 def test_levels_broadcast_and_keep_precision() -> None:
-    table = from_betas(S.linear_betas(10))
+    table = from_betas(B.linear_betas(10))
     x = torch.zeros(3, 1, 2, 2)
     many = table.level(torch.tensor([0, 5, 10]), x)
     assert many.alpha.shape == (3, 1, 1, 1)
@@ -141,11 +143,11 @@ def test_refusals() -> None:
 
 def test_a_table_goes_on_between_its_levels() -> None:
     """Exact at the levels, and between the published levels of the VP SDE near the SDE itself."""
-    table = S.from_betas(S.linear_betas(1000, 0.1 / 1000, 20 / 1000))
+    table = S.from_betas(B.linear_betas(1000, 0.1 / 1000, 20 / 1000))
     levels = torch.arange(1, 1001)
     for whole, real in zip(table.alpha_sigma(levels), table.alpha_sigma(levels.double()), strict=True):
         assert torch.allclose(whole, real, atol=1e-12)
-    continued, vp = S.Interpolated(table), S.VP(0.1, 20.0)
+    continued, vp = S.Interpolated(table), C.VP(0.1, 20.0)
     t = torch.linspace(0.01, 1, 777, dtype=torch.float64)
     for ours, limit in zip(continued.alpha_sigma(t), vp.alpha_sigma(t), strict=True):
         assert torch.allclose(ours, limit, atol=3e-3)
@@ -153,7 +155,7 @@ def test_a_table_goes_on_between_its_levels() -> None:
         assert torch.allclose(ours, limit, rtol=0.02, atol=0.02)
     fine = continued.alpha_sigma(torch.linspace(0, 1, 50_001, dtype=torch.float64))[0]
     assert bool((fine.diff() < 0).all())
-    capped = S.Interpolated(S.from_betas(S.cosine_betas(100)))
+    capped = S.Interpolated(S.from_betas(B.cosine_betas(100)))
     assert bool((capped.alpha_sigma(torch.linspace(0, 1, 5_001, dtype=torch.float64))[0].diff() < 0).all())
 
 

@@ -12,26 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import langevin, matching, sde
+from sfumato.core import matching, ode
+from sfumato.core.betas import geometric_sigmas
+from sfumato.core.continuous import VE, VP, SubVP
 from sfumato.core.denoisers import Denoise, Prediction, predict_eps, predict_score
-from sfumato.core.kernels import Ancestral, large, small
+from sfumato.core.inpainting import GREY, Replacement, greyness, turn
 from sfumato.core.likelihood import bits_per_dim, flow_log_prob, hutchinson
 from sfumato.core.losses import per_image
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.projection import GREY, Projection, greyness, turn
-from sfumato.core.sampling import Kernel, Move, walk
-from sfumato.core.schedules import (
-    VE,
-    VP,
-    Schedule,
-    SubVP,
-    Table,
-    from_betas,
-    from_sigmas,
-    geometric_sigmas,
-    like,
-)
-from sfumato.flow import adaptive
+from sfumato.core.sampling import Kernel, Move, finish, trajectory
+from sfumato.core.schedules import Schedule, Table, from_betas, from_sigmas, like
+from sfumato.core.variances import fixed_large, fixed_small
+from sfumato.likelihood.flow import adaptive
+from sfumato.samplers import langevin, predictor_corrector, reverse_sde
+from sfumato.samplers.ancestral import AncestralStep
 from tests.golden.song import Noises, compare, load, sources
 from tests.golden.song_data import exact, toy
 
@@ -46,16 +40,16 @@ class Official:
             low, high = about["sigma_min"], about["sigma_max"]
             self.schedule: Any = VE(low, high)
             self.table = from_sigmas(geometric_sigmas(self.N, low, high))
-            self.step = sde.published_ve(self.N, low, high)
+            self.step = reverse_sde.published_ve(self.N, low, high)
         else:
             low, high = about["beta_min"], about["beta_max"]
             self.schedule = (VP if self.kind == "vpsde" else SubVP)(low, high)
-            self.step = sde.published_sub_vp(low, high)
+            self.step = reverse_sde.published_sub_vp(low, high)
             if self.kind == "vpsde":
                 self.table = from_betas(torch.linspace(low / self.N, high / self.N, self.N, dtype=torch.float64))
-                self.step = sde.published_vp(self.N, low, high)
+                self.step = reverse_sde.published_vp(self.N, low, high)
         self.process = GaussianDiffusion(self.schedule)
-        self.kept = langevin.kept(self.step) if self.kind == "vpsde" else langevin.whole
+        self.retained = langevin.retained_by(self.step) if self.kind == "vpsde" else langevin.all_retained
 
     def below(self, t: Tensor) -> Tensor:
         """Where an official step from t begins."""
@@ -80,17 +74,19 @@ def test_tables(source: str, name: str) -> None:
     score, marginal, s = denoise(x, t).score, process.marginal(x, t), official.below(t)
     step, wide = official.step(s, t), like(f, x) * x
     prior = process.prior(tuple(x.shape))
-    reverse, flow = (sde.ReverseDiffusion(process, denoise, official.step, flow)(x, t, s) for flow in (False, True))
+    reverse, flow = (
+        reverse_sde.ReverseDiffusionStep(process, denoise, official.step, ode)(x, t, s).to for ode in (False, True)
+    )
     ours = {
         "drift": wide, "diffusion": g2.sqrt(), "mean": marginal.mean, "std": sigma, "score": score,
         "exact_mean_coeff_float64": alpha, "exact_std_float64": sigma,
         "prior_logp": prior.log_prob(x).flatten(1).sum(1), "disc_f": (like(step.alpha, x) - 1) * x,
         "disc_G": step.sigma, "rsde_drift": wide - like(g2, x) * score, "rsde_diffusion": g2.sqrt(),
         "rsde_f": x - reverse.mean, "rsde_G": reverse.std.flatten(),
-        "ode_drift": sde.probability_flow(process, denoise)(x, t),
+        "ode_drift": ode.probability_flow(process, denoise)(x, t),
         "ode_f": x - flow.mean, "ode_G": flow.std.expand(len(x)),
     }  # fmt: skip
-    times = torch.stack([a for a, _ in sde.published_pairs(official.N, case.recipe["eps"])])
+    times = torch.stack([a for a, _ in predictor_corrector.published_pairs(official.N, case.recipe["eps"])])
     ours |= {"pc_timesteps": times, "pc_timestep_index": official.level(times) - 1}
     levels = torch.arange(1, official.N + 1)
     if official.kind == "vesde":
@@ -128,7 +124,7 @@ def test_tables_of_a_configuration(source: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("source", "name"), sources("score_fn"))
-def test_what_a_network_is_told_and_what_it_means(source: str, name: str) -> None:
+def test_what_a_network_is_conditioned_on_and_what_it_means(source: str, name: str) -> None:
     case = load(source, name)
     official, x = Official(case.recipe["sde"]), case.input("x")
     t = torch.tensor(case.recipe["t"], dtype=torch.float64)
@@ -190,17 +186,18 @@ def predictor(name: str, official: Official, denoise: Denoise, flow: bool = Fals
     if name == "none":
         return None, as_times
     if name == "euler_maruyama":
-        return sde.EulerMaruyama(official.process, denoise, flow), as_times
+        kind = reverse_sde.EulerODEStep if flow else reverse_sde.EulerMaruyamaStep
+        return kind(official.process, denoise), as_times
     if name == "reverse_diffusion":
-        return sde.ReverseDiffusion(official.process, denoise, official.step, flow), as_times
+        return reverse_sde.ReverseDiffusionStep(official.process, denoise, official.step, flow), as_times
     assert official.table is not None
-    std = small if official.kind == "vesde" else large
-    kernel = Ancestral(GaussianDiffusion(official.table), denoise, std)
+    variance = fixed_small if official.kind == "vesde" else fixed_large
+    kernel = AncestralStep(GaussianDiffusion(official.table), denoise, variance)
     return kernel, lambda t, s: (official.level(t), official.level(t) - 1)
 
 
 def on_levels(official: Official, denoise: Denoise) -> Denoise:
-    """A belief at a continuous time, asked for at the level of a table and read there."""
+    """A prediction at a continuous time, asked for at the level of a table and interpreted there."""
     assert official.table is not None
     process = GaussianDiffusion(official.table)
     return lambda x, level: predict_score(denoise(x, level).score, x, level, process)
@@ -218,7 +215,7 @@ def test_predictors(source: str, name: str) -> None:
         denoise = lambda x, level: predict_score(score, x, level, process)  # noqa: E731
     kernel, timed = predictor(recipe["predictor"], official, denoise, recipe["probability_flow"])
     assert kernel is not None
-    step = kernel(x, *timed(t, official.below(t)))
+    step = kernel(x, *timed(t, official.below(t))).to
     compare(case, "x_mean", step.mean)
     compare(case, "x", step.sample(case.noises()))
 
@@ -228,8 +225,8 @@ def corrector(name: str, official: Official, denoise: Denoise, snr: float) -> Ke
     if name == "none":
         return None
     if name == "ald":
-        return langevin.Langevin(denoise, langevin.ratio(snr, official.kept))
-    return langevin.Corrector(denoise, snr, official.kept, langevin.mean_length)
+        return langevin.LangevinStep(denoise, langevin.ratio(snr, official.retained))
+    return langevin.CorrectorStep(denoise, snr, official.retained, langevin.mean_length)
 
 
 class Still:
@@ -239,7 +236,7 @@ class Still:
         self.noises = noises
 
     def mean_and_sample(self, kernel: Kernel, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        step, z = kernel(x, t, t), self.noises(x)
+        step, z = kernel(x, t, t).to, self.noises(x)
         if isinstance(step, langevin.Corrected):
             size = step.size(step.length(z))
             return step.x + size * step.score, step.sample(lambda _: z)
@@ -290,8 +287,8 @@ def run_moves(recipe: dict[str, Any], official: Official, seen: list[Tensor]) ->
     denoise = network_of(recipe, official, seen)
     down, timed = predictor(recipe["predictor"], official, denoise, recipe["probability_flow"])
     stay = corrector(recipe["corrector"], official, denoise, recipe["snr"])
-    pairs = sde.published_pairs(official.N, recipe["eps"])
-    moves = sde.correct_predict(down, stay, pairs, recipe["n_steps"])
+    pairs = predictor_corrector.published_pairs(official.N, recipe["eps"])
+    moves = predictor_corrector.correct_predict(down, stay, pairs, recipe["n_steps"])
     if not recipe["denoise"]:
         moves = [*moves[:-1], (down, *moves[-1][1:])] if down else moves
     return [(kernel, t, s) if t == s else (kernel, *timed(t, s)) for kernel, t, s in moves]
@@ -303,7 +300,7 @@ def test_predictor_corrector_runs(source: str, name: str) -> None:
     recipe, official, noises = case.recipe, Official(case.recipe["sde"]), case.noises()
     seen: list[Tensor] = []
     x = official.process.prior(tuple(recipe["shape"])).std * noises.next()
-    states = list(walk(x.float(), run_moves(recipe, official, seen), noises))
+    states = [x for x, _ in trajectory(x.float(), run_moves(recipe, official, seen), noises)]
     if recipe["recorded"]["draws"] and recipe["probability_flow"]:
         assert noises.used == 1  # officially noise is drawn and multiplied by 0
     compare(case, "model_inputs", torch.stack(seen), 1e-4)
@@ -320,36 +317,36 @@ def test_inpainting_and_colouring(source: str, name: str) -> None:
         known = torch.zeros(data.shape[2:], dtype=torch.bool)
         for row0, row1, col0, col1 in recipe["known_boxes"]:
             known[row0:row1, col0:col1] = True
-        projection = Projection(process, data, known)
+        replacement = Replacement(process, data, known)
     else:
-        projection = Projection(process, data.mean(1, keepdim=True).expand_as(data), greyness(data), GREY)
+        replacement = Replacement(process, data.mean(1, keepdim=True).expand_as(data), greyness(data), GREY)
     std = process.prior(tuple(data.shape)).std
     first = std * noises.next()
-    x = start(projection, first).float()
+    x = start(replacement, first).float()
     down, timed = predictor(recipe["predictor"], official, denoise := network_of(recipe, official, []))
     assert down is not None
-    if isinstance(down, Ancestral):  # noise on the last move as well
-        down = Ancestral(
+    if isinstance(down, AncestralStep):  # noise on the last move as well
+        down = AncestralStep(
             down.process, denoise, lambda process, p, t, s, above=None: like(process.between(s, t).sigma, p.x)
         )
     stay = corrector(recipe["corrector"], official, denoise, recipe["snr"])
     moves: list[Move] = []
-    for t, s in sde.published_pairs(official.N, recipe["eps"]):
+    for t, s in predictor_corrector.published_pairs(official.N, recipe["eps"]):
         moves += [(stay, t, t)] * recipe["n_steps"] if stay else []
-        moves += [(projection, t, t)] if recipe["n_steps"] or stay else []
-        moves += [(down, *timed(t, s)), (projection, t, t)]
-    moves[-1] = (Projection(process, projection.x0, projection.known, projection.basis, exact=True), t, t)
-    x = list(walk(x, moves, noises))[-1]
+        moves += [(replacement, t, t)] if recipe["n_steps"] or stay else []
+        moves += [(down, *timed(t, s)), (replacement, t, t)]
+    moves[-1] = (Replacement(process, replacement.x0, replacement.known, replacement.basis, exact=True), t, t)
+    x = finish(x, moves, noises)
     # officially sigma at t = 1e-5 is a float32 difference, 0.6 % off for VP and 1.2 % for sub-VP
     compare(case, "samples", shown(x, recipe), 2e-3)
 
 
-def start(projection: Projection, x: Tensor) -> Tensor:
+def start(replacement: Replacement, x: Tensor) -> Tensor:
     """Where the official loops start: clean where known; in colour, the other part is of noise without its red."""
-    if projection.basis is None:
-        return torch.where(projection.known, projection.x0, x)
-    grey = turn(projection.x0, GREY) * projection.known
-    return turn(grey + turn(x * ~projection.known, GREY), GREY.T)
+    if replacement.basis is None:
+        return torch.where(replacement.known, replacement.x0, x)
+    grey = turn(replacement.x0, GREY) * replacement.known
+    return turn(grey + turn(x * ~replacement.known, GREY), GREY.T)
 
 
 # ---------------------------------------------------------------- the flow
@@ -365,11 +362,11 @@ def test_flows(source: str, name: str) -> None:
     recipe, official, z = case.recipe, Official(case.recipe["sde"]), case.input("z").double()
     denoise = exact(recipe["data"], official.process)
     solve = adaptive(recipe["rtol"], recipe["atol"])
-    x = sde.follow(official.process, denoise, z, 1.0, recipe["eps"], solve)
+    x = ode.follow(official.process, denoise, z, 1.0, recipe["eps"], solve)
     compare(case, "exact_before_denoise_and_scaling_float64", x, 1e-3)
     if recipe["denoise"]:
         t = torch.tensor(recipe["eps"], dtype=torch.float64)
-        x = sde.ReverseDiffusion(official.process, denoise, official.step)(x, t, official.below(t)).mean
+        x = reverse_sde.ReverseDiffusionStep(official.process, denoise, official.step)(x, t, official.below(t)).to.mean
     compare(case, "samples", shown(x, recipe), 1e-3)
 
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from sfumato.convert import from_official, to_official
 from sfumato.core import matching, techniques
+from sfumato.core.continuous import VE
 from sfumato.core.denoisers import predict_eps, predict_score
 from sfumato.core.losses import per_image
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import VE, from_betas
-from sfumato.train.config import TrainConfig, learning_rate_at
+from sfumato.core.schedules import from_betas
+from sfumato.papers.training import TrainConfig
 from sfumato.train.ema import EMA
+from sfumato.train.learning_rate import learning_rate_at
 from tests.golden.song import compare, draw, load, sources, weights
 
 LONG = 1 << 62

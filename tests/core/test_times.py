@@ -1,4 +1,4 @@
-"""Times: which levels are trained on, and which are visited; our grids are monotone by construction.
+"""Training times: which levels are trained on, and how often.
 
 Also the randomness that belongs to an image: the same numbers in whatever company.
 """
@@ -12,49 +12,6 @@ from hypothesis import strategies as st
 
 from sfumato.core import times
 from sfumato.core.randomness import ImageNoise, mix, uniforms
-
-SIZES = st.integers(1, 2000).flatmap(lambda T: st.tuples(st.just(T), st.integers(1, T)))
-
-
-@given(SIZES)
-def test_our_grids_descend_strictly_from_T_to_clean_data(size: tuple[int, int]) -> None:
-    T, n = size
-    for grid in (times.strided(T, n), times.trailing_quadratic(T, n)):
-        assert len(grid) == n + 1
-        assert int(grid[0]) == T
-        assert int(grid[-1]) == 0
-        assert bool((grid.diff() < 0).all())
-
-
-@given(SIZES)
-def test_respacing_visits_as_many_levels_as_asked(size: tuple[int, int]) -> None:
-    T, n = size
-    levels = times.sections(T, [n])
-    assert len(levels) == n + 1
-    assert bool((levels.diff() < 0).all())
-    assert int(levels[-1]) == 0
-    if n > 1:
-        assert (int(levels[0]), int(levels[-2])) == (T, 1)  # both ends included
-
-
-def test_official_quirks() -> None:
-    assert len(times.ddim_uniform(1000, 30)) == 32  # 31 moves, not 30
-    assert int(times.ddim_uniform(1000, 50)[0]) == 981  # never at T
-    assert int(times.ddim_quadratic(1000, 10)[0]) == 801  # noise enters at 0.8 T
-    assert times.ddim_quadratic(1000, 60)[-4:-1].tolist() == [1, 1, 1]  # the lowest level repeats
-
-
-@pytest.mark.parametrize("n", [0, -1, 1001])
-@pytest.mark.parametrize("grid", [times.strided, times.trailing_quadratic, times.ddim_uniform, times.ddim_quadratic])
-def test_impossible_steps_are_refused(grid: object, n: int) -> None:
-    with pytest.raises(ValueError, match="between 1 and 1000"):
-        grid(1000, n)  # type: ignore[operator]
-
-
-@pytest.mark.parametrize("text", ["", "ten", "ddim300", "1001", "600,600", "10,,10", "0"])
-def test_impossible_respacings_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="respacing"):
-        times.respace(1000, text)
 
 
 def test_uniform_levels_cover_all_alike() -> None:

@@ -7,14 +7,15 @@ import math
 import pytest
 import torch
 
-from sfumato.core.binomial import Bernoulli
+from sfumato.core.betas import linear_betas
 from sfumato.core.distributions import Gaussian
+from sfumato.core.dpm2015.binomial import Bernoulli
+from sfumato.core.dpm2015.products import Climbing, Known, Multiplied, Observed, Tossed, always, fading
 from sfumato.core.exact import gaussian
-from sfumato.core.kernels import Ancestral
-from sfumato.core.posterior import Climbing, Known, Multiplied, Observed, Tossed, always, fading
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import descend, finish
-from sfumato.core.schedules import from_betas, linear_betas
+from sfumato.core.schedules import from_betas
+from sfumato.samplers.ancestral import AncestralStep
 
 S = torch.tensor(3)
 
@@ -74,7 +75,7 @@ def test_an_observed_gaussian_is_denoised_to_its_posterior() -> None:
     exact_mean = exact_variance * (m / s**2 + y / noise**2)
     process = GaussianDiffusion(from_betas(linear_betas(200, 5e-4, 0.1)))
     data = gaussian(torch.tensor([m], dtype=torch.float64), torch.tensor([s], dtype=torch.float64))
-    kernel = Ancestral(process, data.denoise(process))
+    kernel = AncestralStep(process, data.denoise(process))
     x = torch.randn(20_000, 1, dtype=torch.float64)
     times = torch.arange(200, -1, -1)
     plain = finish(x, descend(kernel, times))

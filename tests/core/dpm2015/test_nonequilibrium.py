@@ -8,15 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import nonequilibrium as noneq
-from sfumato.core.beliefs import Believed, Stay, of_bits, of_gaussians, rescaled
-from sfumato.core.binomial import Bernoulli, BinomialDiffusion, Flip, believe_exactly, coin_entropy, states
+from sfumato.core.betas import jsd_betas
 from sfumato.core.denoisers import Denoiser
-from sfumato.core.distributions import Gaussian, Rescaled
+from sfumato.core.distributions import Gaussian
+from sfumato.core.dpm2015 import nonequilibrium as noneq
+from sfumato.core.dpm2015.beliefs import BelievedStep, Stay, of_bits, of_gaussians
+from sfumato.core.dpm2015.binomial import Bernoulli, BinomialDiffusion, FlipStep, believe_exactly, coin_entropy, states
 from sfumato.core.exact import gaussian
-from sfumato.core.kernels import Ancestral, small
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import from_betas, jsd_betas
+from sfumato.core.sampling import Past, Step
+from sfumato.core.schedules import from_betas
+from sfumato.core.variances import fixed_small
+from sfumato.samplers.ancestral import AncestralStep
 
 T = 30
 
@@ -25,7 +28,7 @@ def normal_chain(betas: Tensor, std: float) -> noneq.Chain:
     """Data N(0, std^2) with the exact reverse steps q(x_s | x_t)."""
     process = GaussianDiffusion(from_betas(betas))
 
-    def kernel(x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
+    def kernel(x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
         alpha_s, sigma_s = process.schedule.alpha_sigma(s)
         step = process.between(s, t)
         before = (alpha_s * std) ** 2 + sigma_s**2  # of x_s
@@ -33,7 +36,7 @@ def normal_chain(betas: Tensor, std: float) -> noneq.Chain:
         gain = step.alpha * before / after
         spread = (before * step.sigma**2 / after).sqrt()
         as_x = [c.reshape(-1, 1) if c.ndim else c for c in (gain, spread)]
-        return Gaussian(as_x[0] * x, as_x[1])
+        return Step(Gaussian(as_x[0] * x, as_x[1]), None)
 
     return noneq.Chain(process, kernel, len(betas))
 
@@ -73,14 +76,14 @@ def test_K_of_bits_with_the_exact_reverse_by_summing_over_all_states(edge: int) 
     """The bound's expectation over every x_t of a chain of 3 bits, where the sequences are known."""
     data = torch.tensor([[1.0, 0, 0], [0, 1, 1]], dtype=torch.float64)
     process = BinomialDiffusion(jsd_betas(8))
-    flip = Flip(process, believe_exactly(process, data))
+    flip = FlipStep(process, believe_exactly(process, data))
     chain = noneq.Chain(process, flip, 8, edge)
     every = states(3)
     brute = torch.zeros((), dtype=torch.float64)
     for t in torch.arange(edge + 1, 9):
         for x0 in data:
             weight = process.marginal(x0.expand(8, 3), t).log_prob(every).sum(1).exp()  # q(x_t | x_0)
-            kl = process.posterior(every, x0.expand(8, 3), t, t - 1).kl(flip(every, t, t - 1)).sum(1)
+            kl = process.posterior(every, x0.expand(8, 3), t, t - 1).kl(flip(every, t, t - 1).to).sum(1)
             brute += (torch.where(weight > 1e-9, kl, 0.0) * weight).sum() / 2
     entropy = 3 * (process.keep[edge] < 1) * coin_entropy(float((1 + process.keep[edge]) / 2))
     expected = -brute.item() / math.log(2) - float(entropy)
@@ -129,7 +132,7 @@ def test_training_the_betas_with_frozen_noise_raises_K() -> None:
     schedule = noneq.LearnedBetas(noneq.published_betas(8, 0.01))
     process = GaussianDiffusion(schedule)
     silent = Denoiser(lambda x, t: torch.cat([x * 0, x * 0], 1), process, noneq.predict_perturbation)
-    chain = noneq.Chain(process, Believed(of_gaussians(process, silent, noneq.perturbed)), 8)
+    chain = noneq.Chain(process, BelievedStep(of_gaussians(process, silent, noneq.perturbed)), 8)
     x0, noise = 0.1 * torch.randn(256, 2), torch.randn(256, 2)
     optimiser = torch.optim.Adam(schedule.parameters(), lr=0.1)
     values = []
@@ -161,7 +164,7 @@ def test_an_attractor_at_the_truth_steps_as_the_posterior_and_its_spread_is_its_
     process = GaussianDiffusion(from_betas(noneq.even_betas(T, 1e-3)))
     x0, x, t = torch.randn(3, 1, 1, 2), torch.randn(3, 1, 1, 2), torch.tensor([5, 10, 30])
     says = Denoiser(lambda x, t: torch.cat([x0, x0 * 0], 1), process, noneq.predict_attractor)
-    step = Ancestral(process, says, noneq.perturbed)(x, t, t - 1)
+    step = AncestralStep(process, says, noneq.perturbed)(x, t, t - 1).to
     assert torch.allclose(step.mean, process.posterior(x, x0, t, t - 1).mean, atol=1e-5)
     assert torch.allclose(step.std**2, torch.tensor(0.5), atol=1e-4)
     with pytest.raises(ValueError, match="variance head"):
@@ -173,26 +176,21 @@ def test_a_silent_network_steps_backwards_as_the_forward_process_steps_also_over
     silent = Denoiser(lambda x, t: torch.cat([x * 0, x * 0], 1), process, noneq.predict_perturbation)
     x = torch.randn(3, 2)
     for s in (19, 5):
-        step = Ancestral(process, silent, noneq.perturbed)(x, torch.tensor(20), torch.tensor(s))
+        step = AncestralStep(process, silent, noneq.perturbed)(x, torch.tensor(20), torch.tensor(s)).to
         assert torch.allclose(step.std, process.between(torch.tensor(s), torch.tensor(20)).sigma.float(), rtol=1e-5)
-    one = Ancestral(process, silent, noneq.perturbed)(x, torch.tensor(20), torch.tensor(19))
+    one = AncestralStep(process, silent, noneq.perturbed)(x, torch.tensor(20), torch.tensor(19)).to
     assert torch.allclose(one.mean, process.between(torch.tensor(19), torch.tensor(20)).alpha.float() * x, atol=1e-6)
 
 
-def test_a_belief_in_other_units_is_the_same_belief() -> None:
+def test_predictions_of_numbers_and_of_bits_know_their_steps() -> None:
     process = GaussianDiffusion(from_betas(noneq.published_betas(T)))
-    exact = of_gaussians(process, gaussian(torch.ones(2), torch.ones(2) / 2).denoise(process), small)
+    exact = of_gaussians(process, gaussian(torch.ones(2), torch.ones(2) / 2).denoise(process), fixed_small)
     x, t, s = torch.randn(3, 2), torch.tensor(20), torch.tensor(19)
-    plain, other = exact(x, t), rescaled(exact, 3.0, 0.5)(3 * x + 0.5, t)
-    assert torch.allclose(other.x0, 3 * plain.x0 + 0.5, atol=1e-5)
-    assert torch.allclose(other.to(s).mean, 3 * plain.to(s).mean + 0.5, atol=1e-5)
-    assert torch.allclose(other.to(s).std, 3 * plain.to(s).std)
+    to, prediction = BelievedStep(exact)(x, t, s)
+    assert torch.equal(prediction.x0, exact(x, t).x0)
+    assert torch.allclose(to.mean, process.posterior(x, prediction.x0, t, s).mean)
     bits = BinomialDiffusion(jsd_betas(T))
-    toss = rescaled(of_bits(bits, lambda x, evidence: x), 2.0, -1.0)
-    step = Believed(toss)(torch.tensor([[-1.0, 1.0]]), t, s)
-    assert isinstance(step, Rescaled)
-    assert set(step.sample().flatten().tolist()) <= {-1.0, 1.0}
-    assert torch.allclose(step.mean, 2 * step.inner.p - 1)
-    other_step = Rescaled(Bernoulli(torch.tensor([[0.2, 0.3]])), 2.0, -1.0)
-    assert torch.equal(step.kl(other_step), step.inner.kl(other_step.inner))
-    assert torch.equal(Stay()(x, t, s).sample(), x)
+    toss = BelievedStep(of_bits(bits, lambda x, evidence: x))(torch.tensor([[0.0, 1.0]]), t, s).to
+    assert isinstance(toss, Bernoulli)
+    assert set(toss.sample().flatten().tolist()) <= {0.0, 1.0}
+    assert torch.equal(Stay()(x, t, s).to.sample(), x)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfumato.core.binomial import Bernoulli, BinomialDiffusion, Flip, believe_exactly, states
+from sfumato.core.betas import jsd_betas
+from sfumato.core.dpm2015.binomial import Bernoulli, BinomialDiffusion, FlipStep, believe_exactly, states
 from sfumato.core.sampling import descend, finish
-from sfumato.core.schedules import jsd_betas
 
 T = 6
 
@@ -57,7 +57,7 @@ def test_reverse_at_the_exact_belief_is_the_marginal_of_the_exact_reverse_over_a
     step = log_q(every, every, process.keep[t] / process.keep[s]).exp()  # q(x_t | x_s), (16 x_s, 16 x_t)
     joint = before[:, None] * step
     brute = (joint / joint.sum(0)).T @ every  # (16 x_t, 4)
-    ours = Flip(process, believe_exactly(process, data))(every, t, s).p
+    ours = FlipStep(process, believe_exactly(process, data))(every, t, s).p
     assert torch.allclose(ours, brute, atol=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_the_walk_of_an_exact_belief_ends_at_the_data() -> None:
     torch.manual_seed(1)
     data = torch.eye(4).repeat(1, 2)
     process = BinomialDiffusion(jsd_betas(200))
-    flip = Flip(process, believe_exactly(process, data))
+    flip = FlipStep(process, believe_exactly(process, data))
     x = finish(process.prior((2000, 8)).sample(), descend(flip, torch.arange(200, -1, -1)))
     which = (x[:, None] == data).all(-1)
     assert which.any(1).float().mean() > 0.97

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from sfumato.core.continuous import VE, VP, SubVP
 from sfumato.core.exact import GaussianMixture, gaussian
 from sfumato.core.likelihood import bits_per_dim, exact_divergence, flow_log_prob, hutchinson
+from sfumato.core.ode import probability_flow, runge_kutta
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import VE, VP, Continuous, SubVP
-from sfumato.core.sde import probability_flow, runge_kutta
+from sfumato.core.schedules import Continuous
 
 SCHEDULES: dict[str, Continuous] = {"VE": VE(), "VP": VP(), "sub-VP": SubVP()}
 MEAN, STD = torch.tensor([0.4, -0.3], dtype=torch.float64), torch.tensor([0.6, 0.3], dtype=torch.float64)
@@ -29,7 +30,7 @@ DATA = {
 def solvers() -> list[Any]:
     """Runge-Kutta steps, and torchdiffeq's adaptive ones where it is installed."""
     try:
-        from sfumato.flow import adaptive
+        from sfumato.likelihood.flow import adaptive
 
         return [pytest.param(runge_kutta(200), id="runge-kutta"), pytest.param(adaptive(1e-6, 1e-6), id="adaptive")]
     except ValueError:

@@ -13,16 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import nonequilibrium as noneq
-from sfumato.core.binomial import BinomialDiffusion, Flip, believe_exactly, coin_entropy
+from sfumato.core.betas import jsd_betas
 from sfumato.core.denoisers import Denoiser, predict_x0
 from sfumato.core.distributions import Gaussian
-from sfumato.core.kernels import Ancestral
-from sfumato.core.posterior import Known, Multiplied, Observed
+from sfumato.core.dpm2015 import nonequilibrium as noneq
+from sfumato.core.dpm2015.binomial import BinomialDiffusion, FlipStep, believe_exactly, coin_entropy
+from sfumato.core.dpm2015.products import Known, Multiplied, Observed
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.sampling import Kernel, descend, finish
-from sfumato.core.schedules import from_betas, jsd_betas
+from sfumato.core.sampling import Kernel, Past, Step, descend, finish
+from sfumato.core.schedules import from_betas
 from sfumato.networks.dpm2015 import temporal_basis
+from sfumato.samplers.ancestral import AncestralStep
 from tests.golden.song import Case, compare, load, sources
 
 
@@ -30,7 +31,7 @@ def cases(kind: str) -> Any:
     return pytest.mark.parametrize(("source", "name"), sources(kind, group="dpm2015"))
 
 
-def reverse_of_normal(x: Tensor, t: Tensor, s: Tensor) -> Gaussian:
+def reverse_of_normal(x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
     """Data N(0, 1) stay so at every level: no step is asked for here."""
     raise AssertionError
 
@@ -74,7 +75,7 @@ def test_bumps_over_time(source: str, name: str) -> None:
         basis = temporal_basis(T, n)
         compare(case, f"T{T}_n{n}/basis", basis, 1e-12)
         for t in case.recipe["t"]:
-            weights = noneq.between_levels(torch.tensor(t), T)
+            weights = noneq.weights_of_levels(torch.tensor(t), T)
             compare(case, f"T{T}_n{n}/t_weights_{t}", weights, 1e-12)
             compare(case, f"T{T}_n{n}/readout_weights_{t}", basis @ weights, 1e-12)
 
@@ -91,8 +92,8 @@ def test_one_term_of_the_objective(source: str, name: str) -> None:
 
     x = q.marginal(x0, t).sample(lambda _: eps)
     network = lambda x, t: torch.cat([move, spread], dim=1)  # noqa: E731
-    kernel = Ancestral(q, Denoiser(network, q, noneq.predict_perturbation), noneq.perturbed)
-    reverse, posterior = kernel(x, t, t - 1), q.posterior(x, x0, t, t - 1)
+    kernel = AncestralStep(q, Denoiser(network, q, noneq.predict_perturbation), noneq.perturbed)
+    reverse, posterior = kernel(x, t, t - 1).to, q.posterior(x, x0, t, t - 1)
     compare(case, "x_noisy", x, 1e-12)
     compare(case, "mu_posterior", posterior.mean, 1e-12)
     compare(case, "sigma_posterior", posterior.std, 1e-12)
@@ -111,12 +112,12 @@ def test_one_term_of_the_objective(source: str, name: str) -> None:
     assert ours == pytest.approx(recorded["objective_bits_per_pixel"], rel=1e-9)
 
 
-def reverse_of(case: Case) -> Ancestral:
+def reverse_of(case: Case) -> AncestralStep:
     """The recording's stand-in for a network, read out as 2015 does."""
     T, q = case.recipe["T"], process(case.recipe)
     network = lambda x, t: torch.cat([0.3 * x.tanh(), 0.5 * x.sin()], dim=1)  # noqa: E731
     assert q.schedule.end == T
-    return Ancestral(q, Denoiser(network, q, noneq.predict_perturbation), noneq.perturbed)
+    return AncestralStep(q, Denoiser(network, q, noneq.predict_perturbation), noneq.perturbed)
 
 
 @cases("dpm_sampler")
@@ -131,7 +132,7 @@ def test_samplers(source: str, name: str) -> None:
         x = torch.where(known, x_true, x)
         kernel = Multiplied(kernel, Known(x_true, known))
     elif mode == "denoise":
-        x = x_true + case.recipe["denoise_sigma"] * x  # what is observed, and where the published walk starts
+        x = x_true + case.recipe["denoise_sigma"] * x  # what is observed, and where the published sampling starts
         kernel = Multiplied(kernel, Observed(x, case.recipe["denoise_sigma"]))
     times = torch.arange(case.recipe["T"], 0, -1)  # down to level 1: the published sampler never takes the last step
     compare(case, "xT", x, 1e-7)
@@ -146,7 +147,7 @@ def test_a_bit_with_its_exact_reverse_has_a_tight_bound(source: str, name: str) 
     q = BinomialDiffusion(betas)
     # p(x_0 = 1) = 0.2: one of five sequences of one bit
     data = torch.tensor([[1.0], [0], [0], [0], [0]], dtype=torch.float64)
-    flip = Flip(q, believe_exactly(q, data))
+    flip = FlipStep(q, believe_exactly(q, data))
     compare(case, "beta", betas, 1e-12)
     compare(case, "keep", q.keep[1:], 1e-12)
     marginals = torch.stack([q.marginal(data, torch.tensor(t)).p.mean() for t in range(T + 1)])
@@ -154,7 +155,7 @@ def test_a_bit_with_its_exact_reverse_has_a_tight_bound(source: str, name: str) 
 
     both = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     levels = [torch.tensor(t) for t in range(T + 1)]
-    table = torch.stack([flip(both, t, t - 1).p[:, 0] for t in levels[1:]])
+    table = torch.stack([flip(both, t, t - 1).to.p[:, 0] for t in levels[1:]])
     compare(case, "reverse_prob_one_given_xt_0_1", table, 1e-12)
 
     weight = torch.tensor([1 - p0, p0], dtype=torch.float64)  # of x_0
@@ -167,11 +168,11 @@ def test_a_bit_with_its_exact_reverse_has_a_tight_bound(source: str, name: str) 
         return torch.where(share > 0, share * every, 0.0).sum() / math.log(2)
 
     kl = torch.stack([
-        expected(t, lambda x, x0, t=t: q.posterior(x, x0, t, t - 1).kl(flip(x, t, t - 1))) for t in levels[2:]
+        expected(t, lambda x, x0, t=t: q.posterior(x, x0, t, t - 1).kl(flip(x, t, t - 1).to)) for t in levels[2:]
     ])  # fmt: skip
     compare(case, "KL_bits_t2_to_T", kl, 1e-9)
     recorded = case.recipe["recorded"]
-    decoder = expected(levels[1], lambda x, x0: flip(x, levels[1], levels[0]).log_prob(x0))
+    decoder = expected(levels[1], lambda x, x0: flip(x, levels[1], levels[0]).to.log_prob(x0))
     assert decoder.item() == pytest.approx(recorded["reconstruction_bits"], abs=1e-9)
     end = q.marginal(both, levels[T]).entropy().mean().item() / math.log(2)
     assert end == pytest.approx(recorded["H_q_xT_given_x0_bits"], abs=1e-12)
@@ -211,6 +212,6 @@ def test_the_published_learning_rate(source: str, name: str) -> None:
 
 def test_predictions_other_than_the_read_out_have_no_perturbed_spread() -> None:
     q = GaussianDiffusion(from_betas(noneq.published_betas(10)))
-    kernel = Ancestral(q, Denoiser(lambda x, t: x, q, predict_x0), noneq.perturbed)
+    kernel = AncestralStep(q, Denoiser(lambda x, t: x, q, predict_x0), noneq.perturbed)
     with pytest.raises(ValueError, match="variance head"):
         kernel(torch.zeros(1, 1), torch.tensor(5), torch.tensor(4))
