@@ -21,7 +21,7 @@ def shard_network(network: nn.Module, device: torch.device) -> None:
 
     if device.type == "cpu" and not hasattr(torch.cpu.current_stream(), "record_event"):
         raise ValueError(
-            f"torch {torch.__version__} splits networks on GPUs only; update it, or leave out --train.shard"
+            f"torch {torch.__version__} shards networks on GPUs only; update it, or leave out --train.shard"
         )
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in blocks(network):

@@ -31,7 +31,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shard", "mortal"),
-    [(False, 0), pytest.param(True, 1, marks=[pytest.mark.slow, toy.split])],
+    [(False, 0), pytest.param(True, 1, marks=[pytest.mark.slow, toy.shards])],
 )
 def test_a_process_is_killed_and_the_run_is_whole(shard: bool, mortal: int, tmp_path: Path) -> None:
     """torchrun starts both processes again, and they go on from the last checkpoint: nothing is lost or doubled."""
