@@ -16,7 +16,8 @@ from PIL import Image
 
 from sfumato.cli import main
 
-SMALL = ["--recipe.channels", "32", "--recipe.multipliers", "1", "2", "--recipe.steps", "40",
+NETWORK = ["--recipe.network.channels", "32", "--recipe.network.multipliers", "1", "2"]
+SMALL = [*NETWORK, "--recipe.steps", "40",
          "--train.precision", "float32", "--train.preview-images", "4", "--train.preview-steps", "2",
          "--train.validation-images", "8"]  # fmt: skip
 
@@ -61,8 +62,9 @@ def test_sample_writes_grid_npz_and_animation(run: Path, tmp_path: Path, capsys:
         assert file["arr_0"].shape == (5, 8, 8, 1)
         assert file["arr_0"].dtype == np.uint8
         assert file["arr_1"].tolist() == [0, 1, 2, 3, 4]
-    with Image.open(out / "walk.webp") as film:
+    with Image.open(out / "trajectory.webp") as film:
         assert film.n_frames == 4  # type: ignore[attr-defined]
+    assert (out / "predictions.webp").is_file()
     assert json.loads((out / "sample.json").read_text())["seed"] == 0
 
 
@@ -136,8 +138,9 @@ def test_bad_sampling_options(run: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["--steps", "41"], "between 1 and 40"),
         (["-n", "0"], "at least 1"),
         (["--steps", "5", "--classes", "eleven"], "unknown class"),
-        (["--steps", "5", "--eta", "2"], "between 0 and 1"),
-        (["--sampler", "ancestral", "--eta", "0.5"], "belongs to"),
+        (["--steps", "5", "--sampler", "ddim?eta=2"], "between 0 and 1"),
+        (["--sampler", "ancestral?eta=0.5"], "no option 'eta'; its options:"),
+        (["--steps", "5", "--sampler", "ddmi"], "did you mean ddim?"),
         (["--steps", "5", "--weights", "0.5"], "0.5"),
     ):
         assert words in failing(["sample", str(run), "--out", str(out), *options], capsys)
@@ -181,7 +184,7 @@ def test_no_permission_and_no_traceback_as_a_user(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- the likelihood line
 
-TINY = ["--recipe.channels", "32", "--recipe.multipliers", "1", "2", "--recipe.steps", "30", "--train.images", "640",
+TINY = [*NETWORK, "--recipe.steps", "30", "--train.images", "640",
         "--train.precision", "float32", "--train.preview-images", "2", "--train.preview-steps", "2",
         "--train.validation-images", "8"]  # fmt: skip
 
@@ -215,7 +218,7 @@ def test_both_guidances_from_the_command_line(guided: tuple[Path, Path], tmp_pat
 
 def test_an_upsampler_and_importance_sampling_from_the_command_line(tmp_path: Path) -> None:
     out, sheet = tmp_path / "up", tmp_path / "sheet"
-    choices = ["--recipe.low-res", "4", "--recipe.objective", "vlb", "--recipe.importance", "--recipe.classes", "0"]
+    choices = ["--recipe.conditioning", "low-res?picture=4", "--recipe.objective", "vlb", "--recipe.importance"]
     assert main(["train", "iddpm/digits", "--out", str(out), *TINY, *choices]) == 0
     assert main(["sample", str(out), "-n", "3", "--steps", "2", "--low-res", "digits:test", "--out", str(sheet)]) == 0
     assert (sheet / "pairs.png").is_file()
@@ -249,16 +252,16 @@ def test_what_the_likelihood_line_refuses(
     out = str(tmp_path / "nothing")
     for arguments, words in [
         (["sample", classifier], "makes no pictures"),
-        (["sample", model, "--classifier", model], "no classifier"),
+        (["sample", model, "--classifier", model], "a guide is a classifier"),
         (["sample", model, "--steps", "ddim17"], "no integer stride"),
         (["sample", model, "--steps", "40,40"], "cannot place"),
         (["sample", model, "--steps", "many"], "--steps is a number"),
         (["sample", model, "--classes", "12"], "unknown class"),
-        (["likelihood", classifier], "no decoder"),
+        (["likelihood", classifier], "makes no pictures"),
         (["likelihood", model, "--data", "fashion:tset"], "fashion"),
         (["likelihood", model, "--data", "emoji32"], "emoji32"),
         (["likelihood", model, "--steps", "1"], "two moves"),
-        (["train", "iddpm/digits", "--recipe.low-res", "8"], "upsampler"),
+        (["train", "iddpm/digits", "--recipe.conditioning", "low-res?picture=8"], "upsampler"),
         (["train", "iddpm/digits", "--recipe.objective", "simple"], "learned variance"),
     ]:
         where = ["--out", out] if arguments[0] != "train" else ["--out", out, "--train.images", "64"]

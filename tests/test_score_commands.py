@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,12 @@ import torch
 from PIL import Image
 
 from sfumato.cli import main
-from sfumato.model import Model
-from sfumato.papers.dpm import DPM
-from tests.test_lenses import RECIPES
-
-SAMPLERS = ("heun", "reverse-diffusion", "euler-maruyama", "flow", "predictor-corrector", "annealed-langevin")
+from sfumato.samplers import SAMPLERS
+from tests.models.small import OF_2015, RECIPES, made
 
 
 def saved(recipe: Any, path: Path) -> str:
-    torch.manual_seed(0)
-    network = recipe.model().eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    Model(recipe, network, about={"data": {"spec": "digits"}}).save(path)
+    replace(made(recipe), about={"data": {"spec": "digits"}}).save(path)
     return str(path)
 
 
@@ -35,49 +28,104 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: saved(RECIPES[name], folder / f"{name}.safetensors") for name in ("VP", "VE levels", "ncsn")}
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "own"])
 def test_every_sampler_has_a_name(
     sampler: str, models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def sample(name: str) -> int:
-        common = ["-n", "2", "--steps", "4", "--sampler", sampler, "--out", str(tmp_path / name)]
+        common = ["-n", "2", "--steps", "20", "--sampler", sampler, "--out", str(tmp_path / name)]
         return main(["sample", models[name], *common])
 
     assert sample("VP") == 0
+    assert "evaluations of " + ("" if sampler == "own" else sampler) in capsys.readouterr().out
     with np.load(tmp_path / "VP" / "images.npz") as file:
         assert file["arr_0"].shape == (2, 8, 8, 1)
-    needs_time = sampler in ("euler-maruyama", "flow")
-    for name in ("VE levels", "ncsn"):
-        assert sample(name) == (2 if needs_time else 0)
-        assert (tmp_path / name).exists() != needs_time
-        assert ("separate noise levels" in capsys.readouterr().err) == needs_time
+    needs_time = sampler in ("euler-maruyama", "euler-ode", "adaptive")
+    assert sample("VE levels") == (2 if needs_time else 0)
+    assert (tmp_path / "VE levels").exists() != needs_time
+    assert ("separate noise levels" in capsys.readouterr().err) == needs_time
+
+
+def test_steps_and_network_evaluations_are_told(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps are those that were asked for, whatever they cost; the evaluations are counted."""
+    for spec, words in (
+        ("heun", "20 steps, 39 network evaluations of heun, in"),
+        ("heun?churn=10", "20 steps, 39 network evaluations of heun?churn=10, in"),
+        ("predictor-corrector?snr=0.3", "20 steps, 40 network evaluations of predictor-corrector?snr=0.3, in"),
+        ("auto", "20 steps, 20 network evaluations of own, in"),
+    ):
+        out = tmp_path / "told"
+        common = ["-n", "3", "--batch", "2", "--steps", "20", "--sampler", spec, "--out", str(out)]
+        assert main(["sample", models["VP"], *common]) == 0
+        said = capsys.readouterr().out
+        assert words in said
+        record = json.loads((out / "sample.json").read_text())
+        assert f"{record['network_evaluations']:g} network" in said
+        assert record["sampler"] == spec
 
 
 def test_samplers_differ(models: dict[str, str], tmp_path: Path) -> None:
     made = []
-    for options in (["heun"], ["predictor-corrector"], ["predictor-corrector", "--snr", "0.3"]):
-        out = tmp_path / "-".join(options)
-        assert main(["sample", models["VP"], "-n", "1", "--steps", "5", "--sampler", *options, "--out", str(out)]) == 0
+    for spec in ("heun", "predictor-corrector", "predictor-corrector?snr=0.3", "ddim?eta=1"):
+        out = tmp_path / spec
+        assert main(["sample", models["VP"], "-n", "1", "--steps", "5", "--sampler", spec, "--out", str(out)]) == 0
         made.append((out / "images.npz").read_bytes())
-    assert len(set(made)) == 3
+    assert len(set(made)) == 4
+
+
+def test_the_help_lists_every_sampler(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("sample", "evaluate"):
+        with pytest.raises(SystemExit) as stop:
+            main([verb, "--help"])
+        assert stop.value.code == 0
+        said = capsys.readouterr().out
+        assert all(f"\n{name} " in said for name in ("auto", "own", *SAMPLERS))
 
 
 def test_options_that_do_not_belong_are_refused(
     models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    of_2015 = DPM(shape=(1, 8, 8), hidden=8, scales=1, dense=8, steps=20)
-    dpm = saved(of_2015, tmp_path / "dpm.safetensors")
+    bits = saved(OF_2015["bits"], tmp_path / "bits.safetensors")
+    fixed = saved(OF_2015["dpm"], tmp_path / "dpm.safetensors")
     for arguments, words in (
-        (["sample", models["VP"], "--sampler", "heun", "--snr", "0.1"], "belongs to"),
-        (["sample", models["VP"], "--sampler", "predictor-corrector", "--snr", "0"], "above 0"),
+        (["sample", models["VP"], "--sampler", "heun?snr=0.1"], "no option 'snr'; its options: "),
+        (["sample", models["VP"], "--sampler", "predictor-corrector?snr=0"], "above 0"),
+        (["sample", models["VP"], "--sampler", "ddim?eta=2"], "between 0 and 1"),
+        (["sample", models["VP"], "--sampler", "ddim?eta"], "options are written name=value"),
+        (["sample", models["VP"], "--sampler", "ancestral?variance=huge"], "small or large"),
         (["sample", models["VP"], "--sampler", "verlet"], "verlet"),
-        (["sample", dpm, "--sampler", "heun"], "2015"),
+        (["sample", models["VP"], "--sampler", "huen"], "unknown sampler 'huen'; did you mean heun?"),
+        (["sample", bits, "--sampler", "heun"], "2015"),
+        (["likelihood", fixed, "--method", "ode", "--solver", "4"], "2015"),
+        (["compare", "fashion", "--sampler", "huen"], "did you mean heun?"),
+        (["evaluate", "digits", "--sampler", "huen"], "did you mean heun?"),
         (["inspect"], "say what to inspect"),
         (["inspect", "digits", "--ncsnv2", "digits"], "say what to inspect"),
         (["inspect", "--ncsnv2", "digit"], "did you mean digits"),
     ):
         assert main(arguments) == 2
-        assert words in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert words in error
+        assert len(error.strip().splitlines()) == 1
+
+
+def test_likelihoods_are_written_each_under_its_name(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dpm = saved(OF_2015["dpm"], tmp_path / "dpm.safetensors")
+    for target, options, name, words in (
+        (models["VP"], ["--method", "ode", "--solver", "4"], "ode", "16 evaluations"),
+        (dpm, ["--steps", "4"], "k", "K - L_null"),
+    ):
+        out = str(tmp_path / name)
+        assert main(["likelihood", target, "--limit", "6", "--out", out, *options]) == 0
+        said = capsys.readouterr().out
+        assert words in said
+        found = json.loads((tmp_path / name / f"{name}.json").read_text())
+        assert f"{found['total']:.4f}" in said
+        assert found["protocol"]["images"] == 6
 
 
 def test_inspect_prints_the_techniques(capsys: pytest.CaptureFixture[str]) -> None:

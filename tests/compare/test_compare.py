@@ -10,37 +10,42 @@ from typing import Any
 import pytest
 
 from sfumato.cli import main
-from sfumato.compare import measuring, telling
-from sfumato.compare.contestants import NUMBERS, contestants, presets
+from sfumato.cli.train import train_command
+from sfumato.compare import report, runner
+from sfumato.compare.entries import NUMBERS, entries, presets
 from sfumato.papers.presets import PRESETS
 
-RESULTS = sorted((Path(measuring.__file__).parent / "results").glob("*.json"))
+RESULTS = sorted((Path(runner.__file__).parent / "results").glob("*.json"))
 
 
 def test_every_paper_takes_part_on_fashion() -> None:
-    every = contestants("fashion")
+    every = entries("fashion")
     papers = {one.preset.split("/")[0] for one in every}
     assert papers >= {"ncsn", "ncsnv2", "ddpm", "iddpm", "score_sde", "adm"}
     assert len({one.name for one in every}) == len(every)
     assert {one.how for one in every if one.preset == "ddpm/fashion"} == {"ancestral", "DDIM"}
     assert "adm_classifier/fashion" in presets("fashion")
     assert all(PRESETS[name].data.startswith("fashion") for name in presets("fashion"))
+    names = [one.name for one in entries("fashion", "heun?churn=5")]
+    assert "ncsn/fashion, heun?churn=5" in names
+    assert not any(one.name == "score_sde/fashion, heun" for one in entries("fashion", "heun"))  # it is there already
     with pytest.raises(ValueError, match="no presets of all papers for 'cheese'"):
-        contestants("cheese")
+        entries("cheese")
 
 
 def test_one_model_from_training_to_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(measuring, "HELD_OUT", 4)
-    monkeypatch.setattr(measuring, "bound_of", partial(measuring.bound_of, steps=20))
+    monkeypatch.setattr(runner, "HELD_OUT", 4)
+    monkeypatch.setattr(runner, "bound_of", partial(runner.bound_of, steps=20))
     said: list[str] = []
-    comparison = measuring.Comparison("digits", tmp_path / "runs", tmp_path / "digits.json", 256, numbers=(5, 20),
-                                      pictures=12, say=said.append)  # fmt: skip
+    comparison = runner.Comparison("digits", tmp_path / "runs", tmp_path / "digits.json", train_command, 256,
+                                      numbers=(5, 20), pictures=12, say=said.append)  # fmt: skip
     comparison.train("ncsn/digits")
     comparison.train("ddpm/digits")
     comparison.score("ddpm/digits")
     comparison.score("ncsn/digits")
+    comparison.score("ddpm/digits, dpmpp-2m", sampler="dpmpp-2m")
     found = json.loads((tmp_path / "digits.json").read_text())
     facts = found["models"]["ddpm/digits"]["0"]
     assert facts["images"] == 256
@@ -49,13 +54,18 @@ def test_one_model_from_training_to_its_row(
     row = found["scores"]["ddpm/digits, DDIM"]["20"]["0"]
     assert row["evaluations"] == 20
     assert row["frechet"] > row["floor"] >= 0
+    assert 0 < facts["ode"]["bits"] < 20
+    assert "refused" in found["models"]["ncsn/digits"]["0"]["ode"]
+    assert found["scores"]["ddpm/digits, dpmpp-2m"]["20"]["0"]["evaluations"] == 20
     before = len(said)
     comparison.train("ddpm/digits")
     comparison.score("ddpm/digits")
     assert len(said) == before  # nothing is done twice
-    table = "\n\n".join(telling.tables(found))
+    table = "\n\n".join(report.tables(found))
     assert f"{row['frechet']:.2f}" in table
     assert "evaluations | 5 | 20 |" in table
+    rows = [line.split(" |")[0] for line in table.splitlines() if line.startswith("| ddpm/digits, ")]
+    assert rows[:3] == ["| ddpm/digits, ancestral", "| ddpm/digits, DDIM", "| ddpm/digits, dpmpp-2m"]
     assert "| pictures scored | 12 | 12 |" in table
     capsys.readouterr()
     assert (
@@ -67,7 +77,7 @@ def test_one_model_from_training_to_its_row(
 
 def test_a_guided_row_counts_both_passes_without_a_classifier() -> None:
     """Classifier-free guidance asks the network twice a step, and the steps are halved for it."""
-    free = next(one for one in contestants("fashion") if "classifier-free" in one.how)
+    free = next(one for one in entries("fashion") if "classifier-free" in one.how)
     assert free.steps(100) == 50
     assert free.steps(1) == 0
 
@@ -75,13 +85,13 @@ def test_a_guided_row_counts_both_passes_without_a_classifier() -> None:
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_what_ships_can_be_told(path: Path) -> None:
     found: dict[str, Any] = json.loads(path.read_text())
-    models, by_evaluations, _ = telling.tables(found)
+    models, by_evaluations, _ = report.tables(found)
     assert len(models.splitlines()) > 5
     numbers = [int(cell) for cell in by_evaluations.splitlines()[0].split("|")[2:-1]]
     assert set(numbers) <= set(NUMBERS)
     assert 100 in numbers
     page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text("utf-8")
-    for table in telling.tables(found):
+    for table in report.tables(found):
         assert table in page, "docs/comparison.md says something else than the stored results: run make comparison"
 
 

@@ -12,16 +12,19 @@ import torch
 
 from sfumato import papers
 from sfumato.cli import evaluate as command
-from sfumato.cli.evaluate import EvaluateArguments, default_reference, measured, other_split, stored_spec
+from sfumato.cli.evaluate import EvaluateArguments, default_reference, measured, stored_spec
+from sfumato.conditioning import Labels
 from sfumato.data import open_source, pictures
-from sfumato.evaluate.samples import Ancestral, Ddim, sampled
-from sfumato.model import Model, Request, load
+from sfumato.data.splits import other_split, test_split
+from sfumato.evaluate.samples import sampled
+from sfumato.models import Request, load_model
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.runtime import checkpoint
+from sfumato.samplers import DDIM
 
-RECIPE = DDPM(
-    shape=(1, 8, 8), channels=32, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0, steps=20, classes=10
-)
+UNET: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.0}
+RECIPE = DDPM((1, 8, 8), HoUNet(**UNET), Labels(10), steps=20)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +63,7 @@ def test_a_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None
     found = run(trained, n=40, steps=3, precision="float32")
     how = found["protocol"]["how"]
     assert how == {
-        "sampler": "DDIM, eta 0", "steps": 3, "network_evaluations": 3, "seed": 0, "precision": "float32",
+        "sampler": "ddim", "steps": 3, "network_evaluations": 3, "seed": 0, "precision": "float32",
         "weights": "online", "images_seen": 7,
     }  # fmt: skip
     assert found["protocol"]["reference"] == "digits:test"
@@ -110,6 +113,12 @@ def test_default_reference(stored: str | None, trained_on: str | None, reference
     assert other_split("npz:x.npz") is None
 
 
+def test_splits_of_a_data_set() -> None:
+    assert test_split("fashion?limit=5") == "fashion:test?limit=5"
+    assert test_split("fashion:test") is test_split("folder:x") is None
+    assert other_split("fashion:test?limit=5&size=14") == "fashion?size=14"
+
+
 def test_what_a_target_is(trained: Path) -> None:
     Path("run").mkdir()
     Path("run/config.json").write_text("{}")
@@ -124,22 +133,22 @@ def test_what_a_target_is(trained: Path) -> None:
 # ---------------------------------------------------------------- sampling
 
 
-@pytest.mark.parametrize("sampler", [Ddim(), Ancestral()])
-def test_pictures_are_those_of_sample(trained: Path, sampler: Any) -> None:
-    model: Model = load(trained)
+@pytest.mark.parametrize(("sampler", "cost"), [("ddim", 4), ("own", 4), (DDIM(0.5), 4), ("heun?churn=2", 7)])
+def test_pictures_are_those_of_sample(trained: Path, sampler: Any, cost: int) -> None:
+    model = load_model(trained)
     request = Request(7, 4, sampler, seed=3, batch=3, precision="float32")
     found = sampled(trained, request, classes=["2", "5"])
     expected = model.sample(7, steps=4, sampler=sampler, seed=3, classes=["2", "5"], batch=3, precision="float32")
     assert torch.equal(found.images, expected)
     assert found.labels is not None
     assert found.labels.tolist() == [2, 5, 2, 5, 2, 5, 2]
-    assert found.how["network_evaluations"] == 4
+    assert found.how["network_evaluations"] == cost
     assert found.how["classes"] == ["2", "5"]
 
 
 def test_two_processes_make_the_same_pictures(trained: Path) -> None:
     done: list[int] = []
-    request = Request(10, 2, Ddim(), batch=2, precision="float32")
+    request = Request(10, 2, batch=2, precision="float32")
     shared = sampled(trained, request, processes=2, progress=done.append)
     alone = sampled(trained, request)
     assert (shared.images.int() - alone.images.int()).abs().max() <= 1  # to rounding
@@ -156,7 +165,9 @@ def test_two_processes_make_the_same_pictures(trained: Path) -> None:
         ("nothing", {}, "nothing: no such run folder or checkpoint"),
         ("digits", {"n": 0}, "-n is 1 or more"),
         ("digits", {"n": 5000}, "holds 1,498 images, not 5,000"),
-        ("digits", {"eta": 2.0}, "--eta lies between 0 and 1"),
+        ("digits", {"sampler": "ddim?eta=2"}, "eta lies between 0 and 1"),
+        ("MODEL", {"sampler": "huen"}, "unknown sampler 'huen'; did you mean heun"),
+        ("MODEL", {"sampler": "euler-ode", "steps": 5}, "separate noise levels"),
         ("digits", {"net": "vgg"}, "unknown feature net 'vgg'; known: digits, fashion, emoji32, lite0"),
         ("digits", {"net": "fashion"}, "is for images of 28x28 with 1 channel, not 8x8"),
         ("digits", {"net": "inception:gone.pth"}, r"no file gone\.pth"),
