@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from sfumato.conditioning import Labels, Unconditional
 from sfumato.convert.files import ForeignError, State, read_state
+from sfumato.convert.foreign_unets import check_numbers
 from sfumato.convert.keys import Key, same
 from sfumato.networks.blocks import Attention
-from sfumato.networks.unet import UNet
+from sfumato.networks.unet import HoUNet
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.recipe import Trainable
 
 BLOCK = {
     "norm1": "norm1",
@@ -52,14 +55,17 @@ DEFAULTS: dict[str, Any] = {
     "downsample_padding": 1,
     "norm_eps": 1e-5,
 }
+BETAS = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SIMPLE: dict[str, Any] = {"thresholding": False, "rescale_betas_zero_snr": False, "clip_sample_range": 1.0}
 """What a scheduler that DDPM's recipe can stand for says, where it says anything."""
 VARIANCES = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
+OPEN = {"steps", "betas", "prediction", "variance"}
+"""What can be chosen, where there is no scheduler's configuration, or to override it."""
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
-def keys(net: UNet) -> Iterator[Key]:
+def keys(net: Any) -> Iterator[Key]:
     """The key map: their name of each of our parameters."""
     yield from same("time_embedding.linear_1", "time_mlp.0", net.time_mlp[0])
     yield from same("time_embedding.linear_2", "time_mlp.2", net.time_mlp[2])
@@ -107,13 +113,19 @@ OLD = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.
 # ---------------------------------------------------------------- reading
 
 
-def read(folder: Path) -> tuple[dict[str, Any], State, str]:
-    """(fields of the DDPM recipe, weights by their present names, where the noise levels come from).
+def read(folder: Path, choices: Mapping[str, Any]) -> tuple[DDPM, State, str]:
+    """(the recipe, weights by their present names, where the noise levels come from).
+
+    Args:
+        choices: fields of the recipe, of `OPEN`, which override what the folder says.
 
     Raises:
         OSError: files missing.
-        ForeignError: not a UNet2DModel, or one that is not DDPM's.
+        ForeignError: not a UNet2DModel, or one that is not DDPM's; a choice that does not exist.
     """
+    if unknown := sorted(set(choices) - OPEN):
+        raise ForeignError(f"unknown choice {unknown[0]!r} for a diffusers folder; it says the rest itself")
+    check_numbers(choices)
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     config = unet / "config.json"
     try:
@@ -130,7 +142,11 @@ def read(folder: Path) -> tuple[dict[str, Any], State, str]:
     if weights is None:
         raise ForeignError(f"{unet} holds no weights; looked for {' and '.join(WEIGHTS)}")
     state = _safetensors(weights) if weights.suffix == ".safetensors" else read_state(weights)[0]
-    return fields, {_renamed(name): value for name, value in state.items()}, source
+    try:
+        recipe = DDPM(**{**fields, **choices})
+    except ValueError as error:
+        raise ForeignError(str(error)) from None
+    return recipe, {_renamed(name): value for name, value in state.items()}, source
 
 
 def recipe_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,12 +171,13 @@ def recipe_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ForeignError(f"{config['in_channels']} channels in and {config['out_channels']} out: no plain DDPM")
     side = config.get("sample_size") or 32
     height, width = (side, side) if isinstance(side, int) else side
+    classes = config.get("num_class_embeds") or 0
+    multipliers: Any = tuple(w // widths[0] if w % widths[0] == 0 else w / widths[0] for w in widths)
     return {
-        "shape": (config["in_channels"], height, width), "channels": widths[0],
-        "multipliers": tuple(w // widths[0] if w % widths[0] == 0 else w / widths[0] for w in widths),
-        "blocks": config.get("layers_per_block", 2), "attention": attention, "dropout": 0.0,
-        "classes": config.get("num_class_embeds") or 0,
-    }  # fmt: skip
+        "shape": (config["in_channels"], height, width),
+        "network": HoUNet(widths[0], multipliers, config.get("layers_per_block", 2), attention, dropout=0.0),
+        "conditioning": Labels(classes) if classes else Unconditional(),
+    }
 
 
 def schedule_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +192,7 @@ def schedule_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, wanted in SIMPLE.items():
         if config.get(name, wanted) != wanted:
             raise ForeignError(f"this scheduler's {name} is {config[name]!r}, which the DDPM recipe cannot express")
-    betas = {"linear": "linear", "squaredcos_cap_v2": "cosine"}.get(kind)
+    betas = BETAS.get(kind)
     prediction = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
     if betas is None or prediction is None:
         raise ForeignError(f"no recipe here has the beta schedule {kind!r} with {config.get('prediction_type')!r}")
@@ -215,48 +232,57 @@ def _safetensors(path: Path) -> State:
 # ---------------------------------------------------------------- writing
 
 
-def write(folder: Path, recipe: Mapping[str, Any], net: UNet) -> None:
-    """A folder of `DDPMPipeline`, from the DDPM recipe as plain values and its network.
+def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
+    """A folder of `DDPMPipeline`, from a recipe and its network.
 
     Raises:
-        ForeignError: a schedule, prediction or variance that their scheduler lacks, or a model with labels, which their
-            pipeline does not pass on.
+        ForeignError: another recipe or network than DDPM's; a schedule, prediction or variance that their scheduler
+            lacks, or a model with labels, which their pipeline does not pass on.
         OSError: it cannot be written.
     """
     from safetensors.torch import save_file
 
-    betas = {"linear": "linear", "cosine": "squaredcos_cap_v2"}.get(recipe["betas"])
-    prediction = {ours: theirs for theirs, ours in PREDICTIONS.items()}.get(recipe["prediction"])
-    variance = {"small": "fixed_small", "large": "fixed_large"}.get(recipe["variance"])
-    if None in (betas, prediction, variance):
-        what = ", ".join(str(recipe[name]) for name in ("betas", "prediction", "variance"))
-        raise ForeignError(f"diffusers' scheduler cannot express this recipe ({what})")
-    if recipe["classes"]:
+    made = recipe.network
+    if not isinstance(made, HoUNet):
+        raise ForeignError(f"diffusers' UNet2DModel holds DDPM's network, not {type(made).__name__}")
+    scheduler = _scheduler(recipe)
+    if recipe.conditioning.classes or recipe.conditioning.picture:
         raise ForeignError(
             "DDPMPipeline passes no labels to its network, so a conditional model would not sample there"
         )
-    channels, height, width = recipe["shape"]
-    levels = range(len(recipe["multipliers"]))
-    down = [f"{'Attn' if 2**i in recipe['attention'] else ''}DownBlock2D" for i in levels]
+    channels, height, width = recipe.shape
+    down = [f"{'Attn' if 2**i in made.attention else ''}DownBlock2D" for i in range(len(made.multipliers))]
     unet = {
         "_class_name": "UNet2DModel", **FIXED, "sample_size": height if height == width else [height, width],
-        "in_channels": channels, "out_channels": channels, "layers_per_block": recipe["blocks"], "dropout": 0.0,
-        "block_out_channels": [int(m * recipe["channels"]) for m in recipe["multipliers"]],
+        "in_channels": channels, "out_channels": channels, "layers_per_block": made.blocks, "dropout": 0.0,
+        "block_out_channels": [int(m * made.channels) for m in made.multipliers],
         "down_block_types": down, "up_block_types": [kind.replace("Down", "Up") for kind in reversed(down)],
         "attention_head_dim": None,
     }  # fmt: skip
-    scheduler = {
-        "_class_name": "DDPMScheduler", "num_train_timesteps": recipe["steps"], "beta_start": 1e-4, "beta_end": 0.02,
-        "beta_schedule": betas, "prediction_type": prediction, "variance_type": variance,
-        "clip_sample": recipe["clip"], "clip_sample_range": 1.0, "timestep_spacing": "leading", "steps_offset": 0,
-    }  # fmt: skip
     index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
              "unet": ["diffusers", "UNet2DModel"]}  # fmt: skip
-    ours: dict[str, Tensor] = {name: p.detach() for name, p in net.named_parameters()}
-    state = {key.official: key.read(ours[key.ours]).clone().contiguous().to("cpu", torch.float32) for key in keys(net)}
+    ours: dict[str, Tensor] = {name: p.detach().float().cpu() for name, p in network.named_parameters()}
+    state = {key.official: key.read(ours[key.ours]).clone().contiguous() for key in keys(network)}
     for name, values in {"unet/config.json": unet, "scheduler/scheduler_config.json": scheduler,
                          "model_index.json": index}.items():  # fmt: skip
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values, indent=2) + "\n")
     save_file(state, folder / "unet" / WEIGHTS[0], metadata={"format": "pt"})
+
+
+def _scheduler(recipe: Trainable) -> dict[str, Any]:
+    """The configuration of a DDPMScheduler. ForeignError for what it cannot express."""
+    if type(recipe) is not DDPM:
+        raise ForeignError(f"diffusers' DDPMScheduler is DDPM's, not {type(recipe).__name__}'s")
+    betas = {ours: theirs for theirs, ours in BETAS.items()}.get(recipe.betas)
+    prediction = {ours: theirs for theirs, ours in PREDICTIONS.items()}.get(recipe.prediction)
+    variance = {"small": "fixed_small", "large": "fixed_large"}.get(recipe.variance)
+    if None in (betas, prediction, variance):
+        what = ", ".join((recipe.betas, recipe.prediction, recipe.variance))
+        raise ForeignError(f"diffusers' scheduler cannot express this recipe ({what})")
+    return {
+        "_class_name": "DDPMScheduler", "num_train_timesteps": recipe.steps, "beta_start": 1e-4, "beta_end": 0.02,
+        "beta_schedule": betas, "prediction_type": prediction, "variance_type": variance,
+        "clip_sample": recipe.clip, "clip_sample_range": 1.0, "timestep_spacing": "leading", "steps_offset": 0,
+    }  # fmt: skip

@@ -51,7 +51,7 @@ class LayersFacts:
     """
 
     network: str
-    progressive: str
+    progressive: Literal["residual", "skip"]
     image_channels: int
     channels: int
     multipliers: tuple[int, ...]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato import foreign
-from sfumato.convert import diffusers
+from sfumato.convert import diffusers, foreign
 from sfumato.convert.files import ForeignError
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 
 CIFAR10: dict[str, Any] = {
@@ -31,12 +31,12 @@ LEVELS: dict[str, Any] = {
 
 def test_the_first_versions_are_ddpm_on_cifar10() -> None:
     fields = diffusers.recipe_fields(CIFAR10) | diffusers.schedule_fields(LEVELS)
-    assert DDPM(**{**fields, "dropout": 0.1}) == DDPM()
+    assert DDPM(**fields) == DDPM(network=HoUNet(dropout=0.0))
 
 
 def test_old_names_in_attention() -> None:
     with torch.device("meta"):
-        names = [key.official for key in diffusers.keys(DDPM().model())]  # type: ignore[arg-type]
+        names = [key.official for key in diffusers.keys(DDPM().model())]
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     for name in names:
         was = name
@@ -91,7 +91,7 @@ def test_a_broken_configuration_is_one_clear_line(change: dict[str, Any], tmp_pa
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / diffusers.WEIGHTS[0]).write_bytes(b"")
     with pytest.raises(ForeignError, match=r"config.json is no whole configuration"):
-        foreign.open_diffusers(tmp_path)
+        foreign.open_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_a_broken_configuration_is_one_clear_line(change: dict[str, Any], tmp_pa
 )
 def test_choices_are_checked(choices: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ForeignError, match=words):
-        foreign.open_diffusers(written(tmp_path), choices)
+        foreign.open_folder(written(tmp_path), choices)
 
 
 def written(folder: Path) -> Path:
     """A tiny pipeline."""
-    recipe = DDPM(shape=(3, 16, 16), channels=32, multipliers=(1, 2), blocks=1, attention=(2,))
-    foreign.save_diffusers(foreign.Model(recipe, recipe.model()), folder)
+    recipe = DDPM((3, 16, 16), HoUNet(channels=32, multipliers=(1, 2), blocks=1))
+    foreign.save_folder(recipe, recipe.model(), folder)
     return folder
 
 
@@ -114,6 +114,6 @@ def written(folder: Path) -> Path:
 def test_other_samplers_on_the_same_levels_are_read(name: str, tmp_path: Path) -> None:
     theirs = pytest.importorskip("diffusers")
     getattr(theirs, name)().save_pretrained(written(tmp_path) / "scheduler")
-    recipe = foreign.open_diffusers(tmp_path).recipe
+    recipe = foreign.open_folder(tmp_path).recipe
     assert isinstance(recipe, DDPM)
     assert (recipe.steps, recipe.betas, recipe.prediction) == (1000, "linear", "eps")

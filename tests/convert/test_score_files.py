@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import sfumato
-from sfumato import convert, foreign, foreign_scores
-from sfumato.convert import scores
+from sfumato import convert
+from sfumato.convert import foreign, foreign_scores, scores
 from sfumato.convert.files import ForeignError, read_state
-from sfumato.papers.ncsn import NCSN, UNIT
+from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
 
 LAYOUTS = golden.load("distilled")["layouts"]
@@ -35,6 +35,10 @@ LAYERS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def refine(**options: Any) -> dict[str, Any]:
+    return {**REFINE, "model": {**REFINE["model"], **options}}
+
+
 def layers(centered: bool = False, **options: Any) -> dict[str, Any]:
     data = {**LAYERS["data"], "centered": centered}
     return {"data": data, "model": {**LAYERS["model"], **options}}
@@ -44,6 +48,7 @@ VP = {"embedding_type": "positional", "scale_by_sigma": False, "centered": True}
 FILES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ncsn": ("ncsn/CondRefineNetDilated", REFINE, {"size": 8, "first_sigma": 3.0, "last_sigma": 0.02}),
     "ncsnv2": ("ncsnv2/NCSNv2", REFINE, {"size": 8}),
+    "ncsnv2 without norm": ("ncsnv2/NCSNv2", refine(normalization="NoneNorm"), {"size": 8}),
     "ncsnv2 deeper": ("ncsnv2/NCSNv2Deeper", REFINE, {"size": 16}),
     "ncsnpp": ("score_sde/ncsnpp", LAYERS, {"size": 8}),
     "ncsnpp both ways": (
@@ -106,11 +111,13 @@ def test_an_official_file_scores_as_the_official_network(name: str, tmp_path: Pa
     assert model.about["weights"] == ("as published" if name == "ncsn" else "EMA")
     side = choices["size"]
     x = torch.rand(3, 1, side, side, generator=torch.Generator().manual_seed(1))  # in [0, 1], the authors' range
-    for t, label in _moments(model.recipe):
+    recipe = model.recipe
+    denoise = recipe.build().denoise(model.network, {})
+    for t, label in _moments(recipe):
         with torch.no_grad():
-            prediction = model.recipe.denoiser(model.network)((2 * x - 1) if not _centred(args) else x, t)
+            prediction = denoise(x if _centred(args) else recipe.space.encode(2 * x - 1), t)
             output = theirs(x, label.expand(3))
-        ours = prediction.eps if _centred(args) else UNIT * prediction.score
+        ours = prediction.eps if _centred(args) else prediction.score
         torch.testing.assert_close(ours, output, rtol=1e-4, atol=1e-4 * float(output.abs().max()))
 
 
@@ -125,7 +132,7 @@ def _moments(recipe: Any) -> list[tuple[Tensor, Tensor]]:
     if not recipe.continuous:
         return [(torch.tensor(recipe.steps - i), torch.tensor(i)) for i in (0, 7)]
     times = [torch.tensor(t, dtype=torch.float64) for t in (0.1, 0.9)]
-    sigmas = [(recipe.process().schedule.alpha_sigma(t)[1] / UNIT).float() for t in times]
+    sigmas = [recipe.build().process.schedule.alpha_sigma(t)[1].float() for t in times]
     return list(zip(times, sigmas if recipe.sde == "ve" else [(999 * t).float() for t in times], strict=True))
 
 
@@ -161,7 +168,7 @@ def test_weights_return_under_their_official_names(tmp_path: Path) -> None:
     for name in ("ncsn", "ncsnv2", "ncsnpp", "ddpm"):
         _, state = official(name)
         model = sfumato.load(file_of(name, state, tmp_path / "c.pth"), **FILES[name][2])
-        back, wanted = foreign.official_state(model), averaged(name, state)
+        back, wanted = foreign.official_state(model.recipe, model.network), averaged(name, state)
         assert list(back) == [key for key in wanted if key != "sigmas"]
         assert all(torch.equal(value, wanted[key].float()) for key, value in back.items())
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from sfumato.export import ExportError, export, replay, samplers
+from sfumato.model import Model
 from torch import Tensor
 
 from sfumato import lenses
 from sfumato.cli import main
 from sfumato.core.randomness import ImageNoise
-from sfumato.export import ExportError, export, replay, samplers
-from sfumato.model import Model
+from sfumato.papers.presets import PRESETS
 from sfumato.papers.recipe import Recipe
-from sfumato.presets import PRESETS
 
 for needed in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(needed)

@@ -5,36 +5,41 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sfumato.model import Model
 from torch import nn
 
 import sfumato
-from sfumato import foreign
 from sfumato.cli import main
+from sfumato.conditioning import Labels, LowRes, Together
+from sfumato.convert import foreign, foreign_unets
 from sfumato.convert.files import ForeignError, read_state, recognise
+from sfumato.networks.classifier import Encoder
+from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.iddpm import ImprovedDDPM
-from sfumato.papers.presets import PRESETS, PUBLISHED
+from sfumato.papers.presets import PUBLISHED
+from sfumato.samplers.ancestral import AncestralStep
 from tests.golden.cases import HERE
+from tests.models.small import made
 
 RELEASED = HERE.parents[2] / "shared" / "golden" / "openai_ddim" / "released_layouts"
-SMALL: dict[str, Any] = {"shape": (3, 16, 16), "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,),
-                         "dropout": 0.0}  # fmt: skip
+SHAPE = (3, 16, 16)
+SMALL: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.0}
+HO, IMPROVED = HoUNet(**SMALL), ImprovedUNet(**SMALL, heads=2)
 TINY: dict[str, Any] = {
-    "ddpm": DDPM(**SMALL),
-    "iddpm": ImprovedDDPM(**SMALL, steps=100, heads=2, rescale_times=False, classes=5),
-    "iddpm simple": ImprovedDDPM(**SMALL, steps=100, heads=2, objective="simple", variance="large"),
-    "iddpm upsampler": ImprovedDDPM(**SMALL, steps=100, heads=2, low_res=8),
-    "adm": ADM(**SMALL, classes=4, head_channels=32, betas="cosine"),
-    "classifier": NoisyClassifier(**SMALL, classes=4, head_channels=32),
+    "ddpm": DDPM(SHAPE, HO),
+    "iddpm": ImprovedDDPM(SHAPE, IMPROVED, Labels(5), steps=100, rescale_times=False),
+    "iddpm simple": ImprovedDDPM(SHAPE, IMPROVED, steps=100, objective="simple", variance="large"),
+    "iddpm upsampler": ImprovedDDPM(SHAPE, IMPROVED, LowRes(8), steps=100),
+    "adm": ADM(SHAPE, ADMUNet(**SMALL, head_channels=32), Labels(4), betas="cosine"),
+    "classifier": NoisyClassifier(SHAPE, Encoder(**SMALL, head_channels=32), Labels(4)),
 }
 CHOICES: dict[str, dict[str, Any]] = {
     "ddpm": {"size": 16},
@@ -46,20 +51,15 @@ CHOICES["iddpm simple"] = {**CHOICES["iddpm"], "rescale_times": True}
 CHOICES["iddpm upsampler"] = {**CHOICES["iddpm simple"], "low_res": 8}
 
 
-def made(recipe: Any) -> Model:
-    """A model with random weights everywhere."""
-    torch.manual_seed(0)
-    network = recipe.model().eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return Model(recipe, network.requires_grad_(False))
+def official(recipe: Any, order: str = "legacy") -> dict[str, torch.Tensor]:
+    """Its weights under their official names."""
+    return foreign.official_state(recipe, made(recipe).network, order)
 
 
 def saved(name: str, folder: Path) -> Path:
     """A tiny official file."""
     path = folder / f"{name.replace(' ', '_')}.pt"
-    torch.save(foreign.official_state(made(TINY[name])), path)
+    torch.save(official(TINY[name]), path)
     return path
 
 
@@ -74,39 +74,38 @@ def test_every_released_file_is_recognised_from_its_shapes() -> None:
         about = json.loads(gzip.decompress(path.read_bytes()))
         shapes = {name: tuple(shape) for name, shape in about["params"]}
         facts = recognise(shapes)
-        recipe, order, source = foreign.settle(facts, about["name"], {})
+        recipe, order, source = foreign_unets.settle(facts, Path(about["name"]), {})
         with torch.device("meta"):
             network = recipe.model()
         parameters = dict(network.named_parameters())
-        keys = list(foreign.key_map(facts, network, order))
+        keys = list(foreign_unets.key_map(facts, network, order))
         assert {key.official: tuple(key.read(parameters[key.ours]).shape) for key in keys} == shapes
         assert "as published" in source
         found += 1
     assert found == 28
 
 
-UNETS = [n for n in PUBLISHED if n.startswith(("ddpm/", "iddpm/", "adm/", "adm_classifier/"))
-         and ("/imagenet" in n or n.endswith(("cifar10", "celeba64")))]  # fmt: skip
+UNETS = [name for name in PUBLISHED if name.split("/")[0] in foreign_unets.BUILDERS and "lsun" not in name]
 
 
 @pytest.mark.parametrize("name", UNETS)
 def test_every_published_network_is_recognised_from_its_shapes(name: str) -> None:
-    with torch.device("meta"):
-        model = Model(PRESETS[name].recipe, PRESETS[name].recipe.model())
-    shapes = {key: tuple(value.shape) for key, value in _meta_state(model).items()}
-    recipe, order, source = foreign.settle(recognise(shapes), "model", {})
+    recipe = PUBLISHED[name].recipe
+    found, order, source = foreign_unets.settle(recognise(shapes_of(recipe)), Path("model.pt"), {})
     assert order == ("new" if name == "adm/imagenet64" else "legacy")
-    ours, theirs = (asdict(r) for r in (replace(PRESETS[name].recipe, dropout=0.0), recipe))
-    differing = {field for field in ours if ours[field] != theirs[field]}
+    without_dropout = replace(recipe, network=replace(recipe.network, dropout=0.0))  # type: ignore[type-var]
+    differing = {key for key, value in vars(without_dropout).items() if value != vars(found)[key]}
     assert differing <= {"objective", "importance"}  # what only matters in training
     assert "as published" in source
 
 
-def _meta_state(model: Model) -> dict[str, torch.Tensor]:
-    parameters = dict(model.network.named_parameters())
-    family = {DDPM: "ddim"}.get(type(model.recipe), "openai")
-    facts: Any = type("Facts", (), {"family": family})
-    return {key.official: key.read(parameters[key.ours]) for key in foreign.key_map(facts, model.network, "legacy")}
+def shapes_of(recipe: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes in an official file."""
+    with torch.device("meta"):
+        network = recipe.model()
+    tensors = dict(network.named_parameters())
+    keys = foreign.LAYOUTS[type(recipe.network)].keys(network, "legacy")
+    return {key.official: tuple(key.read(tensors[key.ours]).shape) for key in keys}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -138,7 +137,7 @@ def test_the_attention_order_changes_what_a_network_says(tmp_path: Path) -> None
     said = {}
     for order in ("legacy", "new"):
         model = sfumato.load(path, **{**CHOICES["iddpm"], "order": order})
-        back = foreign.official_state(model)  # in the order in which it was read
+        back = foreign.official_state(model.recipe, model.network, model.about["order"])
         assert all(torch.equal(back[key], value) for key, value in read_state(path)[0].items())
         said[order] = model.network(x, torch.tensor([3.0, 7.0]), y=y)
     assert torch.equal(said["legacy"], made(TINY["iddpm"]).network(x, torch.tensor([3.0, 7.0]), y=y))
@@ -175,17 +174,15 @@ def test_a_choice_that_does_not_exist_is_no_choice(
 def test_what_was_asked_published_and_assumed_is_told_apart(tmp_path: Path) -> None:
     found = sfumato.load(saved("ddpm", tmp_path), size=16, steps=50).about["found"]
     assert found[-1] == "as asked: size 16, steps 50; assumed: betas linear, variance large, prediction eps"
-    with torch.device("meta"):
-        model = Model(PRESETS["adm/imagenet64"].recipe, PRESETS["adm/imagenet64"].recipe.model())
-    facts = recognise({key: tuple(value.shape) for key, value in _meta_state(model).items()})
-    _, _, source = foreign.settle(facts, "64x64_diffusion", {"steps": 100})
+    facts = recognise(shapes_of(PUBLISHED["adm/imagenet64"].recipe))
+    _, _, source = foreign_unets.settle(facts, Path("64x64_diffusion.pt"), {"steps": 100})
     assert source.startswith(
         "as asked: steps 100; as published for adm/imagenet64: size 64, head_channels 64, order new"
     )
 
 
 def test_wrappers(tmp_path: Path) -> None:
-    online, average = (foreign.official_state(made(TINY["ddpm"])) for _ in range(2))
+    online, average = (official(TINY["ddpm"]) for _ in range(2))
     average = {name: value + 1 for name, value in average.items()}
     parallel = {f"module.{name}": value for name, value in online.items()}
     torch.save([parallel, {"state": {}, "param_groups": []}, 3, 100, average], tmp_path / "ckpt.pth")
@@ -226,7 +223,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
     torch.save({"state": {}, "param_groups": []}, tmp_path / "opt.pt")
-    state = foreign.official_state(made(TINY["ddpm"]))
+    state = official(TINY["ddpm"])
     torch.save({k: v for k, v in state.items() if k not in ("conv_out.bias", "norm_out.bias")}, tmp_path / "few.pt")
     for name, words in {
         "half.pt": "damaged|could run code",
@@ -245,8 +242,11 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_what_the_official_code_cannot_hold_is_refused() -> None:
-    with pytest.raises(ForeignError, match="no labels"):
-        foreign.official_state(made(replace(TINY["ddpm"], classes=3)))
+    for conditioning, words in ((Labels(3), "no labels"), (LowRes(8), "no low-resolution images")):
+        with pytest.raises(ForeignError, match=words):
+            official(replace(TINY["ddpm"], conditioning=conditioning))
+    both = official(replace(TINY["iddpm"], conditioning=Together((Labels(5), LowRes(8)))))
+    assert both["label_emb.weight"].shape[0] == 5
 
 
 # ---------------------------------------------------------------- diffusers
@@ -256,13 +256,13 @@ def test_what_the_official_code_cannot_hold_is_refused() -> None:
     "recipe",
     [
         TINY["ddpm"],
-        replace(TINY["ddpm"], shape=(1, 16, 16), betas="cosine", prediction="v", variance="small", attention=(1, 2)),
-        replace(TINY["ddpm"], multipliers=(1, 1, 2), attention=(), blocks=2, clip=False, steps=50),
+        DDPM((1, 16, 16), replace(HO, attention=(1, 2)), betas="cosine", prediction="v", variance="small"),
+        DDPM(SHAPE, replace(HO, multipliers=(1, 1, 2), attention=(), blocks=2), clip=False, steps=50),
     ],
 )
 def test_diffusers_round_trip(recipe: DDPM, tmp_path: Path) -> None:
     model = made(recipe)
-    foreign.save_diffusers(model, tmp_path / "pipeline")
+    foreign.save_folder(recipe, model.network, tmp_path / "pipeline")
     back = sfumato.load(tmp_path / "pipeline")
     assert back.recipe == recipe
     assert same_weights(back.network, model.network)
@@ -272,8 +272,8 @@ def test_diffusers_round_trip(recipe: DDPM, tmp_path: Path) -> None:
 
 def test_diffusers_samples_from_ours_and_says_the_same(tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
-    model = made(replace(TINY["ddpm"], multipliers=(1, 2, 2), attention=(2,), blocks=2))
-    foreign.save_diffusers(model, tmp_path)
+    model = made(DDPM(SHAPE, replace(HO, multipliers=(1, 2, 2), blocks=2)))
+    foreign.save_folder(model.recipe, model.network, tmp_path)
     pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path)
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
     with torch.no_grad():
@@ -290,19 +290,18 @@ def test_diffusers_samples_from_ours_and_says_the_same(tmp_path: Path) -> None:
 
 
 def test_diffusers_scheduler_takes_our_steps(tmp_path: Path) -> None:
-    """Their DDPM step and our ancestral step, from the same belief and the same noise."""
+    """Their DDPM step and our ancestral step, from the same prediction and the same noise."""
     diffusers = pytest.importorskip("diffusers")
-    from sfumato.core.kernels import Ancestral
-
     recipe = replace(TINY["ddpm"], variance="small")
-    model = made(recipe)
-    foreign.save_diffusers(model, tmp_path)
+    diffusion, network = recipe.build(), made(recipe).network
+    foreign.save_folder(recipe, network, tmp_path)
     scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path / "scheduler")
     scheduler.set_timesteps(1000)
-    x, t = torch.randn(2, 3, 16, 16), 400
-    eps = model.network(x, torch.full((2,), float(t)))
-    kernel = Ancestral(recipe.process(), recipe.denoiser(model.network), recipe.std())
-    ours = kernel(x, torch.tensor(t + 1), torch.tensor(t))
+    x, t = torch.randn(2, *SHAPE), 400
+    eps = network(x, torch.full((2,), float(t)))
+    denoise = diffusion.clipped(diffusion.denoise(network, {}))
+    kernel = AncestralStep(diffusion.gaussian, denoise, diffusion.variance)
+    ours = kernel(x, torch.tensor(t + 1), torch.tensor(t)).to
     theirs = scheduler.step(eps, t, x, generator=torch.Generator().manual_seed(0)).prev_sample
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(ours.sample(lambda _: noise), theirs, atol=1e-4)
@@ -320,7 +319,7 @@ def test_diffusers_scheduler_takes_our_steps(tmp_path: Path) -> None:
     ],
 )
 def test_other_unets_are_refused_with_the_reason(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    foreign.save_diffusers(made(TINY["ddpm"]), tmp_path)
+    foreign.save_folder(TINY["ddpm"], made(TINY["ddpm"]).network, tmp_path)
     config = tmp_path / "unet" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
     with pytest.raises(ForeignError, match=words):
@@ -330,11 +329,12 @@ def test_other_unets_are_refused_with_the_reason(change: dict[str, Any], words: 
 def test_what_diffusers_cannot_express_is_refused(tmp_path: Path) -> None:
     for recipe, words in (
         (replace(TINY["ddpm"], betas="quad"), "quad"),
-        (replace(TINY["ddpm"], classes=2), "labels"),
-        (TINY["iddpm"], "ImprovedDDPM"),
+        (replace(TINY["ddpm"], conditioning=Labels(2)), "labels"),
+        (TINY["iddpm"], "ImprovedUNet"),
+        (replace(TINY["iddpm simple"], network=HO), "not ImprovedDDPM's"),
     ):
         with pytest.raises(ForeignError, match=words):
-            foreign.save_diffusers(made(recipe), tmp_path / "no")
+            foreign.save_folder(recipe, made(recipe).network, tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
 
