@@ -268,9 +268,15 @@ class Continuous(Schedule):
 
     def _with_slopes(self, t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """alpha and sigma^2, and their derivatives in t."""
-        t = t.double()
-        values, slopes = torch.func.jvp(self.alpha_variance, (t,), (torch.ones_like(t),))[:2]
-        return values, slopes
+        with torch.inference_mode(False), torch.enable_grad():  # reverse mode: six times as fast as torch.func.jvp
+            at = t.detach().clone().double().requires_grad_()
+            values = self.alpha_variance(at)
+            alpha_dot, variance_dot = (
+                torch.autograd.grad(value.sum(), at, retain_graph=True)[0] if value.requires_grad else 0 * at.detach()
+                for value in values
+            )
+        alpha, variance = (value.detach() for value in values)
+        return (alpha, variance), (alpha_dot, variance_dot)
 
 
 class Interpolated(Continuous):
