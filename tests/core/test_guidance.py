@@ -14,6 +14,7 @@ from sfumato.core.exact import GaussianMixture, gaussian
 from sfumato.core.guidance import (
     classifier_free,
     classifier_gradient,
+    clipped,
     drop_labels,
     score_shifted,
 )
@@ -123,3 +124,11 @@ def test_importance_sampling_is_unbiased_and_remembers() -> None:
     assert torch.equal(again.probabilities, times.probabilities)
     with pytest.raises(ValueError, match="levels"):
         LossSecondMoment(4, history=2).load_state_dict(times.state_dict())
+
+
+def test_clipping_keeps_eps_consistent() -> None:
+    denoise = gaussian(torch.full((2,), 3.0), torch.full((2,), 0.1)).denoise(PROCESS)
+    x, t = torch.randn(4, 2), torch.tensor(300)
+    prediction = clipped(denoise)(x, t)
+    assert float(prediction.x0.max()) <= 1
+    assert torch.allclose(prediction.level.noise(prediction.x0, prediction.eps), x, atol=1e-5)

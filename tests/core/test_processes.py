@@ -5,6 +5,8 @@ Predictions and losses are checked here too: all parameterisations say the same,
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from sfumato.core.denoisers import (
     predict_x0,
     with_variance,
 )
-from sfumato.core.distributions import Gaussian, discretised_log_prob
+from sfumato.core.distributions import Gaussian, Uniform, discretised_log_prob
 
 PROCESSES = {
     "linear": GaussianDiffusion(from_betas(B.linear_betas(100, 1e-3, 0.2))),
@@ -170,3 +172,15 @@ def test_the_decoder_is_a_distribution_over_256_values() -> None:
     for mean, std in ((0.0, 0.1), (-1.3, 0.02), (0.98, 1.0)):
         decoder = Gaussian(torch.tensor(mean).double(), torch.tensor(std).double())
         assert float(discretised_log_prob(decoder, values).exp().sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_uniform_noise_is_uniform_and_its_divergence_is_right() -> None:
+    uniform = Uniform((20_000, 2), -1.0, 3.0)
+    x = uniform.sample()
+    assert x.min() >= -1
+    assert x.max() <= 3
+    assert float(x.mean()) == pytest.approx(1, abs=0.05)
+    assert float(x.var()) == pytest.approx(16 / 12, rel=0.03)
+    other = Gaussian(torch.full((20_000, 2), 0.5), torch.tensor(2.0))
+    sampled = -math.log(4.0) - other.log_prob(x).mean()
+    assert float(uniform.kl(other).mean()) == pytest.approx(float(sampled), abs=0.02)
