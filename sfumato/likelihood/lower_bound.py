@@ -81,7 +81,7 @@ def k_of(
         "divergences": [round(v, 7) for v in divergences.tolist()],
     }  # fmt: skip
     dims, unit = math.prod(shape), "bits/pixel" if pixels > 1 else "bits"
-    bits = bits_per_dim(float(each.mean()) * pixels, dims, space)
+    bits = None if recipe.faithful else bits_per_dim(float(each.mean()) * pixels, dims, space)
     report = Report("K (2015)", unit, each[None], bits, protocol, details)
     if bits is not None:
         details["bits_error"] = report.standard_error * pixels / dims

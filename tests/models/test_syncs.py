@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from sfumato.model import Model, Request, Sampler, ancestral, ddim_sampler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sfumato.models import Model, Request
+from sfumato.models.generate import trajectories
 from sfumato.papers.presets import PRESETS
 
 
@@ -41,15 +42,16 @@ class Waits(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def waits(preset: str, sampler: Sampler, steps: int | None, at_most: int = 40) -> list[str]:
+def waits(preset: str, sampler: str, steps: int | None, at_most: int = 20) -> list[str]:
     """What waits after the first move, which may prepare what all others use."""
     recipe = PRESETS[preset].recipe
     with torch.device("meta"):
         model = Model(recipe, recipe.model().eval())
-    walks = model.walks(Request(2, steps, sampler, precision="float32"), range(2), model.labels(None, 2))
-    next(walks), next(walks)
+    request = Request(2, steps, sampler, precision="float32")
+    states = trajectories(model, request, range(2), model.labels(None, 2))
+    next(states), next(states)
     with Waits() as mode:
-        for _ in zip(range(at_most), walks, strict=False):
+        for _ in zip(range(at_most), states, strict=False):
             pass
     return mode.found
 
@@ -60,12 +62,21 @@ def waits(preset: str, sampler: Sampler, steps: int | None, at_most: int = 40) -
      ("score_sde/digits-ve", 20), ("score_sde/digits-subvp", 20), ("ncsn/digits", None), ("ncsnv2/digits", None)],
 )  # fmt: skip
 def test_own_sampler_never_waits(preset: str, steps: int | None) -> None:
-    assert waits(preset, ancestral, steps) == []
+    assert waits(preset, "own", steps) == []
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.5])
-def test_ddim_never_waits(eta: float) -> None:
-    assert waits("ddpm/digits", ddim_sampler(eta), 20) == []
+FREE = ("ddim", "ddim?eta=0.5", "ancestral", "heun", "heun?churn=5", "dpmpp-2m", "unipc", "reverse-diffusion",
+        "predictor-corrector", "annealed-langevin")  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", FREE)
+def test_samplers_never_wait(sampler: str) -> None:
+    assert waits("ddpm/digits", sampler, 8) == []
+
+
+@pytest.mark.parametrize("sampler", ["euler-maruyama", "euler-ode"])
+def test_samplers_of_continuous_time_never_wait(sampler: str) -> None:
+    assert waits("score_sde/digits", sampler, 8) == []
 
 
 def test_waits_are_seen() -> None:
