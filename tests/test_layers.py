@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "sfumato"
 LAYERS: list[set[str]] = [
     {"version", "spec", "core", "networks"},
     {"samplers", "spaces", "conditioning"},
-    {"papers"},
+    {"papers", "inverse"},
     {"runtime"},
     {"data", "convert"},
     {"train", "models"},
@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 """Every folder and module of the package, from the bottom; each imports from the layers below it, and from itself."""
-NEEDS_TORCH = ("core", "networks", "samplers", "spaces", "conditioning", "papers")
+NEEDS_TORCH = ("core", "networks", "samplers", "spaces", "conditioning", "papers", "inverse")
 OUTSIDE: dict[str, set[str]] = {
     "version": set(), "spec": set(), **{unit: {"torch"} for unit in NEEDS_TORCH}, "runtime": {"torch", "safetensors"},
 }  # fmt: skip
@@ -140,7 +140,10 @@ def test_import_is_cheap() -> None:
         "import sys, time, torch; t = time.perf_counter(); import sfumato; s = time.perf_counter() - t;"
         "print(s, *[m for m in ('matplotlib', 'accelerate', 'tyro', 'PIL') if m in sys.modules])"
     )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
-    words = [run.stdout.split() for run in runs]
-    assert min(float(w[0]) for w in words) < 0.5
-    assert words[0][1:] == []
+    for _ in range(3):  # a busy machine may need more than one try
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds, *heavy = run.stdout.split()
+        assert heavy == []
+        if float(seconds) < 0.5:
+            return
+    pytest.fail(f"it took {seconds} s")

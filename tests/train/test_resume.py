@@ -25,14 +25,15 @@ FREQUENT = {"checkpoint_every": 0.0, "validate_every": 0.3}
 
 @pytest.fixture(scope="module")
 def children() -> Any:
-    """Processes that start quickly, since a server has imported torch for all of them."""
+    """Processes that start quickly, since a server has imported everything for all of them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "accelerate"])
+    context.set_forkserver_preload(["torch", "accelerate", "tests.train.toy"])
     return context
 
 
-def test_two_thousand_steps_are_one_thousand_and_one_thousand(tmp_path: Path) -> None:
-    """With dropout, flips and two averages; a preview at step 999 interrupts the first half."""
+@pytest.mark.parametrize("steps", [400, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_run_is_its_two_halves(tmp_path: Path, steps: int) -> None:
+    """With dropout, flips and two averages; a preview one step before the middle interrupts the first half."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
 
     pending = [signal.SIGINT]
@@ -42,12 +43,12 @@ def test_two_thousand_steps_are_one_thousand_and_one_thousand(tmp_path: Path) ->
             os.kill(os.getpid(), pending.pop())
         return torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
 
-    options: dict[str, Any] = {"images": 8_000, "batch": 4, "preview_every": 999 / 2000, "preview_images": 1}
+    options: dict[str, Any] = {"images": 4 * steps, "batch": 4, "preview_every": 0.5 - 1 / steps, "preview_images": 1}
     toy.run(whole, **options)
     first = toy.run(halves, preview=interrupt, **options)
-    assert (first.images, first.exit_code) == (4_000, 130)
+    assert (first.images, first.exit_code) == (2 * steps, 130)
     second = toy.run(halves, preview=interrupt, resume=True, **options)
-    assert (second.images, second.exit_code) == (8_000, 0)
+    assert (second.images, second.exit_code) == (4 * steps, 0)
     assert toy.same(toy.tensors(whole), toy.tensors(halves))
     assert toy.train_losses(whole) == toy.train_losses(halves)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Labels
 from sfumato.core import losses, schedules
+from sfumato.core.betas import cosine_betas
 from sfumato.core.denoisers import Denoise, Denoiser, Prediction, predict_v
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.processes import GaussianDiffusion
@@ -88,7 +89,7 @@ class Toy:
         return Net(self.width, self.dropout, self.classes)
 
     def build(self) -> Diffusion:
-        process = GaussianDiffusion(schedules.from_betas(schedules.cosine_betas(100)))
+        process = GaussianDiffusion(schedules.from_betas(cosine_betas(100)))
 
         def denoise(network: nn.Module, inputs: Inputs) -> Denoise:
             return Denoiser(network, process, predict_v, inputs=inputs)
