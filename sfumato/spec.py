@@ -46,7 +46,7 @@ def construct(table: Mapping[str, type[T]], text: str, what: str = "kind") -> T:
         ValueError: an unknown name or option, or a value that does not fit, in one line.
     """
     name, options = parse(text)
-    kind = table.get(name)
+    kind: Any = table.get(name)
     if kind is None:
         raise ValueError(unknown(what, name, table))
     known = _options(kind)
@@ -69,10 +69,11 @@ def construct(table: Mapping[str, type[T]], text: str, what: str = "kind") -> T:
 
 def written(table: Mapping[str, type[T]], value: T) -> str:
     """The spec of a value, without the options that stand at their defaults: `construct` makes it again."""
-    name = next(name for name, kind in table.items() if type(value) is kind)
-    words, shown = _words(type(value)), _options(type(value))
-    stated = {f.name: getattr(value, f.name) for f in _fields(type(value)) if f.name in shown}
-    defaults = {f.name: f.default for f in _fields(type(value))}
+    kind: Any = type(value)
+    name = next(name for name, known in table.items() if kind is known)
+    words, shown = _words(kind), _options(kind)
+    stated = {f.name: getattr(value, f.name) for f in _fields(kind) if f.name in shown}
+    defaults = {f.name: f.default for f in _fields(kind)}
     options = "&".join(f"{k}={_word(words.get(k), v)}" for k, v in stated.items() if v != defaults[k])
     return f"{name}?{options}" if options else name
 

@@ -39,15 +39,16 @@ class Pretence:
     def network(self, recipe: Trainable, layout: torch.memory_format = torch.contiguous_format) -> nn.Module:
         """The recipe's network in training mode, its weights in this memory layout."""
         with torch.device("meta"):
-            network = recipe.model().train()
-        network.to(memory_format=layout)  # type: ignore[call-overload]
+            network: Any = recipe.model().train()
+        network.to(memory_format=layout)
         made: dict[int, Tensor] = {}
         for module in network.modules():
             for owned in (module._parameters, module._buffers):
                 for name, tensor in owned.items():
                     if tensor is not None:
-                        owned[name] = made.setdefault(id(tensor), self._placed(tensor))  # type: ignore[assignment]
-        return network
+                        owned[name] = made.setdefault(id(tensor), self._placed(tensor))
+        found: nn.Module = network
+        return found
 
     def images(
         self, batch: int, shape: tuple[int, ...], layout: torch.memory_format = torch.contiguous_format

@@ -207,7 +207,8 @@ class Reader:
     def __call__(self, records: Iterable[Record]) -> list[tuple[Tensor, Record]]:
         """The pictures that can be read, in order. DataError where one is of another kind than those before it."""
         records = list(records)
-        return [pair for pair in zip(self.tensors(records), records, strict=True) if pair[0] is not None]  # type: ignore[misc]
+        found = zip(self.tensors(records), records, strict=True)
+        return [(pixels, record) for pixels, record in found if pixels is not None]
 
     def tensors(self, records: Iterable[Record]) -> list[Tensor | None]:
         """The same, with None for those that cannot be read."""

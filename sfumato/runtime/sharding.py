@@ -57,4 +57,5 @@ def shard_like(pattern: Tensor, value: Tensor) -> Tensor:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(value.to(pattern.device), pattern.device_mesh, pattern.placements)  # type: ignore[attr-defined]
+    held: Any = pattern
+    return distribute_tensor(value.to(pattern.device), held.device_mesh, held.placements)

@@ -76,8 +76,8 @@ def first_state(
     if sharded:
         sharding.shard_network(network, device)
     else:
-        network.to(device)
-        network.to(memory_format=layout(settings, device))  # type: ignore[call-overload]
+        moved: Any = network.to(device)
+        moved.to(memory_format=layout(settings, device))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=True,
