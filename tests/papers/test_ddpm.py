@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfumato import papers
+from sfumato.conditioning import Labels
 from sfumato.core.sampling import finish
-from sfumato.papers import ddim
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 
-TINY = DDPM(shape=(1, 8, 8), channels=32, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0, steps=50)
+NETWORK = HoUNet(channels=32, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0)
+TINY = DDPM(shape=(1, 8, 8), network=NETWORK, steps=50)
 
 
 class Constant(nn.Module):
@@ -34,7 +35,7 @@ class Constant(nn.Module):
 def test_simple_loss_is_the_squared_error_in_eps() -> None:
     x0, eps = torch.rand(4, 1, 8, 8) * 2 - 1, torch.randn(4, 1, 8, 8)
     t = torch.tensor([1, 10, 30, 50])
-    loss = TINY.loss(Constant(0.25), x0, t, noise=lambda _: eps)
+    loss = TINY.build().loss(Constant(0.25), x0, t, lambda _: eps)
     assert torch.allclose(loss, ((eps - 0.25) ** 2).mean((1, 2, 3)), rtol=1e-4)
 
 
@@ -43,7 +44,8 @@ def test_a_perfect_network_has_no_loss_in_any_parameterisation(prediction: Any) 
     recipe = replace(TINY, prediction=prediction, weight=prediction, betas="cosine")
     x0, eps = torch.rand(4, 1, 8, 8) * 2 - 1, torch.randn(4, 1, 8, 8)
     t = torch.tensor([1, 10, 30, 49])
-    level = recipe.process().level(t, x0)
+    diffusion = recipe.build()
+    level = diffusion.gaussian.level(t, x0)
     answer = {"eps": eps, "x0": x0, "v": level.v(x0, eps)}[prediction]
 
     class Perfect(nn.Module):
@@ -51,25 +53,25 @@ def test_a_perfect_network_has_no_loss_in_any_parameterisation(prediction: Any) 
             assert torch.equal(seen, (t - 1).float())  # the network sees the paper's 0-based index
             return answer
 
-    assert recipe.loss(Perfect(), x0, t, noise=lambda _: eps).max() < 1e-6
+    assert diffusion.loss(Perfect(), x0, t, lambda _: eps).max() < 1e-6
 
 
 def test_the_loss_reaches_every_parameter() -> None:
-    recipe = replace(TINY, classes=3)
+    recipe = replace(TINY, conditioning=Labels(3))
     network = recipe.model()
     for parameter in network.parameters():  # away from the zero initialisation, which hides what lies behind it
         nn.init.normal_(parameter, std=0.1)
     t = torch.tensor([1, 25, 50])
-    recipe.loss(network, torch.zeros(3, 1, 8, 8), t, y=torch.tensor([0, 1, 2])).sum().backward()
+    recipe.build().loss(network, torch.zeros(3, 1, 8, 8), t, y=torch.tensor([0, 1, 2])).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ancestral_sampling_of_point_data_lands_on_the_point(variance: Any) -> None:
     """Where the data are one grey, the exact x0 prediction is that grey, and the chain ends there."""
-    recipe = replace(TINY, prediction="x0", variance=variance)
-    denoise = recipe.denoiser(Constant(0.5))
-    x = finish(torch.randn(2, 1, 8, 8), recipe.moves(denoise))
+    diffusion = replace(TINY, prediction="x0", variance=variance).build()
+    denoise = diffusion.denoise(Constant(0.5), {})
+    x = finish(torch.randn(2, 1, 8, 8), diffusion.own.plan(diffusion.gaussian, denoise))
     assert torch.allclose(x, torch.full_like(x, 0.5))
 
 
@@ -78,25 +80,18 @@ def test_clipping_holds_the_sample_inside_the_range_and_can_be_left_out() -> Non
     inside = replace(TINY, prediction="x0")
     outside = replace(inside, clip=False)
     for recipe, expected in ((inside, 1.0), (outside, 3.0)):
-        denoise = recipe.denoiser(Constant(3.0))
-        x = finish(noise, ddim.moves(recipe.process(), denoise, 10))
+        diffusion = recipe.build()
+        denoise = diffusion.clipped(diffusion.denoise(Constant(3.0), {}))
+        x = finish(noise, diffusion.sampler.plan(diffusion.gaussian, denoise, 10))
         assert torch.allclose(x, torch.full_like(x, expected))
-
-
-def test_json_round_trip_and_what_it_refuses() -> None:
-    recipe = replace(TINY, betas="sigmoid", classes=4)
-    values = papers.to_json(recipe)
-    assert papers.from_json(values) == recipe
-    with pytest.raises(ValueError, match="unknown paper"):
-        papers.from_json({**values, "paper": "vae"})
-    with pytest.raises(ValueError, match="colour"):
-        papers.from_json({**values, "colour": 1})
 
 
 @pytest.mark.parametrize("steps", [0, 51, -3])
 def test_steps_outside_the_levels_are_refused(steps: int) -> None:
+    diffusion = TINY.build()
+    denoise = diffusion.denoise(Constant(0.0), {})
     with pytest.raises(ValueError, match="between 1 and 50"):
-        ddim.moves(TINY.process(), TINY.denoiser(Constant(0.0)), steps)
+        diffusion.sampler.plan(diffusion.gaussian, denoise, steps)
 
 
 def test_the_papers_network_has_the_papers_size() -> None:

@@ -12,27 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import papers
-from sfumato.core import sde
 from sfumato.core.exact import gaussian
-from sfumato.core.kernels import DDIM
-from sfumato.core.sampling import descend, finish
-from sfumato.core.schedules import like
+from sfumato.core.ode import sde
+from sfumato.core.sampling import Move, finish
 from sfumato.data import open_source
-from sfumato.model import Model, ancestral, load
+from sfumato.models import Model, load_model
+from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
 from sfumato.papers.score_sde import ScoreSDE
-from sfumato.train.config import TrainConfig
+from sfumato.papers.training import TrainConfig
+from sfumato.spaces import Pixels, UnitPixels
 from sfumato.train.loop import train
 
-VP_NET: dict[str, Any] = {"network": "ddpmpp", "reduction": "mean", "corrector": "none"}
-TINY = ScoreSDE(
-    shape=(1, 8, 8), channels=8, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0, steps=100, first_sigma=10.0
-)
+NET: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
+VP_NET: dict[str, Any] = {"network": DDPMpp(**NET, dropout=0.0), "space": Pixels(), "reduction": "mean"}
+TINY = ScoreSDE(shape=(1, 8, 8), network=NCSNpp(**NET, dropout=0.0), steps=100, first_sigma=10.0)
+VP = replace(TINY, sde="vp", corrector="none", **VP_NET)
 RECIPES = {
     "VE": TINY,
-    "VP": replace(TINY, sde="vp", **VP_NET),
-    "sub-VP": replace(TINY, sde="subvp", **VP_NET),
-    "VE levels": replace(TINY, continuous=False),
-    "VP levels": replace(TINY, sde="vp", continuous=False, **{**VP_NET, "network": "ddpm"}),
+    "VP": VP,
+    "sub-VP": replace(VP, sde="subvp"),
+    "VE levels": replace(TINY, continuous=False, network=NCSNpp(**NET, dropout=0.0, fourier=False)),
+    "VP levels": replace(VP, continuous=False, network=SongUNet(**NET, dropout=0.0)),
 }
 
 
@@ -54,23 +54,27 @@ def test_the_loss_is_the_papers(name: str) -> None:
     recipe, network = RECIPES[name], Asked()
     t = torch.tensor([0.001, 0.3, 1.0]).double() if recipe.continuous else torch.tensor([1, 40, 100])
     x0, z = torch.rand(3, 1, 8, 8) * 2 - 1, torch.randn(3, 1, 8, 8)
-    loss = recipe.loss(network, x0, t, lambda _: z)
-    level = recipe.process().level(t, x0)
-    out = 0.3 * level.noise(x0, z).sin() + 0.01
+    diffusion = recipe.build()
+    loss = diffusion.loss(network, x0, t, lambda _: z)
+    level = diffusion.gaussian.level(t, x0)
+    low, high = recipe.space.range
+    out = 0.3 * (2 / (high - low) * level.noise(recipe.space.encode(x0), z)).sin() + 0.01  # of images 2 wide
     error = ((out + z) if recipe.sde == "ve" else (out - z)) ** 2
     by_hand = error.sum((1, 2, 3)) / 2 if recipe.reduction == "half_sum" else error.mean((1, 2, 3))
     assert torch.allclose(loss, by_hand, rtol=1e-4)
-    sigma = recipe.process().schedule.alpha_sigma(t)[1] / 2  # of images in [0, 1]
-    told = {"VE": sigma, "VP": 999 * t, "sub-VP": 999 * t, "VE levels": 100 - t, "VP levels": t - 1}[name]
-    assert torch.allclose(network.label, told.float())
+    sigma = diffusion.gaussian.schedule.alpha_sigma(t)[1]  # of images 1 wide
+    given = {"VE": sigma, "VP": 999 * t, "sub-VP": 999 * t, "VE levels": 100 - t, "VP levels": t - 1}[name]
+    assert torch.allclose(network.label, given.float())
 
 
 @pytest.mark.parametrize("name", ["VE", "VP", "sub-VP"])
 def test_likelihood_weighting_multiplies_by_g_squared_over_the_variance(name: str) -> None:
     recipe, t = RECIPES[name], torch.tensor([0.01, 0.3, 1.0], dtype=torch.float64)
     x0, z = torch.rand(3, 1, 8, 8) * 2 - 1, torch.randn(3, 1, 8, 8)
-    plain, weighted = (replace(recipe, likelihood_weighting=w).loss(Asked(), x0, t, lambda _: z) for w in (False, True))
-    schedule = sde.sde(recipe.process())
+    plain, weighted = (
+        replace(recipe, likelihood_weighting=w).build().loss(Asked(), x0, t, lambda _: z) for w in (False, True)
+    )
+    schedule = sde(recipe.build().gaussian)
     ratio = schedule.drift_diffusion(t)[1] / schedule.alpha_sigma(t)[1] ** 2
     assert torch.allclose(weighted / plain, ratio.float(), rtol=1e-4)
 
@@ -102,10 +106,11 @@ def test_every_sampler_makes_gaussian_data_or_says_why_not(
     torch.manual_seed(0)
     recipe = replace(recipe, predictor=predictor, corrector=corrector, snr=0.1, corrections=2)
     recipe = replace(recipe, snr=0.4, corrections=4) if predictor == "none" else recipe
-    data = gaussian(torch.full((64,), 0.2), torch.full((64,), 0.5))
+    diffusion, scale = recipe.build(), (recipe.space.range[1] - recipe.space.range[0]) / 2
+    data = gaussian(torch.full((64,), 0.2 * scale), torch.full((64,), 0.5 * scale))
     with torch.inference_mode():
-        moves = recipe.moves(data.denoise(recipe.process()))
-        x = finish(recipe.prior((40, 64)).sample(), moves)
+        moves = diffusion.own.plan(diffusion.gaussian, data.denoise(diffusion.gaussian))
+        x = recipe.space.decode(finish(diffusion.prior((40, 64)).sample(), moves))
     per_time = (predictor != "none") + recipe.corrections * (corrector != "none")
     assert len(moves) == 100 * per_time
     slack = 0.1 if predictor == "none" or recipe.sde == "ve" else 0.05
@@ -113,33 +118,24 @@ def test_every_sampler_makes_gaussian_data_or_says_why_not(
     assert float(x.std()) == pytest.approx(0.5, rel=0.12 if slack > 0.05 else 0.08)
 
 
+def planned(recipe: ScoreSDE, steps: int | None = None) -> list[Move]:
+    """The moves of the official loop."""
+    diffusion = recipe.build()
+    return diffusion.own.plan(diffusion.gaussian, diffusion.denoise(Asked(), {}), steps)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_steps_are_predictions(name: str) -> None:
     recipe = replace(RECIPES[name], corrector="langevin")
-    denoise = recipe.denoiser(Asked())
-    assert len(recipe.moves(denoise, 25)) == 50
-    assert len(recipe.moves(denoise)) == 200
+    assert len(planned(recipe, 25)) == 50
+    assert len(planned(recipe)) == 200
     with pytest.raises(ValueError, match="steps"):
-        recipe.moves(denoise, 0)
+        planned(recipe, 0)
 
 
 def test_few_steps_of_vp_are_refused_with_the_reason() -> None:
-    recipe = RECIPES["VP"]
     with pytest.raises(ValueError, match="at least 20 steps"):
-        recipe.moves(recipe.denoiser(Asked()), 10)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("kernel", [DDIM, sde.Heun])
-def test_deterministic_kernels_walk_every_sde(name: str, kernel: Any) -> None:
-    torch.manual_seed(0)
-    recipe = RECIPES[name]
-    process = recipe.process()
-    denoise = gaussian(torch.full((64,), 0.2), torch.full((64,), 0.5)).denoise(process)
-    moves = descend(kernel(process, denoise), sde.grid(process.schedule, 50))
-    x = finish(recipe.prior((100, 64)).sample(), sde.ending_clean(moves, process, denoise))
-    assert float(x.mean()) == pytest.approx(0.2, abs=0.03)
-    assert float(x.std()) == pytest.approx(0.5, rel=0.1)
+        planned(RECIPES["VP"], 10)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -148,11 +144,11 @@ def test_a_run_trains_samples_and_loads(name: str, tmp_path: Path) -> None:
     settings = TrainConfig(images=32, batch=16, validation_images=8, preview_images=2, checkpoint_every=0)
     images = open_source("digits")
     train(recipe, images, settings, tmp_path / "run", config={"recipe": papers.to_json(recipe)}, quiet=True)
-    model = load(tmp_path / "run")
+    model = load_model(tmp_path / "run")
     assert model.recipe == recipe
-    pictures = model.sample(3, steps=20, sampler=ancestral, seed=1)
+    pictures = model.sample(3, steps=20, sampler="own", seed=1)
     assert pictures.shape == (3, 1, 8, 8)
-    alone = model.sample(1, steps=20, sampler=ancestral, seed=1)
+    alone = model.sample(1, steps=20, sampler="own", seed=1)
     assert int((pictures[:1].int() - alone.int()).abs().max()) <= 1
 
 
@@ -161,14 +157,14 @@ def test_an_image_does_not_depend_on_its_batch_with_a_corrector() -> None:
     recipe = RECIPES["VE"]
     network = recipe.model().eval()
     model = Model(recipe, network)
-    together, alone = (model.sample(n, steps=10, sampler=ancestral, seed=3) for n in (4, 1))
+    together, alone = (model.sample(n, steps=10, sampler="own", seed=3) for n in (4, 1))
     assert int((together[:1].int() - alone.int()).abs().max()) <= 1
 
 
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"classes": 2}, "labels"),
+        ({"sde": "edm"}, "sde is one of ve, vp, subvp"),
         ({"sde": "subvp", "continuous": False}, "sub-VP"),
         ({"likelihood_weighting": True, "continuous": False}, "continuous time"),
         ({"predictor": "none", "corrector": "none"}, "predictor or a corrector"),
@@ -183,11 +179,11 @@ def test_the_papers_networks_have_the_papers_sizes() -> None:
     vp: dict[str, Any] = {"sde": "vp", "corrector": "none"}
     sizes = {
         ScoreSDE(): 62_758_915,
-        ScoreSDE(blocks=8): 107_587_075,
-        ScoreSDE(continuous=False): 62_693_251,
-        ScoreSDE(network="ddpmpp", **vp): 61_804_419,
-        ScoreSDE(network="ddpmpp", blocks=8, **vp): 106_632_579,
-        ScoreSDE(network="ddpm", blocks=2, **vp): 35_218_947,
+        ScoreSDE(network=NCSNpp(blocks=8)): 107_587_075,
+        ScoreSDE(continuous=False, network=NCSNpp(fourier=False)): 62_693_251,
+        ScoreSDE(network=DDPMpp(), **vp): 61_804_419,
+        ScoreSDE(network=DDPMpp(blocks=8), **vp): 106_632_579,
+        ScoreSDE(network=SongUNet(), **vp): 35_218_947,
     }
     for recipe, size in sizes.items():
         with torch.device("meta"):
@@ -197,4 +193,9 @@ def test_the_papers_networks_have_the_papers_sizes() -> None:
 def test_json_round_trip() -> None:
     for recipe in RECIPES.values():
         assert papers.from_json(papers.to_json(recipe)) == recipe
-    assert like(torch.ones(2), torch.zeros(2, 1)).shape == (2, 1)
+
+
+def test_the_space_follows_the_sde_unless_it_is_given() -> None:
+    assert ScoreSDE().space == UnitPixels()
+    assert ScoreSDE(sde="vp").space == Pixels()
+    assert ScoreSDE(space=Pixels()).space == Pixels()
