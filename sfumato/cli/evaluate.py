@@ -21,6 +21,7 @@ from sfumato.runtime.checkpoint import PARTS
 if TYPE_CHECKING:
     from sfumato.evaluate.features import FeatureNet
     from sfumato.evaluate.measures import Measure
+    from sfumato.evaluate.samples import Samples
     from sfumato.models.generate import Request
     from sfumato.models.model import Model
 
@@ -90,7 +91,7 @@ def measured(parsed: EvaluateArguments) -> int:
     from sfumato.data import Images, open_source, pictures
     from sfumato.evaluate import sets
     from sfumato.evaluate.run import evaluate, memorisation_sheet, planned
-    from sfumato.evaluate.samples import from_images, sampled
+    from sfumato.evaluate.samples import from_images
     from sfumato.models.generate import plan
     from sfumato.models.load import load_model
 
@@ -121,11 +122,7 @@ def measured(parsed: EvaluateArguments) -> int:
     started = time.perf_counter()
     if samples is None:
         assert request is not None
-        with tqdm(total=count, unit="picture", desc="sampling", disable=None, leave=False) as bar:
-            samples = sampled(
-                parsed.target, request, classes=parsed.classes or None, weights=parsed.weights, device=device,
-                processes=parsed.processes, progress=bar.update,
-            )  # fmt: skip
+        samples = _made_now(parsed, request, device)
     with tqdm(unit="image", desc=f"features of {net.name}", disable=None, leave=False) as bar:
         result = evaluate(
             samples, real, net, measures=measures, other=other, training=training,
@@ -139,6 +136,19 @@ def measured(parsed: EvaluateArguments) -> int:
         written.append("nearest.png")
     print(f"{result}\n\n{time.perf_counter() - started:.0f} s; {out}/{{{','.join(written)}}}")
     return 0
+
+
+def _made_now(parsed: EvaluateArguments, request: Request, device: str) -> Samples:
+    """Pictures of the model."""
+    from tqdm import tqdm
+
+    from sfumato.evaluate.samples import sampled
+
+    with tqdm(total=request.n, unit="picture", desc="sampling", disable=None, leave=False) as bar:
+        return sampled(
+            parsed.target, request, classes=parsed.classes or None, weights=parsed.weights, device=device,
+            processes=parsed.processes, progress=bar.update,
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------- from words to objects

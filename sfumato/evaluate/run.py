@@ -88,11 +88,9 @@ def evaluate(
     near: Mapping[str, Nearest] = {}
     if training is not None:
         unseen = (s for s in (reference, other) if isinstance(s, Images) and not _same(s, training))
-        held_out = next(unseen, None)
-        copies, near = memorised(
-            (samples.images, features.pooled), (training.images, pooled(look(training))),
-            None if held_out is None else (held_out.images, pooled(look(held_out))),
-        )  # fmt: skip
+        held_out = next(((s.images, pooled(look(s))) for s in unseen), None)
+        sets_of_images = (samples.images, features.pooled), (training.images, pooled(look(training)))
+        copies, near = memorised(*sets_of_images, held_out)
         metrics |= copies
     return Result(metrics, _protocol(samples, real, net, floor.about), near)
 
