@@ -98,10 +98,16 @@ def _facts(config: dict[str, Any], card: dict[str, Any], train: list[dict[str, A
         (_clock(seconds), "of training"),
         (f"{images / max(seconds, 1e-9):,.0f}", "images a second"),
         (f"{config['parameters'] / 1e6:.2f}M" if "parameters" in config else "-", "parameters"),
-        (str(recipe.get("prediction", "-")), f"prediction; {recipe.get('betas')} betas, {recipe.get('steps')} levels"),
+        (str(recipe.get("network", {}).get("kind", "-")), _choices(recipe)),
     ]
     cells = "".join(f"<div><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>" for a, b in facts)
     return f'<div class="facts">{cells}</div>'
+
+
+def _choices(recipe: dict[str, Any]) -> str:
+    """The first choices of a recipe, as far as it has them."""
+    parts = [f"{recipe[name]} {name}" for name in ("prediction", "betas", "sde") if name in recipe]
+    return ", ".join([*parts, f"{recipe['steps']} levels" if "steps" in recipe else "the network"])
 
 
 def _notes(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
