@@ -166,3 +166,55 @@ def test_a_table_goes_on_between_its_levels() -> None:
 def test_a_table_that_does_not_preserve_has_nothing_between(table: S.Table) -> None:
     with pytest.raises(ValueError, match="no continuous time between"):
         S.Interpolated(table)
+
+
+# ---------------------------------------------------------------- the seam: times, first, below, continuous, rate
+
+
+CONTINUOUS = [C.VP(), C.SubVP(), C.VE(), C.Cosine(), C.LinearFlow()]
+
+
+@pytest.mark.parametrize("schedule", CONTINUOUS, ids=lambda s: type(s).__name__)
+def test_rates_are_finite_differences_and_finite_without_signal(schedule: Continuous) -> None:
+    x, h = torch.zeros(3, 1, dtype=torch.float64), 1e-6
+    t = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    rate = schedule.rate(t, x)
+    above, below = schedule.level(t + h, x), schedule.level(t - h, x)
+    assert torch.allclose(rate.alpha, (above.alpha - below.alpha) / (2 * h), rtol=1e-5, atol=1e-8)
+    assert torch.allclose(rate.sigma, (above.sigma - below.sigma) / (2 * h), rtol=1e-5, atol=1e-8)
+    end = schedule.rate(torch.tensor(1.0), x)
+    assert bool(end.alpha.isfinite().all() & end.sigma.isfinite().all())  # where alpha is 0, too
+    with torch.inference_mode():
+        assert torch.equal(schedule.rate(t, x).sigma, rate.sigma)
+
+
+@pytest.mark.parametrize("schedule", [*CONTINUOUS, from_betas(B.linear_betas(1000)), from_sigmas(torch.arange(1.0, 9))])
+def test_times_descend_from_the_end_to_clean_data(schedule: S.Schedule) -> None:
+    for steps in (1, 2, 7, None):
+        times = schedule.times(steps)
+        assert len(times) == (int(schedule.end) if schedule.end > 1 else 1000) + 1 if steps is None else steps + 1
+        assert bool((times.diff() < 0).all())
+        assert float(times[0]) == schedule.end
+        assert times[-1] == 0
+    assert 0 < schedule.first <= float(schedule.times()[-2])
+    with pytest.raises(ValueError, match="steps"):
+        schedule.times(0)
+
+
+def test_the_level_below_ends_at_clean_data() -> None:
+    table = from_betas(B.linear_betas(10))
+    assert table.below(torch.tensor([10, 1, 0])).tolist() == [9, 0, 0]
+    assert C.VP().below(torch.tensor([1.0, 0.0005])).tolist() == pytest.approx([0.999, 0.0])
+
+
+def test_a_grid_of_levels_is_one_of_thousandths_in_continuous_time() -> None:
+    assert C.VP().times(lambda T: S.strided(T, 4)).tolist() == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+
+
+def test_the_schedule_in_continuous_time() -> None:
+    vp, table = C.VP(), from_betas(B.linear_betas(1000))
+    assert vp.continuous() is vp
+    halfway = table.continuous().alpha_sigma(torch.tensor(0.5, dtype=torch.float64))
+    assert torch.allclose(torch.stack(halfway), torch.stack(table.alpha_sigma(torch.tensor(500))))
+    with pytest.raises(ValueError, match="no table of a variance-preserving process"):
+        from_sigmas(torch.tensor([1.0, 2.0])).continuous()
