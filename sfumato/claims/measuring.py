@@ -60,7 +60,7 @@ def floor(seed: int, fast: bool) -> Measured:
 
 
 def copies(seed: int, fast: bool) -> Measured:
-    """Who copies? The distance to the data is not told; the nearest neighbour is."""
+    """Who copies? The distance to the data does not show it; the nearest neighbour does."""
     n = 300
     training = real(n, seed)
     values, reference = {}, real(n, 500 + seed)
@@ -83,7 +83,7 @@ CLAIMS = (
     Claim(
         "measuring/floor",
         "Binkowski et al. 2018, section 4",
-        "The Frechet distance of real to real is not 0: it falls with the number of samples, so N must be told.",
+        "The Frechet distance of real to real is not 0: it falls with the number of samples, so N must be stated.",
         floor,
         {"floor at 50 over floor at 800": (6, 40)},
         seeds=1,
@@ -92,7 +92,7 @@ CLAIMS = (
     Claim(
         "measuring/copies",
         "Carlini et al. 2023, section 4: samples much nearer to a training image than that is to any other",
-        "Copies of training points score as well as new ones; only a look at the nearest neighbour tells.",
+        "Copies of training points score as well as new ones; only the nearest neighbour shows it.",
         copies,
         {
             "memorised: share of copies": (0.9, 1),
