@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from sfumato.core.denoisers import Denoise
@@ -54,5 +55,6 @@ class AdamsBashforth(OnGrid):
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
         step = AdamsBashforthStep(process, denoise, self.order)
-        plan: list[Move] = [(step, t, s) for t, s in pairwise(times)]
+        distinct = torch.unique_consecutive(times)  # a published grid may repeat a level
+        plan: list[Move] = [(step, t, s) for t, s in pairwise(distinct)]
         return denoise_to_zero(plan, process, denoise)

@@ -118,7 +118,7 @@ class DPMSolverPP2M(OnGrid):
         return DPMSolverPPStep(process, denoise)
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
-        step = self.longest(process, denoise)
+        step, times = self.longest(process, denoise), torch.unique_consecutive(times)  # a published grid may repeat
         of = {order: replace(step, order=order) for order in range(1, step.order + 1)}
         plan: list[Move] = [
             (of[order], t, s) for order, (t, s) in zip(orders(step.order, times), pairwise(times), strict=True)

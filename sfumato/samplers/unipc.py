@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from sfumato.core.denoisers import Denoise, Prediction
@@ -83,6 +84,7 @@ class UniPC(OnGrid):
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
         step = UniPCStep(process, denoise, linear=self.variant == "bh1")
+        times = torch.unique_consecutive(times)  # a published grid may repeat a level
         ahead = orders(self.order, times)
         plan: list[Move] = [
             (replace(step, order=order, corrector=before), t, s)
