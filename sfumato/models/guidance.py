@@ -7,8 +7,9 @@ worse model of the same images (autoguidance). The formulas are in `core.guidanc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,15 +64,21 @@ class Guidance:
 
     def __call__(self, model: Model, network: nn.Module, given: Given, guide: Model | None) -> Denoise:
         """The guided denoiser of a model, x0 held in its range."""
-        diffusion = model.diffusion
-        denoise = diffusion.denoise(network, given.inputs(model))
+        return self.clip(model)(self.unclipped(model, network, given, guide))
+
+    def unclipped(self, model: Model, network: nn.Module, given: Given, guide: Model | None = None) -> Denoise:
+        """The guided denoiser of a model, through which gradients pass."""
+        denoise = model.diffusion.denoise(network, given.inputs(model))
         if self.none:
-            return diffusion.clipped(denoise)
-        weaker = self._weaker(model, network, given, guide)
-        found = guided(denoise, weaker, self.combine(), self.low, self.high)
-        if self.threshold is not None:
-            return thresholded(found, self.threshold, *model.recipe.space.range)
-        return diffusion.clipped(found)
+            return denoise
+        return guided(denoise, self._weaker(model, network, given, guide), self.combine(), self.low, self.high)
+
+    def clip(self, model: Model) -> Callable[[Denoise], Denoise]:
+        """How x0 is held in the range of the model."""
+        if self.none or self.threshold is None:
+            return model.diffusion.clipped
+        low, high = model.recipe.space.range
+        return partial(thresholded, quantile=self.threshold, low=low, high=high)
 
     def _weaker(self, model: Model, network: nn.Module, given: Given, guide: Model | None) -> Denoise:
         if guide is not None:

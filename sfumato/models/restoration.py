@@ -1,22 +1,159 @@
-"""Image restoration with any model that makes pictures: inpainting and colourisation by replacement.
+"""Image restoration with any model that makes pictures: posterior sampling, and inpainting by replacement.
 
-What is known is put back after each step, as noisy as the step is (Song et al. 2021, appendix I; Song & Ermon 2019,
-algorithm 2; `core.inpainting`).
+`restore` draws pictures that agree with what was seen of them through an operator, by any method of `inverse`.
+`inpaint` and `colourise` are those of the papers: what is known is put back after each step, as noisy as the step is
+(Song et al. 2021, appendix I; Song & Ermon 2019, algorithm 2; `core.inpainting`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from sfumato import inverse
 from sfumato.core.inpainting import GREY, Replacement, greyness, with_replacement
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Sampler, finish
 from sfumato.core.schedules import Steps
 from sfumato.data.loader import to_float, to_uint8
+from sfumato.inverse import Function, Measurement, Operator, Posterior
+from sfumato.models import guidance as guides
+from sfumato.models.guidance import Given, Guidance
 from sfumato.models.model import Model
+from sfumato.samplers import DDIM
+from sfumato.spaces import Space
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Draws from the posterior.
+
+    Attributes:
+        draws: uint8 (n, draws, C, H, W).
+        error: (n, draws) the root mean square of A x - y, on the scale [0, 1]; with exact measurements it should be
+            next to 0, else about their noise.
+    """
+
+    draws: Tensor
+    error: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of each picture's draws, the best guess, uint8 (n, C, H, W)."""
+        return self.draws.float().mean(1).round().byte()
+
+    @property
+    def deviation(self) -> Tensor:
+        """What is not known: the standard deviation over the draws, float (n, C, H, W) on the scale [0, 1]."""
+        return (self.draws.float() / 255).std(1, correction=0)
+
+
+def restore(
+    model: Model,
+    measurement: Tensor,
+    operator: Operator,
+    *,
+    method: Posterior | str | None = None,
+    noise: float = 0.0,
+    draws: int = 1,
+    steps: Steps | Literal["usual"] = "usual",
+    sampler: Sampler | str | None = None,
+    labels: Tensor | None = None,
+    guidance: Guidance | str | None = None,
+    seed: int = 0,
+    batch: int = 64,
+) -> Restored:
+    """Draw pictures from the posterior, given what was seen of them: y = A x + noise.
+
+    Args:
+        measurement: y (n, ...), uint8 or float in [-1, 1]; for a mask, whole pictures, whatever the rest is.
+        operator: A, such as `inverse.MeanPool(2)`.
+        method: of `inverse.POSTERIORS`, a value or a spec; MMPS by default, the least biased at twice the cost of
+            sampling, and DPS for operators that are not linear.
+        noise: the standard deviation of the noise in y, where pictures are in [-1, 1].
+        draws: how many for each picture.
+        steps, guidance: see `Model.sample`.
+        sampler: likewise; by default DDIM with eta 1, whose noise mends seams, where DDIM or a faster solver is usual.
+        labels: (n,) for a model with classes, one a picture.
+        seed: draw d of picture i follows from (seed, i, d) alone.
+        batch: pictures at a time, which bounds the memory.
+
+    Raises: ValueError where the operator, what was seen and the model do not fit, or the method needs another operator.
+    """
+    way = _method(method, operator)
+    _check(model, measurement, operator, noise, draws, labels)
+    way.check(operator)
+    guided = guides.chosen(guidance)
+    chosen, space, n = _sampler(model, sampler), model.recipe.space, len(measurement)
+    guided.check(model, None, chosen)
+    images, errors = [], []
+    for part in torch.arange(n * draws).split(batch):
+        keys = (part // draws).tolist()
+        here = operator.part(keys, n).to(model.device)
+        y = here.seen(to_float(measurement[keys].to(model.device)))
+        given = Given(None if labels is None else labels[keys])
+        draw = ImageNoise(seed, [i + (k % draws << 32) for i, k in zip(keys, part.tolist(), strict=True)])
+        with torch.no_grad():
+            denoise = guided.unclipped(model, model.network, given)
+            plan = way.plan(
+                model.diffusion.gaussian, denoise, _encoded(Measurement(here, y, noise), space), chosen,
+                model.diffusion.steps if steps == "usual" else steps, guided.clip(model),
+            )  # fmt: skip
+            x = model.diffusion.prior((len(keys), *space.shape(model.recipe.shape)), model.device).sample(draw)
+            x = space.decode(finish(x, plan, draw))
+            if way.agrees and not noise and here.linear and here.stable:
+                x = x + here.pinv(y - here(x))
+            images.append(to_uint8(x).cpu())
+            errors.append(_error(Measurement(here, y), to_float(images[-1].to(model.device))).cpu())
+    return Restored(torch.cat(images).unflatten(0, (n, draws)), torch.cat(errors).unflatten(0, (n, draws)))
+
+
+def _sampler(model: Model, sampler: Sampler | str | None) -> Sampler:
+    usual = model.diffusion.sampler
+    return model.sampler(DDIM(eta=1.0) if sampler is None and usual != model.diffusion.own else sampler)
+
+
+def _method(method: Posterior | str | None, operator: Operator) -> Posterior:
+    if method is None:
+        return inverse.MMPS() if operator.linear else inverse.DPS()
+    return inverse.by_name(method) if isinstance(method, str) else method
+
+
+def _check(
+    model: Model, measurement: Tensor, operator: Operator, noise: float, draws: int, labels: Tensor | None
+) -> None:
+    """ValueError where these do not fit together."""
+    model.alone("restoring")
+    seen = operator.check(model.recipe.shape)
+    if tuple(measurement.shape[1:]) != seen:
+        raise ValueError(
+            f"of pictures {model.recipe.shape} this operator sees {seen}, not {tuple(measurement.shape[1:])}"
+        )
+    if noise < 0 or draws < 1:
+        raise ValueError(f"noise is not negative and draws are 1 or more, not {noise:g} and {draws}")
+    if model.recipe.conditioning.classes and (labels is None or len(labels) != len(measurement)):
+        raise ValueError("this model was trained with classes, so each picture needs its label")
+    operator.part([0], len(measurement))
+
+
+def _encoded(seen: Measurement, space: Space) -> Measurement:
+    """A measurement of pictures in [-1, 1] as one of what the diffusion sees of them."""
+    operator, y = seen.operator, seen.y
+    middle, one = space.decode(torch.tensor([0.0, 1.0])).tolist()
+    if not operator.linear:
+        return Measurement(Function(lambda x: operator(space.decode(x))), y, seen.noise)
+    if middle:
+        y = y - operator(operator.transpose(0 * y) + middle)
+    return Measurement(operator, y / (one - middle), seen.noise / (one - middle))
+
+
+def _error(seen: Measurement, images: Tensor) -> Tensor:
+    """The root mean square of A x - y over what was seen, (B,), on the scale [0, 1]."""
+    count = seen.operator.seen(torch.ones_like(seen.y)).flatten(1).sum(1)
+    return (seen.residual(images).flatten(1).square().sum(1) / count.clamp(min=1)).sqrt() / 2
 
 
 def inpaint(model: Model, images: Tensor, known: Tensor, **options: Any) -> Tensor:
