@@ -32,7 +32,8 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato compare [DATA]                            all systems on the same images: stored results, or run anew
   sfumato edit interpolate|reconstruct TARGET       interpolate between pictures; encode and decode
-  sfumato edit inpaint|colorize TARGET              fill in what a --mask leaves open; colour what is grey
+  sfumato edit inpaint|superres|deblur TARGET       fill in what a --mask leaves open; enlarge; sharpen
+  sfumato edit colorize|restyle TARGET              colour what is grey; other pictures of the same layout
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
   sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways
   sfumato prepare SOURCE OUT [--shards]             any source as a memory map or as tar shards, once

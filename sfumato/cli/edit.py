@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from sfumato.cli import restore
 from sfumato.cli.parsing import UsageError, loaded, output_folder, parse, some_pictures, writable
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -66,39 +64,12 @@ class InterpolateArguments:
     """Where to; by default inside the run folder, or edits/ for a checkpoint."""
 
 
-@dataclass(frozen=True)
-class RestoreArguments:
-    """Pictures of which a part is known; writes before, what is known, and after, side by side."""
-
-    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
-    """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
-    data: Annotated[str | None, tyro.conf.arg(aliases=["--source"])] = None
-    """The pictures; by default the :test split of what the model was trained on, where there is one."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8
-    """How many of them, spread over the set."""
-    steps: int = 250
-    """Steps of the model's own sampler, at most its number of levels."""
-    seed: int = 0
-    """Decides what is made up."""
-    weights: str | None = None
-    """`online`, or an EMA rate; by default the first EMA."""
-    device: str = "auto"
-    """cpu, cuda, mps; auto takes a GPU where there is one."""
-    out: Path | None = None
-    """Where to; by default inside the run folder, or edits/ for a checkpoint."""
-
-
-@dataclass(frozen=True)
-class InpaintArguments(RestoreArguments):
-    """Fill in what a mask leaves open; writes before, what is known, and after, side by side."""
-
-    mask: Path | None = None
-    """A grey picture of the images' size: white stays, black is filled in."""
-
-
 def edit_command(arguments: list[str]) -> int:
-    verbs = {"interpolate": interpolate_command, "reconstruct": reconstruct_command, "inpaint": inpaint_command,
-             "colorize": colorize_command}  # fmt: skip
+    verbs = {
+        "interpolate": interpolate_command, "reconstruct": reconstruct_command, "inpaint": restore.inpaint_command,
+        "superres": restore.superres_command, "deblur": restore.deblur_command, "colorize": restore.colorize_command,
+        "restyle": restore.restyle_command,
+    }  # fmt: skip
     if not arguments or arguments[0] not in verbs:
         raise UsageError(f"edit does one of: {', '.join(verbs)}; for example: sfumato edit interpolate ddpm/emoji32")
     return verbs[arguments[0]](arguments[1:])
@@ -159,66 +130,4 @@ def interpolate_command(arguments: list[str]) -> int:
     pictures.save_npz(out / "images.npz", rows.flatten(0, 1))
     print(f"{n} pairs, {parsed.points} pictures each, {parsed.steps} steps")
     print(f"{out}/{{rows.png,images.npz}}")
-    return 0
-
-
-def inpaint_command(arguments: list[str]) -> int:
-    parsed = parse(InpaintArguments, arguments, "sfumato edit inpaint")
-    import torch
-
-    from sfumato.models.restoration import inpaint
-
-    if parsed.mask is None:
-        raise UsageError("say what is known: --mask FILE.png, where white stays and black is filled in")
-    model = loaded(parsed.target, parsed.weights, parsed.device)
-    known = _mask(parsed.mask, model.recipe.shape[1:])
-    images, labels = some_pictures(parsed.data, model, parsed.n)
-    after = inpaint(model, images, known, steps=parsed.steps, labels=labels, seed=parsed.seed)
-    return _restored(parsed, "inpaint", images, torch.where(known, images, torch.full_like(images, 128)), after)
-
-
-def colorize_command(arguments: list[str]) -> int:
-    parsed = parse(RestoreArguments, arguments, "sfumato edit colorize")
-
-    from sfumato.models.restoration import colourise
-
-    model = loaded(parsed.target, parsed.weights, parsed.device)
-    if model.recipe.shape[0] != 3:
-        raise UsageError(f"colouring needs a model of colour images; {parsed.target} makes grey ones")
-    images, labels = some_pictures(parsed.data, model, parsed.n)
-    after = colourise(model, images, steps=parsed.steps, labels=labels, seed=parsed.seed)
-    grey = images.float().mean(1, keepdim=True).round().byte().expand_as(images)
-    return _restored(parsed, "colorize", images, grey, after)
-
-
-def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Where a picture is white, (H, W)."""
-    import numpy as np
-    import torch
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            known = torch.from_numpy(np.array(file.convert("L")) > 127)
-    except UnidentifiedImageError:
-        raise UsageError(f"{path} is no picture, so it is no mask") from None
-    if tuple(known.shape) != tuple(shape):
-        size = "x".join(map(str, known.shape))
-        raise UsageError(f"the mask {path} is {size} pixels, the model's images are {'x'.join(map(str, shape))}")
-    if bool(known.all()):
-        raise UsageError(f"the mask {path} is white everywhere, so there is nothing to fill in")
-    return known
-
-
-def _restored(parsed: RestoreArguments, verb: str, before: Tensor, known: Tensor, after: Tensor) -> int:
-    import torch
-
-    from sfumato.data import pictures
-
-    out = writable(parsed.out or output_folder(parsed.target, "edits", f"{verb}-{parsed.steps}-seed{parsed.seed}"))
-    triples = torch.stack([before, known, after], dim=1).flatten(0, 1)
-    pictures.save_png(out / "triples.png", pictures.grid(triples, columns=3 * min(4, len(before))))
-    pictures.save_npz(out / "images.npz", after)
-    print(f"{len(after)} pictures, {parsed.steps} steps: before, what is known, after")
-    print(f"{out}/{{triples.png,images.npz}}")
     return 0

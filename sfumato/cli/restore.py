@@ -1,0 +1,240 @@
+"""`sfumato edit inpaint | superres | deblur | colorize | restyle`: pictures out of what was seen of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from sfumato.cli.parsing import UsageError, file_name, loaded, output_folder, parse, sampler_of, some_pictures, writable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.inverse import Operator
+    from sfumato.models.model import Model
+    from sfumato.models.restoration import Restored
+
+
+@dataclass(frozen=True)
+class RestoreArguments:
+    """Pictures of which something is known; writes before, what is known, and several draws of what may have been."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
+    data: Annotated[str | None, tyro.conf.arg(aliases=["--source"])] = None
+    """The pictures, a data spec or one picture file; by default the :test split of what the model was trained on."""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
+    """How many of them, spread over the set."""
+    draws: int = 4
+    """How many answers a picture; their mean and their deviation are written, too."""
+    method: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
+    """mmps, pigdm, dps, diffpir, replacement, repaint, ilvr or sdedit, with options as in mmps?iterations=3. auto is
+    mmps, the least biased at twice the cost of sampling."""
+    noise: float = 0.0
+    """Deviation of the noise in what was seen, where pictures are in [-1, 1]."""
+    steps: str = "auto"
+    """Moves from noise to a picture; auto is the model's usual number."""
+    sampler: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
+    """A sampler, as for `sfumato sample`; auto is ddim?eta=1, or the own of score-based models."""
+    classes: tuple[str, ...] = ()
+    """Class names or numbers, one a picture, taken in turn; by default those of the data, where the model has any."""
+    guidance: str | None = None
+    """As for `sfumato sample`, such as "interval?scale=2"."""
+    seed: int = 0
+    """Decides what is made up."""
+    weights: str | None = None
+    """`online`, or an EMA rate; by default the first EMA."""
+    device: str = "auto"
+    """cpu, cuda, mps; auto takes a GPU where there is one."""
+    out: Path | None = None
+    """Where to; by default inside the run folder, or edits/ for a checkpoint."""
+
+
+@dataclass(frozen=True)
+class InpaintArguments(RestoreArguments):
+    """Fill in what a mask leaves open."""
+
+    mask: Path | None = None
+    """A grey picture of the images' size: white stays, black is filled in."""
+
+
+@dataclass(frozen=True)
+class SuperresArguments(RestoreArguments):
+    """Enlarge pictures: those of a data set are shrunk first; a picture file that is small already is taken so."""
+
+    factor: int = 2
+    """How many times."""
+    by: Literal["mean-pool", "bicubic"] = "mean-pool"
+    """How small pictures come about."""
+
+
+@dataclass(frozen=True)
+class DeblurArguments(RestoreArguments):
+    """Sharpen pictures: they are blurred first, unless they are blurred already."""
+
+    std: float = 1.0
+    """Deviation of the Gaussian blur, in pixels."""
+    blurred: bool = False
+    """The pictures are blurred already."""
+    noise: float = 0.02
+    """Deviation of the noise in what was seen, where pictures are in [-1, 1]; it is added, too."""
+
+
+@dataclass(frozen=True)
+class RestyleArguments(RestoreArguments):
+    """Make other pictures of the same layout: noise up to a level, then down again (SDEdit, Meng et al. 2022)."""
+
+    strength: float = 0.5
+    """How much noise, from 0 to 1: 0.3 keeps most of a picture, 0.6 little."""
+
+
+def inpaint_command(arguments: list[str]) -> int:
+    parsed = parse(InpaintArguments, arguments, "sfumato edit inpaint")
+    from sfumato.inverse import Mask
+
+    if parsed.mask is None:
+        raise UsageError("say what is known: --mask FILE.png, where white stays and black is filled in")
+    model = loaded(parsed.target, parsed.weights, parsed.device)
+    return _restored(parsed, "inpaint", model, Mask(_mask(parsed.mask, model.recipe.shape[1:])))
+
+
+def superres_command(arguments: list[str]) -> int:
+    parsed = parse(SuperresArguments, arguments, "sfumato edit superres")
+    from sfumato import inverse
+
+    model = loaded(parsed.target, parsed.weights, parsed.device)
+    return _restored(parsed, "superres", model, inverse.operator(f"{parsed.by}?factor={parsed.factor}"))
+
+
+def deblur_command(arguments: list[str]) -> int:
+    parsed = parse(DeblurArguments, arguments, "sfumato edit deblur")
+    from sfumato.inverse import Blur
+
+    model = loaded(parsed.target, parsed.weights, parsed.device)
+    return _restored(parsed, "deblur", model, Blur(parsed.std), already=parsed.blurred)
+
+
+def colorize_command(arguments: list[str]) -> int:
+    parsed = parse(RestoreArguments, arguments, "sfumato edit colorize")
+    from sfumato.inverse import Grey
+
+    model = loaded(parsed.target, parsed.weights, parsed.device)
+    if model.recipe.shape[0] != 3:
+        raise UsageError(f"colouring needs a model of colour images; {parsed.target} makes grey ones")
+    return _restored(parsed, "colorize", model, Grey())
+
+
+def restyle_command(arguments: list[str]) -> int:
+    parsed = parse(RestyleArguments, arguments, "sfumato edit restyle")
+    import torch
+
+    from sfumato.inverse import Mask, SDEdit
+
+    if parsed.method not in ("auto", "sdedit"):
+        raise UsageError("restyle is done by sdedit, whose strength is --strength")
+    model = loaded(parsed.target, parsed.weights, parsed.device)
+    return _restored(parsed, "restyle", model, Mask(torch.tensor(True)), method=SDEdit(parsed.strength))
+
+
+def _restored(
+    parsed: RestoreArguments, verb: str, model: Model, operator: Operator, method: Any = None, already: bool = False
+) -> int:
+    """Measure the pictures, draw, and write what was drawn."""
+    from sfumato.models.restoration import restore
+
+    before, seen, labels = _seen(parsed, model, operator, already)
+    if parsed.classes:
+        labels = model.labels(parsed.classes, len(seen))
+    out = writable(parsed.out or output_folder(parsed.target, "edits", f"{verb}-{file_name(parsed.method)}"))
+    found = restore(
+        model, seen, operator, labels=labels, noise=parsed.noise, draws=parsed.draws, seed=parsed.seed,
+        method=method or (None if parsed.method == "auto" else parsed.method), guidance=parsed.guidance,
+        steps="usual" if parsed.steps == "auto" else _number(parsed.steps), sampler=sampler_of(parsed.sampler),
+    )  # fmt: skip
+    _written(out, before, operator.pinv(seen), found)
+    print(f"{len(seen)} pictures, {parsed.draws} draws each: before, what is known, after (of the scale [0, 1]:")
+    print(f"error on what was seen {found.error.mean():.4f}, deviation of the draws {found.deviation.mean():.4f})")
+    print(f"{out}/{{triples.png,draws.png,mean.png,deviation.png,images.npz,draws.npz}}")
+    return 0
+
+
+def _number(steps: str) -> int:
+    if not steps.isdigit():
+        raise UsageError(f"--steps is a number, not {steps!r}")
+    return int(steps)
+
+
+def _seen(
+    parsed: RestoreArguments, model: Model, operator: Operator, already: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Pictures uint8 (n, C, H, W), what was seen of them in [-1, 1], and their labels."""
+    from sfumato.core.randomness import ImageNoise
+    from sfumato.data.loader import to_float, to_uint8
+
+    shape = operator.check(model.recipe.shape)
+    labels = None
+    if parsed.data is not None and Path(parsed.data).is_file():
+        images = _picture(Path(parsed.data), model.recipe.shape[0])
+    else:
+        images, labels = some_pictures(parsed.data, model, parsed.n)
+    if tuple(images.shape[1:]) == model.recipe.shape and not already:
+        seen = operator(to_float(images))
+        return images, operator.seen(seen + parsed.noise * ImageNoise(parsed.seed + 1, range(len(seen)))(seen)), labels
+    if tuple(images.shape[1:]) != shape:
+        sizes = " or ".join("x".join(map(str, size[1:])) for size in dict.fromkeys((model.recipe.shape, shape)))
+        raise UsageError(f"{parsed.data} is {images.shape[2]}x{images.shape[3]} pixels; this takes {sizes}")
+    return to_uint8(operator.pinv(to_float(images))), to_float(images), labels
+
+
+def _picture(path: Path, channels: int) -> Tensor:
+    """A picture file as uint8 (1, C, H, W)."""
+    import numpy as np
+    import torch
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            pixels = torch.from_numpy(np.array(file.convert("RGB" if channels == 3 else "L")))
+    except UnidentifiedImageError:
+        raise UsageError(f"{path} is no picture") from None
+    return (pixels.permute(2, 0, 1) if channels == 3 else pixels[None])[None].contiguous()
+
+
+def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Where a picture is white, (H, W)."""
+    import numpy as np
+    import torch
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            known = torch.from_numpy(np.array(file.convert("L")) > 127)
+    except UnidentifiedImageError:
+        raise UsageError(f"{path} is no picture, so it is no mask") from None
+    if tuple(known.shape) != tuple(shape):
+        size = "x".join(map(str, known.shape))
+        raise UsageError(f"the mask {path} is {size} pixels, the model's images are {'x'.join(map(str, shape))}")
+    if bool(known.all()):
+        raise UsageError(f"the mask {path} is white everywhere, so there is nothing to fill in")
+    return known
+
+
+def _written(out: Path, before: Tensor, known: Tensor, found: Restored) -> None:
+    import torch
+
+    from sfumato.data import pictures
+    from sfumato.data.loader import to_uint8
+
+    spread = (found.deviation / found.deviation.max().clamp(min=1e-6) * 255).round().byte()
+    after, known, mean = found.draws[:, 0], to_uint8(known), found.mean
+    triples = torch.stack([before, known, after], dim=1).flatten(0, 1)
+    pictures.save_png(out / "triples.png", pictures.grid(triples, columns=3 * min(4, len(before))))
+    rows = torch.stack([before, known, *found.draws.unbind(1), mean, spread], dim=1)
+    pictures.save_png(out / "draws.png", pictures.grid(rows.flatten(0, 1), columns=rows.shape[1]))
+    pictures.save_png(out / "mean.png", pictures.grid(mean))
+    pictures.save_png(out / "deviation.png", pictures.grid(spread))
+    pictures.save_npz(out / "images.npz", after)
+    pictures.save_npz(out / "draws.npz", found.draws.flatten(0, 1))
