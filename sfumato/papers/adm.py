@@ -8,7 +8,6 @@ is Improved DDPM's hybrid loss. Beyond the paper: classifier-free guidance, so t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -55,15 +54,15 @@ class ADM:
     """What the diffusion sees of an image."""
     steps: int = 1000
     """T, the number of noise levels."""
-    betas: Literal["linear", "cosine"] = "linear"
+    betas: str = "linear"
     """The noise schedule; the paper takes cosine for 64x64 images."""
-    prediction: Literal["eps", "v"] = "eps"
-    """What the network returns."""
+    prediction: str = "eps"
+    """What the network returns: eps or v."""
     clip: bool = True
     """Hold the predicted clean image inside [-1, 1] while sampling, before a classifier's guidance."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_words(self, betas=BETAS, prediction=PREDICTIONS)
 
     def model(self) -> nn.Module:
         return build_network(self, 2 * self.shape[0], self.steps)
@@ -78,7 +77,7 @@ class ADM:
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             above = (t + 1).clamp(max=self.steps)
             term = bound_term(process, learned_range, prediction.mean_detached(), x0, t, t - 1, above)
-            return losses.weighted(prediction, x0, eps, WEIGHTS[self.prediction]) + 0.001 * self.steps * term
+            return losses.weighted(prediction, x0, eps, WEIGHTS.get(self.prediction, losses.eps_weight)) + 0.001 * self.steps * term
 
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion), UniformLevels(self.steps),

@@ -6,7 +6,6 @@ It is trained like a diffusion model, on q(x_t | x_0) at uniform levels, but to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +41,11 @@ class NoisyClassifier:
     """What it sees of an image; as in the model that it guides."""
     steps: int = 1000
     """T, the number of noise levels; as in the model that it guides."""
-    betas: Literal["linear", "cosine"] = "linear"
+    betas: str = "linear"
     """The noise schedule; as in the model that it guides."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_words(self, betas=BETAS)
 
     def model(self) -> nn.Module:
         return self.network.build(self.space.shape(self.shape), self.conditioning.classes)

@@ -82,19 +82,19 @@ class DDPM:
     """What the diffusion sees of an image."""
     steps: int = 1000
     """T, the number of noise levels."""
-    betas: Literal["linear", "quad", "const", "warmup", "jsd", "sigmoid", "cosine"] = "linear"
-    """The noise schedule (section 4: linear from 1e-4 to 0.02)."""
-    prediction: Literal["eps", "x0", "v", "mean"] = "eps"
-    """What the network returns (section 3.2)."""
+    betas: str = "linear"
+    """The noise schedule: linear from 1e-4 to 0.02 (section 4), quad, const, warmup, jsd, sigmoid or cosine."""
+    prediction: str = "eps"
+    """What the network returns (section 3.2): eps, x0, v, or the mean of the step before."""
     weight: Literal["eps", "x0", "v", "bound"] = "eps"
     """In which space every level counts alike; eps is L_simple (eq. 14), and bound the variational bound (eq. 5)."""
-    variance: Literal["small", "large", "learned"] = "large"
-    """The variance of an ancestral step (section 3.2); learned is the one of table 2, which needs the bound."""
+    variance: str = "large"
+    """The variance of an ancestral step (section 3.2): small, large, or learned as in table 2, by the bound."""
     clip: bool = True
     """Hold the predicted clean image inside [-1, 1] while sampling."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_words(self, betas=BETAS, prediction=PREDICTIONS, variance=VARIANCES)
         if self.variance == "learned" and self.weight != "bound":
             raise ValueError("only the bound trains a learned variance: set weight to bound as well")
 

@@ -56,12 +56,12 @@ class ImprovedDDPM:
     """What the diffusion sees of an image."""
     steps: int = 4000
     """T, the number of noise levels."""
-    betas: Literal["linear", "cosine"] = "cosine"
+    betas: str = "cosine"
     """The noise schedule; cosine is eq. 17, linear is Ho et al.'s, stretched to T."""
-    prediction: Literal["eps", "x0", "v"] = "eps"
-    """What the network returns."""
-    variance: Literal["small", "large", "learned_range"] = "learned_range"
-    """The variance of a step; learned_range is eq. 15."""
+    prediction: str = "eps"
+    """What the network returns: eps, x0 or v."""
+    variance: str = "learned_range"
+    """The variance of a step: small, large, or learned_range, eq. 15."""
     objective: Literal["simple", "hybrid", "vlb"] = "hybrid"
     """L_simple; L_hybrid, in which the bound trains the variance alone (eq. 16); or L_vlb, the bound itself."""
     vlb_weight: float = 0.001
@@ -74,7 +74,7 @@ class ImprovedDDPM:
     """Hold the predicted clean image inside [-1, 1] while sampling."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_words(self, betas=BETAS, prediction=PREDICTIONS, variance=VARIANCES)
         if (self.variance == "learned_range") != (self.objective != "simple"):
             raise ValueError("a learned variance is trained by the hybrid or vlb objective, and only these train one")
 
@@ -94,7 +94,7 @@ class ImprovedDDPM:
             return Denoiser(network, process, parameterization, condition, inputs=inputs)
 
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-            simple = losses.weighted(prediction, x0, eps, WEIGHTS[self.prediction])
+            simple = losses.weighted(prediction, x0, eps, WEIGHTS.get(self.prediction, losses.eps_weight))
             if self.objective == "simple":
                 return simple
             prediction = prediction.mean_detached() if self.objective == "hybrid" else prediction

@@ -6,7 +6,7 @@ can carry it as JSON. It is built once into what runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import torch
@@ -90,9 +90,13 @@ def denoising_loss(
     return loss
 
 
-def check_words(recipe: Any) -> None:
-    """Raise ValueError where a field that is one of several words holds another."""
-    for name, hint in get_type_hints(type(recipe)).items():
-        if get_origin(hint) is Literal and getattr(recipe, name) not in get_args(hint):
-            known = ", ".join(map(str, get_args(hint)))
-            raise ValueError(f"{name} is one of {known}, not {getattr(recipe, name)!r}")
+def check_words(recipe: Any, **tables: Collection[str]) -> None:
+    """Raise ValueError where a field that is one of several words holds another.
+
+    Args:
+        tables: by the name of a field, the words that it may hold; other fields say it in their types.
+    """
+    hints = {name: hint for name, hint in get_type_hints(type(recipe)).items() if get_origin(hint) is Literal}
+    for name, known in ({name: get_args(hint) for name, hint in hints.items()} | tables).items():
+        if getattr(recipe, name) not in known:
+            raise ValueError(f"{name} is one of {', '.join(map(str, known))}, not {getattr(recipe, name)!r}")
