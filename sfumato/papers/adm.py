@@ -77,7 +77,8 @@ class ADM:
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             above = (t + 1).clamp(max=self.steps)
             term = bound_term(process, learned_range, prediction.mean_detached(), x0, t, t - 1, above)
-            return losses.weighted(prediction, x0, eps, WEIGHTS.get(self.prediction, losses.eps_weight)) + 0.001 * self.steps * term
+            weight = WEIGHTS.get(self.prediction, losses.eps_weight)
+            return losses.weighted(prediction, x0, eps, weight) + 0.001 * self.steps * term
 
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion), UniformLevels(self.steps),
