@@ -55,6 +55,13 @@ class SampleArguments:
     """Class names or numbers, taken in turn; by default all in turn, where the model has classes."""
     scale: float = 1.0
     """Classifier-free guidance: 1 is none, more exaggerates the class (for models trained with label dropout)."""
+    guidance: Annotated[str | None, tyro.conf.arg(metavar="SPEC")] = None
+    """Another kind of guidance than --scale, with its options, such as "interval?scale=2&high=1.5": the list stands at
+    the end of --help."""
+    guide_model: str | None = None
+    """A worse model of the same images, smaller or less trained, which guides: autoguidance, or as --guidance says."""
+    guide_weights: str | None = None
+    """The guide's weights, `online` or an EMA rate; without --guide-model they are other weights of TARGET."""
     classifier: str | None = None
     """A run folder or checkpoint of a classifier of noisy images, to guide the model to the classes."""
     classifier_scale: float = 1.0
@@ -78,7 +85,7 @@ class SampleArguments:
 
 
 def sample_command(arguments: list[str]) -> int:
-    parsed = parse(SampleArguments, arguments, "sfumato sample", about=sampler_help(arguments))
+    parsed = parse(SampleArguments, arguments, "sfumato sample", about=_help(arguments))
     from tqdm import tqdm
 
     from sfumato.models.generate import fulfilled, plan
@@ -108,6 +115,17 @@ def sample_command(arguments: list[str]) -> int:
     return 0
 
 
+def _help(arguments: list[str]) -> str | None:
+    """What `--help` says of samplers and of guidance; None where help is not asked for."""
+    about = sampler_help(arguments)
+    if about is None:
+        return None
+    from sfumato.models import guidance
+
+    lines = ("--guidance SPEC takes one of these, with options, as rescale?scale=3&share=0.5:", guidance.listed())
+    return "\n\n".join((about, *lines))
+
+
 def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
     """What is asked of the model."""
     from sfumato.models.classifier import Guide
@@ -119,8 +137,17 @@ def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
         guide = Guide(load_classifier(parsed.classifier, device=device), parsed.classifier_scale)
     return Request(
         parsed.n, _steps(parsed, model), sampler_of(parsed.sampler), parsed.seed, parsed.scale, guide,
-        _low_res(parsed, model), parsed.batch, parsed.precision,
+        _low_res(parsed, model), parsed.batch, parsed.precision, parsed.guidance, _guide_model(parsed, device),
     )  # fmt: skip
+
+
+def _guide_model(parsed: SampleArguments, device: str) -> Model | None:
+    """The model that guides, where one is asked for."""
+    from sfumato.models.load import load_model
+
+    if parsed.guide_model is None and parsed.guide_weights is None:
+        return None
+    return load_model(parsed.guide_model or parsed.target, weights=parsed.guide_weights, device=device)
 
 
 def _steps(parsed: SampleArguments, model: Model) -> Steps:
