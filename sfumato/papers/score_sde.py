@@ -8,6 +8,7 @@ is `likelihood.flow`. VE is meant for images 1 wide, as in `ncsn`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import matching, schedules
 from sfumato.core.betas import geometric_sigmas, linear_betas
-from sfumato.core.continuous import VE, VP, SubVP
-from sfumato.core.denoisers import Denoise, Denoiser, Prediction, negated, predict_eps
+from sfumato.core.continuous import VE, VP, Continuous, SubVP
+from sfumato.core.denoisers import Condition, Denoise, Denoiser, Prediction, negated, predict_eps
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.losses import per_image
 from sfumato.core.ode import sde
@@ -35,6 +36,9 @@ from sfumato.samplers.predictor_corrector import OfficialPredictorCorrector
 from sfumato.spaces import Pixels, Space, UnitPixels
 
 BY_THE_SDE = Space()
+
+LAST = {"ve": 1e-5, "vp": 1e-3, "subvp": 1e-3}
+"""The least noisy of the official sampler's times."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,11 @@ class ScoreSDE:
         def scale_in(level: Level) -> float:
             return scale
 
-        def denoise(network: nn.Module, inputs: Inputs) -> Denoise:
+        def denoise(network: nn.Module, inputs: Inputs, condition: Condition = condition) -> Denoise:
             return Denoiser(network, process, parameterization, condition, None if scale == 1 else scale_in, inputs)
+
+        def in_sampling(t: Tensor) -> Tensor:  # no whole number for VP, though it was one in training
+            return condition(t) if self.continuous or exploding else (self.steps - 1) * self.official_time(t)
 
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             weight = matching.anneal_weight(prediction.level)
@@ -119,14 +126,21 @@ class ScoreSDE:
 
         own = self._sampler()
         return Diffusion(
-            process, denoise, denoising_loss(self, process, denoise, criterion),
+            process, partial(denoise, condition=in_sampling), denoising_loss(self, process, denoise, criterion),
             UniformInterval(process.schedule.first, 1.0) if self.continuous else UniformLevels(self.steps),
             process.prior, own=own, sampler=own, steps=100 if self.continuous else None,
         )  # fmt: skip
 
+    def official_time(self, t: Tensor) -> Tensor:
+        """The time of level t in the official sampler, whose N times go evenly from 1 to almost 0; or t itself."""
+        if self.continuous:
+            return t
+        return 1 - (1 - LAST[self.sde]) * (self.steps - t.double()) / max(self.steps - 1, 1)
+
     def _schedule(self) -> schedules.Schedule:
-        if not self.continuous:
-            return self._levels(self.steps)
+        return self._continuous() if self.continuous else self._levels(self.steps)
+
+    def _continuous(self) -> Continuous:
         if self.sde == "ve":
             return VE(self.last_sigma, self.first_sigma)
         return {"vp": VP, "subvp": SubVP}[self.sde](self.beta_start, self.beta_end)
@@ -151,7 +165,7 @@ class ScoreSDE:
 
         def retained(process: GaussianDiffusion, N: int) -> langevin.RetainedVariance:
             if not self.continuous:
-                return langevin.retained_below(process)
+                return langevin.RetainedBelow(process)
             shrinks = self.sde == "vp" and not euler
             return langevin.retained_by(forward(process, N)) if shrinks else langevin.all_retained
 
@@ -163,10 +177,10 @@ class ScoreSDE:
         def correct(process: GaussianDiffusion, denoise: Denoise, N: int) -> Kernel:
             if self.corrector == "langevin":
                 return langevin.CorrectorStep(denoise, self.snr, retained(process, N))
-            return langevin.LangevinStep(denoise, langevin.ratio(self.snr, retained(process, N)))
+            sigma = lambda t: self._continuous().alpha_sigma(self.official_time(t))[1]  # noqa: E731
+            return langevin.LangevinStep(denoise, langevin.ratio(self.snr, retained(process, N), sigma))
 
-        last = {"ve": 1e-5, "vp": 1e-3, "subvp": 1e-3}[self.sde]
         return OfficialPredictorCorrector(
             None if self.predictor == "none" else predict, None if self.corrector == "none" else correct,
-            self.corrections, last if self.continuous else None, self.steps,
+            self.corrections, LAST[self.sde] if self.continuous else None, self.steps,
         )  # fmt: skip

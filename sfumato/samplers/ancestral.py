@@ -59,7 +59,7 @@ class Ancestral(OnGrid):
         return self if self.variance is not None else replace(self, variance=diffusion.variance)
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
-        above = times[-3] if len(times) > 2 else None
+        above = times[-3] if self.gradient is not None and len(times) > 2 else None
         step = AncestralStep(process, denoise, self.variance or fixed_small, self.gradient, above)
         return denoise_to_zero(descend(step, times), process, denoise)
 

@@ -36,9 +36,14 @@ def retained_by(forward: ForwardStep) -> RetainedVariance:
     return lambda t: forward(t, t).alpha ** 2
 
 
-def retained_below(process: GaussianDiffusion) -> RetainedVariance:
-    """alpha^2 of the exact step from the next less noisy level into t."""
-    return lambda t: process.between(process.schedule.below(t), t).alpha ** 2
+@dataclass(frozen=True)
+class RetainedBelow:
+    """alpha^2 of the exact step from the next less noisy level into t: a `RetainedVariance`."""
+
+    process: GaussianDiffusion
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return self.process.between(self.process.schedule.below(t), t).alpha ** 2
 
 
 def constant(size: float) -> Size:
@@ -54,9 +59,16 @@ def annealed(eps: float, last: float) -> Size:
     return lambda prediction, t: eps * (prediction.level.sigma / last) ** 2
 
 
-def ratio(snr: float, retained: RetainedVariance = all_retained) -> Size:
-    """2 retained (snr sigma)^2: the annealed corrector of Song et al. 2021, appendix G."""
-    return lambda prediction, t: 2 * like(retained(t), prediction.x) * (snr * prediction.level.sigma) ** 2
+def ratio(
+    snr: float, retained: RetainedVariance = all_retained, sigma: Callable[[Tensor], Tensor] | None = None
+) -> Size:
+    """2 retained (snr sigma)^2: the annealed corrector of Song et al. 2021, appendix G. sigma is the level's or t's."""
+
+    def size(prediction: Prediction, t: Tensor) -> Tensor:
+        noise = prediction.level.sigma if sigma is None else like(sigma(t), prediction.x)
+        return 2 * like(retained(t), prediction.x) * (snr * noise) ** 2
+
+    return size
 
 
 @dataclass(frozen=True)

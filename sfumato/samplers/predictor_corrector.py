@@ -19,7 +19,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Sampler, Step, denoise_to_zero
 from sfumato.core.schedules import Schedule, Steps
 from sfumato.samplers.grids import OnGrid
-from sfumato.samplers.langevin import CorrectorStep, Length, image_lengths, mean_length, retained_below
+from sfumato.samplers.langevin import CorrectorStep, Length, RetainedBelow, image_lengths, mean_length
 from sfumato.samplers.reverse_sde import ReverseDiffusionStep
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -78,7 +78,7 @@ class PredictorCorrector(OnGrid):
             raise ValueError(f"snr is above 0 and corrections not negative, not {self.snr:g} and {self.corrections}")
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
-        corrector = CorrectorStep(denoise, self.snr, retained_below(process), self.length)
+        corrector = CorrectorStep(denoise, self.snr, RetainedBelow(process), self.length)
         pairs = list(pairwise(times))
         plan = correct_predict(ReverseDiffusionStep(process, denoise), corrector, pairs, self.corrections)
         return denoise_to_zero(plan, process, denoise)

@@ -199,3 +199,31 @@ def test_the_space_follows_the_sde_unless_it_is_given() -> None:
     assert ScoreSDE().space == UnitPixels()
     assert ScoreSDE(sde="vp").space == Pixels()
     assert ScoreSDE(space=Pixels()).space == Pixels()
+
+
+# ---------------------------------------------------------------- as the official sampler has it on separate levels
+
+
+def test_vp_on_levels_is_conditioned_on_the_official_times_in_sampling() -> None:
+    """t (N - 1) at N times evenly from 1 to 1e-3: no whole numbers, though the index was one in training."""
+    recipe, network = replace(RECIPES["VP levels"], steps=25), Asked()
+    denoise = recipe.build().denoise(network, {})
+    official = 24 * torch.linspace(1, 1e-3, 25, dtype=torch.float64)
+    for level, label in zip(range(25, 0, -1), official, strict=True):
+        denoise(torch.zeros(2, 1, 8, 8), torch.tensor(level))
+        assert network.label.tolist() == pytest.approx([float(label)] * 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["VE levels", "VP levels"])
+def test_the_annealed_corrector_on_levels_has_the_continuous_sigma(name: str) -> None:
+    """2 (1 - beta) (snr sigma(t))^2, where sigma is the SDE's at the official time of the level, not the table's."""
+    recipe = replace(RECIPES[name], predictor="none", corrector="annealed", snr=0.2)
+    kernels = [kernel for kernel, _, _ in planned(recipe)]
+    times = torch.linspace(1, 1e-5 if recipe.sde == "ve" else 1e-3, 100, dtype=torch.float64)
+    sigma = replace(recipe, continuous=True).build().gaussian.schedule.alpha_sigma(times)[1]
+    process = recipe.build().gaussian
+    for i in (0, 50, 99):
+        t = torch.tensor(100 - i)
+        found = kernels[i](torch.zeros(1, 1, 8, 8), t, t).to
+        expected = 2 * process.between(t - 1, t).alpha ** 2 * (0.2 * sigma[i]) ** 2
+        assert float(found.std**2 / 2) == pytest.approx(float(expected), rel=1e-6)  # type: ignore[attr-defined]

@@ -99,3 +99,11 @@ def test_noise_of_nothing_and_masks_of_numbers_are_refused() -> None:
         Observed(torch.zeros(1), 0.0)
     with pytest.raises(ValueError, match="true or false"):
         Known(torch.zeros(2), torch.ones(2))
+
+
+def test_numbers_stay_float64_where_the_images_are() -> None:
+    """A Python number, as the deviation of an observation, is no float32 on the way."""
+    step = Gaussian(torch.zeros(1, 1, dtype=torch.float64), torch.ones((), dtype=torch.float64))
+    product = Observed(torch.ones(1, 1, dtype=torch.float64), 0.7)(step, S)
+    assert product.mean.item() == pytest.approx(1 / 1.49, rel=1e-14)
+    assert product.std.item() == pytest.approx((0.49 / 1.49) ** 0.5, rel=1e-14)
