@@ -114,7 +114,7 @@ class Field(anywidget.AnyWidget):
         reach: float = 2.0,
         cells: int = 49,
     ) -> Field:
-        """A widget of a denoiser whose levels keep all of the signal (alpha 1), so that predictions and data share a plane.
+        """A widget of a denoiser whose levels keep all of the signal (alpha 1), so predictions and data share a plane.
 
         Args:
             denoise: (x, t) -> Prediction, for x (B, 2).
