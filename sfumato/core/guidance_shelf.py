@@ -151,7 +151,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def thresholded(
-    denoise: Denoise, quantile: float = 0.995, low: float = -1.0, high: float = 1.0, cap: float = math.inf
+    denoise: Denoise, quantile: float = 0.995, low: float = -1.0, high: float = 1.0, cap: float = 1.5
 ) -> Denoise:
     """Dynamic thresholding: x0 is clipped at a quantile of its size and shrunk into the range (Saharia et al. 2022).
 
@@ -160,7 +160,8 @@ def thresholded(
     Args:
         quantile: of |x0| in a picture; where it lies inside the range, nothing is shrunk.
         low, high: the range of the data.
-        cap: the largest factor by which a picture is shrunk.
+        cap: the largest factor by which a picture is shrunk; without one, noisy levels, whose x0 is far outside, lose
+            the black and white that most pictures have.
     """
     middle, half = (low + high) / 2, (high - low) / 2
 

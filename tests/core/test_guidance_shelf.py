@@ -154,11 +154,11 @@ def test_dynamic_thresholding_shrinks_a_picture_into_the_range() -> None:
     x0 = pictures()
     x0[0] *= 0.1
     x0[1] *= 5
-    found = thresholded(fixed(x0), 0.9)(pictures(), T).x0
+    found = thresholded(fixed(x0), 0.9, cap=math.inf)(pictures(), T).x0
     assert torch.equal(found[0], x0[0])
     size = float(x0[1].abs().float().flatten().quantile(0.9))
     assert torch.allclose(found[1], x0[1].clamp(-size, size) / size)
-    half = thresholded(fixed(x0 / 2), 0.9, -0.5, 0.5)(pictures(), T).x0
+    half = thresholded(fixed(x0 / 2), 0.9, -0.5, 0.5, math.inf)(pictures(), T).x0
     assert torch.allclose(half, found / 2)
     most = thresholded(fixed(x0), 0.9, cap=1.0)(pictures(), T).x0
     assert torch.equal(most, x0.clamp(-1, 1))
