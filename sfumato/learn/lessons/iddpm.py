@@ -8,8 +8,8 @@ with app.setup:
 
     from sfumato.claims import CLAIMS, judge
     from sfumato.claims.toys import cosine, linear, normal
-    from sfumato.core.processes import GaussianDiffusion
     from sfumato.core.betas import betas_from_alpha_bar, cosine_betas
+    from sfumato.core.processes import GaussianDiffusion
     from sfumato.core.schedules import from_betas
     from sfumato.core.variances import learned_range
     from sfumato.data import open_source, to_float, to_uint8

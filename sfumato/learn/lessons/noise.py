@@ -7,9 +7,9 @@ with app.setup:
     import torch
 
     from sfumato.claims.toys import all_states, normal, ring
+    from sfumato.core.betas import geometric_sigmas
     from sfumato.core.denoisers import Prediction
     from sfumato.core.processes import GaussianDiffusion
-    from sfumato.core.betas import geometric_sigmas
     from sfumato.core.schedules import from_sigmas
     from sfumato.learn import story
     from sfumato.learn.checks.noise import EXERCISES

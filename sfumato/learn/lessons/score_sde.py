@@ -97,8 +97,8 @@ def _():
         [
             ("drift and diffusion", "$f(x, t), g(t)$", "`drift_diffusion(t)`", "`sde(x, t)`"),
             ("the score", r"$s_\theta(x, t)$", "`prediction.score`", "`score_fn`"),
-            ("NCSN's noise, added", "VE", "`schedules.VE`", "`VESDE`"),
-            ("DDPM's noise, replacing", "VP, sub-VP", "`schedules.VP`, `SubVP`", "`VPSDE`, `subVPSDE`"),
+            ("NCSN's noise, added", "VE", "`continuous.VE`", "`VESDE`"),
+            ("DDPM's noise, replacing", "VP, sub-VP", "`continuous.VP`, `SubVP`", "`VPSDE`, `subVPSDE`"),
             ("down, and staying", "predictor, corrector", "kernels with $s<t$, $s=t$", "`get_predictor`, `get_corrector`"),
         ]
     )
