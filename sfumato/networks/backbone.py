@@ -31,7 +31,7 @@ class Backbone:
     """Base class of network configurations: frozen dataclasses of plain values, each with its paper's defaults."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> nn.Module:
-        """A freshly initialised network.
+        """A freshly initialised network: (x, t, **inputs) -> output, for x in any precision, which the output has.
 
         Args:
             shape: (C, H, W) of what the network sees.
