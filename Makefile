@@ -5,7 +5,7 @@ PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint goldens comparison scaling bench docs clean help
+.PHONY: demo test test-slow lint goldens comparison scaling bench gpu docs clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench: $(PEERS)/.ready ## beside the peers, which get an environment of their ow
 	$(PEERS)/bin/python benchmarks/sampler_overhead.py
 	$(PEERS)/bin/python benchmarks/peers.py
 	$(PEERS)/bin/python benchmarks/measuring.py
+
+gpu: ## on a machine with a GPU: check, time and train everything in about eight minutes; OUT is where results go
+	$(PYTHON) scripts/gpu.py --out $(or $(OUT),build/gpu)
 
 docs: $(READY) ## the docs site, build/site, readable without a network
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

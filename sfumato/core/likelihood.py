@@ -46,7 +46,8 @@ def bound_term(
     if clean.ndim == 0:
         nats = -per_image(discretised_log_prob(p, x0)) if clean else per_image(q.kl(p))
     else:
-        nats = torch.where(clean.to(x0.device), -per_image(discretised_log_prob(p, x0)), per_image(q.kl(p)))
+        decoded = clean.to(x0.device, non_blocking=True)
+        nats = torch.where(decoded, -per_image(discretised_log_prob(p, x0)), per_image(q.kl(p)))
     return nats / BIT
 
 

@@ -21,7 +21,7 @@ def like(coefficient: Tensor, x: Tensor) -> Tensor:
     """
     if coefficient.ndim == 0:
         return coefficient
-    return coefficient.reshape(-1, *(1,) * (x.ndim - 1)).to(x.device, x.dtype)
+    return coefficient.reshape(-1, *(1,) * (x.ndim - 1)).to(x.device, x.dtype, non_blocking=True)
 
 
 class Level(NamedTuple):

@@ -63,7 +63,12 @@ def loaded() -> bool:
 
 
 def takes(x: Tensor) -> bool:
-    """Whether the kernel is loaded and made for such a tensor: (B, C, H, W) on the CPU in channels_last order."""
+    """Whether a kernel is at hand and made for such a tensor: (B, C, H, W) on the CPU in channels_last order, or on a
+    GPU in any order, where that kernel is wanted (`fused_gpu`)."""
+    if x.device.type == "cuda" and x.dim() == 4 and not torch.compiler.is_compiling():
+        from sfumato.networks import fused_gpu
+
+        return fused_gpu.ENABLED and x.dtype in (torch.bfloat16, torch.float32) and fused_gpu.orderly(x)
     return (
         x.device.type == "cpu"
         and x.dim() == 4
@@ -81,6 +86,10 @@ def norm_silu(
 
     x (B, C, H, W) as `takes` says; add, gamma, beta (B, C) or (1, C). Returns the shape, type and layout of x.
     """
+    if x.device.type == "cuda":
+        from sfumato.networks import fused_gpu
+
+        return fused_gpu.norm_silu(x, add, gamma, beta, groups, eps, silu)
     result: Tensor = torch.ops.sfumato.norm_silu(
         x, None if add is None else add.float(), gamma.float(), beta.float(), groups, eps, silu
     )[0]

@@ -54,7 +54,7 @@ class NoisyClassifier:
         process = GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
 
         def classify(network: nn.Module) -> Classify:
-            return lambda x, t: network(x, (t - 1).to(x.device, torch.float32).expand(x.shape[0]))
+            return lambda x, t: network(x, (t - 1).to(x.device, torch.float32, non_blocking=True).expand(x.shape[0]))
 
         def loss(
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor

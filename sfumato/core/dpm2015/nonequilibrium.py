@@ -192,7 +192,7 @@ class Chain:
         """H_q(x_T | x_0) - H_q(x_1 | x_0) - H_p(x_T), nats, (B,) (section 2.4 and appendix A)."""
         first, last = (self.process.marginal(x0, torch.tensor(t)).entropy() for t in (self.edge, self.T))
         prior = self.process.prior(tuple(x0.shape), x0.device).entropy()
-        return summed((last - first - prior).expand(x0.shape))
+        return summed((last - first - prior).to(x0.device, non_blocking=True).expand(x0.shape))
 
     def objective(
         self, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, terms: int | None = None
