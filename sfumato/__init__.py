@@ -1,8 +1,8 @@
 """sfumato: eight diffusion papers, one core.
 
-`sfumato.core` is the mathematics, `sfumato.samplers` the samplers, `sfumato.networks` the networks, `sfumato.papers` the
-recipes that join them, and `sfumato.load` turns a run folder, a checkpoint or the name of a shipped model into one that
-samples.
+`sfumato.core` is the mathematics, `sfumato.samplers` the samplers, `sfumato.networks` the networks, `sfumato.papers`
+the recipes that join them, and `sfumato.load` turns a run folder, a checkpoint or the name of a shipped model into one
+that samples.
 """
 
 from __future__ import annotations
