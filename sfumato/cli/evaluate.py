@@ -93,7 +93,7 @@ def measured(parsed: EvaluateArguments) -> int:
     from sfumato.evaluate.run import evaluate, memorisation_sheet, planned
     from sfumato.evaluate.samples import from_images
     from sfumato.models.generate import plan
-    from sfumato.models.load import load_model
+    from sfumato.models.loading import load_model
 
     device = device_of(parsed.device)
     check_numbers(parsed)

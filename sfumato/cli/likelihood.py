@@ -58,7 +58,7 @@ def likelihood_command(arguments: list[str]) -> int:
 
     from sfumato.data import pictures
     from sfumato.evaluate.plots import bound_plot
-    from sfumato.models.load import load_model
+    from sfumato.models.loading import load_model
     from sfumato.runtime.workers import WorkerPool
 
     if parsed.limit < 0 or parsed.batch < 1:

@@ -88,7 +88,7 @@ def device_of(word: str) -> str:
 
 def loaded(target: str, weights: str | None, device: str) -> Model:
     """The model of a TARGET, on the device; "auto" takes a GPU where there is one."""
-    from sfumato.models.load import load_model
+    from sfumato.models.loading import load_model
 
     return load_model(target, weights=weights, device=device_of(device))
 

@@ -89,7 +89,7 @@ def sample_command(arguments: list[str]) -> int:
     from tqdm import tqdm
 
     from sfumato.models.generate import fulfilled, plan
-    from sfumato.models.load import load_model
+    from sfumato.models.loading import load_model
     from sfumato.runtime.workers import WorkerPool
 
     device = device_of(parsed.device)
@@ -130,7 +130,7 @@ def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
     """What is asked of the model."""
     from sfumato.models.classifier import Guide
     from sfumato.models.generate import Request
-    from sfumato.models.load import load_classifier
+    from sfumato.models.loading import load_classifier
 
     guide = None
     if parsed.classifier:
@@ -143,7 +143,7 @@ def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
 
 def _guide_model(parsed: SampleArguments, device: str) -> Model | None:
     """The model that guides, where one is asked for."""
-    from sfumato.models.load import load_model
+    from sfumato.models.loading import load_model
 
     if parsed.guide_model is None and parsed.guide_weights is None:
         return None

@@ -18,7 +18,7 @@ from torch import Tensor
 from sfumato import samplers
 from sfumato.data import Images
 from sfumato.models.generate import Request, fulfilled, plan
-from sfumato.models.load import load_model
+from sfumato.models.loading import load_model
 from sfumato.models.model import Model
 from sfumato.runtime.workers import WorkerPool
 

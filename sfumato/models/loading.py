@@ -42,7 +42,7 @@ def load(
     """
     path = Path(target)
     if path.suffix in FOREIGN or _is_diffusers(path):
-        from sfumato.convert import foreign
+        import sfumato.convert.foreign as foreign
 
         if weights is not None:
             raise ValueError(f"{path} holds one set of weights; there is none to choose")
