@@ -117,10 +117,12 @@ def names(kind: str) -> list[str]:
 
 
 def sources(kind: str) -> list[Any]:
-    """pytest parameters: every case of a kind from both sources; the full one is skipped where it is missing."""
-    missing = pytest.mark.skipif(not FULL.is_dir(), reason="the full recording is not at hand; its distilled copy is")
-    kept = [pytest.param("distilled", name, id=f"{name}-distilled") for name in names(kind)]
-    return kept + [pytest.param("full", name, id=f"{name}-full", marks=missing) for name in names(kind)]
+    """pytest parameters (source, name): every case of a kind, whole where the recording is at hand.
+
+    Where it is not, the distilled copy stands for it; that it is a copy, `tests/core/test_golden_copies.py` sees.
+    """
+    source = "full" if FULL.is_dir() else "distilled"
+    return [pytest.param(source, name, id=f"{name}-{source}") for name in names(kind)]
 
 
 def load(source: str, name: str) -> Case:

@@ -186,11 +186,13 @@ def distil() -> int:
 
 
 def sources(*kinds: str, group: str = "") -> list[Any]:
-    """pytest parameters (source, name): every case of these kinds; the full one is skipped where it is missing."""
-    missing = pytest.mark.skipif(not FULL.is_dir(), reason="the full recording is not at hand; its distilled copy is")
+    """pytest parameters (source, name): every case of these kinds, whole where the recording is at hand.
+
+    Where it is not, the distilled copy stands for it; that it is a copy, `tests/core/test_golden_copies.py` sees.
+    """
+    source = "full" if FULL.is_dir() else "distilled"
     names = [name for name, case in distilled().items() if case.recipe["kind"] in kinds and name.startswith(group)]
-    kept = [pytest.param("distilled", name, id=f"{name}-distilled") for name in names]
-    return kept + [pytest.param("full", name, id=f"{name}-full", marks=missing) for name in names]
+    return [pytest.param(source, name, id=f"{name}-{source}") for name in names]
 
 
 def load(source: str, name: str) -> Case:

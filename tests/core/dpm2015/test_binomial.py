@@ -57,7 +57,7 @@ def test_reverse_at_the_exact_belief_is_the_marginal_of_the_exact_reverse_over_a
     step = log_q(every, every, process.keep[t] / process.keep[s]).exp()  # q(x_t | x_s), (16 x_s, 16 x_t)
     joint = before[:, None] * step
     brute = (joint / joint.sum(0)).T @ every  # (16 x_t, 4)
-    ours = FlipStep(process, believe_exactly(process, data))(every, t, s).p
+    ours = FlipStep(process, believe_exactly(process, data))(every, t, s).to.p
     assert torch.allclose(ours, brute, atol=1e-12)
 
 
