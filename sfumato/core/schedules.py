@@ -7,6 +7,7 @@ Song et al. 2021 (VE, VP and sub-VP, section 3 and appendix B) and state alpha a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -170,16 +171,7 @@ class Table(Levels):
         ValueError where the levels are not variance preserving: those of NCSN are the network's labels, so there is
         nothing between them.
         """
-        preserving = torch.allclose(self._alpha**2 + self._sigma**2, torch.ones_like(self._alpha))
-        if not preserving or self._alpha[-1] <= 0 or self.T < 2:
-            raise ValueError(
-                "these separate noise levels are no table of a variance-preserving process, so there is no continuous "
-                "time between them, no drift and no diffusion; take DDIM, Heun or ancestral steps instead"
-            )
-        erased = -2 * self._alpha.log()
-        rise = erased.diff()
-        inner = 2 * rise[1:] * rise[:-1] / (rise[1:] + rise[:-1])
-        slope = torch.cat([rise[:1], inner, rise[-1:]])
+        erased, slope = self._curve
         i = t.detach().floor().long().clamp(0, self.T - 1)
         u = t.double() - i
         value = (
@@ -187,6 +179,21 @@ class Table(Levels):
             + u**2 * (3 - 2 * u) * erased[i + 1] + u**2 * (u - 1) * slope[i + 1]
         )  # fmt: skip
         return torch.exp(-value / 2), -torch.expm1(-value)
+
+    @cached_property
+    def _curve(self) -> tuple[Tensor, Tensor]:
+        """-log alpha^2 at levels 0..T, and its slopes there."""
+        preserving = torch.allclose(self._alpha**2 + self._sigma**2, torch.ones_like(self._alpha))
+        if not preserving or self._alpha[-1] <= 0 or self.T < 2:
+            raise ValueError(
+                "these separate noise levels are no table of a variance-preserving process, so there is no continuous "
+                "time between them, no drift and no diffusion; take DDIM, Heun or ancestral steps instead"
+            )
+        with torch.inference_mode(False):  # it is kept, and derivatives are taken of it later
+            erased = -2 * self._alpha.log()
+            rise = erased.diff()
+            inner = 2 * rise[1:] * rise[:-1] / (rise[1:] + rise[:-1])
+            return erased, torch.cat([rise[:1], inner, rise[-1:]])
 
 
 def from_betas(betas: Tensor) -> Table:

@@ -218,3 +218,10 @@ def test_the_schedule_in_continuous_time() -> None:
     assert torch.allclose(torch.stack(halfway), torch.stack(table.alpha_sigma(torch.tensor(500))))
     with pytest.raises(ValueError, match="no table of a variance-preserving process"):
         from_sigmas(torch.tensor([1.0, 2.0])).continuous()
+
+
+def test_a_schedule_made_and_asked_in_inference_mode_has_its_rates_outside_as_well() -> None:
+    with torch.inference_mode():
+        schedule = from_betas(B.linear_betas(100)).continuous()
+        inside = schedule.rate(torch.tensor(0.5), torch.zeros(1, 1))
+    assert torch.equal(schedule.rate(torch.tensor(0.5), torch.zeros(1, 1)).sigma, inside.sigma)
