@@ -30,7 +30,7 @@ SAMPLERS = [
 ]  # fmt: skip
 """Every row of `samplers.SAMPLERS`, and its variants."""
 
-NOT_AFFINE = {"predictor-corrector": 200, "adaptive": 40}
+NOT_AFFINE = {"predictor-corrector": 200, "adaptive": 16}
 """Their steps follow the length of the noise, or the error; so they are measured by so many pictures."""
 
 STD, WIDTH_1 = 0.5, ("NCSN", "NCSNv2", "VE", "VE levels")

@@ -46,6 +46,7 @@ class Miss(NamedTuple):
 
 EVEN = [s for s in SAMPLERS if "grid" not in s and not s.startswith(("annealed", "euler", "sde", "re", "ada"))]
 EVEN += ["reverse-diffusion", "reverse-diffusion?ode=true"]
+SECOND_ORDER = [s for s in EVEN if samplers.by_name(s).convergence > 1] + ["predictor-corrector"]
 POSTERIOR, FLOW = ["ddim?eta=1", "ancestral"], "reverse-diffusion?ode=true"
 GENTLE = ["DDPM linear", "Improved DDPM linear", "VP levels", "VP"]
 LANGEVIN = "annealed-langevin?step_size=0.3"
@@ -56,6 +57,7 @@ SECOND = "each step errs by (1 - alpha)^2 / 2 of x, or more where alpha is 1: fi
 FAR = "even times lie far apart in log SNR near clean data, where the extrapolation then reaches far"
 ZERO = "Langevin dynamics approaches the stationary distribution of a level, however large the step in level was"
 MISSES = [
+    Miss(SECOND_ORDER, ["DDPM const"], 0.54, 400, LATE),
     Miss(EVEN, ["DDPM const"], 2.09, 1000, LATE),
     Miss(["sde-dpmpp-2m"], ["DDPM const"], 0.44, 1000, LATE),
     Miss(["ddim", "ddim?eta=0.5", "ab"], ["DDPM warmup"], 0.18, 200, LATE),
