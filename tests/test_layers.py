@@ -29,7 +29,8 @@ LAYERS: list[set[str]] = [
 """Every folder and module of the package, from the bottom; each imports from the layers below it, and from itself."""
 NEEDS_TORCH = ("core", "networks", "samplers", "spaces", "conditioning", "papers", "inverse")
 OUTSIDE: dict[str, set[str]] = {
-    "version": set(), "spec": set(), **{unit: {"torch"} for unit in NEEDS_TORCH}, "runtime": {"torch", "safetensors"},
+    "version": set(), "spec": set(), **{unit: {"torch"} for unit in NEEDS_TORCH}, "networks": {"torch", "triton"},
+    "runtime": {"torch", "safetensors"},
 }  # fmt: skip
 """Packages besides the standard library that the inner units may use."""
 
