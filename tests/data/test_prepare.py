@@ -153,7 +153,6 @@ def test_what_cannot_be_prepared_is_said(tmp_path: Path, capsys: pytest.CaptureF
         with pytest.raises(DataError, match=words):
             prepare(spec, tmp_path / out)
 
-
     def stop(done: int, total: int) -> None:
         if done:
             raise KeyboardInterrupt
