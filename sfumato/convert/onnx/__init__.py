@@ -156,8 +156,8 @@ class Export:
             else:
                 self.say(f"{name} is left out: {left_out[name]}")
         if not plans:
-            names = ", ".join(chosen if chosen is not None else fitting(self.diffusion))
-            raise ExportError(f"none of {names} takes this model in {', '.join(map(str, steps))} steps")
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise ExportError(f"no sampler takes this model in {', '.join(map(str, steps))} steps. {reasons}")
         return plans, left_out
 
     def _moves(self, sampler: Sampler, count: int) -> list[Move]:

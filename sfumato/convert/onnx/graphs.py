@@ -49,9 +49,7 @@ class Predict(nn.Module):
         super().__init__()
         self.conditioning, self.diffusion, self.network = recipe.conditioning, diffusion, network
 
-    def forward(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, scale: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, scale: Tensor | None = None) -> tuple[Tensor, ...]:
         inputs, diffusion = self.conditioning.inputs(y), self.diffusion
         denoise = diffusion.denoise(self.network, inputs)
         if scale is not None:
@@ -100,9 +98,9 @@ def graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str
                 verbose=False,
             )  # fmt: skip
         except torch.onnx.OnnxExporterError as error:
+            reason = error.__cause__ or error
             raise ExportError(
-                f"torch {torch.__version__} could not write this as ONNX; 2.13 can write all that is here: "
-                f"{str(error).strip().splitlines()[0]}"
+                f"torch {torch.__version__} could not write this as ONNX ({' '.join(str(reason).split())[:200]})"
             ) from error
         assert program is not None
         proto = program.model_proto

@@ -189,7 +189,8 @@ def emitted(t: Tensor, s: Tensor, names: list[str], basis: Outcome, past: int) -
         weights = tensor.flatten().tolist()
         least = 1e-14 * max(map(abs, weights))
         now = {f"x0.{ask}": "x0", f"eps.{ask}": "eps"} | ({"x": "x.1"} if ask > 1 else {})
-        return {now.get(name, name): w for name, w in zip(names, weights, strict=True) if abs(w) > least}
+        kept = {name: float(f"{w:.10g}") for name, w in zip(names, weights, strict=True) if abs(w) > least}
+        return {now.get(name, name): w for name, w in kept.items()}  # of more digits than float32 has
 
     count, steps = len(basis.asks), []
     if count and row(basis.asks[0], 1) != {"x": 1.0}:
