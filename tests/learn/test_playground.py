@@ -1,4 +1,4 @@
-"""The playground: a model of one's own walks in the page as it walks in torch, and nobody else is asked."""
+"""The playground: a model of one's own is sampled in the page as in torch, and nobody else is asked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ import serving
 import torch
 import watching
 
+from sfumato.conditioning import Labels
+from sfumato.core.sampling import trajectory
 from sfumato.learn.playground import Shelf, _file
-from sfumato.model import Model, ddim_sampler, load
+from sfumato.models import Model, load_model
+from sfumato.networks.unet import ADMUNet
 from sfumato.papers.adm import ADM
+from sfumato.samplers import DDIM
 
 for needed in ("onnx", "onnxscript", "marimo"):
     pytest.importorskip(needed)
@@ -28,7 +32,7 @@ SECONDS = 1000
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 STATES = """async () => {
-  const { states, noises } = await playground.walk();
+  const { states, noises } = await playground.sample();
   return { x: states.map((state) => [...state.x]), noises: noises.map((noise) => [...noise]) };
 }"""
 
@@ -37,8 +41,8 @@ STATES = """async () => {
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with labels and guidance; its weights are random."""
     torch.manual_seed(0)
-    recipe = ADM(shape=(1, 8, 8), classes=10, label_dropout=0.1, channels=8, multipliers=(1, 2), blocks=1,
-                 attention=(2,), head_channels=8)  # fmt: skip
+    unet = ADMUNet(channels=8, multipliers=(1, 2), blocks=1, attention=(2,), head_channels=8)
+    recipe = ADM((1, 8, 8), unet, Labels(10, 0.1))
     network = recipe.model().eval().requires_grad_(False)
     for parameter in network.parameters():
         if not bool(parameter.any()):
@@ -72,20 +76,19 @@ def test_pictures_emerge_as_in_torch(playground: str, own: Path, browser: Any, t
     assert page.locator("[name=label] option").all_inner_texts()[:3] == ["all in turn", "zero", "one"]
 
     found = page.evaluate(STATES)
-    model = load(own)
+    model = load_model(own)
     noise = torch.tensor(found["noises"][0]).reshape(4, 1, 8, 8)
     assert abs(float(noise.mean())) < 0.2
     assert abs(float(noise.std()) - 1) < 0.15
-    x = model.recipe.prior(noise.shape).sample(lambda like: noise)
-    moves = ddim_sampler()(model.recipe, model.recipe.denoiser(model.network, y=torch.arange(4)), 20)
+    x = model.diffusion.prior(noise.shape).sample(lambda like: noise)
+    moves = DDIM().plan(model.diffusion.gaussian, model.denoiser(torch.arange(4)), 20)
+    with torch.no_grad():
+        states = [x, *(state for state, _ in trajectory(x, moves))]
     assert len(found["x"]) == 21
-    for theirs, move in zip(found["x"], [None, *moves], strict=True):
-        if move:
-            kernel, t, s = move
-            x = kernel(x, t, s).sample()
-        torch.testing.assert_close(torch.tensor(theirs).reshape(x.shape), x, rtol=0, atol=1e-4)
+    for theirs, ours in zip(found["x"], states, strict=True):
+        torch.testing.assert_close(torch.tensor(theirs).reshape(ours.shape), ours, rtol=0, atol=1e-4)
 
-    page.locator("[name=time]").focus()  # the walk is scrubbed with keys, and without the model
+    page.locator("[name=time]").focus()  # the trajectory is scrubbed with keys, and without the model
     before = page.locator("canvas").first.evaluate("c => c.toDataURL()")
     page.keyboard.press("Home")
     assert page.locator("[name=at]").inner_text() == "step 0 of 20"

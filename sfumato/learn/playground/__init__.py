@@ -38,7 +38,7 @@ class Shelf:
     """
 
     def __init__(self, own: Sequence[str | Path] = ()) -> None:
-        from sfumato.model import shipped
+        from sfumato.models import shipped
         from sfumato.papers.presets import PRESETS
 
         known = {name: path for name, path in shipped().items() if not name.startswith("adm_classifier/")}
@@ -50,18 +50,18 @@ class Shelf:
 
     def folder(self, number: int) -> Path:
         """The graphs of a model, written now if they are not there yet. ValueError where that cannot be done."""
-        from sfumato.export import FORMAT, export_named
-        from sfumato.model import load
+        from sfumato.convert import onnx
+        from sfumato.models import load_model
 
         target = self.targets[number]
         with self._lock:  # two pages may ask at once
-            model = load(target)
-            digest = hashlib.sha256(f"{__version__} {FORMAT} {model.recipe}".encode())
+            model = load_model(target)
+            digest = hashlib.sha256(f"{__version__} {onnx.FORMAT} {model.recipe}".encode())
             for value in model.network.state_dict().values():
                 digest.update(value.contiguous().numpy().tobytes())
             folder = cache() / digest.hexdigest()[:16]
             if not folder.exists():
-                export_named(target, folder)
+                onnx.export(model.recipe, model.network, folder, classes=model.classes)
         return folder
 
 

@@ -23,8 +23,8 @@ function offer() {
   options(wish.sampler, samplers, samplers[0]);
   offerSteps();
   options(wish.label, [{ label: "all in turn", value: -1 }, ...about.classes.map((label, value) => ({ label, value }))], "-1");
-  wish.label.closest("label").hidden = !about.belief.inputs.includes("y");
-  wish.scale.closest("label").hidden = !about.belief.inputs.includes("scale");
+  wish.label.closest("label").hidden = !about.denoiser.inputs.includes("y");
+  wish.scale.closest("label").hidden = !about.denoiser.inputs.includes("scale");
 }
 
 function offerSteps() {
@@ -32,7 +32,7 @@ function offerSteps() {
   options(wish.steps, steps, steps.includes("20") ? "20" : steps[0]);
 }
 
-function walk(keep = false) {
+function sample(keep = false) {
   if (!about) return;
   stop();
   const n = Number(wish.count.value), classes = Math.max(1, about.classes.length), label = Number(wish.label.value);
@@ -51,7 +51,7 @@ function walk(keep = false) {
   }
   turn += 1;
   worker.postMessage({
-    kind: "walk", turn, sampler: wish.sampler.value, steps: wish.steps.value, seed: Number(wish.seed.value) || 0, keep,
+    kind: "sample", turn, sampler: wish.sampler.value, steps: wish.steps.value, seed: Number(wish.seed.value) || 0, keep,
     labels: Array.from({ length: n }, (_, i) => (label < 0 ? i % classes : label)), scale: Number(wish.scale.value),
   });
 }
@@ -96,7 +96,7 @@ worker.onmessage = ({ data }) => {
   if (data.kind === "loaded") {
     about = data.about;
     offer();
-    walk();
+    sample();
   } else if (data.kind === "error") {
     say(data.text, true);
     waiting?.reject(new Error(data.text));
@@ -105,7 +105,7 @@ worker.onmessage = ({ data }) => {
     if (data.noise) noises.push(data.noise);
     time.max = data.of;
     if (following) time.value = data.step;
-    say(`${data.asked} of ${data.of} evaluations, ${data.milliseconds.toFixed(0)} ms each for ${wish.count.value} pictures`);
+    say(`${data.asked} of ${data.total} evaluations, ${data.milliseconds.toFixed(0)} ms each for ${wish.count.value} pictures`);
     draw();
   } else {
     waiting?.resolve({ states, noises });
@@ -121,12 +121,12 @@ function open() {
 }
 
 wish.model.onchange = open;
-wish.sampler.onchange = () => { offerSteps(); walk(); };
-for (const name of ["steps", "label", "count", "seed"]) wish[name].onchange = () => walk();
+wish.sampler.onchange = () => { offerSteps(); sample(); };
+for (const name of ["steps", "label", "count", "seed"]) wish[name].onchange = () => sample();
 wish.scale.oninput = () => { wish.scaled.textContent = wish.scale.value; };
-wish.scale.onchange = () => walk();
-wish.again.onclick = () => { wish.seed.value = (Number(wish.seed.value) + 1) % 1000000; walk(); };
-form.onsubmit = (event) => { event.preventDefault(); walk(); };
+wish.scale.onchange = () => sample();
+wish.again.onclick = () => { wish.seed.value = (Number(wish.seed.value) + 1) % 1000000; sample(); };
+form.onsubmit = (event) => { event.preventDefault(); sample(); };
 time.oninput = () => { following = false; stop(); draw(); };
 play.onclick = () => {
   if (timer) return stop();
@@ -140,9 +140,9 @@ play.onclick = () => {
   }, 80);
 };
 
-/** For tests and the curious: walk with the present wishes and get every state with the noise that was drawn. */
+/** For tests and the curious: sample with the present wishes and get every state with the noise that was drawn. */
 window.playground = {
-  walk: () => new Promise((resolve, reject) => { waiting = { resolve, reject }; walk(true); }),
+  sample: () => new Promise((resolve, reject) => { waiting = { resolve, reject }; sample(true); }),
 };
 
 const models = await (await fetch("models")).json();

@@ -1,5 +1,5 @@
-// Walks an exported model from noise to pictures, beside the page, so that the page stays quick.
-// Everything that is mathematics of diffusion lies in the graphs, which the library wrote; here is only the loop.
+// Samples an exported model from noise to pictures, beside the page, so that the page stays quick.
+// Everything that is mathematics of diffusion lies in the graphs and plans, which the library wrote; here is the loop.
 
 import * as ort from "./runtime/ort.wasm.min.mjs";
 
@@ -45,13 +45,28 @@ async function load({ base: where }) {
 }
 
 function noise(n, seed, draw) {
-  const size = about.shape.reduce((a, b) => a * b), data = new Float32Array(n * size);
+  const size = about.noise.reduce((a, b) => a * b), data = new Float32Array(n * size);
   for (let i = 0; i < n; i += 1) normal(seed, i, draw, size, data, i * size);
-  return new ort.Tensor("float32", data, [n, ...about.shape]);
+  return new ort.Tensor("float32", data, [n, ...about.noise]);
 }
 
-/** One walk; tells of every state. With `keep`, the noise is told too. */
-async function walk({ turn: mine, sampler, steps, seed, labels, scale, keep }) {
+/** A register's new value: the sum of others, each with its weight. */
+function weighted(row, values) {
+  const sum = new Float32Array(values.x.data.length);
+  for (const [name, weight] of Object.entries(row)) {
+    const data = values[name].data;
+    for (let i = 0; i < sum.length; i += 1) sum[i] += weight * data[i];
+  }
+  return new ort.Tensor("float32", sum, values.x.dims);
+}
+
+/** What x is as an image in [-1, 1]. */
+async function image(x) {
+  return about.decode ? Object.values(await run("decode", { x }))[0].data : x.data;
+}
+
+/** One trajectory; tells of every state. With `keep`, the noise is told too. */
+async function sample({ turn: mine, sampler, steps, seed, labels, scale, keep }) {
   const n = labels.length, plan = about.samplers[sampler][steps];
   const time = (value) => about.time === "int64"
     ? new ort.Tensor("int64", BigInt64Array.from({ length: n }, () => BigInt(value)), [n])
@@ -64,26 +79,36 @@ async function walk({ turn: mine, sampler, steps, seed, labels, scale, keep }) {
   let draw = 0, asked = 0, busy = 0;
   values.z = noise(n, seed, draw++);
   values.x = Object.values(await run("prior", { z: values.z }))[0];
-  const tell = (i, drawn) => postMessage({
-    kind: "state", turn: mine, step: i, of: plan.length, x: values.x.data, x0: values.x0?.data,
-    noise: keep && drawn ? values.z.data : null, milliseconds: asked ? busy / asked : 0, asked,
+  const total = plan.flat().filter((step) => step.ask).length;
+  const tell = async (i, drawn) => postMessage({
+    kind: "state", turn: mine, step: i, of: plan.length, x: await image(values.x),
+    x0: values.x0 && (await image(values.x0)), noise: keep && drawn ? values.z.data : null,
+    milliseconds: asked ? busy / asked : 0, asked, total,
   });
-  tell(0, true);
-  for (const [i, [number, t, s]] of plan.entries()) {
-    const kernel = about.kernels[number].inputs;
-    values.t = time(t);
-    values.s = time(s);
-    const believes = kernel.some((name) => about.belief.outputs.includes(name));
-    const began = performance.now();
-    if (believes) Object.assign(values, await run("belief", pick(about.belief.inputs)));
-    const drawn = kernel.includes("z");
-    if (drawn) values.z = noise(n, seed, draw++);
-    values.x = Object.values(await run(`kernel-${number}`, pick(kernel)))[0];
-    busy += performance.now() - began;
-    asked += 1;
+  await tell(0, true);
+  for (const [i, move] of plan.entries()) {
+    let drawn = false;
+    for (const step of move) {
+      const kernel = step.kernel === undefined ? [] : about.kernels[step.kernel].inputs;
+      values.t = time(step.t);
+      values.s = time(step.s);
+      const began = performance.now();
+      if (step.ask) {
+        Object.assign(values, await run("denoiser", pick(about.denoiser.inputs)));
+        asked += 1;
+      }
+      if (kernel.includes("z") || Object.values(step.set).some((row) => "z" in row)) {
+        values.z = noise(n, seed, draw++);
+        drawn = true;
+      }
+      const found = Object.fromEntries(Object.entries(step.set).map(([name, row]) => [name, weighted(row, values)]));
+      if (kernel.length) found.x = Object.values(await run(`kernel-${step.kernel}`, pick(kernel)))[0];
+      Object.assign(values, found);
+      busy += performance.now() - began;
+    }
     await new Promise((next) => setTimeout(next, 0));  // let a newer wish in
     if (mine !== turn) return;
-    tell(i + 1, drawn);
+    await tell(i + 1, drawn);
   }
   postMessage({ kind: "done", turn: mine });
 }
@@ -91,12 +116,12 @@ async function walk({ turn: mine, sampler, steps, seed, labels, scale, keep }) {
 let queue = Promise.resolve();
 
 onmessage = ({ data }) => {
-  turn = data.turn;  // at once, so that a walk which is under way ends
+  turn = data.turn;  // at once, so that a trajectory which is under way ends
   queue = queue.then(async () => {
     if (data.turn !== turn) return;
     try {
       if (data.kind === "load") postMessage({ kind: "loaded", turn: data.turn, about: await load(data) });
-      else await walk(data);
+      else await sample(data);
     } catch (error) {
       postMessage({ kind: "error", turn: data.turn, text: error.message });
     }
