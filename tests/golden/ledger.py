@@ -36,7 +36,7 @@ FAMILIES = {
     "eval_frechet": "Frechet distance (guided-diffusion's evaluator)",
     "eval_inception_score": "Inception score (guided-diffusion's evaluator)",
     "eval_precision_recall": "precision and recall, half-precision distances (guided-diffusion's evaluator)",
-    "song sde": "SDE tables, discretisations, what networks are told (score_sde)",
+    "song sde": "SDE tables, discretisations, what networks are conditioned on (score_sde)",
     "song losses": "losses in continuous and discrete time, likelihood weighting (score_sde)",
     "song predictors": "predictors, with and without noise (score_sde)",
     "song correctors": "correctors (score_sde)",
