@@ -136,7 +136,7 @@ class DPM:
         ) -> Tensor:
             """-(K - L_null), bits per number, from one level of each image; t (B,) among the levels of `times`."""
             terms = self.steps if self.faithful else None
-            nats = self.chain(network).objective(self.space.encode(images, noise), t, noise, terms)
+            nats = self.chain(network, process).objective(self.space.encode(images, noise), t, noise, terms)
             return (nats / nonequilibrium.BIT + self.null) / math.prod(self.shape)
 
         own = DPMChain(self.steps, first)
@@ -145,10 +145,10 @@ class DPM:
             lower_bound=self.lower_bound,
         )  # fmt: skip
 
-    def chain(self, network: nn.Module) -> Chain:
-        """The model as a Markov chain in the units of its space."""
-        process, believe = self._chain_of(network)
-        return Chain(process, BelievedStep(believe), self.steps, int(self.edge == "forward"))
+    def chain(self, network: nn.Module, process: GaussianDiffusion | None = None) -> Chain:
+        """The model as a Markov chain in the units of its space; `process` where that of fixed betas is at hand."""
+        forward, believe = self._chain_of(network, process)
+        return Chain(forward, BelievedStep(believe), self.steps, int(self.edge == "forward"))
 
     def lower_bound(
         self, network: nn.Module, images: Tensor, noise: Noise = torch.randn_like, levels: Tensor | None = None
@@ -157,13 +157,16 @@ class DPM:
         bound = self.chain(network).lower_bound(self.space.encode(images, noise), noise, levels)
         return replace(bound, terms=self.steps) if self.faithful else bound
 
-    def _chain_of(self, network: nn.Module) -> tuple[Forward, beliefs.Believe]:
+    def _chain_of(
+        self, network: nn.Module, process: GaussianDiffusion | None = None
+    ) -> tuple[Forward, beliefs.Believe]:
         """The forward process, and the predictions of the model."""
         if self.bits:
             bits = BinomialDiffusion(jsd_betas(self.steps))
             return bits, beliefs.of_bits(bits, network)
-        schedule: Any = network.schedule if self.learn_betas else schedules.from_betas(self.first_betas())
-        process = GaussianDiffusion(schedule)
+        if process is None:
+            schedule: Any = network.schedule if self.learn_betas else schedules.from_betas(self.first_betas())
+            process = GaussianDiffusion(schedule)
         denoise = Denoiser(network, process, PREDICTIONS[self.prediction], index)
         return process, beliefs.of_gaussians(process, denoise, perturbed)
 

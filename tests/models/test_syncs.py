@@ -1,4 +1,4 @@
-"""The loop of sampling never waits for the device: no value is read back, and no copy to the device blocks.
+"""Sampling and the losses of training never wait for the device: no value is read back, no copy to the device blocks.
 
 The networks lie on torch's `meta` device, whose tensors hold no data, so that reading one would fail even where it were
 not counted; every operation is seen by a dispatch mode.
@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sfumato.cost.network import some_labels, some_times
 from sfumato.models import Model, Request
 from sfumato.models.generate import trajectories
 from sfumato.papers.presets import PRESETS
@@ -77,6 +78,26 @@ def test_samplers_never_wait(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", ["euler-maruyama", "euler-ode"])
 def test_samplers_of_continuous_time_never_wait(sampler: str) -> None:
     assert waits("score_sde/digits", sampler, 8) == []
+
+
+@pytest.mark.parametrize(
+    "preset",
+    ["ddpm/digits", "iddpm/digits", "adm/digits", "adm_classifier/digits", "dpm/digits", "score_sde/digits",
+     "score_sde/digits-ve", "score_sde/digits-subvp", "ncsn/digits", "ncsnv2/digits"],
+)  # fmt: skip
+def test_a_training_loss_never_waits(preset: str) -> None:
+    """Forward and backward; the levels come from the host."""
+    recipe = PRESETS[preset].recipe
+    built = recipe.build()
+    with torch.device("meta"):
+        network, images = recipe.model(), torch.empty(4, *recipe.shape)
+    labels = some_labels(recipe, images)
+    given = {} if labels is None else {"y": labels}
+    with Waits() as mode:
+        losses = built.loss(network, images, some_times(built.times, 4), torch.randn_like, **given)
+        losses.mean().backward()
+    assert losses.device.type == "meta"
+    assert mode.found == []
 
 
 def test_waits_are_seen() -> None:
