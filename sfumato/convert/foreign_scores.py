@@ -157,7 +157,8 @@ def _layers(facts: LayersFacts, path: Path, choices: Mapping[str, Any]) -> Settl
         fields |= {"first_sigma": float(f"{max(facts.sigmas):.6g}"), "last_sigma": float(f"{min(facts.sigmas):.6g}")}
 
     def same(known: ScoreSDE) -> bool:
-        shown = {**vars(known), "network": replace(known.network, dropout=0.0)}  # type: ignore[type-var]
+        network: Any = known.network
+        shown = {**vars(known), "network": replace(network, dropout=0.0)}
         return all(shown[key] == value for key, value in fields.items())
 
     name = _published("score_sde", path, same)

@@ -156,7 +156,7 @@ def keys(net: UNet | EncoderUNet, legacy_order: bool) -> Iterator[Key]:
 
     yield from same("time_embed.0", "time_mlp.0", net.time_mlp[0])
     yield from same("time_embed.2", "time_mlp.2", net.time_mlp[2])
-    if getattr(net, "label_embedding", None) is not None:
+    if net.label_embedding is not None:
         yield Key("label_emb.weight", "label_embedding.weight")
 
     yield from same("input_blocks.0.0", "conv_in", net.conv_in)

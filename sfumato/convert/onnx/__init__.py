@@ -141,7 +141,7 @@ class Export:
                 try:
                     moves = self._moves(sampler, count)
                 except ValueError as error:
-                    left_out[name] = str(error)
+                    left_out.setdefault(name, str(error))
                     continue
                 try:
                     found[str(count)] = self._plan(moves)
