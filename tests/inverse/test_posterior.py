@@ -254,6 +254,10 @@ def test_every_method_goes_with_samplers_and_schedules(name: str, schedule: Any,
     process = GaussianDiffusion(schedule)
     measurement = Measurement(MeanPool(2), torch.zeros(2, 1, 2, 2).double(), 0.1)
     x = process.prior((2, 1, 4, 4)).sample().double()
+    if name == "repaint" and sampler in ("dpmpp-2m", "unipc"):  # what they remember lies on the other side of a jump
+        with pytest.raises(ValueError, match="remembers nothing"):
+            inverse.run(name, process, exact(process, covariance(16)), measurement, x, sampler=sampler, steps=12)
+        return
     made = inverse.run(name, process, exact(process, covariance(16)), measurement, x, sampler=sampler, steps=12)
     assert bool(made.isfinite().all())
 
