@@ -59,7 +59,9 @@ def here(model: Model, sampler: Sampler, steps: int, n: int) -> tuple[list[Tenso
     return [space.decode(state) for state in states], draws
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name if name in ("adm", "bits") else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_every_sampler_goes_alike(name: str, tmp_path: Path) -> None:
     """All states, for another number of images than the graphs were traced with."""
     model, n, steps, said = made(MODELS[name]), 3, 20 if name == "VP" else 6, list[str]()  # fewer are no VP
