@@ -222,6 +222,8 @@ class Continuous(Schedule):
     first = 1e-5  # Song et al. 2021, appendix C
     last = 1e-3
     """Where an even grid ends before clean data."""
+    levels = 0
+    """How many separate levels the time stands for; 0 where it is continuous by itself."""
 
     def times(self, steps: Steps = None) -> Tensor:
         """Evenly from the end to `last`, then to 0; 1000 moves where None. A grid of levels is one of 1000."""
@@ -291,7 +293,7 @@ class Interpolated(Continuous):
 
     def __init__(self, table: Table) -> None:
         super().__init__()
-        self.table = table
+        self.table, self.levels = table, table.T
         table.between_levels(torch.zeros((), dtype=torch.float64))  # refuses other tables at once
 
     def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:

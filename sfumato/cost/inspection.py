@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 
-from sfumato.core.diffusion import Classification
 from sfumato.cost import memory
 from sfumato.cost.network import forward_flops, parameters, throughput
 from sfumato.data import open_source
@@ -139,7 +138,7 @@ def _memory(recipe: Trainable, config: TrainConfig, plan: Plan, has_blocks: bool
     if has_blocks and not settings.checkpoint_activations:
         less = training(replace(settings, checkpoint_activations=True))
         yield f"  with --train.checkpoint-activations {size(less.peak)}, kept {size(less.activations)}"
-    doing = "guiding one step" if isinstance(recipe.build(), Classification) else "sampling"
+    doing = "guiding one step" if recipe.build().sampler is None else "sampling"
     yield f"  {doing} {size(pictures)}, {batch} pictures at a time"
 
 

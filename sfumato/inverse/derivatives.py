@@ -16,8 +16,8 @@ from torch import Tensor
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel, Move, Past, Sampler, Step
-from sfumato.core.schedules import Level, Steps
-from sfumato.inverse.posterior import Measurement, Posterior, Wrap, as_it_is, with_gradient
+from sfumato.core.schedules import Level
+from sfumato.inverse.posterior import Measurement, Posterior, with_gradient
 
 
 def tweedie(level: Level) -> Tensor:
@@ -156,14 +156,7 @@ class DPS(Posterior):
 
         return inner
 
-    def plan(
-        self,
-        process: GaussianDiffusion,
-        denoise: Denoise,
-        measurement: Measurement,
-        sampler: Sampler,
-        steps: Steps = None,
-        clip: Wrap = as_it_is,
+    def arranged(
+        self, moves: list[Move], process: GaussianDiffusion, measurement: Measurement, sampler: Sampler
     ) -> list[Move]:
-        moves = super().plan(process, denoise, measurement, sampler, steps, clip)
         return [(DPSStep(kernel, self.scale), t, s) for kernel, t, s in moves]

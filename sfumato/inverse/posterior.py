@@ -94,7 +94,14 @@ class Posterior:
             clip: what is done to the result.
         """
         self.check(measurement.operator)
-        return sampler.plan(process, clip(self.denoiser(denoise, measurement)), steps)
+        moves = sampler.plan(process, clip(self.denoiser(denoise, measurement)), steps)
+        return self.arranged(moves, process, measurement, sampler)
+
+    def arranged(
+        self, moves: list[Move], process: GaussianDiffusion, measurement: Measurement, sampler: Sampler
+    ) -> list[Move]:
+        """The sampler's moves with what the method adds between them."""
+        return moves
 
 
 def with_gradient(denoise: Denoise, x: Tensor, t: Tensor) -> tuple[Prediction, Tensor, Tensor]:

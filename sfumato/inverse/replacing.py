@@ -24,31 +24,22 @@ class Replacement(Posterior):
     Biased, however many steps there are: what is unknown sees the known part only through the denoiser.
     """
 
-    def plan(
-        self,
-        process: GaussianDiffusion,
-        denoise: Denoise,
-        measurement: Measurement,
-        sampler: Sampler,
-        steps: Steps = None,
-        clip: Wrap = as_it_is,
+    until = 0.0
+
+    def arranged(
+        self, moves: list[Move], process: GaussianDiffusion, measurement: Measurement, sampler: Sampler
     ) -> list[Move]:
-        moves = super().plan(process, denoise, measurement, sampler, steps, clip)
-        return _made_consistent(moves, Consistent(process, measurement), float(process.schedule.end), 0.0)
-
-
-def _made_consistent(moves: list[Move], put: Consistent, end: float, until: float) -> list[Move]:
-    """The moves, each that ends above a share of the time followed by a replacement; the last by the exact one."""
-    plan: list[Move] = []
-    for kernel, t, s in moves:
-        plan.append((kernel, t, s))
-        if s >= until * end:
-            plan.append((replace(put, exact=bool(s == 0)), s, s))
-    return plan
+        put, end = Consistent(process, measurement), float(process.schedule.end)
+        plan: list[Move] = []
+        for kernel, t, s in moves:
+            plan.append((kernel, t, s))
+            if s >= self.until * end:  # the last by the exact one
+                plan.append((replace(put, exact=bool(s == 0)), s, s))
+        return plan
 
 
 @dataclass(frozen=True)
-class ILVR(Posterior):
+class ILVR(Replacement):
     """Iterative latent variable refinement: what was seen is replaced in x_s, down to a level (Choi et al. 2021)."""
 
     until: float = 0.0
@@ -61,18 +52,6 @@ class ILVR(Posterior):
     def __post_init__(self) -> None:
         if not 0 <= self.until < 1:
             raise ValueError(f"until is a share of the time from 0 to below 1, not {self.until:g}")
-
-    def plan(
-        self,
-        process: GaussianDiffusion,
-        denoise: Denoise,
-        measurement: Measurement,
-        sampler: Sampler,
-        steps: Steps = None,
-        clip: Wrap = as_it_is,
-    ) -> list[Move]:
-        moves = super().plan(process, denoise, measurement, sampler, steps, clip)
-        return _made_consistent(moves, Consistent(process, measurement), float(process.schedule.end), self.until)
 
 
 @dataclass(frozen=True)
@@ -90,26 +69,19 @@ class RePaint(Posterior):
         if min(self.jump, self.rounds, self.first) < 1:
             raise ValueError("the jump, the rounds and the first of repaint are 1 or more")
 
-    def plan(
-        self,
-        process: GaussianDiffusion,
-        denoise: Denoise,
-        measurement: Measurement,
-        sampler: Sampler,
-        steps: Steps = None,
-        clip: Wrap = as_it_is,
+    def arranged(
+        self, moves: list[Move], process: GaussianDiffusion, measurement: Measurement, sampler: Sampler
     ) -> list[Move]:
-        down = super().plan(process, denoise, measurement, sampler, steps, clip)
-        if any(a[2] != b[1] for a, b in pairwise(down)) or sampler.order > sampler.evaluations:
+        if any(a[2] != b[1] for a, b in pairwise(moves)) or sampler.order > sampler.evaluations:
             raise ValueError("repaint takes a sampler that goes straight down and remembers nothing, such as ancestral")
         put, up = Consistent(process, measurement), ChurnStep(process)
         plan: list[Move] = []
-        for i in self.visits(len(down)):
+        for i in self.visits(len(moves)):
             if i >= 0:
-                kernel, t, s = down[i]
+                kernel, t, s = moves[i]
                 plan += [(kernel, t, s), (replace(put, exact=bool(s == 0)), s, s)]
             else:
-                _, t, s = down[~i]  # noise for that move, back to where it began
+                _, t, s = moves[~i]  # noise for that move, back to where it began
                 plan.append((up, s, t))
         return plan
 

@@ -22,7 +22,6 @@ from sfumato.core.ode import Solve, State, follow, runge_kutta
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.sampling import DenoiseToZero
-from sfumato.core.schedules import Interpolated
 from sfumato.data.loader import to_float, to_uint8
 from sfumato.data.sources import Images
 from sfumato.likelihood.report import Report, protocol_of
@@ -112,8 +111,7 @@ class Flow:
     @property
     def _levels(self) -> int:
         """How many levels the model's continuous time stands for; 0 where its own time is continuous."""
-        schedule = self.process().schedule
-        return schedule.table.T if isinstance(schedule, Interpolated) else 0
+        return self.process().schedule.continuous().levels
 
     @property
     def _end(self) -> float:
