@@ -78,6 +78,13 @@ def written(table: Mapping[str, type[T]], value: T) -> str:
     return f"{name}?{options}" if options else name
 
 
+def listed(table: Mapping[str, type[Any]]) -> str:
+    """A line for each name: the name, and what it is, by the first paragraph of its docstring."""
+    width = max(map(len, table))
+    first = {name: (kind.__doc__ or "").partition("\n\n")[0].split() for name, kind in table.items()}
+    return "\n".join(f"{name:{width}}  {' '.join(words)}" for name, words in first.items())
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """One line that says what is not known, what may have been meant, and what there is."""
     names = list(known)

@@ -54,9 +54,7 @@ def operator(text: str) -> Operator:
 
 def listed() -> str:
     """A line for each method: its name and what it is."""
-    width = max(map(len, POSTERIORS))
-    lines = {key: " ".join((kind.__doc__ or "").partition("\n\n")[0].split()) for key, kind in POSTERIORS.items()}
-    return "\n".join(f"{key:{width}}  {line}" for key, line in lines.items())
+    return spec.listed(POSTERIORS)
 
 
 def run(

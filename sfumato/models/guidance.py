@@ -225,8 +225,7 @@ def chosen(guidance: Guidance | str | None, scale: float = 1.0, guide: Model | N
 
 def listed() -> str:
     """A line for each kind of guidance: its name and what it is."""
-    width = max(map(len, GUIDANCE))
-    return "\n".join(f"{key:{width}}  {' '.join((kind.__doc__ or '').split())}" for key, kind in GUIDANCE.items())
+    return spec.listed(GUIDANCE)
 
 
 def _check_guide(model: Model, guide: Model) -> None:

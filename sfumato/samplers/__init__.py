@@ -67,12 +67,7 @@ def name(chosen: Sampler) -> str:
 
 def listed() -> str:
     """A line for each sampler: its name and what it is."""
-    width = max(map(len, SAMPLERS))
-    return "\n".join(f"{key:{width}}  {_summary(kind)}" for key, kind in SAMPLERS.items())
-
-
-def _summary(kind: type[Sampler]) -> str:
-    return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
+    return spec.listed(SAMPLERS)
 
 
 def run(
