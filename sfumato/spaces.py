@@ -1,7 +1,8 @@
 """Spaces: what the diffusion sees of an image, and the way back; images outside are always in [-1, 1].
 
-`Pixels` as they are; `UnitPixels` for the score-based papers, whose images are 1 wide; `Standardised` and `Bits` for
-Sohl-Dickstein et al. 2015. A space tells clipping its range and the likelihoods its volume.
+`Pixels` as they are, `Measured` with their deviation; `UnitPixels` for the score-based papers, whose images are 1 wide;
+`Standardised` and `Bits` for Sohl-Dickstein et al. 2015. A space tells clipping its range and the likelihoods its
+volume.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class Space:
         low, high = self.range
         return math.log((high - low) / 2)
 
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of clean data: a quarter of the range, as CIFAR-10's, where it was not measured."""
+        low, high = self.range
+        return (high - low) / 4
+
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of what the diffusion sees, for images of this shape (C, H, W)."""
         return shape
@@ -60,6 +67,26 @@ class Space:
 @dataclass(frozen=True)
 class Pixels(Space):
     """Images in [-1, 1], as they are."""
+
+
+@dataclass(frozen=True)
+class Measured(Space):
+    """Images in [-1, 1] as they are, whose deviation is measured, for EDM's sigma_data (Karras et al. 2022)."""
+
+    std: float = 0.5
+    """Of the data in [-1, 1], over all pixels; taken from the data set."""
+
+    has_moments = True
+
+    def __post_init__(self) -> None:
+        _check_std(self.std)
+
+    @property
+    def deviation(self) -> float:
+        return self.std
+
+    def fitted(self, images: Tensor) -> Measured:
+        return Measured(float(images.std(correction=0)))
 
 
 @dataclass(frozen=True)
@@ -93,8 +120,11 @@ class Standardised(Space):
     has_moments = True
 
     def __post_init__(self) -> None:
-        if not self.std > 0:
-            raise ValueError(f"the standard deviation of the data is above 0, not {self.std}")
+        _check_std(self.std)
+
+    @property
+    def deviation(self) -> float:
+        return 1.0
 
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
         if noise is not None and self.bin:
@@ -109,6 +139,11 @@ class Standardised(Space):
         some = images[:FIRST_IMAGES] if self.faithful else images
         std = float((some.var(correction=0) + self.bin**2 / 12).sqrt())
         return replace(self, mean=float(some.mean()), std=std)
+
+
+def _check_std(std: float) -> None:
+    if not 0 < std < math.inf:
+        raise ValueError(f"the standard deviation of the data is above 0, not {std}")
 
 
 @dataclass(frozen=True)
@@ -132,6 +167,7 @@ class Bits(Space):
 
 SPACES: dict[str, type[Space]] = {
     "pixels": Pixels,
+    "measured": Measured,
     "unit-pixels": UnitPixels,
     "standardised": Standardised,
     "bits": Bits,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sfumato.core.randomness import ImageNoise
-from sfumato.spaces import SPACES, Bits, Pixels, Space, Standardised, UnitPixels
+from sfumato.spaces import SPACES, Bits, Measured, Pixels, Space, Standardised, UnitPixels
 
-EVERY: list[Space] = [Pixels(), UnitPixels(), Standardised(0.2, 0.7), Bits()]
+EVERY: list[Space] = [Pixels(), Measured(0.6), UnitPixels(), Standardised(0.2, 0.7), Bits()]
 
 
 def images(n: int) -> Tensor:
@@ -80,5 +80,14 @@ def test_dequantisation_belongs_to_an_image() -> None:
 
 
 def test_no_deviation_is_refused() -> None:
-    with pytest.raises(ValueError, match="above 0"):
-        Standardised(std=0.0)
+    for std in (0.0, -1.0, math.nan, math.inf):
+        for kind in (Standardised, Measured):
+            with pytest.raises(ValueError, match="above 0"):
+                kind(std=std)
+
+
+def test_the_deviation_is_that_of_encoded_data() -> None:
+    x = images(400)
+    for space in (Measured().fitted(x), replace(Standardised(), bin=0.0).fitted(x)):
+        assert space.encode(x).std().item() == pytest.approx(space.deviation, rel=1e-3)
+    assert (Pixels().deviation, UnitPixels().deviation) == (0.5, 0.25)  # unmeasured, as of CIFAR-10

@@ -1,4 +1,8 @@
-"""Noise schedules in continuous time: VP, sub-VP and VE (Song et al. 2021), cosine, and the line of flow matching."""
+"""Noise schedules in continuous time: VP, sub-VP and VE (Song et al. 2021), cosine, EDM's, and flow matching's line.
+
+EDM's is sigma itself in a power of time (Karras et al. 2022, eq. 5); the line is that of Lipman et al. 2023, and its
+shift that of Esser et al. 2024, eq. 23.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from sfumato.core.schedules import Continuous
+from sfumato.core.schedules import Continuous, Steps
 
 
 class VP(Continuous):
@@ -58,8 +62,65 @@ class Cosine(Continuous):
         return alpha, 1 - alpha**2
 
 
-class LinearFlow(Continuous):
-    """The straight path of flow matching and rectified flow: alpha = 1 - t, sigma = t (Lipman et al. 2023)."""
+class PowerVE(Continuous):
+    """EDM's noise: alpha is 1, and sigma(t) = high t^rho (Karras et al. 2022, eq. 5).
+
+    Time is a root of sigma, so even times are the paper's grid from `high` to `low`, and then clean data, where sigma
+    is 0.
+
+    Args:
+        low, high: the least and the largest sigma of a sampler.
+        rho: the power; 1 makes time sigma / high itself.
+    """
+
+    def __init__(self, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> None:
+        super().__init__()
+        self.low, self.high, self.rho = low, high, rho
+        self.first = self.last = (low / high) ** (1 / rho)
 
     def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return 1 - t, t**2
+        return torch.ones_like(t), self.high**2 * t ** (2 * self.rho)
+
+    def times(self, steps: Steps = None) -> Tensor:
+        """As every schedule's; the 1000 levels of a grid of levels lie between the two ends of sigma."""
+        if not callable(steps):
+            return super().times(steps)
+        levels = steps(1000)
+        if levels.is_floating_point():
+            return levels
+        between = self.last + (levels.double() - 1) / 999 * (self.end - self.last)
+        return torch.where(levels > 0, between, 0.0)
+
+    def at(self, half_log_snr: Tensor) -> Tensor:
+        """In closed form, no later than the end."""
+        return torch.exp((-half_log_snr.double() - math.log(self.high)) / self.rho).clamp(max=self.end)
+
+
+class LinearFlow(Continuous):
+    """The straight path of flow matching and rectified flow: alpha = 1 - t, sigma = t (Lipman et al. 2023).
+
+    Args:
+        shift: s, which multiplies sigma / alpha at every time, for large images (Esser et al. 2024, eq. 23):
+            sigma = s t / (1 + (s - 1) t).
+    """
+
+    def __init__(self, shift: float = 1.0) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        below = 1 + (self.shift - 1) * t
+        return (1 - t) / below, (self.shift * t / below) ** 2
+
+    def times(self, steps: Steps = None) -> Tensor:
+        """Evenly from the end to clean data itself: on a straight line the last move is as long as the others."""
+        if callable(steps):
+            return super().times(steps)
+        n = 1000 if steps is None else steps
+        if n < 1:
+            raise ValueError(f"steps are at least 1, not {n}")
+        return torch.linspace(self.end, 0, n + 1, dtype=torch.float64)
+
+    def at(self, half_log_snr: Tensor) -> Tensor:
+        """In closed form."""
+        return torch.sigmoid(-half_log_snr.double() - math.log(self.shift))

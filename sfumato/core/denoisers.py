@@ -1,7 +1,8 @@
 """Denoisers and parameterizations: what a network's output says of a noisy image, one `Prediction` in several forms.
 
-The parameterizations are eps and previous mean (Ho et al. 2020, section 3.2), x0, v (Salimans & Ho 2022, appendix D)
-and score (Song & Ermon 2019); each is a function of a few lines from the network's output to x0 and eps.
+The parameterizations are eps and previous mean (Ho et al. 2020, section 3.2), x0, v (Salimans & Ho 2022, appendix D),
+score (Song & Ermon 2019), F (Karras et al. 2022) and u (Lipman et al. 2023); each is a function of a few lines from the
+network's output to x0 and eps.
 """
 
 from __future__ import annotations
@@ -96,6 +97,39 @@ def predict_v(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) 
 def predict_score(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
     """The network returns the score, -eps / sigma (Song & Ermon 2019)."""
     return predict_eps(-process.level(t, x).sigma * output, x, t, process)
+
+
+def predict_u(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
+    """The network returns u = eps - x0, the velocity of the straight path (Lipman et al. 2023), on any schedule."""
+    level = process.level(t, x)
+    both = level.alpha + level.sigma
+    return Prediction(x, level, (x + level.alpha * output) / both, (x - level.sigma * output) / both)
+
+
+def predict_f(sigma_data: float) -> Parameterization:
+    """The network returns EDM's F: D = c_skip x + c_out F (Karras et al. 2022, eq. 7), on any schedule.
+
+    For data of deviation sigma_data F's target has variance 1 at every level. For 1 and variance-preserving levels it
+    is minus v. x and sigma are those of the paper divided by alpha, and nothing is divided by alpha here.
+    """
+
+    def reading(output: Tensor, x: Tensor, t: Tensor, process: GaussianDiffusion) -> Prediction:
+        level = process.level(t, x)
+        variance = level.sigma**2 + (level.alpha * sigma_data) ** 2  # of x
+        unit = sigma_data / variance.sqrt() * output
+        x0 = sigma_data**2 * level.alpha / variance * x + level.sigma * unit
+        return Prediction(x, level, level.sigma / variance * x - level.alpha * unit, x0)
+
+    return reading
+
+
+def unit_variance(sigma_data: float) -> Callable[[Level], Tensor]:
+    """What makes noisy data of deviation sigma_data 1 wide: c_in of Karras et al. 2022, table 1."""
+
+    def scale(level: Level) -> Tensor:
+        return (level.sigma**2 + (level.alpha * sigma_data) ** 2).rsqrt()
+
+    return scale
 
 
 def predict_previous_mean(

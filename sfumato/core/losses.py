@@ -6,6 +6,7 @@ sigma^2 / alpha^2 and 1 / alpha^2 (for alpha^2 + sigma^2 = 1), so every paramete
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,6 +17,10 @@ from sfumato.core.schedules import Level
 
 Weight = Callable[[Level], Tensor]
 """A weight for ||eps - eps_hat||^2, as a function of the level."""
+
+
+LEAST = 1e-12
+"""The least alpha of a weight; its square is still a float32."""
 
 
 def per_image(x: Tensor) -> Tensor:
@@ -32,11 +37,18 @@ def weighted(prediction: Prediction, x0: Tensor, eps: Tensor, weight: Weight) ->
     """weight(level) times the squared error in eps, a mean over pixels, (B,).
 
     The error is measured in v, where it is well scaled at both ends of the schedule:
-    eps - eps_hat = (v - v_hat) alpha / (alpha^2 + sigma^2).
+    eps - eps_hat = (v - v_hat) alpha / (alpha^2 + sigma^2). So it is finite without signal, too, where the weights of
+    x0, v and u are infinite: there the error in eps is 0.
     """
     level = prediction.level
-    scale = weight(level) * (level.alpha / (level.alpha**2 + level.sigma**2)) ** 2
+    some = Level(level.alpha.clamp(min=LEAST), level.sigma)
+    scale = weight(some) * (some.alpha / (some.alpha**2 + some.sigma**2)) ** 2
     return per_image(scale * (prediction.v - level.v(x0, eps)) ** 2)
+
+
+def noise_to_signal(level: Level) -> Tensor:
+    """1 / SNR = sigma^2 / alpha^2."""
+    return (level.sigma / level.alpha) ** 2
 
 
 def eps_weight(level: Level) -> Tensor:
@@ -46,7 +58,7 @@ def eps_weight(level: Level) -> Tensor:
 
 def x0_weight(level: Level) -> Tensor:
     """Weigh the error in x0 evenly."""
-    return (level.sigma / level.alpha) ** 2
+    return noise_to_signal(level)
 
 
 def v_weight(level: Level) -> Tensor:
@@ -58,7 +70,64 @@ def min_snr(gamma: float = 5.0) -> Weight:
     """min(SNR, gamma) in x0: no level counts more than gamma (Hang et al. 2023)."""
 
     def weight(level: Level) -> Tensor:
-        snr = (level.alpha / level.sigma) ** 2
-        return snr.clamp(max=gamma) / snr
+        return (gamma * noise_to_signal(level)).clamp(max=1)
 
     return weight
+
+
+def soft_min_snr(gamma: float = 5.0) -> Weight:
+    """SNR gamma / (SNR + gamma) in x0, min-SNR without its corner (Crowson et al. 2024)."""
+
+    def weight(level: Level) -> Tensor:
+        bounded = gamma * noise_to_signal(level)
+        return bounded / (1 + bounded)
+
+    return weight
+
+
+def p2(gamma: float = 1.0, k: float = 1.0) -> Weight:
+    """1 / (k + SNR)^gamma in eps: less weight near clean data (Choi et al. 2022, eq. 8)."""
+
+    def weight(level: Level) -> Tensor:
+        noise = noise_to_signal(level)
+        return (noise / (1 + k * noise)) ** gamma
+
+    return weight
+
+
+def sigmoid(bias: float = 2.0) -> Weight:
+    """sigmoid(bias - log SNR) in eps (Kingma & Gao 2023)."""
+
+    def weight(level: Level) -> Tensor:
+        noise = noise_to_signal(level)
+        return noise / (noise + math.exp(-bias))
+
+    return weight
+
+
+def edm_weight(sigma_data: float = 0.5) -> Weight:
+    """SNR + 1 / sigma_data^2 in x0, which weighs the error in EDM's F evenly (Karras et al. 2022, table 1)."""
+
+    def weight(level: Level) -> Tensor:
+        return 1 + noise_to_signal(level) / sigma_data**2
+
+    return weight
+
+
+def flow_weight(level: Level) -> Tensor:
+    """Weigh the error in u = eps - x0 evenly: flow matching (Lipman et al. 2023, eq. 23)."""
+    return ((level.alpha + level.sigma) / level.alpha) ** 2
+
+
+WEIGHTS: dict[str, Weight] = {
+    "eps": eps_weight,
+    "x0": x0_weight,
+    "v": v_weight,
+    "min-snr": min_snr(),
+    "soft-min-snr": soft_min_snr(),
+    "p2": p2(),
+    "sigmoid": sigmoid(),
+    "edm": edm_weight(),
+    "flow": flow_weight,
+}
+"""Every weight by the word that a recipe knows it by, with its paper's numbers."""

@@ -13,6 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sfumato.core.schedules import Continuous
+
 
 class TrainingTimes:
     """Base class of densities over training times; what remembers nothing has nothing to update or save.
@@ -24,7 +26,7 @@ class TrainingTimes:
     learns: ClassVar[bool] = False
 
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Uniform numbers u (B,) in [0, 1) -> times (B,) and importance weights (B,), both on the host."""
+        """Uniform numbers u (B,) in [0, 1) -> times (B,) and importance weights (B,), where u is."""
         raise NotImplementedError
 
     def update(self, t: Tensor, losses: Tensor) -> None:
@@ -59,6 +61,33 @@ class UniformInterval(TrainingTimes):
 
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
         return self.start + (self.end - self.start) * u.double(), torch.ones_like(u)
+
+
+@dataclass(frozen=True)
+class LogNormal(TrainingTimes):
+    """Times at which log(sigma / alpha) is normal: EDM's log-normal sigma (Karras et al. 2022, table 1).
+
+    On the straight path of flow matching that is a logit-normal time (Esser et al. 2024, eq. 19).
+    """
+
+    schedule: Continuous
+    mean: float
+    std: float
+
+    def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        z = math.sqrt(2) * torch.erfinv(2 * u.double().clamp(1e-6, 1 - 1e-6) - 1)
+        return self.schedule.at(-(self.mean + self.std * z)), torch.ones_like(u)
+
+
+@dataclass(frozen=True)
+class Mode(TrainingTimes):
+    """Times of [0, 1], denser in the middle for scale > 0 and at the ends below (Esser et al. 2024, eq. 20)."""
+
+    scale: float = 1.29
+
+    def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        left = 1 - u.double()  # so that times ascend with u
+        return 1 - left - self.scale * (torch.cos(math.pi / 2 * left) ** 2 - 1 + left), torch.ones_like(u)
 
 
 class LossSecondMoment(TrainingTimes):

@@ -1,4 +1,4 @@
-"""Eight recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+"""Ten recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
 
 A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
 """
@@ -15,6 +15,8 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.dpm import DPM
+from sfumato.papers.edm import EDM
+from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
@@ -31,6 +33,8 @@ PAPERS: dict[str, type[Any]] = {
     "ncsn": NCSN,
     "ncsnv2": NCSNv2,
     "score_sde": ScoreSDE,
+    "edm": EDM,
+    "flow": FlowMatching,
 }
 """The name under which a checkpoint keeps each recipe."""
 

@@ -90,6 +90,33 @@ def test_linear_flow() -> None:
     assert torch.allclose(g2, 2 * inside + 2 * inside**2 / (1 - inside))
 
 
+def test_shift_multiplies_sigma_over_alpha() -> None:
+    """Esser et al. 2024, eq. 23; the resolutions' root of 16 makes 4 of 1."""
+    t = T01[1:-1]
+    (alpha, sigma), (alpha_4, sigma_4) = LinearFlow().alpha_sigma(t), LinearFlow(4.0).alpha_sigma(t)
+    assert torch.allclose(alpha_4 + sigma_4, torch.ones_like(t))
+    assert torch.allclose(sigma_4 / alpha_4, 4 * sigma / alpha)
+
+
+def test_even_times_of_edm_are_the_published_levels() -> None:
+    """Karras et al. 2022, eq. 5 with rho 7, from 80 to 0.002 in 18 levels."""
+    schedule = C.PowerVE()
+    sigmas = schedule.alpha_sigma(schedule.times(18))[1]
+    published = [80, 57.59, 40.79, 28.37, 19.35, 12.91, 8.401, 5.315, 3.257, 1.923, 1.088, .5853, .2964, .1395, .0599,
+                 .0229, .0075, .002, 0]  # fmt: skip
+    assert sigmas.tolist() == pytest.approx(published, rel=4e-4, abs=5e-5)
+    grid = schedule.alpha_sigma(schedule.times(lambda T: torch.tensor([T, 1, 0])))[1]
+    assert grid.tolist() == pytest.approx([80, 0.002, 0])
+
+
+@pytest.mark.parametrize("schedule", [C.PowerVE(), C.PowerVE(rho=1.0), LinearFlow(), LinearFlow(3.0)])
+def test_times_in_closed_form_are_those_of_bisection(schedule: Continuous) -> None:
+    half_log_snr = torch.tensor([-4.0, 0.0, 4.0], dtype=torch.float64)
+    assert torch.allclose(schedule.at(half_log_snr), Continuous.at(schedule, half_log_snr), atol=1e-12)
+    assert torch.allclose(schedule.log_snr(schedule.at(half_log_snr)) / 2, half_log_snr)
+    assert schedule.at(torch.tensor(-99.0)) == pytest.approx(schedule.end)
+
+
 def test_cosine_follows_the_discrete_one() -> None:
     """The continuous cosine at t = i / T is the table of the same cosine before its betas are capped."""
     T = 1000
@@ -98,7 +125,7 @@ def test_cosine_follows_the_discrete_one() -> None:
     assert torch.allclose(alpha[:-1], continuous[:-1], atol=1e-12)
 
 
-@pytest.mark.parametrize("schedule", [VP(), SubVP(), VE(), Cosine(), LinearFlow()])
+@pytest.mark.parametrize("schedule", [VP(), SubVP(), VE(), Cosine(), LinearFlow(), C.LinearFlow(0.5)])
 def test_drift_and_diffusion_move_the_moments(schedule: Continuous) -> None:
     """Integrating dm = f m and dV = 2 f V + g^2 (by Heun's rule) gives alpha and sigma^2 again."""
     t = torch.linspace(0.01, 0.9, 4001, dtype=torch.float64)
@@ -115,7 +142,7 @@ def test_drift_and_diffusion_move_the_moments(schedule: Continuous) -> None:
 
 
 def test_log_snr_falls() -> None:
-    for schedule in (VP(), SubVP(), VE(), Cosine(), LinearFlow()):
+    for schedule in (VP(), SubVP(), VE(), Cosine(), LinearFlow(), LinearFlow(3.0), C.PowerVE()):
         values = schedule.log_snr(torch.linspace(0.01, 0.99, 50))
         assert bool((values.diff() < 0).all())
 
@@ -171,7 +198,7 @@ def test_a_table_that_does_not_preserve_has_nothing_between(table: S.Table) -> N
 # ---------------------------------------------------------------- the seam: times, first, below, continuous, rate
 
 
-CONTINUOUS = [C.VP(), C.SubVP(), C.VE(), C.Cosine(), C.LinearFlow()]
+CONTINUOUS = [C.VP(), C.SubVP(), C.VE(), C.Cosine(), C.LinearFlow(), C.LinearFlow(shift=3.0), C.PowerVE()]
 
 
 @pytest.mark.parametrize("schedule", CONTINUOUS, ids=lambda s: type(s).__name__)

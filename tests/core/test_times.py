@@ -5,12 +5,15 @@ Also the randomness that belongs to an image: the same numbers in whatever compa
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.core import times
+from sfumato.core.continuous import VP, LinearFlow, PowerVE
 from sfumato.core.randomness import ImageNoise, mix, uniforms
 
 
@@ -26,6 +29,33 @@ def test_uniform_levels_cover_all_alike() -> None:
 def test_interval_stays_inside() -> None:
     t, _ = times.UniformInterval(1e-5, 1.0).draw(torch.tensor([0.0, 0.5, 1.0]))
     assert t.tolist() == pytest.approx([1e-5, 0.500005, 1.0])
+
+
+def test_log_normal_noise_has_its_moments_on_any_schedule() -> None:
+    """So a logit-normal time of the straight path is EDM's log-normal sigma."""
+    u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    for schedule in (PowerVE(), LinearFlow(), LinearFlow(3.0), VP()):
+        t, weight = times.LogNormal(schedule, -0.4, 0.9).draw(u)
+        log_noise = -schedule.log_snr(t) / 2
+        assert float(log_noise.mean()) == pytest.approx(-0.4, abs=1e-3)
+        assert float(log_noise.std()) == pytest.approx(0.9, rel=1e-3)
+        assert bool((t.diff() >= 0).all() & (weight == 1).all())
+    logit, _ = times.LogNormal(LinearFlow(3.0), 0.2 + math.log(3), 0.7).draw(u)
+    assert float(logit.logit().mean()) == pytest.approx(0.2, abs=1e-3)  # the shift moves both
+    edge, _ = times.LogNormal(PowerVE(), -1.2, 1.2).draw(torch.tensor([0.0, 1.0]))
+    assert 0 < edge[0] < edge[1] <= 1
+
+
+def test_mode_is_denser_in_the_middle() -> None:
+    u = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+    even, _ = times.Mode(0.0).draw(u)
+    assert torch.allclose(even, u)
+    t, _ = times.Mode(1.29).draw(u)
+    assert bool((t.diff() > 0).all())
+    assert t[[0, 5000, 10_000]].tolist() == pytest.approx([0, 0.5, 1])
+    assert float(((t > 0.4) & (t < 0.6)).double().mean()) > 0.3
+    ends, _ = times.Mode(-1.0).draw(u)
+    assert float(((ends > 0.4) & (ends < 0.6)).double().mean()) < 0.2
 
 
 @given(st.integers(0, 10**9), st.integers(8, 300))

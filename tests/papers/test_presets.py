@@ -79,6 +79,14 @@ SIZES = {
     "score_sde/lsun-bedroom-vp": 111_569_923,
     "score_sde/lsun-church-vp": 111_569_923,
     "score_sde/celebahq256-vp": 111_569_923,
+    "edm/cifar10": 55_732_739,
+    "edm/cifar10-classes": 55_737_859,
+    "edm/ffhq64": 61_804_419,
+    "edm/afhqv2": 61_804_419,
+    "edm/imagenet64": 295_899_267,
+    "flow/cifar10": 61_804_419,
+    "flow/cifar10-lipman": 171_268_099,
+    "flow/imagenet64": 295_131_267,
 }
 
 

@@ -6,7 +6,7 @@ inception distance, IS the Inception score, both as the authors measured them.
 
 from __future__ import annotations
 
-from sfumato.papers.presets import adm, adm_classifier, ddpm, dpm, iddpm, ncsn, ncsnv2, score_sde
+from sfumato.papers.presets import adm, adm_classifier, ddpm, dpm, edm, flow, iddpm, ncsn, ncsnv2, score_sde
 from sfumato.papers.presets.preset import Preset
 from sfumato.spec import unknown
 
@@ -19,6 +19,8 @@ TABLES = {
     "ncsn": ncsn,
     "ncsnv2": ncsnv2,
     "score_sde": score_sde,
+    "edm": edm,
+    "flow": flow,
 }
 SMALL: dict[str, Preset] = {
     f"{paper}/{name}": row for paper, table in TABLES.items() for name, row in table.SMALL.items()

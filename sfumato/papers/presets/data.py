@@ -3,7 +3,8 @@
 CIFAR10 = "npz:cifar10.npz"
 CELEBA32, CELEBA64 = "folder:celeba?size=32", "folder:celeba?size=64"
 CELEBAHQ, CELEBAHQ1024 = "folder:celebahq?size=256", "folder:celebahq?size=1024"
-FFHQ, FFHQ1024 = "folder:ffhq?size=256", "folder:ffhq?size=1024"
+FFHQ64, FFHQ, FFHQ1024 = "folder:ffhq?size=64", "folder:ffhq?size=256", "folder:ffhq?size=1024"
+AFHQ64 = "folder:afhqv2?size=64"
 
 BEDROOM, BEDROOM128 = "folder:lsun/bedroom?size=256", "folder:lsun/bedroom?size=128"
 CHURCH, CHURCH96 = "folder:lsun/church?size=256", "folder:lsun/church?size=96"
