@@ -191,29 +191,16 @@ def _seen(
 
 def _picture(path: Path, channels: int) -> Tensor:
     """A picture file as uint8 (1, C, H, W)."""
-    import numpy as np
-    import torch
-    from PIL import Image, UnidentifiedImageError
+    from sfumato.data import decoding
 
-    try:
-        with Image.open(path) as file:
-            pixels = torch.from_numpy(np.array(file.convert("RGB" if channels == 3 else "L")))
-    except UnidentifiedImageError:
-        raise UsageError(f"{path} is no picture") from None
-    return (pixels.permute(2, 0, 1) if channels == 3 else pixels[None])[None].contiguous()
+    return decoding.picture(path, channels)[None]
 
 
 def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
     """Where a picture is white, (H, W)."""
-    import numpy as np
-    import torch
-    from PIL import Image, UnidentifiedImageError
+    from sfumato.data import decoding
 
-    try:
-        with Image.open(path) as file:
-            known = torch.from_numpy(np.array(file.convert("L")) > 127)
-    except UnidentifiedImageError:
-        raise UsageError(f"{path} is no picture, so it is no mask") from None
+    known = decoding.picture(path, 1)[0] > 127
     if tuple(known.shape) != tuple(shape):
         size = "x".join(map(str, known.shape))
         raise UsageError(f"the mask {path} is {size} pixels, the model's images are {'x'.join(map(str, shape))}")

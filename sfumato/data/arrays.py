@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ from torch import Tensor
 
 from sfumato.data import pictures
 from sfumato.data.card import make_card
+from sfumato.data.decoding import to_tensor
 from sfumato.data.images import Images
-from sfumato.data.reading import fit, from_pillow
+from sfumato.data.npz import arrays
+from sfumato.data.room import check_enlarged, check_labels
 from sfumato.data.spec import DataError, Spec
+from sfumato.data.upright import fit
 
 
 def _resized(images: Tensor, spec: Spec) -> tuple[Tensor, tuple[str, ...]]:
@@ -21,14 +25,20 @@ def _resized(images: Tensor, spec: Spec) -> tuple[Tensor, tuple[str, ...]]:
     size = spec.size
     if size is not None and images.shape[-2:] != (size, size):
         notes.append(f"resized from {images.shape[-1]}x{images.shape[-2]} to {size}x{size}")
-        images = torch.stack([from_pillow(fit(pictures.to_pillow(image), size)) for image in images])
+        shape = (*images.shape[:2], size, size)
+        check_enlarged(spec.text, images.numel(), math.prod(shape))
+        resized = torch.empty(shape, dtype=torch.uint8)
+        for small, image in zip(resized, images, strict=True):
+            small.copy_(to_tensor(fit(pictures.to_pillow(image), size)))
+        images = resized
     if (wanted := spec.channels) is not None:
         if images.shape[1] == 1 and wanted == 3:
             images = images.repeat(1, 3, 1, 1)
             notes.append("grey repeated to three channels")
         elif images.shape[1] == 3 and wanted == 1:
-            grey = (images.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-            images = grey.round().to(torch.uint8)
+            weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+            grey = [(part.float() * weights).sum(1, keepdim=True).round().byte() for part in images.split(256)]
+            images = torch.cat(grey)
             notes.append("colour turned into grey (ITU-R 601)")
         elif images.shape[1] != wanted:
             raise DataError(f"cannot make {wanted} channels of {images.shape[1]}")
@@ -45,36 +55,58 @@ def finished(
     return Images(images, labels, texts, keys, classes, card)
 
 
+IMAGES, LABELS = ("images", "arr_0", "x"), ("labels", "arr_1", "y")
+"""What the arrays of an npz file are called."""
+
+
 def npz(spec: Spec) -> Images:
-    """Arrays images, arr_0 or x as uint8 (N, H, W, C), (N, C, H, W) or (N, H, W); labels, arr_1 or y as int (N,)."""
+    """Arrays images, arr_0 or x as uint8 (N, H, W, C), (N, C, H, W) or (N, H, W); labels, arr_1 or y as int (N,).
+
+    Raises:
+        DataError: no such file, damaged, other arrays, or far more than what is stored.
+    """
     path = Path(spec.rest)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"no file {spec.rest!r} (a spec looks like npz:images.npz)")
-    try:
-        file = np.load(path, allow_pickle=False)
-        arrays = {"images": file} if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as npz: {error}") from None
-    except Exception as error:  # a damaged zip raises zipfile.BadZipFile, which is none of the above
-        raise DataError(f"{path} is damaged: {error}") from None
-    pixels = next((arrays[n] for n in ("images", "arr_0", "x") if n in arrays), None)
-    marks = next((arrays[n] for n in ("labels", "arr_1", "y") if n in arrays), None)
-    if pixels is None:
-        raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; the images are called images, arr_0 or x")
-    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or len(pixels) == 0:
-        raise DataError(f"{path}: images are uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}")
-    if pixels.ndim == 3:
-        pixels = pixels[:, None]
-    elif pixels.shape[-1] in (1, 3):
-        pixels = pixels.transpose(0, 3, 1, 2)
-    if pixels.shape[1] not in (1, 3):
-        raise DataError(f"{path}: images have 1 or 3 channels, not {pixels.shape[1]}")
+    with arrays(path) as found:
+        name = next((n for n in IMAGES if n in found.names), None)
+        marked = next((n for n in LABELS if n in found.names), None)
+        if name is None:
+            held = ", ".join(found.names[:20]) or "nothing"
+            raise DataError(f"{path} holds {held}; the images are called images, arr_0 or x")
+        pixels = _pixels(path, found[name])
+        marks = None if marked is None else found[marked]
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     if marks is not None:
-        if marks.shape != (len(pixels),) or marks.dtype.kind not in "iu" or marks.min() < 0:
+        if marks.shape != (len(pixels),) or marks.dtype.kind not in "iu":
             raise DataError(f"{path}: labels are integers from 0, one an image, not {marks.dtype} {marks.shape}")
+        check_labels(f"{path}: labels", int(marks.max()), int(marks.min()))
         labels = torch.from_numpy(marks.astype(np.int64))
         classes = tuple(str(i) for i in range(int(marks.max()) + 1))
     keys = tuple(f"{path.name}/{i}" for i in range(len(pixels)))
     return finished(spec, torch.from_numpy(np.ascontiguousarray(pixels)), labels, classes, keys)
+
+
+def _pixels(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """uint8 (N, C, H, W), C 1 or 3. DataError says what an array of another kind is."""
+    shape = "x".join(map(str, pixels.shape))
+    if pixels.dtype != np.uint8:
+        hint = "; floats in 0..1 become it by (255 * x).round()" if pixels.dtype.kind == "f" else ""
+        raise DataError(f"{path}: images are uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}{hint}")
+    if pixels.ndim not in (3, 4) or 0 in pixels.shape:
+        raise DataError(f"{path}: images are uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}")
+    if pixels.ndim == 3:
+        if pixels.shape[-1] in (3, 4) or (pixels.shape[-1] == 1 and pixels.shape[0] > 1):
+            raise DataError(f"{path}: {shape} is one image (H, W, C); a set of images is (N, H, W, C): images[None]")
+        if pixels.shape[0] in (3, 4) and len(set(pixels.shape[1:])) == 1:
+            raise DataError(f"{path}: {shape} may be one image (C, H, W); say so, as (1, C, H, W) or (N, 1, H, W)")
+        return pixels[:, None]
+    if pixels.shape[-1] in (1, 3):
+        return pixels.transpose(0, 3, 1, 2)
+    if pixels.shape[1] in (1, 3):
+        return pixels
+    if 4 in (pixels.shape[-1], pixels.shape[1]):
+        order = "(N, H, W, 4)" if pixels.shape[-1] == 4 else "(N, 4, H, W)"
+        raise DataError(f"{path}: {shape} is RGBA, {order}; images have 1 or 3 channels: lay it on a background first")
+    raise DataError(f"{path}: {shape} has neither 1 nor 3 channels, as (N, H, W, C) or (N, C, H, W)")

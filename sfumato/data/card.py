@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sfumato.data.decoding import PIXELS
+
 SMALL = 5_000
+"""Images of a set that is called small."""
+
+FEW, WITHOUT = "a small set", "no image in"
+"""How the notes begin that follow from the counts."""
+
+BLOCK = 2**26
+"""Bytes of pixels that are counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,11 @@ class DataCard:
     std: tuple[float, ...]
     licence: str
     fingerprint: str
+
+    @property
+    def own_notes(self) -> tuple[str, ...]:
+        """The notes without those that follow from the counts."""
+        return tuple(note for note in self.notes if not note.startswith((FEW, WITHOUT)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -54,7 +69,34 @@ class DataCard:
         if self.licence:
             lines.append(f"licence  {self.licence}")
         lines.append(f"sha256   {self.fingerprint}")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
+
+
+def card_from_json(values: dict[str, Any]) -> DataCard:
+    """What `DataCard.to_json` wrote. ValueError or TypeError where it did not write this."""
+
+    def numbers(value: Any) -> bool:
+        return all(isinstance(v, int | float) and math.isfinite(v) for v in value)
+
+    held: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    card = DataCard(**held)
+    words = (card.spec, card.bits, card.licence, card.fingerprint, *card.corrupt, *card.notes)
+    counts = (card.count, *card.shape, *card.sizes.values(), *card.classes.values())
+    if not all(isinstance(word, str) for word in (*words, *card.sizes, *card.classes)):
+        raise ValueError("the data card has something else in the place of text")
+    if not all(type(count) is int and count >= 0 for count in counts) or card.count < 1:
+        raise ValueError("the data card has counts that are none")
+    channels = card.shape[0] if len(card.shape) == 3 and min(card.shape) > 0 else 0
+    if channels not in (1, 3) or math.prod(card.shape) > 3 * PIXELS:
+        raise ValueError(f"the data card has images of the shape {card.shape}")
+    if not len(card.mean) == len(card.std) == channels or not numbers((*card.mean, *card.std)):
+        raise ValueError("the data card has no mean and standard deviation of each channel")
+    return card
+
+
+def printable(text: str) -> str:
+    """Text that a terminal can be given: what is no letter, sign or space is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def make_card(
@@ -71,27 +113,54 @@ def make_card(
 ) -> DataCard:
     """The card of images (N, C, H, W) uint8 and labels (N,)."""
     counts = torch.bincount(labels, minlength=len(classes)).tolist() if labels is not None else []
-    if len(images) < SMALL:
-        notes = (*notes, f"a small set: below {SMALL:,} images a long run memorises; look at nearest neighbours")
+    named = dict(zip(classes, counts, strict=True)) if counts else {}
+    notes = (*notes, *_remarks(len(images), named))
     mean, std = _moments(images)
+    return DataCard(
+        spec=spec, count=len(images), shape=(images.shape[1], images.shape[2], images.shape[3]), bits=bits,
+        sizes=sizes or {}, classes=named, corrupt=corrupt, notes=notes, mean=mean, std=std, licence=licence,
+        fingerprint=fingerprint(images, labels),
+    )  # fmt: skip
+
+
+def fingerprint(images: Tensor, labels: Tensor | None) -> str:
+    """SHA-256 of the pixels, image by image, and the labels."""
     digest = hashlib.sha256()
-    for block in images.split(4096):
+    for block in images.split(_images_in(images, BLOCK)):
         digest.update(block.contiguous().numpy())
     if labels is not None:
         digest.update(labels.numpy().tobytes())
-    return DataCard(
-        spec=spec, count=len(images), shape=(images.shape[1], images.shape[2], images.shape[3]), bits=bits,
-        sizes=sizes or {}, classes=dict(zip(classes, counts, strict=True)) if counts else {}, corrupt=corrupt,
-        notes=notes, mean=mean, std=std, licence=licence, fingerprint=digest.hexdigest(),
-    )  # fmt: skip
+    return digest.hexdigest()
+
+
+def _remarks(count: int, classes: dict[str, int]) -> tuple[str, ...]:
+    """What `DataCard.own_notes` leaves out: it follows from the counts."""
+    found = []
+    if none := [name for name, n in classes.items() if n == 0]:
+        shown = ", ".join(none[:12]) + (", ..." if len(none) > 12 else "")
+        found.append(f"{WITHOUT} {len(none):,} of {len(classes):,} classes: {shown}")
+    if count < SMALL:
+        found.append(f"{FEW}: below {SMALL:,} images a long run memorises; look at nearest neighbours")
+    return tuple(found)
+
+
+def _images_in(images: Tensor, most: int) -> int:
+    """How many images so many bytes hold, at least one."""
+    return max(1, most // max(1, images[:1].nbytes))
 
 
 def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per-channel mean and standard deviation, in blocks so that memory stays small."""
-    total = torch.zeros(2, images.shape[1], dtype=torch.float64)
-    for block in images.split(4096):
-        x = (block.double() + 1) * 127.5 if images.is_floating_point() else block.double()
-        total += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
+    channels = images.shape[1]
+    total, levels = torch.zeros(2, channels, dtype=torch.float64), torch.arange(256, dtype=torch.float64)
+    for block in images.split(_images_in(images, BLOCK)):
+        if images.is_floating_point():
+            x = (block.double() + 1) * 127.5
+            total += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
+            continue
+        for channel in range(channels):
+            counts = torch.bincount(block[:, channel].reshape(-1), minlength=256).double()
+            total[:, channel] += torch.stack([counts @ levels, counts @ levels.square()])
     mean, square = total / (images.numel() / images.shape[1])
     return tuple(round(v, 3) for v in mean.tolist()), tuple(
         round(v, 3) for v in (square - mean**2).clamp(min=0).sqrt().tolist()

@@ -7,51 +7,46 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from sfumato.data import pictures
 from sfumato.data.card import make_card
+from sfumato.data.decoding import Unreadable, stored, to_tensor
 from sfumato.data.images import Images
-from sfumato.data.reading import DAMAGE, Met, Shelf, from_pillow, upright
+from sfumato.data.reading import Record, Shelf, reason
+from sfumato.data.room import Room
 from sfumato.data.spec import DataError
+from sfumato.data.upright import Met, upright
+
+Found = tuple[Tensor, Record, bool]
+"""Pixels uint8 (C, H, W), where they come from, and whether grey ones were stored as a palette."""
 
 
 def collected(shelf: Shelf) -> Images:
     """Everything on a shelf, in memory. DataError where the pictures are of several kinds, or none can be read."""
-    from tqdm import tqdm
-
-    spec, met, found = shelf.spec, Met(), []
-    for record in tqdm(shelf.records(), f"reading {shelf.place}", len(shelf), unit="image", disable=None, leave=False):
-        assert not isinstance(record.picture, Tensor)
-        try:
-            image, seen = upright(record.picture, spec)
-        except DAMAGE as error:
-            if isinstance(error, DataError):
-                raise
-            met.corrupt.append(record.key)
-            continue
-        met.add(seen)
-        found.append((image, record))
+    spec, met = shelf.spec, Met()
+    found = _read_all(shelf, met)
     if not found:
         raise DataError(f"none of the {len(shelf)} images in {shelf.place} can be read; the first is {met.corrupt[0]}")
-    kinds = Counter(image.mode for image, _ in found)
-    if spec.channels is None and len(kinds) > 1:
+    channels = _channels(shelf, found)
+    sizes = Counter((pixels.shape[2], pixels.shape[1]) for pixels, *_ in found)
+    if len(sizes) > 1:
         raise DataError(
-            f"{shelf.place} mixes {kinds['L']:,} grey and {kinds['RGB']:,} colour images; "
-            "choose with ?channels=3 or ?channels=1"
-        )
-    mode = {1: "L", 3: "RGB", None: next(iter(kinds))}[spec.channels]
-    shapes = Counter(image.size for image, _ in found)
-    if len(shapes) > 1:
-        raise DataError(
-            f"{shelf.place} mixes {len(shapes)} image sizes, from {min(shapes)} to {max(shapes)} (width, height); "
+            f"{shelf.place} mixes {len(sizes)} image sizes, from {min(sizes)} to {max(sizes)} (width, height); "
             "choose with ?size=64, say"
         )
-    images = torch.stack([from_pillow(image.convert(mode)) for image, _ in found])
-    records = [record for _, record in found]
+    notes = (*shelf.notes, *met.notes)
+    if spec.limit is not None and spec.limit < len(shelf):
+        notes += (f"?limit keeps the first {len(found):,} of {len(shelf):,}",)
+    turned = Counter(len(pixels) for pixels, *_ in found)
+    if channels == 1 and turned[3]:
+        notes += (f"{turned[3]:,} colour turned into grey",)
+    if channels == 3 and turned[1]:
+        notes += (f"{turned[1]:,} grey repeated to three channels",)
+    records = [record for _, record, _ in found]
+    images = torch.empty((len(found), channels, *found[0][0].shape[1:]), dtype=torch.uint8)
+    for i in range(len(found)):
+        images[i] = _with_channels(found[i][0], channels)
+        found[i] = (images[i], *found[i][1:])  # the pixels are held once
     labels = torch.tensor([record.label for record in records]) if shelf.classes else None
-    notes = met.notes
-    if mode == "L" and kinds["RGB"]:
-        notes += (f"{kinds['RGB']:,} colour turned into grey",)
-    if mode == "RGB" and kinds["L"]:
-        notes += (f"{kinds['L']:,} grey repeated to three channels",)
     card = make_card(
         spec.text, images, labels, shelf.classes, bits=met.bits, sizes=dict(met.sizes), corrupt=tuple(met.corrupt),
         notes=notes, licence=shelf.licence,
@@ -59,3 +54,44 @@ def collected(shelf: Shelf) -> Images:
     texts = tuple(record.text or "" for record in records)
     keys = tuple(record.key for record in records)
     return Images(images, labels, texts if any(texts) else None, keys, shelf.classes, card)
+
+
+def _read_all(shelf: Shelf, met: Met) -> list[Found]:
+    """The pictures that can be read; up to the limit, where none are chosen by class afterwards."""
+    from tqdm import tqdm
+
+    spec, room, found = shelf.spec, Room(shelf.place), list[Found]()
+    most = None if "classes" in spec.options else spec.limit
+    for record in tqdm(shelf.records(), f"reading {shelf.place}", len(shelf), unit="image", disable=None, leave=False):
+        assert not isinstance(record.picture, Tensor)
+        try:
+            picture = upright(record.picture, spec)
+        except Unreadable as error:
+            met.corrupt.append(record.key + reason(error))
+            continue
+        met.add(picture.met)
+        pixels = to_tensor(picture.image)
+        room.add(decoded=max(picture.decoded, pixels.nbytes), stored=stored(record.picture), held=pixels.nbytes)
+        found.append((pixels, record, picture.either))
+        if len(found) == most:
+            break
+    return found
+
+
+def _channels(shelf: Shelf, found: list[Found]) -> int:
+    """As the spec says, or as all pictures are; palettes of greys go with both. DataError where they are of both."""
+    if shelf.spec.channels is not None:
+        return shelf.spec.channels
+    kinds = Counter(len(pixels) for pixels, _, either in found if not either)
+    if len(kinds) > 1:
+        raise DataError(
+            f"{shelf.place} mixes {kinds[1]:,} grey and {kinds[3]:,} colour images; "
+            "choose with ?channels=3 or ?channels=1"
+        )
+    return next(iter(kinds), 1)
+
+
+def _with_channels(pixels: Tensor, channels: int) -> Tensor:
+    if len(pixels) == channels:
+        return pixels
+    return pixels.expand(3, -1, -1) if channels == 3 else to_tensor(pictures.to_pillow(pixels).convert("L"))

@@ -1,37 +1,128 @@
-"""A folder of picture files: sub-folders are classes, captions lie beside the pictures or in one table."""
+"""A folder of picture files: sub-folders are classes, captions lie beside the pictures or in one table.
+
+Linked folders are followed, once each in a class; what systems and programs leave in folders is not looked at. What is
+neither a picture nor a caption is counted, so that nothing is missed without a word.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Iterator
+import os
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sfumato.data.reading import SUFFIXES, Record, Shelf
+from sfumato.data import captions
+from sfumato.data.decoding import SUFFIXES
+from sfumato.data.reading import Record, Shelf
 from sfumato.data.spec import DataError, Spec
+
+JUNK = frozenset(
+    {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db",
+     "desktop.ini", "__pycache__"}
+)  # fmt: skip
+"""Names that systems leave in folders, besides all that begin with a dot (.DS_Store, .ipynb_checkpoints)."""
+
+BESIDE = frozenset({".txt", ".csv", ".jsonl", ".json", ".md", ".html", ""})
+"""Suffixes of what lies beside pictures and needs no word."""
+
+FOLDERS = 100_000
+"""The most folders that are looked into."""
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's."""
+    return name.startswith(".") or name in JUNK
+
+
+@dataclass
+class _Found:
+    """What lies in a folder."""
+
+    pictures: list[Path] = field(default_factory=list)
+    folders: set[str] = field(default_factory=set)
+    junk: set[str] = field(default_factory=set)
+    others: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """In words."""
+        notes = []
+        if self.junk:
+            notes.append(f"not looked at: {', '.join(sorted(self.junk)[:8])}")
+        if self.others:
+            shown = ", ".join(f"{suffix} {n:,}" for suffix, n in self.others.most_common(6))
+            notes.append(f"{self.others.total():,} files of other kinds left out: {shown}")
+        with_pictures = {path.parts[0] for path in self.pictures if len(path.parts) > 1}
+        if with_pictures and (empty := sorted(self.folders - with_pictures)):
+            shown = ", ".join(empty[:8]) + (", ..." if len(empty) > 8 else "")
+            notes.append(f"{len(empty):,} folders without pictures are no classes: {shown}")
+        return tuple(notes)
 
 
 def shelf(spec: Spec) -> Shelf:
     """The pictures of a folder and its sub-folders, of which the first is the class. DataError where there are none."""
     root = Path(spec.rest)
-    if not root.is_dir():
+    if not spec.rest or not root.is_dir():
         raise DataError(f"no folder {spec.rest!r} (a spec looks like folder:/path/to/images)")
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not paths:
-        raise DataError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
-    relative = [path.relative_to(root) for path in paths]
+    found = _walked(root)
+    relative = sorted(found.pictures)
+    if not relative:
+        others = f"; {found.notes[-1]}" if found.others else ""
+        raise DataError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))}){others}")
     classes = _classes(relative)
-    captions = dict(_metadata(root))
+    numbers = {name: number for number, name in enumerate(classes)}
+    texts = captions.table(root, len(relative))
+    keys = [str(path) for path in relative]
+    notes = found.notes
+    if texts and (missing := set(texts) - set(keys)):
+        notes += (f"{len(missing):,} captions belong to no picture that is here, that of {min(missing)} for one",)
 
     def record(i: int) -> Record:
-        label = classes.index(relative[i].parts[0]) if classes else None
-        beside = paths[i].with_suffix(".txt")
-        text = captions.get(str(relative[i])) or (beside.read_text().strip() if beside.is_file() else None)
-        return Record(paths[i], label, text, str(relative[i]))
+        label = numbers[relative[i].parts[0]] if classes else None
+        text = texts.get(keys[i]) or captions.beside(root / relative[i])
+        return Record(root / relative[i], label, text, keys[i])
 
-    names = hashlib.sha256("\n".join(map(str, relative)).encode()).hexdigest()
-    return Shelf.of_rows(spec, str(root), len(paths), record, names, classes)
+    names = hashlib.sha256("\n".join(keys).encode(errors="surrogateescape")).hexdigest()
+    return Shelf.of_rows(spec, str(root), len(keys), record, names, classes, notes=notes)
+
+
+def _walked(root: Path) -> _Found:
+    """All that lies below a folder. A folder that links lead to is read once in each class, so that no loop is endless.
+
+    Raises:
+        DataError: a folder that may not be read, or too many of them.
+    """
+    found, seen, waiting = _Found(), set[tuple[str, int, int]](), [Path()]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(root / folder)
+            place = (folder.parts[0] if folder.parts else "", status.st_dev, status.st_ino)
+            if place in seen:
+                continue
+            seen.add(place)
+            if len(seen) > FOLDERS:
+                raise DataError(f"{root} has more than {FOLDERS:,} folders; name one that holds the pictures alone")
+            with os.scandir(root / folder) as entries:
+                for entry in entries:
+                    _enter(entry, folder / entry.name, found, waiting)
+        except OSError as error:
+            raise DataError(f"{root / folder} cannot be read: {error.strerror}") from None
+    return found
+
+
+def _enter(entry: os.DirEntry[str], path: Path, found: _Found, waiting: list[Path]) -> None:
+    if is_junk(entry.name):
+        found.junk.add(entry.name)
+    elif entry.is_dir():
+        waiting.append(path)
+        if len(path.parts) == 1:
+            found.folders.add(entry.name)
+    elif path.suffix.lower() in SUFFIXES:
+        found.pictures.append(path)  # a pipe or a dangling link among them is said where it is read
+    elif path.suffix.lower() not in BESIDE:
+        found.others[path.suffix.lower()] += 1
 
 
 def _classes(relative: list[Path]) -> tuple[str, ...]:
@@ -41,18 +132,3 @@ def _classes(relative: list[Path]) -> tuple[str, ...]:
     if "" in classes:
         raise DataError("some images lie in sub-folders (which are classes) and some do not; move one or the other")
     return classes
-
-
-def _metadata(root: Path) -> Iterator[tuple[str, str]]:
-    """File names and captions of metadata.jsonl or metadata.csv (file_name, text)."""
-    if (file := root / "metadata.jsonl").is_file():
-        rows: list[dict[str, str]] = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-    elif (file := root / "metadata.csv").is_file():
-        with file.open(newline="") as lines:
-            rows = list(csv.DictReader(lines))
-    else:
-        return
-    for row in rows:
-        if "file_name" not in row or "text" not in row:
-            raise DataError(f"{file}: every row has file_name and text")
-        yield row["file_name"], row["text"]

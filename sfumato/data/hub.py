@@ -34,11 +34,15 @@ def shelf(spec: Spec) -> Shelf:
     text = next((name for name in ("text", "caption") if name in features), "")
     table = table.cast_column(image, _datasets().Image(decode=False))
 
+    classes = tuple(features[label].names) if label else ()
+
     def record(i: int) -> Record:
         row = table[i]
-        return Record(_picture(row[image]), row[label] if label else None, str(row[text]) if text else None, f"{i:09d}")
+        number = row[label] if label else None
+        if label and (number is None or not 0 <= number < len(classes)):
+            raise DataError(f"{spec.rest}: row {i:,} has no class ({label} is {number}); choose other rows, or ?label=")
+        return Record(_picture(row[image]), number, str(row[text]) if text else None, f"{i:09d}")
 
-    classes = tuple(features[label].names) if label else ()
     fingerprint = f"{table._fingerprint}-{len(table)}"
     return Shelf.of_rows(spec, spec.rest, len(table), record, fingerprint, classes, table.info.license or "")
 
@@ -53,6 +57,8 @@ def _datasets() -> Any:
 def _table(spec: Spec) -> Any:
     """The rows of the split."""
     datasets, split = _datasets(), spec.options.get("split")
+    if "://" in spec.rest or not spec.rest:
+        raise DataError(f"{spec.rest!r} is not on this machine, and nothing downloads (a spec looks like hf:FOLDER)")
     try:
         if Path(spec.rest).is_dir() and any(Path(spec.rest).glob("*.json")):
             found = datasets.load_from_disk(spec.rest)
@@ -77,6 +83,8 @@ def _first_line(error: Exception) -> str:
     return str(error).split("\n")[0]
 
 
-def _picture(cell: dict[str, Any]) -> bytes | Path:
-    """The file of a cell, as it is stored: its bytes, or where it lies."""
+def _picture(cell: dict[str, Any] | None) -> bytes | Path:
+    """The file of a cell, as it is stored: its bytes, or where it lies; no bytes where there is none."""
+    if cell is None or (cell["bytes"] is None and cell["path"] is None):
+        return b""
     return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])

@@ -79,6 +79,6 @@ class Images:
         card = self.card
         fresh = make_card(
             card.spec, images, labels, self.classes, bits=card.bits, corrupt=card.corrupt, licence=card.licence,
-            notes=tuple(n for n in card.notes if not n.startswith("a small set")), sizes=card.sizes,
+            notes=card.own_notes, sizes=card.sizes,
         )  # fmt: skip
         return Images(images, labels, texts, tuple(self.keys[i] for i in order), self.classes, fresh)

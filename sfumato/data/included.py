@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sfumato.data import toys
 from sfumato.data.arrays import finished
+from sfumato.data.decoding import picture
 from sfumato.data.images import Images
 from sfumato.data.spec import DataError, Spec, split_of
 
@@ -40,8 +40,7 @@ def emoji32(spec: Spec) -> Images:
     split = split_of(spec)
     index = json.loads(_asset("emoji32.json").read_text())
     side, columns = index["side"], index["columns"]
-    with Image.open(_asset("emoji32.png")) as file:
-        atlas = np.asarray(file.convert("RGB"))
+    atlas = picture(_asset("emoji32.png"), 3).permute(1, 2, 0).numpy()
     tiles = atlas.reshape(-1, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
     chosen = [i for i, entry in enumerate(index["emoji"]) if entry[3] == split]
     entries = [index["emoji"][i] for i in chosen]

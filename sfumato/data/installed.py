@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,10 @@ import torch
 from sfumato.data.arrays import finished
 from sfumato.data.images import Images
 from sfumato.data.spec import DataError, Spec, split_of
+from sfumato.runtime.opening import open_regular
+
+IDX_BYTES = 2**28
+"""Of the largest file: five times those of Fashion-MNIST."""
 
 FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
@@ -41,14 +47,16 @@ def _idx_set(
 ) -> Images:
     split = split_of(spec)
     prefix = "train" if split == "train" else "t10k"
-    if root := os.environ.get("SFUMATO_DATA"):
+    if root := os.path.expanduser(os.environ.get("SFUMATO_DATA", "")):
         places = [Path(root) / folder, Path(root) / folder / "package" / "data", Path(root), *places]
     for place in places:
         images, labels = (_idx_file(place, f"{prefix}-{kind}") for kind in ("images-idx3", "labels-idx1"))
         if images and labels:
-            pixels, marks = read_idx(images), read_idx(labels)
-            if len(pixels) != len(marks):
+            pixels, marks = read_idx(images, 3), read_idx(labels, 1)
+            if len(pixels) != len(marks) or not pixels.size:
                 raise DataError(f"{images} has {len(pixels)} images and {labels} {len(marks)} labels")
+            if marks.max() >= len(classes):
+                raise DataError(f"{labels} is damaged: it has the label {marks.max()}, and there are {len(classes)}")
             return finished(
                 spec, torch.from_numpy(pixels[:, None]), torch.from_numpy(marks.astype(np.int64)), classes,
                 tuple(f"{spec.name}/{split}/{i}" for i in range(len(marks))), licence=licence,
@@ -62,13 +70,19 @@ def _idx_file(place: Path, stem: str) -> Path | None:
     return next((place / name for name in names if (place / name).is_file()), None)
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in an IDX file, raw or gzipped; DataError where it is damaged."""
+def read_idx(path: Path, axes: int) -> np.ndarray:
+    """The uint8 array of so many axes in an IDX file, raw or gzipped; DataError where it is damaged."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if raw[:3] != b"\0\0\x08":
-            raise DataError(f"{path} is not an IDX file of bytes")
-        shape = np.frombuffer(raw, ">i4", raw[3], 4)
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
-    except (OSError, EOFError, ValueError, IndexError) as error:
+        with open_regular(path) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+            head = file.read(4 + 4 * axes)
+            if head[:4] != bytes([0, 0, 8, axes]):
+                raise DataError(f"{path} is not an IDX file of bytes with {axes} axes")
+            shape = np.frombuffer(head, ">u4", axes, 4).tolist()
+            need = math.prod(shape)
+            if need > IDX_BYTES:
+                raise DataError(f"{path} is damaged: it claims {need:,} bytes")
+            return np.frombuffer(file.read(need + 1), np.uint8).reshape(shape).copy()
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} is damaged: {error}") from None

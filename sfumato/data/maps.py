@@ -6,18 +6,28 @@ Beside it, rows.jsonl has label, text and key of each image, and set.json the sh
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from sfumato.data.card import DataCard
+from sfumato.data.card import card_from_json, fingerprint
 from sfumato.data.images import Images
+from sfumato.data.room import MOST_CLASSES
 from sfumato.data.spec import DataError, Spec
+from sfumato.runtime.opening import open_regular, read_bounded
 
 HEADER = 128
 """Bytes of images.npy before its pixels."""
+
+CHECKED = 2**28
+"""Pixels of a set whose fingerprint is computed again when it is opened; a larger one is only measured."""
+
+ROW, ABOUT = 2**20, 2**28
+"""Bytes of the longest line of rows.jsonl, and of set.json."""
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -33,23 +43,54 @@ def read(spec: Spec) -> Images:
         DataError: no such folder, not whole, or an option that would need a copy.
     """
     folder = Path(spec.rest)
-    if not (folder / "set.json").is_file():
+    if not (folder / "set.json").exists():
         raise DataError(f"{folder} is no prepared set (make one: sfumato prepare SOURCE {folder})")
     if fixed := [o for o in ("size", "channels", "background") if o in spec.options]:
         raise DataError(f"{folder} is mapped as it is; sfumato prepare takes a SOURCE with ?{fixed[0]}=...")
     try:
-        about: dict[str, Any] = json.loads((folder / "set.json").read_text())
-        rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-        pixels = np.load(folder / "images.npy", mmap_mode="c")  # private to this process; nothing is written
-        if pixels.dtype != np.uint8 or pixels.shape != (len(rows), *about["card"]["shape"]):
-            raise ValueError(f"images.npy is {pixels.dtype} {pixels.shape}, rows.jsonl has {len(rows)} lines")
-        labels = torch.tensor([row["label"] for row in rows]) if about["classes"] else None
-        texts = tuple(row["text"] or "" for row in rows)
-        held: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in about["card"].items()}
-        card = DataCard(**held | {"spec": spec.text})
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{folder} is damaged: {error}") from None
-    return Images(
-        torch.from_numpy(pixels), labels, texts if any(texts) else None, tuple(row["key"] for row in rows),
-        tuple(about["classes"]), card,
-    )  # fmt: skip
+        about = json.loads(read_bounded(folder / "set.json", ABOUT))
+        classes = tuple(about["classes"])
+        card = card_from_json(about["card"] | {"spec": spec.text})
+        if len(classes) > MOST_CLASSES or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"set.json has {len(classes):,} classes, or one that is no text")
+        with open_regular(folder / "images.npy") as file:
+            pixels = _mapped(file, (card.count, *card.shape))
+        with open_regular(folder / "rows.jsonl") as file:
+            labels, texts, keys = _rows(file, card.count, len(classes))
+        if pixels.numel() <= CHECKED and fingerprint(pixels, labels) != card.fingerprint:
+            raise ValueError("its pixels or labels are not those that were prepared")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        said = f"{Path(error.filename).name}: {error.strerror}" if isinstance(error, OSError) else error
+        raise DataError(f"{folder} is damaged: {said}") from None
+    return Images(pixels, labels, texts if any(texts) else None, keys, classes, card)
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
+    """The pixels of images.npy, private to this process. ValueError where it has another shape or length."""
+    if file.read(HEADER) != header(shape):
+        raise ValueError(f"images.npy is not uint8 {shape}, which set.json says")
+    size = file.seek(0, 2)
+    if size != HEADER + math.prod(shape):
+        raise ValueError(f"images.npy has {size:,} bytes, not {HEADER + math.prod(shape):,}")
+    return torch.from_numpy(np.memmap(file, np.uint8, "c", HEADER, shape))
+
+
+def _rows(file: IO[bytes], count: int, classes: int) -> tuple[Tensor | None, tuple[str, ...], tuple[str, ...]]:
+    """Labels, texts and keys, a line each. ValueError names the line that is wrong."""
+    labels, texts, keys = list[int](), list[str](), list[str]()
+    while line := file.readline(ROW):
+        number = len(keys) + 1
+        if number > count:
+            raise ValueError(f"rows.jsonl has more than {count:,} lines")
+        row: dict[str, Any] = json.loads(line)
+        label, text, key = row["label"], row["text"], row["key"]
+        if not isinstance(key, str) or not (text is None or isinstance(text, str)):
+            raise ValueError(f"line {number} of rows.jsonl has a key or text that is none")
+        if classes and not (type(label) is int and 0 <= label < classes):
+            raise ValueError(f"line {number} of rows.jsonl has the label {label!r}, and there are {classes} classes")
+        labels.append(label)
+        texts.append(text or "")
+        keys.append(key)
+    if len(keys) != count:
+        raise ValueError(f"rows.jsonl has {len(keys):,} lines for {count:,} images")
+    return torch.tensor(labels) if classes else None, tuple(texts), tuple(keys)

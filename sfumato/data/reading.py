@@ -1,38 +1,36 @@
-"""Picture files, of whatever kind, as uint8 tensors of one shape, with a note of what was met and changed."""
+"""Sources that are read block by block, and the reader that makes uint8 tensors of one shape of what they hold.
+
+A shelf says which records there are; nothing is decoded before the reader is given them.
+"""
 
 from __future__ import annotations
 
-import io
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from sfumato.data.decoding import Source, Unreadable, stored, to_tensor
 from sfumato.data.loader import Order
+from sfumato.data.room import Room, gigabytes
 from sfumato.data.spec import DataError, Spec
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".tga"})
+from sfumato.data.upright import Met, upright
 
 BLOCK = 256
 """Records in a block, about, where a source has no blocks of its own."""
 
-DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for files that it cannot read."""
+AT_ONCE = 2**31
+"""Bytes of the pictures that are read together: a batch, or a shard."""
 
 
 class Record(NamedTuple):
     """One image as it is stored: a file, its bytes or uint8 (C, H, W); with label, text and a key that stays."""
 
-    picture: Path | bytes | Tensor
+    picture: Source | Tensor
     label: int | None
     text: str | None
     key: str
@@ -50,6 +48,7 @@ class Shelf:
         fingerprint: of what is in it, as far as can be told without reading all.
         classes: names of the labels; empty where records have none.
         at: the number of a record -> the record, where they can be read in any order.
+        notes: what the card says of it.
     """
 
     spec: Spec
@@ -60,11 +59,12 @@ class Shelf:
     classes: tuple[str, ...] = ()
     licence: str = ""
     at: Callable[[int], Record] | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_rows(
         cls, spec: Spec, place: str, n: int, at: Callable[[int], Record], fingerprint: str,
-        classes: tuple[str, ...] = (), licence: str = "",
+        classes: tuple[str, ...] = (), licence: str = "", notes: tuple[str, ...] = (),
     ) -> Shelf:  # fmt: skip
         """n records that can be read in any order, in blocks of about equal size."""
         number = -(-n // BLOCK)
@@ -74,7 +74,7 @@ class Shelf:
             return [at(i) for i in range(edges[block], edges[block + 1])]
 
         sizes = tuple(b - a for a, b in pairwise(edges))
-        return cls(spec, place, sizes, read, fingerprint, classes, licence, at)
+        return cls(spec, place, sizes, read, fingerprint, classes, licence, at, notes)
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -101,94 +101,11 @@ class Shelf:
         if self.at is not None:
             at, rows = self.at, Order(len(self), seed).batch(0, len(self)).tolist()
             return self.of_rows(
-                self.spec, self.place, len(self), lambda i: at(rows[i]), self.fingerprint, self.classes, self.licence
-            )
+                self.spec, self.place, len(self), lambda i: at(rows[i]), self.fingerprint, self.classes, self.licence,
+                self.notes,
+            )  # fmt: skip
         blocks = Order(len(self.sizes), seed).batch(0, len(self.sizes)).tolist()
         return replace(self, sizes=tuple(self.sizes[b] for b in blocks), read=lambda block: self.read(blocks[block]))
-
-
-@dataclass
-class Met:
-    """What was met among so many pictures, counted."""
-
-    sizes: Counter[str] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
-    converted: Counter[str] = field(default_factory=Counter)
-    corrupt: list[str] = field(default_factory=list)
-
-    def add(self, other: Met) -> None:
-        """Count what another met as well."""
-        for mine, theirs in ((self.sizes, other.sizes), (self.modes, other.modes), (self.converted, other.converted)):
-            mine.update(theirs)
-        self.corrupt += other.corrupt
-
-    @property
-    def bits(self) -> str:
-        """The depth of the colours."""
-        deep = any(mode.startswith("I") for mode in self.modes)
-        return "16 bits a channel, kept as 8" if deep else "8 bits a channel"
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was changed, in words."""
-        return tuple(f"{n:,} {what}" for what, n in self.converted.items())
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {name: value if name == "corrupt" else dict(value) for name, value in vars(self).items()}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Met:
-        """What `to_json` wrote."""
-        counts = {name: Counter(values[name]) for name in ("sizes", "modes", "converted")}
-        return cls(**counts, corrupt=list(values["corrupt"]))
-
-
-def upright(picture: Path | bytes, spec: Spec) -> tuple[Image.Image, Met]:
-    """One file as an upright L or RGB picture of the spec's size; raises whatever Pillow raises for a damaged one."""
-    with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as file:
-        frames = getattr(file, "n_frames", 1)
-        file.load()
-        image: Image.Image = ImageOps.exif_transpose(file)
-        mode = file.mode
-    notes = [] if frames == 1 else ["animated, first frame kept"]
-    met = Met(Counter([f"{image.width}x{image.height}"]), Counter([mode]))
-    if mode.startswith("I") or mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        if mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError("pixel values outside 16 bits")
-        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
-        notes.append("16-bit scaled to 8 bits")
-    elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        grey = mode in ("LA", "La") and len(set(spec.background)) == 1
-        under = Image.new("RGBA", rgba.size, (*spec.background, 255))
-        under.alpha_composite(rgba)
-        image = under.convert("L" if grey else "RGB")
-        notes.append("transparent, laid on the background")
-    elif mode in ("L", "1"):
-        image = image.convert("L")
-    elif mode != "RGB":
-        image = image.convert("RGB")
-        notes.append(f"{'palette' if mode == 'P' else mode} turned into colour")
-    size = spec.size
-    if size is not None and image.size != (size, size):
-        if image.width != image.height:
-            notes.append("not square, centre kept")
-        image = fit(image, size)
-    met.converted.update(notes)
-    return image, met
-
-
-def fit(image: Image.Image, size: int) -> Image.Image:
-    """Shorter side to size, then the centre."""
-    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-
-
-def from_pillow(image: Image.Image) -> Tensor:
-    """L or RGB -> uint8 (C, H, W)."""
-    array = np.array(image)
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
 
 
 class Reader:
@@ -201,8 +118,9 @@ class Reader:
     """
 
     def __init__(self, spec: Spec, shape: tuple[int, int, int] | None = None, threads: int = 4) -> None:
-        self.spec, self.shape, self.met = spec, shape, Met()
-        self.pool = ThreadPoolExecutor(threads, "pictures")
+        self.spec, self.shape, self.met, self.threads = spec, shape, Met(), threads
+        self.size = None if shape is None else shape[1:]
+        self.pool, self.room = ThreadPoolExecutor(threads, "pictures"), Room(spec.text)
 
     def __call__(self, records: Iterable[Record]) -> list[tuple[Tensor, Record]]:
         """The pictures that can be read, in order. DataError where one is of another kind than those before it."""
@@ -212,41 +130,82 @@ class Reader:
 
     def tensors(self, records: Iterable[Record]) -> list[Tensor | None]:
         """The same, with None for those that cannot be read."""
-        found = []
-        for record, pixels, met in self.pool.map(partial(_read, self.spec), records):
-            self.met.add(met)
-            if pixels is None:
-                self.met.corrupt.append(record.key)
-            else:
-                self._check(pixels, record.key)
-            found.append(pixels)
-        return found
+        records, found = list(records), []
+        for start in range(0, len(records), 4 * self.threads):
+            part = records[start : start + 4 * self.threads]
+            for record, read in zip(part, self.pool.map(partial(_read, self.spec), part), strict=True):
+                found.append((record.key, read))
+                self.met.add(read.met)
+                if isinstance(read.pixels, str):
+                    self.met.corrupt.append(record.key + read.pixels)
+                else:
+                    self.room.add(decoded=max(read.decoded, read.pixels.nbytes), stored=read.stored)
+                    self._check_size(read.pixels, record.key, len(records))
+        channels = self._channels([read for _, read in found])
+        return [self._kept(key, read, channels) for key, read in found]
 
-    def _check(self, pixels: Tensor, key: str) -> None:
-        shape = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
-        self.shape = self.shape or shape
-        if shape[0] != self.shape[0]:
+    def _channels(self, found: list[_Read]) -> int:
+        """Of all pictures: as before, as those that are not both, or grey."""
+        if self.shape is not None:
+            return self.shape[0]
+        fixed = (len(read.pixels) for read in found if isinstance(read.pixels, Tensor) and not read.either)
+        return next(fixed, 1)
+
+    def _kept(self, key: str, read: _Read, channels: int) -> Tensor | None:
+        if isinstance(read.pixels, str):
+            return None
+        pixels = read.pixels.expand(channels, -1, -1) if read.either else read.pixels
+        if len(pixels) != channels:
             raise DataError(
                 f"{self.spec.text} mixes grey and colour images, {key} among them; "
                 "choose with ?channels=3 or ?channels=1"
             )
-        if shape != self.shape:
-            sizes = [f"{width}x{height}" for _, height, width in (self.shape, shape)]
+        if read.either and channels == 3:
+            self.met.converted["grey repeated to three channels"] += 1
+        self.shape = (channels, pixels.shape[1], pixels.shape[2])
+        return pixels
+
+    def _check_size(self, pixels: Tensor, key: str, number: int) -> None:
+        shape = (pixels.shape[1], pixels.shape[2])
+        self.size = self.size or shape
+        if shape != self.size:
+            sizes = [f"{width}x{height}" for height, width in (self.size, shape)]
             raise DataError(
                 f"{self.spec.text} mixes image sizes, {sizes[0]} and {sizes[1]} ({key}); choose with ?size=64, say"
             )
+        if number * pixels.nbytes > AT_ONCE:
+            raise DataError(
+                f"{self.spec.text}: {number:,} images of {shape[1]}x{shape[0]} at a time take "
+                f"{gigabytes(number * pixels.nbytes)} of memory; choose a smaller ?size=, or fewer at a time"
+            )
 
 
-def _read(spec: Spec, record: Record) -> tuple[Record, Tensor | None, Met]:
+class _Read(NamedTuple):
+    """A record as it was read; in the place of pixels, where there are none, why (empty where it is damaged)."""
+
+    pixels: Tensor | str
+    met: Met
+    either: bool = False
+    decoded: int = 0
+    stored: int = 0
+
+
+def _read(spec: Spec, record: Record) -> _Read:
     if isinstance(record.picture, Tensor):
-        return record, record.picture, Met()
+        return _Read(record.picture, Met())
     try:
-        image, met = upright(record.picture, spec)
-    except DataError:
-        raise
-    except DAMAGE:
-        return record, None, Met()
+        picture = upright(record.picture, spec)
+    except Unreadable as error:
+        return _Read(reason(error), Met())
+    image, met = picture.image, picture.met
     mode = {1: "L", 3: "RGB", None: image.mode}[spec.channels]
     if mode != image.mode:
         met.converted["colour turned into grey" if mode == "L" else "grey repeated to three channels"] += 1
-    return record, from_pillow(image.convert(mode)), met
+    either = picture.either and spec.channels is None
+    return _Read(to_tensor(image.convert(mode)), met, either, picture.decoded, stored(record.picture))
+
+
+def reason(error: Unreadable) -> str:
+    """Why a picture was left out, to be written behind its key, where it is not simply damaged."""
+    text = str(error)
+    return "" if text.startswith(("damaged", "no picture")) else f" ({text})"

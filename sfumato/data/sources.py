@@ -7,6 +7,8 @@ missing says which command gets it.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,11 @@ from pathlib import Path
 import torch
 
 from sfumato.data import arrays, folders, hub, included, installed, maps, shards
+from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
 from sfumato.data.reading import Shelf
-from sfumato.data.spec import COLUMNS, OPTIONS, DataError, Spec
+from sfumato.data.spec import COLUMNS, OPTIONS, PATHS, DataError, Spec
 from sfumato.spec import parse, unknown
 
 __all__ = ["OPTIONS", "READERS", "SPLIT", "DataError", "Example", "Images", "open_source", "parse_spec"]
@@ -25,8 +28,9 @@ __all__ = ["OPTIONS", "READERS", "SPLIT", "DataError", "Example", "Images", "ope
 
 def parse_spec(text: str) -> Spec:
     """`NAME[:REST][?key=value&...]`; DataError for an unknown name or option."""
+    body, query = _cut(text)
     try:
-        body, options = parse(text)
+        _, options = parse(f"{body.replace('?', '')}?{query}")
     except ValueError as error:
         raise DataError(str(error)) from None
     name, _, rest = body.partition(":")
@@ -37,9 +41,21 @@ def parse_spec(text: str) -> Spec:
     for option in options:
         if option not in known:
             raise DataError(f"unknown option {option!r} in {text!r}; known: {', '.join(o + '=...' for o in known)}")
-    spec = Spec(text, name, rest, options)
+    spec = Spec(text, name, os.path.expanduser(rest) if name in PATHS else rest, options)
     _ = spec.size, spec.limit, spec.channels, spec.background  # whatever they are for, wrong values are found
     return spec
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """What stands before the options, and the options. A path may have `?`: its options begin at the last one."""
+    name, _, rest = text.partition(":")
+    if name not in PATHS:
+        body, _, query = text.partition("?")
+        return body, query
+    path, mark, query = rest.rpartition("?")
+    if mark and (not query or re.match(r"[A-Za-z_]+=", query)):
+        return f"{name}:{path}", query
+    return text, ""
 
 
 def open_source(spec: str) -> Images:
@@ -55,22 +71,32 @@ def open_source(spec: str) -> Images:
     images = READERS[parsed.name](parsed)
     if "classes" in parsed.options:
         images = _only_classes(images, parsed.options["classes"].split(","))
-    if parsed.limit is not None:
-        images = images.take(torch.arange(min(parsed.limit, len(images))))
+    if parsed.limit is not None and parsed.limit < len(images):
+        kept = images.take(torch.arange(parsed.limit))
+        note = f"?limit keeps the first {parsed.limit:,} of {len(images):,}"
+        images = replace(kept, card=replace(kept.card, notes=(note, *kept.card.notes)))
     return images
 
 
 def _only_classes(images: Images, names: list[str]) -> Images:
     if images.labels is None:
         raise DataError(f"{images.spec} has no classes to choose from")
-    if unknown := [n for n in names if n not in images.classes]:
-        raise DataError(f"unknown class {unknown[0]!r}; {images.spec} has {', '.join(images.classes)}")
+    if missing := [n for n in names if n not in images.classes]:
+        raise DataError(unknown("class", missing[0], images.classes[:200]) + f" (of {images.spec})")
+    if len(set(names)) < len(names):
+        raise DataError(f"classes in {images.spec!r} names one twice")
     chosen = torch.tensor([images.classes.index(n) for n in names])
     kept = images.take(torch.isin(images.labels, chosen).nonzero()[:, 0])
     assert kept.labels is not None
     labels = (kept.labels[:, None] == chosen).int().argmax(1).long()
-    counts = dict(zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True))
-    return replace(kept, labels=labels, classes=tuple(names), card=replace(kept.card, classes=counts))
+    if not len(labels):
+        raise DataError(f"{images.spec} has no image of {', '.join(names)}")
+    card = kept.card
+    fresh = make_card(
+        card.spec, kept.images, labels, tuple(names), bits=card.bits, sizes=card.sizes, corrupt=card.corrupt,
+        notes=card.own_notes, licence=card.licence,
+    )  # fmt: skip
+    return replace(kept, labels=labels, classes=tuple(names), card=fresh)
 
 
 # ---------------------------------------------------------------- the table

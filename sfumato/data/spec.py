@@ -8,6 +8,12 @@ OPTIONS = ("size", "channels", "background", "limit", "classes")
 COLUMNS = ("split", "image", "label")
 """Options of hf: only."""
 
+PATHS = ("folder", "npz", "map", "wds", "hf")
+"""The sources that a path follows."""
+
+SIDE = 4096
+"""The largest `size`."""
+
 
 class DataError(ValueError):
     """Data that cannot be used, in one clear line."""
@@ -24,7 +30,10 @@ class Spec(NamedTuple):
     @property
     def size(self) -> int | None:
         """The side that pictures are brought to."""
-        return positive(self, "size") if "size" in self.options else None
+        size = positive(self, "size") if "size" in self.options else None
+        if size is not None and size > SIDE:
+            raise DataError(f"size in {self.text!r} is at most {SIDE:,}, not {size:,}")
+        return size
 
     @property
     def limit(self) -> int | None:
@@ -46,7 +55,7 @@ class Spec(NamedTuple):
         if value in named:
             return named[value]
         parts = value.split(",")
-        if len(parts) != 3 or not all(p.isdigit() and int(p) < 256 for p in parts):
+        if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 4 and int(p) < 256 for p in parts):
             raise DataError(f"background in {self.text!r} is white, black, grey or R,G,B, not {value!r}")
         r, g, b = map(int, parts)
         return r, g, b
@@ -55,7 +64,7 @@ class Spec(NamedTuple):
 def positive(spec: Spec, option: str) -> int:
     """The value of an option that counts; DataError where it is no whole number above 0."""
     value = spec.options[option]
-    if not value.isdigit() or int(value) < 1:
+    if not (value.isascii() and value.isdigit() and len(value) < 19) or int(value) < 1:
         raise DataError(f"{option} in {spec.text!r} is a whole number above 0, not {value!r}")
     return int(value)
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.data.card import SMALL, make_card
+from sfumato.data.card import FEW, SMALL, make_card
 from sfumato.data.images import Images
 from sfumato.data.reading import Reader, Record, Shelf
 from sfumato.data.sources import SHELVES, open_source, parse_spec
@@ -190,10 +190,12 @@ def _look(shelf: Shelf) -> Images:
     met = reader.met
     card = make_card(
         shelf.spec.text, images, labels, shelf.classes, bits=met.bits, sizes=dict(met.sizes),
-        corrupt=tuple(met.corrupt), notes=(f"read while training; all but the count is of {n:,} images", *met.notes),
-        licence=shelf.licence,
+        corrupt=tuple(met.corrupt), licence=shelf.licence,
+        notes=(f"read while training; all but the count is of {n:,} images", *shelf.notes, *met.notes),
     )  # fmt: skip
-    notes = card.notes if len(shelf) < SMALL else tuple(n for n in card.notes if not n.startswith("a small set"))
+    notes = (*card.own_notes, *(n for n in card.notes if n.startswith(FEW) and len(shelf) < SMALL))
+    if shelf.spec.limit is not None:
+        notes += (f"?limit keeps the first {len(shelf):,}, in the order of the source: classes may be missing",)
     card = replace(card, count=len(shelf), fingerprint=shelf.fingerprint, notes=notes)
     texts = tuple(record.text or "" for record in records)
     keys = tuple(record.key for record in records)

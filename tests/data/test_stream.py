@@ -161,8 +161,12 @@ def test_datasets_are_read_from_their_folder(tmp_path: Path) -> None:
         open_source("hf:no/such")
 
 
-@pytest.mark.parametrize(("package", "spec"), [("webdataset", "wds:a.tar"), ("datasets", "hf:a")])
-def test_a_missing_extra_is_named(package: str, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(DataError, match=rf"pip install 'sfumato\[{spec.partition(':')[0]}\]'"):
-        open_source(spec)
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards are read without one."""
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"pip install 'sfumato\[hf\]'"):
+        open_source("hf:a")
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(DataError, match=r"pip install 'sfumato\[wds\]'"):
+        prepare("digits?limit=4", tmp_path / "out", shard=2)
+    assert not list(tmp_path.iterdir())

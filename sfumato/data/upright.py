@@ -1,0 +1,141 @@
+"""A picture file of whatever kind as an upright picture of 8 bits, grey or colour, with a note of what was changed.
+
+Conversions go strip by strip, so that a large picture is held about twice and no more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sfumato.data.decoding import Source, decoded_bytes, is_deep, opened, strips
+from sfumato.data.spec import Spec
+
+
+@dataclass
+class Met:
+    """What was met among so many pictures, counted."""
+
+    sizes: Counter[str] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    converted: Counter[str] = field(default_factory=Counter)
+    corrupt: list[str] = field(default_factory=list)
+
+    def add(self, other: Met) -> None:
+        """Count what another met as well."""
+        for mine, theirs in ((self.sizes, other.sizes), (self.modes, other.modes), (self.converted, other.converted)):
+            mine.update(theirs)
+        self.corrupt += other.corrupt
+
+    @property
+    def bits(self) -> str:
+        """The depth of the colours."""
+        deep = any(mode.startswith("I") or mode.endswith("of 16 bits") for mode in self.modes)
+        return "16 bits a channel, kept as 8" if deep else "8 bits a channel"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed, in words."""
+        return tuple(f"{n:,} {what}" for what, n in self.converted.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {name: value if name == "corrupt" else dict(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Met:
+        """What `to_json` wrote."""
+        counts = {name: Counter(values[name]) for name in ("sizes", "modes", "converted")}
+        return cls(**counts, corrupt=list(values["corrupt"]))
+
+
+class Picture(NamedTuple):
+    """One picture as it is kept.
+
+    Attributes:
+        image: upright, L or RGB, of the spec's size.
+        either: it was stored with a palette of greys, and goes with grey pictures as well as with colour.
+    """
+
+    image: Image.Image
+    met: Met
+    either: bool
+    decoded: int
+
+
+def upright(picture: Source, spec: Spec) -> Picture:
+    """One file as an upright L or RGB picture of the spec's size. Unreadable for one that is damaged or too large."""
+    with opened(picture) as file:
+        deep, decoded, mode = is_deep(file), decoded_bytes(file), file.mode
+        animated = bool(getattr(file, "is_animated", False))  # counting the frames would read them all
+        file.load()
+        ImageOps.exif_transpose(file, in_place=True)
+        met = Met(Counter([f"{file.width}x{file.height}"]), Counter([f"{mode} of 16 bits" if deep else mode]))
+        image, notes, either = _plain(file, mode, deep, spec.background)
+        if animated:
+            notes.insert(0, "animated, first frame kept")
+        size = spec.size
+        if size is not None and image.size != (size, size):
+            if image.width != image.height:
+                notes.append("not square, centre kept")
+            image = fit(image, size)
+    met.converted.update(notes)
+    return Picture(image, met, either, decoded)
+
+
+def _plain(
+    image: Image.Image, mode: str, deep: bool, background: tuple[int, int, int]
+) -> tuple[Image.Image, list[str], bool]:
+    """L or RGB, what was done to get there, and whether grey was stored as a palette."""
+    if mode.startswith("I") or mode == "F":
+        return _eight_bits(image, mode), ["16-bit scaled to 8 bits"], False
+    notes = ["16-bit colour, of which the upper 8 bits are kept"] if deep else []
+    either = mode in ("P", "PA") and _grey_palette(image)
+    if image.has_transparency_data:
+        grey = (mode in ("LA", "La") or either) and len(set(background)) == 1
+        return _laid(image, background, "L" if grey else "RGB"), [*notes, "transparent, laid on the background"], either
+    if mode in ("L", "1") or either:
+        return image.convert("L"), [*notes, *["palette of greys turned into grey"] * either], either
+    if mode == "RGB":
+        return image.convert("RGB"), notes, False
+    return image.convert("RGB"), [*notes, f"{'palette' if mode == 'P' else mode} turned into colour"], False
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    """Whether all colours of the palette that a picture uses are greys."""
+    palette = image.getpalette("RGB")
+    used = image.getchannel(0) if image.mode == "PA" else image
+    if palette is None:
+        return False
+    colours = [palette[3 * i : 3 * i + 3] for i, count in enumerate(used.histogram()[:256]) if count]
+    return all(len(set(colour)) <= 1 for colour in colours)
+
+
+def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """Levels of 0..65535 as grey. ValueError where there are others."""
+    out = Image.new("L", image.size)
+    for top, part in strips(image):
+        values = np.asarray(part).astype(np.float64)
+        if mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise ValueError("pixel values outside 16 bits")
+        out.paste(Image.fromarray(np.rint(values / 257).astype(np.uint8)), (0, top))
+    return out
+
+
+def _laid(image: Image.Image, background: tuple[int, int, int], mode: str) -> Image.Image:
+    """A transparent picture on a background."""
+    out = Image.new(mode, image.size)
+    for top, part in strips(image):
+        under = Image.new("RGBA", part.size, (*background, 255))
+        under.alpha_composite(part.convert("RGBA"))
+        out.paste(under.convert(mode), (0, top))
+    return out
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Shorter side to size, then the centre."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
