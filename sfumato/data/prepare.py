@@ -6,6 +6,7 @@ Everything is written into OUT.partial, whose journal says how far it is, and wh
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from itertools import islice
@@ -19,15 +20,19 @@ from torch import Tensor
 from sfumato.data import maps, shards
 from sfumato.data.card import make_card
 from sfumato.data.images import Images
+from sfumato.data.partial import JOURNAL, begun, clear
 from sfumato.data.pictures import write_text
-from sfumato.data.reading import Met, Reader, Record, Shelf
+from sfumato.data.reading import Reader, Record, Shelf
 from sfumato.data.sources import SHELVES, open_source, parse_spec
-from sfumato.data.spec import DataError
-
-JOURNAL = "journal.json"
+from sfumato.data.spec import DataError, UnfitError
+from sfumato.data.upright import Met
+from sfumato.runtime.opening import read_bounded
 
 STRIDE = 1024
-"""Images between two entries in the journal of a memory map."""
+"""Images between two entries in the journal of a memory map, at most."""
+
+TOGETHER = 2**28
+"""Bytes of the pictures that are read at a time."""
 
 Rows = list[tuple[Tensor, Record]]
 
@@ -42,8 +47,9 @@ def open_shelf(text: str) -> Shelf:
         raise DataError(f"{text} holds points, not pictures; there is nothing to prepare")
     card = images.card
     return Shelf.of_rows(
-        spec, text, len(images), lambda i: Record(*images[i]), card.fingerprint, images.classes, card.licence
-    )
+        spec, text, len(images), lambda i: Record(*images[i]), card.fingerprint, images.classes, card.licence,
+        card.own_notes,
+    )  # fmt: skip
 
 
 def prepare(
@@ -56,7 +62,8 @@ def prepare(
         progress: called with how many records are done, those of an earlier run included, and how many there are.
 
     Raises:
-        DataError: bad source; `out` is there already, or OUT.partial holds the beginning of something else.
+        DataError: bad source, of which nothing is kept where it cannot be prepared as it is; `out` is there already,
+            or OUT.partial holds the beginning of something else, or is being written by another process.
         OSError: disk full, no permission; what is done is kept, and the same call goes on.
     """
     if out.exists():
@@ -64,15 +71,27 @@ def prepare(
     if shard is not None:
         shards.webdataset()  # that it is there is found out before any work
     shelf = open_shelf(source) if shard is None else open_shelf(source).shuffled()
-    partial = out.with_name(out.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    journal = _taken_up(partial, {"source": source, "shard": shard, "fingerprint": shelf.fingerprint})
+    with begun(out.with_name(out.name + ".partial")) as partial:
+        journal = _taken_up(partial, {"source": source, "shard": shard, "fingerprint": shelf.fingerprint}, len(shelf))
+        try:
+            _go_on(partial, journal, shelf, progress or (lambda done, total: None))
+        except DataError as error:
+            if not journal["rows"] or isinstance(error, UnfitError):
+                clear(partial)
+            raise
+        finish = _finish_map if shard is None else _finish_shards
+        return finish(partial, journal, shelf, out)
+
+
+def _go_on(partial: Path, journal: dict[str, Any], shelf: Shelf, tell: Callable[[int, int], object]) -> None:
+    """Read and write what the journal does not have yet."""
+    shard = journal["shard"]
     reader = Reader(shelf.spec, tuple(journal["shape"] or ()) or None, os.cpu_count() or 1)
     reader.met = Met.from_json(journal["met"])
     records, write = shelf.records(journal["taken"]), _append if shard is None else _add_shard
-    tell = progress or (lambda done, total: None)
+    stride = shard or min(STRIDE, _together(reader, shelf))
     tell(journal["taken"], len(shelf))
-    while part := list(islice(records, shard or STRIDE)):
+    while part := list(islice(records, stride)):
         rows = reader(part)
         if rows:
             write(partial, journal, rows)
@@ -80,20 +99,54 @@ def prepare(
         write_text(partial / JOURNAL, json.dumps(journal))
         tell(journal["taken"], len(shelf))
     if not journal["rows"]:
-        raise DataError(f"none of the {len(shelf):,} images in {shelf.place} can be read")
-    return _finish_map(partial, journal, shelf, out) if shard is None else _finish_shards(partial, journal, shelf, out)
+        first = f"; the first is {reader.met.corrupt[0]}" if reader.met.corrupt else ""
+        raise DataError(f"none of the {len(shelf):,} images in {shelf.place} can be read{first}")
 
 
-def _taken_up(partial: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The journal of what was begun here, or a new one. DataError where it was something else."""
+def _together(reader: Reader, shelf: Shelf) -> int:
+    """How many pictures are read at a time: as many as `TOGETHER` bytes hold, by the first that can be read."""
+    if reader.shape is not None:
+        return max(1, TOGETHER // math.prod(reader.shape))
+    look = Reader(shelf.spec, threads=1)
+    for record in islice(shelf.records(), 8):
+        for pixels, _ in look([record]):
+            return max(1, TOGETHER // (3 * pixels.nbytes))
+    return 8
+
+
+def _taken_up(partial: Path, about: dict[str, Any], records: int) -> dict[str, Any]:
+    """The journal of what was begun here, or a new one. DataError where it was something else, or is damaged."""
     path = partial / JOURNAL
     if not path.exists():
+        clear(partial)  # of a run that was killed before its first entry, or after its last
         return {**about, "taken": 0, "shape": None, "met": Met().to_json(), "rows": 0, "end": 0, "shards": {}}
-    journal: dict[str, Any] = json.loads(path.read_text())
-    if differing := [name for name, value in about.items() if journal.get(name) != value]:
-        was = f"{differing[0]} was {journal.get(differing[0])}"
-        raise DataError(f"{partial} holds the beginning of another set ({was}); remove it first")
+    try:
+        journal: dict[str, Any] = json.loads(read_bounded(path, 2**30))
+        if differing := [name for name, value in about.items() if journal.get(name) != value]:
+            was = f"{differing[0]} was {journal.get(differing[0])}"
+            raise DataError(f"{partial} holds the beginning of another set ({was}); remove it first")
+        Met.from_json(journal["met"])
+        _check_written(partial, journal, records)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{partial} is damaged ({error}); remove it first") from None
     return journal
+
+
+def _check_written(partial: Path, journal: dict[str, Any], records: int) -> None:
+    """What the journal says is written is there. ValueError where it is not."""
+    numbers = [journal[name] for name in ("taken", "rows", "end")]
+    if not all(type(n) is int and n >= 0 for n in numbers) or not journal["rows"] <= journal["taken"] <= records:
+        raise ValueError("its journal has counts that cannot be")
+    if journal["shard"] is None and journal["rows"]:
+        c, h, w = journal["shape"]
+        sizes = {"images.npy": maps.HEADER + journal["rows"] * c * h * w, "rows.jsonl": journal["end"]}
+        short = [name for name, size in sizes.items() if (partial / name).stat().st_size < size]
+    else:
+        short = [name for name in journal["shards"] if not (partial / Path(name).name).is_file()]
+    if short:
+        raise ValueError(f"{short[0]} is missing or shorter than its journal says")
 
 
 def _append(partial: Path, journal: dict[str, Any], rows: Rows) -> None:
@@ -128,7 +181,8 @@ def _finish_map(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path)
     card = make_card(
         f"map:{out}", torch.from_numpy(np.load(partial / "images.npy", mmap_mode="c")),
         torch.tensor(labels) if classes else None, classes, bits=met.bits, sizes=dict(met.sizes),
-        corrupt=tuple(met.corrupt), notes=(f"prepared from {journal['source']}", *met.notes), licence=shelf.licence,
+        corrupt=tuple(met.corrupt), licence=shelf.licence,
+        notes=(f"prepared from {journal['source']}", *shelf.notes, *met.notes),
     )  # fmt: skip
     write_text(partial / "set.json", json.dumps({"classes": classes, "card": card.to_json()}, indent=1))
     _whole(partial, out)

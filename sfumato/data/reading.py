@@ -17,7 +17,7 @@ from torch import Tensor
 from sfumato.data.decoding import Source, Unreadable, stored, to_tensor
 from sfumato.data.loader import Order
 from sfumato.data.room import Room, gigabytes
-from sfumato.data.spec import DataError, Spec
+from sfumato.data.spec import Spec, UnfitError
 from sfumato.data.upright import Met, upright
 
 BLOCK = 256
@@ -90,11 +90,14 @@ class Shelf:
         """Only the first records, where the spec has a limit."""
         if self.spec.limit is None:
             return self
-        left, sizes = self.spec.limit, []
+        left, sizes = self.spec.limit, list[int]()
         for size in self.sizes:
             sizes.append(min(size, left))
             left -= sizes[-1]
-        return replace(self, sizes=tuple(sizes), read=lambda block: self.read(block)[: sizes[block]])
+        notes = (f"?limit keeps the first {sum(sizes):,} of {len(self):,}",) if sum(sizes) < len(self) else ()
+        return replace(
+            self, sizes=tuple(sizes), read=lambda block: self.read(block)[: sizes[block]], notes=(*self.notes, *notes)
+        )
 
     def shuffled(self, seed: int = 0) -> Shelf:
         """The same records in another order; where they cannot be read in any order, blocks are shuffled as wholes."""
@@ -123,7 +126,7 @@ class Reader:
         self.pool, self.room = ThreadPoolExecutor(threads, "pictures"), Room(spec.text)
 
     def __call__(self, records: Iterable[Record]) -> list[tuple[Tensor, Record]]:
-        """The pictures that can be read, in order. DataError where one is of another kind than those before it."""
+        """The pictures that can be read, in order. UnfitError where one is of another kind than those before it."""
         records = list(records)
         found = zip(self.tensors(records), records, strict=True)
         return [(pixels, record) for pixels, record in found if pixels is not None]
@@ -156,7 +159,7 @@ class Reader:
             return None
         pixels = read.pixels.expand(channels, -1, -1) if read.either else read.pixels
         if len(pixels) != channels:
-            raise DataError(
+            raise UnfitError(
                 f"{self.spec.text} mixes grey and colour images, {key} among them; "
                 "choose with ?channels=3 or ?channels=1"
             )
@@ -170,11 +173,11 @@ class Reader:
         self.size = self.size or shape
         if shape != self.size:
             sizes = [f"{width}x{height}" for height, width in (self.size, shape)]
-            raise DataError(
+            raise UnfitError(
                 f"{self.spec.text} mixes image sizes, {sizes[0]} and {sizes[1]} ({key}); choose with ?size=64, say"
             )
         if number * pixels.nbytes > AT_ONCE:
-            raise DataError(
+            raise UnfitError(
                 f"{self.spec.text}: {number:,} images of {shape[1]}x{shape[0]} at a time take "
                 f"{gigabytes(number * pixels.nbytes)} of memory; choose a smaller ?size=, or fewer at a time"
             )

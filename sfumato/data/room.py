@@ -6,7 +6,7 @@ must be stored at more than that, or it is refused.
 
 from __future__ import annotations
 
-from sfumato.data.spec import DataError
+from sfumato.data.spec import DataError, UnfitError
 from sfumato.runtime.opening import free_memory
 
 FREELY = 2**30
@@ -39,16 +39,16 @@ class Room:
         """One more picture, or many: bytes once decoded, bytes where it is stored, and bytes that stay in memory.
 
         Raises:
-            DataError: the set takes more than half of what was free, or far more than is stored.
+            UnfitError: the set takes more than half of what was free, or far more than is stored.
         """
         self.decoded, self.stored, self.held = self.decoded + decoded, self.stored + stored, self.held + held
         if self.decoded > FREELY and self.decoded > DENSEST * self.stored:
-            raise DataError(
+            raise UnfitError(
                 f"{self.what}: {gigabytes(self.stored)} of files expand to {gigabytes(self.decoded)} or more, which no "
                 "real pictures do; leave out those that are very large and empty"
             )
         if self.held > self.free // 2:
-            raise DataError(
+            raise UnfitError(
                 f"{self.what} takes {gigabytes(self.held)} of memory or more, and {gigabytes(self.free)} are free; "
                 "choose a smaller ?size=, or ?limit=N, or prepare it once (sfumato prepare SPEC OUT)"
             )

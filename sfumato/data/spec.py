@@ -19,6 +19,10 @@ class DataError(ValueError):
     """Data that cannot be used, in one clear line."""
 
 
+class UnfitError(DataError):
+    """Pictures that do not go together, or take too much, as the spec stands: to begin again would end the same."""
+
+
 class Spec(NamedTuple):
     """A spec taken apart: name, what follows the colon, and the options."""
 

@@ -195,7 +195,7 @@ def _look(shelf: Shelf) -> Images:
     )  # fmt: skip
     notes = (*card.own_notes, *(n for n in card.notes if n.startswith(FEW) and len(shelf) < SMALL))
     if shelf.spec.limit is not None:
-        notes += (f"?limit keeps the first {len(shelf):,}, in the order of the source: classes may be missing",)
+        notes += ("?limit goes by the order of the source: classes may be missing",)
     card = replace(card, count=len(shelf), fingerprint=shelf.fingerprint, notes=notes)
     texts = tuple(record.text or "" for record in records)
     keys = tuple(record.key for record in records)
