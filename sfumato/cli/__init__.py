@@ -10,18 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from sfumato.cli.compare import compare_command
-from sfumato.cli.convert import convert_command
-from sfumato.cli.edit import edit_command
-from sfumato.cli.evaluate import evaluate_command
-from sfumato.cli.inspect import inspect_command, presets_command
-from sfumato.cli.learn import learn_command
-from sfumato.cli.likelihood import likelihood_command
-from sfumato.cli.parsing import UsageError
-from sfumato.cli.prepare import prepare_command
-from sfumato.cli.reproduce import reproduce_command
-from sfumato.cli.sample import sample_command
-from sfumato.cli.train import train_command
+from sfumato.runtime import signals
 from sfumato.version import __version__
 
 USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
@@ -46,55 +35,61 @@ Each takes --help. Data specs: digits, emoji32, fashion, mnist, swiss_roll, hear
 :test), folder:PATH, npz:PATH, map:PATH (prepared), wds:SHARDS, hf:PATH.
 """
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": train_command,
-    "sample": sample_command,
-    "evaluate": evaluate_command,
-    "edit": edit_command,
-    "compare": compare_command,
-    "likelihood": likelihood_command,
-    "convert": convert_command,
-    "prepare": prepare_command,
-    "inspect": inspect_command,
-    "reproduce": reproduce_command,
-    "learn": learn_command,
-    "presets": presets_command,
+COMMANDS = {
+    "train": "train:train_command",
+    "sample": "sample:sample_command",
+    "evaluate": "evaluate:evaluate_command",
+    "edit": "edit:edit_command",
+    "compare": "compare:compare_command",
+    "likelihood": "likelihood:likelihood_command",
+    "convert": "convert:convert_command",
+    "prepare": "prepare:prepare_command",
+    "inspect": "inspect:inspect_command",
+    "reproduce": "reproduce:reproduce_command",
+    "learn": "learn:learn_command",
+    "presets": "inspect:presets_command",
 }
+"""Every command: its file in this folder, which is imported when it is asked for, and its function there."""
 
 
 SHARING = ("sample", "evaluate", "likelihood")
 """Commands that several processes can share."""
 
 
+def command(name: str) -> Callable[[list[str]], int]:
+    """The function of a command: (arguments) -> exit code. ValueError for an unknown one."""
+    if name not in COMMANDS:
+        raise ValueError(f"unknown command {name!r}; known: {', '.join(COMMANDS)}")
+    from importlib import import_module
+
+    file, _, function = COMMANDS[name].partition(":")
+    found: Callable[[list[str]], int] = getattr(import_module(f"sfumato.cli.{file}"), function)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command; returns the exit code. Without arguments it is the program that was started."""
+    with signals.ending(program=arguments is None) as heard:
+        from sfumato.cli import endings, streams
+
+        try:
+            heard.unwinds = True
+            with streams.plain():
+                return _run(list(sys.argv[1:] if arguments is None else arguments))
+        except (Exception, KeyboardInterrupt) as error:
+            heard.unwinds = False
+            return endings.end(signals.Stopped(heard.signal) if heard.signal else error)
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0
     if words[0] in ("-V", "--version", "version"):
         print(__version__)
         return 0
-    try:
-        if words[0] not in COMMANDS:
-            raise UsageError(f"unknown command {words[0]!r}; known: {', '.join(COMMANDS)}")
-        if words[0] != "train" and "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            by_itself = "; start it without them, and let it share its work: --processes N" * (words[0] in SHARING)
-            raise UsageError(f"torchrun and accelerate launch are for sfumato train, not {words[0]}{by_itself}")
-        return COMMANDS[words[0]](words[1:])
-    except (ValueError, OSError) as error:
-        print(f"sfumato: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sfumato: stopped", file=sys.stderr)
-        return 130
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    run = command(words[0])
+    if words[0] != "train" and "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        by_itself = "; start it without them, and let it share its work: --processes N" * (words[0] in SHARING)
+        raise ValueError(f"torchrun and accelerate launch are for sfumato train, not {words[0]}{by_itself}")
+    return run(words[1:])

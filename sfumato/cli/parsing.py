@@ -13,10 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import tyro
-
-from sfumato.data.splits import test_split
-from sfumato.papers.training import parse_count
+from sfumato.cli.streams import unfiltered
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,19 +29,17 @@ class UsageError(ValueError):
     """Something the user typed."""
 
 
-def parse(
-    kind: type[T], arguments: list[str], program: str, default: T | None = None, about: str | None = None
-) -> T:
+def parse(kind: type[T], arguments: list[str], program: str, default: T | None = None, about: str | None = None) -> T:
     """Typed arguments; a wrong one becomes a UsageError of one line. `about` follows the help."""
+    import tyro
+
     arguments = [
-        str(parse_count(value))
-        if re.search(r"\.(images|warmup)$", flag) and re.fullmatch(r"[\d._]+[kKmMbB]", value)
-        else value
+        _count(value) if re.search(r"\.(images|warmup)$", flag) and re.fullmatch(r"[\d._]+[kKmMbB]", value) else value
         for flag, value in zip(["", *arguments], arguments, strict=False)
     ]
     heard = io.StringIO()
     try:
-        with contextlib.redirect_stderr(heard):
+        with contextlib.redirect_stderr(heard), unfiltered():
             if default is None:
                 return tyro.cli(kind, args=arguments, prog=program)
             return tyro.cli(kind, args=arguments, prog=program, default=default)
@@ -58,6 +53,12 @@ def parse(
         )[0]
         text = " ".join(plain.replace("Parsing error", " ").replace("|", " ").split())
         raise UsageError(f"{text} (see: {program} --help)") from None
+
+
+def _count(text: str) -> str:
+    from sfumato.papers.training import parse_count
+
+    return str(parse_count(text))
 
 
 # ---------------------------------------------------------------- steps, models, images, folders
@@ -122,6 +123,7 @@ def sampler_help(arguments: list[str]) -> str | None:
 def known_images(spec: str | None, model: Model) -> Any:
     """The images of a spec, or of the test split of what the model was trained on."""
     from sfumato.data import open_source
+    from sfumato.data.splits import test_split
 
     trained_on = model.about.get("data", {}).get("spec", "")
     chosen = spec or test_split(trained_on) or trained_on

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sfumato.cli.parsing import UsageError, parse, shrunk, test_split
+from sfumato.cli.parsing import UsageError, parse, shrunk
+from sfumato.data.splits import test_split
 from sfumato.papers.training import TrainConfig
 
 if TYPE_CHECKING:
