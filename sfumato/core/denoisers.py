@@ -59,6 +59,14 @@ class Prediction:
         """The same prediction with another eps, and the x0 that follows from it."""
         return replace(self, eps=eps, x0=self.level.x0(self.x, eps))
 
+    def beyond(self, weaker: Prediction, scale: float | Tensor) -> Prediction:
+        """Guidance: weaker + scale * (this - weaker), of two predictions at the same x (Ho & Salimans 2022, eq. 6).
+
+        Of eps and of x0, which belong together as they did before, so that it is finite without signal, too.
+        """
+        eps, x0 = (b + scale * (a - b) for a, b in ((self.eps, weaker.eps), (self.x0, weaker.x0)))
+        return replace(self, eps=eps, x0=x0)
+
     def mean_detached(self) -> Prediction:
         """The same prediction; only the variance still has a gradient (Nichol & Dhariwal 2021, section 3.1)."""
         return replace(self, eps=self.eps.detach(), x0=self.x0.detach())

@@ -8,6 +8,7 @@ A sampler needs no flag for any of them. Clipping (Ho et al. 2020), classifier g
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -58,8 +59,9 @@ def score_shifted(denoise: Denoise, gradient: Gradient) -> Denoise:
     """
 
     def inner(x: Tensor, t: Tensor) -> Prediction:
-        prediction = denoise(x, t)
-        return prediction.with_eps(prediction.eps - prediction.level.sigma * gradient(x, t))
+        prediction, shift = denoise(x, t), gradient(x, t)
+        level = prediction.level
+        return replace(prediction, eps=prediction.eps - level.sigma * shift, x0=prediction.x0 + level.tweedie * shift)
 
     return inner
 
@@ -84,7 +86,6 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float |
     """
 
     def inner(x: Tensor, t: Tensor) -> Prediction:
-        prediction, without = conditional(x, t), unconditional(x, t)
-        return prediction.with_eps(without.eps + scale * (prediction.eps - without.eps))
+        return conditional(x, t).beyond(unconditional(x, t), scale)
 
     return inner

@@ -56,7 +56,7 @@ def extrapolated(scale: float | Tensor) -> Combine:
     """
 
     def combine(prediction: Prediction, weaker: Prediction) -> Prediction:
-        return prediction.with_eps(weaker.eps + scale * (prediction.eps - weaker.eps))
+        return prediction.beyond(weaker, scale)
 
     return combine
 

@@ -47,6 +47,14 @@ class Level(NamedTuple):
         """The velocity alpha eps - sigma x0 (Salimans & Ho 2022, appendix D)."""
         return self.alpha * eps - self.sigma * x0
 
+    @property
+    def tweedie(self) -> Tensor:
+        """sigma^2 / alpha, which makes a shift of the score one of x0 (Tweedie's formula); 0 where there is no signal.
+
+        There the score is that of noise alone, and no shift of it says anything of x0.
+        """
+        return torch.where(self.alpha > 0, self.sigma**2 / self.alpha.clamp(min=1e-12), 0.0)
+
 
 Grid = Callable[[int], Tensor]
 """The number of levels T -> the timesteps, descending and ending at 0; see `samplers.grids`."""

@@ -16,13 +16,7 @@ from torch import Tensor
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel, Move, Past, Sampler, Step
-from sfumato.core.schedules import Level
 from sfumato.inverse.posterior import Measurement, Posterior, with_gradient
-
-
-def tweedie(level: Level) -> Tensor:
-    """sigma^2 / alpha, what makes a covariance of the Jacobian; 0 where there is no signal."""
-    return torch.where(level.alpha > 0, level.sigma**2 / level.alpha.clamp(min=1e-12), 0.0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class MMPS(Posterior):
 
         def inner(x: Tensor, t: Tensor) -> Prediction:
             prediction, x0, inputs = with_gradient(denoise, x, t)
-            factor = tweedie(prediction.level)
+            factor = prediction.level.tweedie  # makes a covariance of the Jacobian
 
             def covariance(v: Tensor) -> Tensor:
                 """V A^T v."""
@@ -104,7 +98,7 @@ class PiGDM(Posterior):
             v = operator.solve(measurement.residual(prediction.x0), noise, sigma**2 / (sigma**2 + alpha**2))
             with torch.inference_mode(False):
                 back = torch.autograd.grad(x0, inputs, operator.transpose(v).clone())[0]
-            return prediction.with_x0(prediction.x0 + tweedie(prediction.level) * back)
+            return prediction.with_x0(prediction.x0 + prediction.level.tweedie * back)
 
         return inner
 

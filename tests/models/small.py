@@ -21,6 +21,8 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.dpm import DPM
+from sfumato.papers.edm import EDM
+from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
@@ -43,9 +45,11 @@ RECIPES: dict[str, Any] = {
     "sub-VP": ScoreSDE(SHAPE, sde="subvp", steps=40, **VP),
     "VE levels": ScoreSDE(SHAPE, NCSNpp(**SONG, fourier=False), steps=40, continuous=False),
     "VP levels": ScoreSDE(SHAPE, sde="vp", steps=40, continuous=False, **VP),
+    "edm": EDM(SHAPE, HoUNet(**UNET), Labels(3, 0.1), steps=12, churn=4.0),
+    "flow": FlowMatching(SHAPE, HoUNet(**UNET), steps=12, shift=2.0),
 }
 """Every recipe of Gaussians on a fixed schedule."""
-CONTINUOUS = {"VE", "VP", "sub-VP"}
+CONTINUOUS = {"VE", "VP", "sub-VP", "edm", "flow"}
 """Those in continuous time."""
 PRESERVING = {"ddpm", "iddpm", "adm", "VP levels"}
 """Those of variance-preserving levels, which have a continuous time between them."""

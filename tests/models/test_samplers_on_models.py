@@ -23,8 +23,9 @@ SIGMAS = {"ncsn", "ncsnv2", "VE levels"}
 REFUSED: tuple[tuple[set[str], set[str], str], ...] = (
     ({"euler-maruyama", "euler-ode"}, set(RECIPES) - CONTINUOUS, "separate noise levels"),
     ({"adaptive"}, SIGMAS, "separate noise levels"),
-    ({"restart"}, PRESERVING, "no level of this schedule lies between"),
-    ({"reverse-diffusion?ode=true"}, {"ddpm", "iddpm"}, "nearly all signal is lost at once"),
+    ({"euler-maruyama"}, {"flow"}, "no signal is left at the first time"),
+    ({"restart"}, PRESERVING | {"flow"}, "no level of this schedule lies between"),
+    ({"reverse-diffusion?ode=true"}, {"ddpm", "iddpm", "flow"}, "nearly all signal is lost at once"),
     ({"own"}, {"VP"}, "VP needs at least 20 steps"),
 )
 """Samplers, models that they do not fit in six steps, and the reason that is given; every other cell works."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from sfumato import samplers
 from sfumato.core import VE, VP, Cosine, GaussianDiffusion, LinearFlow, Schedule, SubVP, finish, from_betas, from_sigmas
 from sfumato.core.betas import geometric_sigmas
+from sfumato.core.continuous import PowerVE
 from sfumato.core.dpm2015.nonequilibrium import even_betas, published_betas
 from sfumato.core.exact import gaussian
 from sfumato.core.sampling import Move
@@ -54,6 +55,7 @@ def schedules() -> dict[str, Schedule]:
         "sub-VP": SubVP(),
         "cosine": Cosine(),
         "flow": LinearFlow(),
+        "EDM": PowerVE(),
     }
 
 
