@@ -301,7 +301,7 @@ class Interpolated(Continuous):
 
     def __init__(self, table: Table) -> None:
         super().__init__()
-        self.table, self.levels = table, table.T
+        self.table, self.levels, self.first = table, table.T, 1 / table.T
         table.between_levels(torch.zeros((), dtype=torch.float64))  # refuses other tables at once
 
     def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,8 +80,8 @@ class Flow:
 
     Attributes:
         solve: `adaptive()`, or `runge_kutta(steps)`, which solves each image by itself.
-        start: the time at which data are taken to be (the paper's: 1e-5, and 1e-3 for VP samples); a model of levels
-            knows nothing below the first, so it starts there at the earliest.
+        start: the time at which data are taken to be (the paper's: 1e-5, and 1e-3 for VP samples); a model knows
+            nothing below its first level, or the least time that it was trained at, so it starts there at the earliest.
         labels: (n,) for a model with classes, one a picture.
     """
 
@@ -106,7 +106,7 @@ class Flow:
     @property
     def first(self) -> float:
         """Where the flow starts."""
-        return max(self.start, 1 / self._levels) if self._levels else self.start
+        return max(self.start, self.process().schedule.first)
 
     @property
     def _levels(self) -> int:

@@ -19,6 +19,7 @@ from sfumato.core import losses
 from sfumato.core.continuous import LinearFlow
 from sfumato.core.denoisers import Denoise, Denoiser, Prediction, predict_u
 from sfumato.core.diffusion import Diffusion, Inputs
+from sfumato.core.pairing import paired
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Sampler
 from sfumato.core.times import LogNormal, Mode, TrainingTimes, UniformInterval
@@ -57,6 +58,9 @@ class FlowMatching:
     their number of pixels beside 256x256 (eq. 23)."""
     weight: str = "flow"
     """How levels count: flow weighs the error in u evenly; or eps, x0, v, min-snr, soft-min-snr, p2, sigmoid, edm."""
+    pairing: Literal["independent", "optimal"] = "independent"
+    """Which noise meets which image: its own, or as minibatch optimal transport assigns them in a batch, within classes
+    where the model has labels, on the host (Tong et al. 2024)."""
     solver: Literal["euler", "heun"] = "heun"
     """Its own sampler."""
     steps: int = 25
@@ -87,9 +91,12 @@ class FlowMatching:
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             return losses.weighted(prediction, x0, eps, losses.WEIGHTS[self.weight])
 
+        def pair(x0: Tensor, eps: Tensor, y: Tensor | None) -> Tensor:
+            return paired(x0, eps, y if self.conditioning.classes else None)
+
+        loss = denoising_loss(self, process, denoise, criterion, pair if self.pairing == "optimal" else None)
         return Diffusion(
-            process, denoise, denoising_loss(self, process, denoise, criterion), self._times(schedule), process.prior,
-            own=own, sampler=own, steps=self.steps,
+            process, denoise, loss, self._times(schedule), process.prior, own=own, sampler=own, steps=self.steps,
         )  # fmt: skip
 
     def _times(self, schedule: LinearFlow) -> TrainingTimes:
