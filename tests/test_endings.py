@@ -1,4 +1,4 @@
-"""How commands end: known kinds of trouble in one line, the last net, signals at any instant, output that is cut off."""
+"""How commands end: known kinds of trouble in one line, the last net, signals at any instant, output cut off."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.schedules import Continuous, Steps
+from sfumato.core.steps import possible
 
 
 class VP(Continuous):
@@ -116,9 +117,7 @@ class LinearFlow(Continuous):
         """Evenly from the end to clean data itself: on a straight line the last move is as long as the others."""
         if callable(steps):
             return super().times(steps)
-        n = 1000 if steps is None else steps
-        if n < 1:
-            raise ValueError(f"steps are at least 1, not {n}")
+        n = 1000 if steps is None else possible(steps)
         return torch.linspace(self.end, 0, n + 1, dtype=torch.float64)
 
     def at(self, half_log_snr: Tensor) -> Tensor:

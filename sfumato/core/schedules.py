@@ -6,12 +6,13 @@ Song et al. 2021 (VE, VP and sub-VP, section 3 and appendix B) and state alpha a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from sfumato.core.steps import Steps, possible
 
 
 def like(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -54,13 +55,6 @@ class Level(NamedTuple):
         There the score is that of noise alone, and no shift of it says anything of x0.
         """
         return torch.where(self.alpha > 0, self.sigma**2 / self.alpha.clamp(min=1e-12), 0.0)
-
-
-Grid = Callable[[int], Tensor]
-"""The number of levels T -> the timesteps, descending and ending at 0; see `samplers.grids`."""
-
-Steps = int | Grid | None
-"""So many evenly spaced moves, or a grid of one's own; None takes every level."""
 
 
 class Schedule(nn.Module):
@@ -113,8 +107,7 @@ class Schedule(nn.Module):
 
 def strided(T: int, n: int) -> Tensor:
     """n moves from T to 0, evenly spaced: (n + 1,) strictly descending levels. n = T takes every level."""
-    if not 1 <= n <= T:
-        raise ValueError(f"steps must lie between 1 and {T}, the number of levels of this model, not {n}")
+    n = possible(n, T)
     return (torch.arange(n, -1, -1, dtype=torch.float64) * (T / n)).round().long()
 
 
@@ -238,9 +231,7 @@ class Continuous(Schedule):
         if callable(steps):
             grid = steps(1000)
             return grid if grid.is_floating_point() else grid.double() * (self.end / 1000)
-        n = 1000 if steps is None else steps
-        if n < 1:
-            raise ValueError(f"steps are at least 1, not {n}")
+        n = 1000 if steps is None else possible(steps)
         times = torch.linspace(self.end, self.last if n > 1 else self.end, n, dtype=torch.float64)
         return torch.cat([times, torch.zeros(1, dtype=torch.float64)])
 
