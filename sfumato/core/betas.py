@@ -65,3 +65,13 @@ def betas_from_alpha_bar(alpha_bar: Tensor, cap: float = 0.999) -> Tensor:
 def geometric_sigmas(T: int, low: float, high: float) -> Tensor:
     """sigmas (T,) from low to high, each a fixed multiple of the last (Song & Ermon 2019, section 4.3)."""
     return torch.logspace(math.log10(low), math.log10(high), T, dtype=torch.float64)
+
+
+def zero_terminal_snr(betas: Tensor) -> Tensor:
+    """The betas (T,) that leave no signal at level T and level 1 as it is, alpha shifted and stretched between them.
+
+    Lin et al. 2024, algorithm 1. The last beta is 1, so that level says nothing of x0 to a network that predicts eps.
+    """
+    alpha = torch.cumprod(1 - betas.double(), 0).sqrt()
+    alpha_bar = ((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])) ** 2
+    return torch.cat([betas[:1].double(), 1 - alpha_bar[1:] / alpha_bar[:-1]])

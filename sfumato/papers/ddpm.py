@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from sfumato.core.betas import (
     quad_betas,
     sigmoid_betas,
     warmup_betas,
+    zero_terminal_snr,
 )
 from sfumato.core.denoisers import (
     Denoise,
@@ -57,7 +57,7 @@ BETAS: dict[str, Callable[[int], Tensor]] = {
 PREDICTIONS: dict[str, Parameterization] = {
     "eps": predict_eps, "x0": predict_x0, "v": predict_v, "mean": predict_previous_mean,
 }  # fmt: skip
-WEIGHTS = {"eps": losses.eps_weight, "x0": losses.x0_weight, "v": losses.v_weight}
+WEIGHTS: dict[str, losses.Weight] = losses.WEIGHTS
 VARIANCES: dict[str, variances.ReverseVariance] = {
     "small": variances.fixed_small, "large": variances.fixed_large, "learned": variances.learned,
 }  # fmt: skip
@@ -84,17 +84,22 @@ class DDPM:
     """T, the number of noise levels."""
     betas: str = "linear"
     """The noise schedule: linear from 1e-4 to 0.02 (section 4), quad, const, warmup, jsd, sigmoid or cosine."""
+    zero_terminal_snr: bool = False
+    """Rescale the betas so that no signal is left at the last level, where sampling starts (Lin et al. 2024)."""
     prediction: str = "eps"
     """What the network returns (section 3.2): eps, x0, v, or the mean of the step before."""
-    weight: Literal["eps", "x0", "v", "bound"] = "eps"
-    """In which space every level counts alike; eps is L_simple (eq. 14), and bound the variational bound (eq. 5)."""
+    weight: str = "eps"
+    """How levels count: eps is L_simple (eq. 14), x0 and v weigh the errors in those evenly, bound is the variational
+    bound (eq. 5); or min-snr, soft-min-snr, p2, sigmoid, edm or flow, see `core.losses`."""
     variance: str = "large"
     """The variance of an ancestral step (section 3.2): small, large, or learned as in table 2, by the bound."""
     clip: bool = True
     """Hold the predicted clean image inside [-1, 1] while sampling."""
 
     def __post_init__(self) -> None:
-        check_words(self, betas=BETAS, prediction=PREDICTIONS, variance=VARIANCES)
+        check_words(self, betas=BETAS, prediction=PREDICTIONS, weight=(*WEIGHTS, "bound"), variance=VARIANCES)
+        if self.zero_terminal_snr and self.prediction in ("eps", "mean"):
+            raise ValueError("where no signal is left, the noise says nothing of the image: set prediction to v or x0")
         if self.variance == "learned" and self.weight != "bound":
             raise ValueError("only the bound trains a learned variance: set weight to bound as well")
 
@@ -102,7 +107,8 @@ class DDPM:
         return build_network(self, self.shape[0] * (2 if self.variance == "learned" else 1), self.steps)
 
     def build(self) -> Diffusion:
-        process = GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
+        betas = BETAS[self.betas](self.steps)
+        process = GaussianDiffusion(schedules.from_betas(zero_terminal_snr(betas) if self.zero_terminal_snr else betas))
         variance, parameterization = VARIANCES[self.variance], PREDICTIONS[self.prediction]
         if self.variance == "learned":
             parameterization = with_variance(parameterization)

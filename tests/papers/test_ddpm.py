@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.conditioning import Labels
+from sfumato.core.exact import gaussian
+from sfumato.core.losses import WEIGHTS
 from sfumato.core.sampling import finish
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
+from sfumato.samplers import DDIM
 
 NETWORK = HoUNet(channels=32, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0)
 TINY = DDPM(shape=(1, 8, 8), network=NETWORK, steps=50)
@@ -92,6 +95,36 @@ def test_steps_outside_the_levels_are_refused(steps: int) -> None:
     denoise = diffusion.denoise(Constant(0.0), {})
     with pytest.raises(ValueError, match="between 1 and 50"):
         diffusion.sampler.plan(diffusion.gaussian, denoise, steps)
+
+
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+@pytest.mark.parametrize("weight", [*WEIGHTS, "bound"])
+def test_every_weight_is_finite_where_no_signal_is_left(prediction: Any, weight: Any) -> None:
+    recipe = replace(TINY, zero_terminal_snr=True, prediction=prediction, weight=weight, variance="small")
+    diffusion = recipe.build()
+    assert float(diffusion.gaussian.schedule.alpha_sigma(torch.tensor(50))[0]) == 0
+    x0, eps = torch.rand(4, 1, 8, 8) * 2 - 1, torch.randn(4, 1, 8, 8)
+    loss = diffusion.loss(Constant(0.25), x0, torch.tensor([1, 25, 49, 50]), lambda _: eps)
+    assert bool(loss.isfinite().all())
+
+
+def test_the_mean_of_samples_lacks_what_signal_is_left() -> None:
+    """By sqrt(v / (alpha_T^2 v + sigma_T^2)) alpha_T mu of data N(mu, v), unless the last level has none."""
+    mu, std = 0.6, 0.5
+    for zero in (False, True):
+        process = replace(TINY, steps=200, zero_terminal_snr=zero, prediction="v").build().gaussian
+        denoise = gaussian(torch.tensor([mu]).double(), torch.tensor([std]).double()).denoise(process)
+        found = finish(torch.zeros(1, 1, dtype=torch.float64), DDIM().plan(process, denoise))
+        alpha, sigma = (float(c) for c in process.schedule.alpha_sigma(torch.tensor(200)))
+        bias = (std**2 / ((alpha * std) ** 2 + sigma**2)) ** 0.5 * alpha * mu
+        assert float(found) == pytest.approx(mu - bias, abs=3e-3)
+        assert (bias == 0) == zero
+        assert zero or bias > 0.05
+
+
+def test_eps_without_signal_is_refused() -> None:
+    with pytest.raises(ValueError, match="set prediction to v or x0"):
+        replace(TINY, zero_terminal_snr=True)
 
 
 def test_the_papers_network_has_the_papers_size() -> None:
