@@ -6,6 +6,7 @@ Where a field holds a function, the class says which words stand for which: `wor
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
@@ -64,7 +65,23 @@ def construct(table: Mapping[str, type[T]], text: str, what: str = "kind") -> T:
     missing = [f.name for f in _fields(kind) if _needed(f) and f.name not in values]
     if missing:
         raise ValueError(f"{what} {name} needs {', '.join(f'{option}=...' for option in missing)}")
-    return kind(**values)
+    made = kind(**values)
+    finite(made, f"{what} {name}")
+    return made
+
+
+def finite(value: Any, what: str) -> None:
+    """ValueError where a field of a frozen dataclass is nan, or infinite although its default is not.
+
+    Args:
+        what: the words for the value, in the error.
+    """
+    for field in _fields(value):
+        number = getattr(value, field.name)
+        if isinstance(number, float) and not math.isfinite(number):
+            bound = isinstance(field.default, float) and math.isinf(field.default)
+            if math.isnan(number) or not bound:
+                raise ValueError(f"{field.name} of {what} is a finite number, not {number:g}")
 
 
 def written(table: Mapping[str, type[T]], value: T) -> str:

@@ -136,7 +136,7 @@ def test_bad_sampling_options(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     for options, words in (
         (["--steps", "0"], "between 1 and 40"),
         (["--steps", "41"], "between 1 and 40"),
-        (["-n", "0"], "at least 1"),
+        (["-n", "0"], "-n is between 1 and"),
         (["--steps", "5", "--classes", "eleven"], "unknown class"),
         (["--steps", "5", "--sampler", "ddim?eta=2"], "between 0 and 1"),
         (["--sampler", "ancestral?eta=0.5"], "no option 'eta'; its options:"),

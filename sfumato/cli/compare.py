@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from sfumato.cli.numbers import MANY, Count, Range
 from sfumato.cli.parsing import UsageError, parse
 from sfumato.papers.training import parse_count
 
@@ -24,11 +25,11 @@ class CompareArguments:
     """Train and score what is missing; hours. It goes on where it stopped."""
     images: str = "100k"
     """With --run: training images that every model sees."""
-    seeds: int = 1
+    seeds: Annotated[int, Range(1, 1000)] = 1
     """With --run: trainings of each model."""
-    evaluations: tuple[int, ...] = ()
+    evaluations: tuple[Count, ...] = ()
     """With --run: network evaluations a picture at which each is scored; by default 5, 10, 20, 50, 100, 250, 1000."""
-    pictures: int = 500
+    pictures: Annotated[int, Range(50, MANY)] = 500
     """With --run: how many pictures of each are scored, up to 100 evaluations; half of them up to 250, then a fifth."""
     sampler: str = ""
     """With --run: also score every model by this sampler, such as dpmpp-2m (the list: sfumato sample --help)."""
@@ -67,11 +68,11 @@ def _run(parsed: CompareArguments, file: Path) -> None:
     from sfumato.compare.runner import Comparison
 
     images = parse_count(parsed.images)
-    if images < 1 or parsed.seeds < 1:
-        raise UsageError(f"images and seeds are at least 1, not {images} and {parsed.seeds}")
+    if images < 1:
+        raise UsageError(f"--images is at least 1, not {images}")
     numbers = parsed.evaluations or NUMBERS
-    if not set(numbers) <= set(NUMBERS) or parsed.pictures < 50:
-        raise UsageError(f"evaluations are among {', '.join(map(str, NUMBERS))}, and pictures at least 50")
+    if not set(numbers) <= set(NUMBERS):
+        raise UsageError(f"--evaluations are among {', '.join(map(str, NUMBERS))}")
     comparison = Comparison(
         parsed.data, parsed.runs, file, train_command, images, parsed.seeds, numbers, parsed.pictures
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sfumato.cli.numbers import Count, Moves, Sigma
 from sfumato.cli.parsing import UsageError, parse
 
 
@@ -28,21 +29,21 @@ class ConvertArguments:
     """To sfumato: store float16."""
     write_order: Literal["legacy", "new"] | None = None
     """To official: the order of q, k and v to write; by default as it was read, or legacy."""
-    size: int | None = None
+    size: Count | None = None
     """Height and width of the images, where an official file is of no published network."""
-    heads: int | None = None
+    heads: Count | None = None
     """Attention heads, likewise."""
-    head_channels: int | None = None
+    head_channels: Count | None = None
     """Channels of a head, instead of heads."""
     order: Literal["legacy", "new"] | None = None
     """Order of q, k and v: guided-diffusion's --use_new_attention_order True is new."""
-    steps: int | None = None
+    steps: Moves | None = None
     """T, the number of noise levels."""
     betas: Literal["linear", "cosine"] | None = None
     """The noise schedule."""
     rescale_times: bool | None = None
     """Whether the network is conditioned on 1000 t / T."""
-    low_res: int | None = None
+    low_res: Count | None = None
     """Height and width of an upsampler's small images."""
     variance: Literal["small", "large"] | None = None
     """The variance of a step, where it is not learned."""
@@ -52,9 +53,9 @@ class ConvertArguments:
     """Of a score_sde file outside its official folder: how noise comes."""
     continuous: bool | None = None
     """Likewise: whether it was trained on all times."""
-    first_sigma: float | None = None
+    first_sigma: Sigma | None = None
     """Of an NCSN file of no published network: the largest noise, for images in [0, 1]."""
-    last_sigma: float | None = None
+    last_sigma: Sigma | None = None
     """Likewise: the smallest."""
 
 

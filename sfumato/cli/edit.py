@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sfumato.cli import restore
+from sfumato.cli.numbers import Count, Moves, Range, Seed
 from sfumato.cli.parsing import UsageError, loaded, output_folder, parse, some_pictures, writable
 
 
@@ -20,9 +21,9 @@ class ReconstructArguments:
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
     data: str | None = None
     """The pictures; by default the :test split of what the model was trained on, where there is one."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 16
+    n: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 16
     """How many of them, spread over the set."""
-    steps: int = 100
+    steps: Moves = 100
     """Steps each way."""
     weights: str | None = None
     """`online`, or an EMA rate; by default the first EMA."""
@@ -40,19 +41,19 @@ class InterpolateArguments:
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
     data: str | None = None
     """Pictures to go between; without them, random latents."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
+    n: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 4
     """How many pairs."""
-    points: int = 11
+    points: Annotated[int, Range(2, 1000)] = 11
     """Pictures a pair, both ends included."""
     how: Literal["slerp", "linear"] = "slerp"
     """On the sphere of DDIM's latents; or DDPM's way, mixing noisy pictures at a level, which needs --data."""
-    level: float = 0
+    level: Annotated[float, Range(0)] = 0
     """For linear: the level to mix at, or the time of a continuous model; by default half way."""
-    steps: int = 50
+    steps: Moves = 50
     """Steps from noise to pictures."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides latents and noise."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(0, above=True)] = 1.0
     """For random latents: below 1 they are shrunk, which makes pictures plainer."""
     classes: tuple[str, ...] = ()
     """For random latents: class names or numbers, one a pair, taken in turn."""
@@ -102,12 +103,10 @@ def interpolate_command(arguments: list[str]) -> int:
     from sfumato.models.editing import Editor
 
     n = parsed.n
-    if n < 1 or parsed.points < 2:
-        raise UsageError("-n is at least 1 and --points at least 2")
     if parsed.how == "linear" and not parsed.data:
         raise UsageError("--how linear mixes pictures: say which with --data")
-    if not parsed.temperature > 0 or (parsed.data and parsed.temperature != 1):
-        raise UsageError("--temperature is above 0, and belongs to random latents, without --data")
+    if parsed.data and parsed.temperature != 1:
+        raise UsageError("--temperature belongs to random latents, without --data")
     model = loaded(parsed.target, parsed.weights, parsed.device)
     if parsed.data:
         images, labels = some_pictures(parsed.data, model, 2 * n)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sfumato.cli.numbers import Count, Moves, Processes, Seed, checked
 from sfumato.cli.parsing import device_of, file_name, parse, sampler_help, sampler_of, writable
 from sfumato.data.sources import SPLIT
 from sfumato.data.splits import has_splits, other_split, with_split
@@ -48,18 +49,18 @@ class EvaluateArguments:
     """Images to look for copies of; by default the training split that belongs to the reference; `none` skips it."""
     official: bool = False
     """Precision and recall by half-precision distances and Inception score in parts of 5000, as ADM's evaluator."""
-    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
+    n: Annotated[Count | None, tyro.conf.arg(aliases=["-n"])] = None
     """How many pictures, of a file spread over it; by default all in a file, or 10,000 of a model, but no more than
     the reference holds."""
-    steps: int | None = None
+    steps: Moves | None = None
     """Moves from noise to a picture; by default 50, 100 in continuous time, and all for NCSN, NCSNv2 and 2015."""
     sampler: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
     """A sampler with its options, such as ddim or "heun?churn=40": the list stands at the end of --help."""
-    seed: int = 0
+    seed: Seed = 0
     """Picture i depends on (seed, i) alone."""
     classes: tuple[str, ...] = ()
     """Class names or numbers to sample, taken in turn; by default all in turn."""
-    batch: int = 64
+    batch: Count = 64
     """Pictures at a time."""
     weights: str | None = None
     """`online`, or an EMA rate; by default the first EMA."""
@@ -67,7 +68,7 @@ class EvaluateArguments:
     """Of the sampling; the feature net is always float32."""
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
-    processes: int = 1
+    processes: Processes = 1
     """How many share the sampling."""
     cache: Path | None = None
     """Where statistics of real images are kept; by default ~/.cache/sfumato/references."""
@@ -96,7 +97,8 @@ def measured(parsed: EvaluateArguments) -> int:
     from sfumato.models.loading import load_model
 
     device = device_of(parsed.device)
-    check_numbers(parsed)
+    checked(parsed)
+    sampler_of(parsed.sampler)
     stored = stored_spec(parsed.target)
     model = None if stored else load_model(parsed.target, weights=parsed.weights)
     trained_on = None if model is None else str(model.about.get("data", {}).get("spec", ""))
@@ -239,16 +241,6 @@ def request_for(parsed: EvaluateArguments, model: Model, n: int) -> Request:
     steps = model.diffusion.steps if parsed.steps is None else parsed.steps
     sampler = sampler_of(parsed.sampler)
     return Request(n, steps, sampler, parsed.seed, batch=parsed.batch, precision=parsed.precision)
-
-
-def check_numbers(parsed: EvaluateArguments) -> None:
-    """ValueError for numbers that make no sense."""
-    from sfumato.runtime.workers import WorkerPool
-
-    WorkerPool(str, parsed.processes)
-    sampler_of(parsed.sampler)
-    if parsed.n is not None and parsed.n < 1:
-        raise ValueError(f"-n is 1 or more, not {parsed.n}")
 
 
 def default_cache() -> Path:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sfumato.cli.numbers import Count
 from sfumato.cli.parsing import UsageError, parse
 
 
@@ -18,13 +19,13 @@ class InspectArguments:
     """A preset (ddpm/fashion), a run folder, a checkpoint, or a data spec (fashion:test, folder:PATH)."""
     ncsnv2: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     """Instead: the noise levels and step size that NCSNv2's techniques find for these data."""
-    batch: int = 64
+    batch: Count = 64
     """Images a training step (over all processes), and pictures at a time in sampling."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """For the predicted memory: parts of each process's share of a batch."""
     checkpoint_activations: bool = False
     """For the predicted memory: blocks are computed again in the backward pass."""
-    processes: int = 1
+    processes: Count = 1
     """For the predicted memory: how many share the batch."""
     shard: bool = False
     """For the predicted memory: they share weights, gradients, averages and moments as well."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from sfumato.cli.numbers import MANY, Count, Processes, Range, Seed
 from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, parse, steps_of, writable
 
 if TYPE_CHECKING:
@@ -28,21 +29,21 @@ class LikelihoodArguments:
     method: Literal["bound", "ode"] = "bound"
     """The variational bound of the model's own chain (K for a model of 2015); or the probability-flow ODE of a model in
     continuous time, or of variance-preserving levels, between which it flows."""
-    limit: int = 1000
+    limit: Annotated[int, Range(0, MANY)] = 1000
     """So many images, spread over the set; 0 takes all."""
     steps: str = "all"
     """Levels of the chain: all, a number of evenly spaced ones, or a respacing such as 10,10,10 or ddim50."""
     solver: str = "adaptive"
     """ode: adaptive (RK45, needs the extra `ode`), or a number of Runge-Kutta steps, four evaluations each."""
-    probes: int = 1
+    probes: Annotated[int, Range(1, 10_000)] = 1
     """ode: Hutchinson probes an image."""
-    repeats: int = 1
+    repeats: Annotated[int, Range(1, 10_000)] = 1
     """ode: estimates of each image, with other dequantisation and probes."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the noise, the dequantisation and the probes."""
-    batch: int = 256
+    batch: Count = 256
     """Images at a time; bounds the memory."""
-    processes: int = 1
+    processes: Processes = 1
     """How many share the images, a batch at a time; the figures are the same."""
     weights: str | None = None
     """`online`, or an EMA rate; by default the first EMA."""
@@ -61,8 +62,6 @@ def likelihood_command(arguments: list[str]) -> int:
     from sfumato.models.loading import load_model
     from sfumato.runtime.workers import WorkerPool
 
-    if parsed.limit < 0 or parsed.batch < 1:
-        raise UsageError("--limit is at least 0 and --batch at least 1")
     pool = WorkerPool(
         partial(load_model, parsed.target, weights=parsed.weights), parsed.processes, device_of(parsed.device)
     )
@@ -101,7 +100,7 @@ def _bound(parsed: LikelihoodArguments) -> Estimate:
 def _k(parsed: LikelihoodArguments) -> Estimate:
     from sfumato.likelihood import k_of
 
-    if parsed.steps != "all" and not parsed.steps.isdigit():
+    if parsed.steps != "all" and not parsed.steps.isdecimal():
         raise UsageError(f"for K, --steps is all or a number of levels that stand for all, not {parsed.steps!r}")
     return partial(k_of, steps=None if parsed.steps == "all" else int(parsed.steps))
 
@@ -109,7 +108,7 @@ def _k(parsed: LikelihoodArguments) -> Estimate:
 def _ode(parsed: LikelihoodArguments) -> Estimate:
     from sfumato.likelihood import adaptive, ode_likelihood, runge_kutta
 
-    if parsed.solver != "adaptive" and not (parsed.solver.isdigit() and int(parsed.solver) > 0):
+    if parsed.solver != "adaptive" and not (parsed.solver.isdecimal() and int(parsed.solver) > 0):
         raise UsageError(f"--solver is adaptive or a number of steps, not {parsed.solver!r}")
     solve = adaptive() if parsed.solver == "adaptive" else runge_kutta(int(parsed.solver))
     return partial(ode_likelihood, solve=solve, probes=parsed.probes, repeats=parsed.repeats)

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sfumato.cli.numbers import UsageError as UsageError
+from sfumato.cli.numbers import checked
 from sfumato.cli.streams import unfiltered
 
 if TYPE_CHECKING:
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 T = TypeVar("T")
-
-
-class UsageError(ValueError):
-    """Something the user typed."""
 
 
 def parse(kind: type[T], arguments: list[str], program: str, default: T | None = None, about: str | None = None) -> T:
@@ -40,9 +38,8 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard), unfiltered():
-            if default is None:
-                return tyro.cli(kind, args=arguments, prog=program)
-            return tyro.cli(kind, args=arguments, prog=program, default=default)
+            given: dict[str, Any] = {} if default is None else {"default": default}
+            parsed: T = tyro.cli(kind, args=arguments, prog=program, **given)
     except SystemExit as stop:
         if stop.code in (0, None):
             if about:
@@ -53,6 +50,8 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
         )[0]
         text = " ".join(plain.replace("Parsing error", " ").replace("|", " ").split())
         raise UsageError(f"{text} (see: {program} --help)") from None
+    checked(parsed)
+    return parsed
 
 
 def _count(text: str) -> str:
@@ -81,10 +80,10 @@ def steps_of(text: str, spacing: str = "even") -> Steps:
 
 
 def device_of(word: str) -> str:
-    """cpu, cuda or mps; "auto" takes a GPU where there is one."""
-    from sfumato.runtime.precision import best_device
+    """cpu, cuda or mps; "auto" takes a GPU where there is one. ValueError for what this machine lacks."""
+    from sfumato.runtime.precision import usable_device
 
-    return best_device() if word == "auto" else word
+    return usable_device(word)
 
 
 def loaded(target: str, weights: str | None, device: str) -> Model:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from sfumato.cli.parsing import UsageError, parse
+from sfumato.cli.numbers import Count
+from sfumato.cli.parsing import parse
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,12 @@ class PrepareArguments:
     """The folder to write; it appears when it is whole."""
     shards: bool = False
     """Tar shards in a shuffled order, for sets larger than a disk of one machine (needs the extra wds)."""
-    shard_images: int = 512
+    shard_images: Count = 512
     """Images in a shard."""
 
 
 def prepare_command(arguments: list[str]) -> int:
     parsed = parse(PrepareArguments, arguments, "sfumato prepare")
-    if parsed.shard_images < 1:
-        raise UsageError(f"--shard-images is 1 or more, not {parsed.shard_images}")
     from tqdm import tqdm
 
     from sfumato.data.prepare import prepare

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from sfumato.cli.numbers import Range
 from sfumato.cli.parsing import UsageError, parse
 
 
@@ -19,7 +20,7 @@ class ReproduceArguments:
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[CLAIM ...]")] = ()
     """Claims such as ddim/consistency, a paper such as ddim, or `all`; none lists them."""
-    seeds: int | None = None
+    seeds: Annotated[int, Range(1, 1000)] | None = None
     """How many seeds; by default each claim's own number."""
     fast: bool = False
     """Fewer samples and steps, with the same bounds, as the tests run them."""
@@ -32,8 +33,6 @@ def reproduce_command(arguments: list[str]) -> int:
     from sfumato.claims import CLAIMS, judge
     from sfumato.data import pictures
 
-    if parsed.seeds is not None and parsed.seeds < 1:
-        raise UsageError(f"--seeds is at least 1, not {parsed.seeds}")
     if not parsed.names:
         for claim in CLAIMS.values():
             at = "" if claim.holds else "  [does not hold at this scale]"

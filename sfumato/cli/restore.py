@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from sfumato.cli.numbers import Count, Range, Seed
 from sfumato.cli.parsing import UsageError, file_name, loaded, output_folder, parse, sampler_of, some_pictures, writable
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ class RestoreArguments:
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
     data: Annotated[str | None, tyro.conf.arg(aliases=["--source"])] = None
     """The pictures, a data spec or one picture file; by default the :test split of what the model was trained on."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
+    n: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 4
     """How many of them, spread over the set."""
-    draws: int = 4
+    draws: Annotated[int, Range(1, 10_000)] = 4
     """How many answers a picture; their mean and their deviation are written, too."""
     method: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
     """mmps, pigdm, dps, diffpir, replacement, repaint, ilvr or sdedit, with options as in mmps?iterations=3. auto is
     mmps, the least biased at twice the cost of sampling."""
-    noise: float = 0.0
+    noise: Annotated[float, Range(0, 1000)] = 0.0
     """Deviation of the noise in what was seen, where pictures are in [-1, 1]."""
     steps: str = "auto"
     """Moves from noise to a picture; auto is the model's usual number."""
@@ -43,7 +44,7 @@ class RestoreArguments:
     """Class names or numbers, one a picture, taken in turn; by default those of the data, where the model has any."""
     guidance: str | None = None
     """As for `sfumato sample`, such as "interval?scale=2"."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides what is made up."""
     weights: str | None = None
     """`online`, or an EMA rate; by default the first EMA."""
@@ -65,7 +66,7 @@ class InpaintArguments(RestoreArguments):
 class SuperresArguments(RestoreArguments):
     """Enlarge pictures: those of a data set are shrunk first; a picture file that is small already is taken so."""
 
-    factor: int = 2
+    factor: Annotated[int, Range(2, 4096)] = 2
     """How many times."""
     by: Literal["mean-pool", "bicubic"] = "mean-pool"
     """How small pictures come about."""
@@ -75,11 +76,11 @@ class SuperresArguments(RestoreArguments):
 class DeblurArguments(RestoreArguments):
     """Sharpen pictures: they are blurred first, unless they are blurred already."""
 
-    std: float = 1.0
+    std: Annotated[float, Range(0, 1000, above=True)] = 1.0
     """Deviation of the Gaussian blur, in pixels."""
     blurred: bool = False
     """The pictures are blurred already."""
-    noise: float = 0.02
+    noise: Annotated[float, Range(0, 1000)] = 0.02
     """Deviation of the noise in what was seen, where pictures are in [-1, 1]; it is added, too."""
 
 
@@ -87,7 +88,7 @@ class DeblurArguments(RestoreArguments):
 class RestyleArguments(RestoreArguments):
     """Make other pictures of the same layout: noise up to a level, then down again (SDEdit, Meng et al. 2022)."""
 
-    strength: float = 0.5
+    strength: Annotated[float, Range(0, 1, above=True)] = 0.5
     """How much noise, from 0 to 1: 0.3 keeps most of a picture, 0.6 little."""
 
 
@@ -162,7 +163,7 @@ def _restored(
 
 
 def _number(steps: str) -> int:
-    if not steps.isdigit():
+    if not steps.isdecimal():
         raise UsageError(f"--steps is a number, not {steps!r}")
     return int(steps)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sfumato.cli.numbers import Count, Finite, Processes, Seed
 from sfumato.cli.parsing import (
     UsageError,
     device_of,
@@ -39,7 +40,7 @@ class SampleArguments:
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
+    n: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 64
     """How many pictures."""
     steps: str = "auto"
     """Moves from noise to a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or
@@ -49,11 +50,11 @@ class SampleArguments:
     section, DDIM's two grids."""
     sampler: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
     """A sampler with its options, such as ddim or "heun?churn=40": the list stands at the end of --help."""
-    seed: int = 0
+    seed: Seed = 0
     """Picture i depends on (seed, i) alone, whatever the batch."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, taken in turn; by default all in turn, where the model has classes."""
-    scale: float = 1.0
+    scale: Finite = 1.0
     """Classifier-free guidance: 1 is none, more exaggerates the class (for models trained with label dropout)."""
     guidance: Annotated[str | None, tyro.conf.arg(metavar="SPEC")] = None
     """Another kind of guidance than --scale, with its options, such as "interval?scale=2&high=1.5": the list stands at
@@ -64,11 +65,11 @@ class SampleArguments:
     """The guide's weights, `online` or an EMA rate; without --guide-model they are other weights of TARGET."""
     classifier: str | None = None
     """A run folder or checkpoint of a classifier of noisy images, to guide the model to the classes."""
-    classifier_scale: float = 1.0
+    classifier_scale: Finite = 1.0
     """How strongly the classifier guides."""
     low_res: str | None = None
     """For an upsampler: the images to enlarge, a data spec, an npz or a folder; larger ones are shrunk first."""
-    batch: int = 64
+    batch: Count = 64
     """Pictures at a time; bounds the memory."""
     weights: str | None = None
     """`online`, or an EMA rate; by default the first EMA."""
@@ -76,7 +77,7 @@ class SampleArguments:
     """bf16 where the machine is fast at it."""
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
-    processes: int = 1
+    processes: Processes = 1
     """How many share the work, a batch at a time; the pictures are the same."""
     animation: bool = False
     """Also write the trajectory from noise to pictures as an animation, and the pictures predicted along the way."""

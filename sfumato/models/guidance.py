@@ -41,8 +41,10 @@ class Guidance:
     """Dynamic thresholding at this quantile instead of clipping (Saharia et al. 2022)."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and 0 <= self.low < self.high):
-            raise ValueError(f"guidance needs a scale and 0 <= low < high, not {self.low:g} and {self.high:g}")
+        if not math.isfinite(self.scale):
+            raise ValueError(f"the scale of guidance is a finite number, not {self.scale:g}")
+        if not 0 <= self.low < self.high:
+            raise ValueError(f"guidance needs 0 <= low < high, not {self.low:g} and {self.high:g}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError(f"a threshold is a quantile between 0 and 1, not {self.threshold:g}")
 
@@ -132,6 +134,11 @@ class Rescaled(Guidance):
     share: float = 0.7
     """How far each picture's deviation goes back to the unguided one."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"a share lies between 0 and 1, not {self.share:g}")
+
     def combine(self) -> Combine:
         return rescaled(self.scale, self.share)
 
@@ -171,6 +178,11 @@ class AdaptiveProjected(Guidance):
     """Of the difference from step to step."""
     norm: float = math.inf
     """The longest difference of a picture."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.norm > 0:
+            raise ValueError(f"norm is above 0, not {self.norm:g}")
 
     def combine(self) -> Combine:
         return Projected(self.scale, self.parallel, self.momentum, self.norm)
@@ -217,7 +229,9 @@ def chosen(guidance: Guidance | str | None, scale: float = 1.0, guide: Model | N
     if guidance is not None:
         if scale != 1:
             raise ValueError("the scale of a guidance is one of its options, as in interval?scale=2")
-        return by_name(guidance) if isinstance(guidance, str) else guidance
+        made = by_name(guidance) if isinstance(guidance, str) else guidance
+        spec.finite(made, "the guidance")
+        return made
     if guide is not None:
         return Autoguidance() if scale == 1 else Autoguidance(scale=scale)
     return Guidance(scale=scale)

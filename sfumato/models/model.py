@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sfumato import samplers
+from sfumato import samplers, spec
 from sfumato.core.denoisers import Denoise
 from sfumato.core.diffusion import Diffusion
 from sfumato.core.sampling import Sampler
@@ -39,7 +39,9 @@ class Model(Trained[Recipe]):
             return self.diffusion.sampler
         if chosen == "own":
             return self.diffusion.own
-        return (samplers.by_name(chosen) if isinstance(chosen, str) else chosen).of(self.diffusion)
+        made = samplers.by_name(chosen) if isinstance(chosen, str) else chosen
+        spec.finite(made, f"the sampler {samplers.name(made)}")
+        return made.of(self.diffusion)
 
     def denoiser(
         self,

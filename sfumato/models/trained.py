@@ -78,6 +78,6 @@ class Trained(Generic[R]):
 def _class_index(name: str | int, known: tuple[str, ...]) -> int:
     if str(name) in known:
         return known.index(str(name))
-    if str(name).isdigit() and int(name) < len(known):
+    if str(name).isdecimal() and int(name) < len(known):
         return int(name)
     raise ValueError(f"unknown class {name!r}; this model knows {', '.join(known)}")

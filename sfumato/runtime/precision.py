@@ -22,6 +22,29 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def usable_device(word: str) -> str:
+    """The device of a word that the machine has: cpu, cuda, cuda:1, mps; "auto" takes a GPU where there is one.
+
+    Raises: ValueError, in one line, for any other.
+    """
+    if word == "auto":
+        return best_device()
+    kind, mark, index = word.partition(":")
+    known = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    here = ", ".join(name for name, count in known.items() if count)
+    if kind not in known or (mark and not (index.isascii() and index.isdecimal() and len(index) < 5)):
+        raise ValueError(f"unknown device {word!r}; this machine has {here} (auto takes the fastest)")
+    if not known[kind]:
+        raise ValueError(f"there is no {kind} device here; this machine has {here}")
+    if mark and int(index) >= known[kind]:
+        raise ValueError(f"there is no {word} here: {kind} has {known[kind]} device{'s' * (known[kind] > 1)}, from 0")
+    return word
+
+
 def best_precision(device: torch.device | str) -> tuple[str, str]:
     """("bf16" or "float32", why)."""
     kind = torch.device(device).type

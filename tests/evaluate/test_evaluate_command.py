@@ -163,7 +163,7 @@ def test_two_processes_make_the_same_pictures(trained: Path) -> None:
     ("target", "options", "message"),
     [
         ("nothing", {}, "nothing: no such run folder or checkpoint"),
-        ("digits", {"n": 0}, "-n is 1 or more"),
+        ("digits", {"n": 0}, "-n is between 1 and"),
         ("digits", {"n": 5000}, "holds 1,498 images, not 5,000"),
         ("digits", {"sampler": "ddim?eta=2"}, "eta lies between 0 and 1"),
         ("MODEL", {"sampler": "huen"}, "unknown sampler 'huen'; did you mean heun"),
@@ -178,7 +178,7 @@ def test_two_processes_make_the_same_pictures(trained: Path) -> None:
         ("digits", {"reference": "nonsense"}, "unknown data set"),
         ("digits", {"out": Path("broken.npz")}, "is a file, not a folder"),
         ("images.npz", {}, r"npz:images\.npz has no test split here; choose"),
-        ("MODEL", {"steps": 0}, "steps must lie between"),
+        ("MODEL", {"steps": 0}, "--steps is between 1 and"),
         ("MODEL", {"steps": 21}, "steps must lie between"),
         ("MODEL", {"reference": "emoji32:test", "net": "digits", "steps": 5}, "the images to measure are"),
     ],
