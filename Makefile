@@ -4,8 +4,9 @@ VENV ?= .venv
 PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint goldens comparison scaling bench gpu docs clean help
+.PHONY: demo test test-slow lint constraints goldens comparison scaling bench gpu docs clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -13,7 +14,8 @@ help:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install $(PIP) setuptools
+	$(BIN)/pip install $(PIP) --no-build-isolation -e '.[dev]'
 	@$(BIN)/python -m sfumato.networks.fused || true
 	@touch $@
 
@@ -30,6 +32,9 @@ lint: $(READY) ## ruff and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+constraints: $(READY) ## check constraints.txt; write it anew: install '.[dev,docs]', then python scripts/constraints.py
+	$(BIN)/python scripts/constraints.py --check
+
 goldens: $(READY) ## print docs/goldens.md anew from the recorded numbers of the official code
 	$(BIN)/python -m pytest tests/core tests/convert tests/evaluate/test_evaluation_goldens.py --golden-table docs/goldens.md
 
@@ -41,8 +46,9 @@ scaling: $(READY) ## write the tables of docs/scaling.md anew from the operation
 
 $(PEERS)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fast]' diffusers 'huggingface-hub<2' einops scipy
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-deps denoising-diffusion-pytorch ema-pytorch pytorch-fid torch-fidelity
+	$(PEERS)/bin/pip install $(PIP) setuptools
+	$(PEERS)/bin/pip install $(PIP) --no-build-isolation -e '.[fast]' diffusers 'huggingface-hub<2' einops scipy
+	$(PEERS)/bin/pip install $(PIP) --no-deps denoising-diffusion-pytorch ema-pytorch pytorch-fid torch-fidelity
 	@$(PEERS)/bin/python -m sfumato.networks.fused || true
 	@touch $@
 
@@ -55,7 +61,7 @@ gpu: ## on a machine with a GPU: check, time and train everything in about eight
 	$(PYTHON) scripts/gpu.py --out $(or $(OUT),build/gpu)
 
 docs: $(READY) ## the docs site, build/site, readable without a network
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/pip install $(PIP) --no-build-isolation -e '.[docs]'
 	$(BIN)/python scripts/gather_docs.py
 	cd build && $(abspath $(BIN))/zensical build -f mkdocs.yml
 
