@@ -55,11 +55,11 @@ def test_what_does_not_fit_ends_in_one_line(ddpm: str, tmp_path: Path, capsys: p
     for arguments, words in (
         (["superres", "--data", picture(tmp_path / "p.png", 5)], "5x5 pixels; this takes 8x8 or 4x4"),
         (["superres", "--data", "digits:test", "--factor", "3"], "MeanPool by 3"),
-        (["superres", "--data", "digits:test", "--factor", "1"], "2 or more"),
+        (["superres", "--data", "digits:test", "--factor", "1"], "--factor is between 2"),
         (["deblur", "--data", "digits:test", "--std", "0"], "above 0"),
         (["deblur", "--data", "digits:test", "--method", "mmsp"], "did you mean mmps"),
         (["deblur", "--data", "digits:test", "--steps", "many"], "--steps is a number"),
-        (["restyle", "--data", "digits:test", "--strength", "2"], "share of the time"),
+        (["restyle", "--data", "digits:test", "--strength", "2"], "--strength is above 0 and at most 1"),
         (["restyle", "--data", "digits:test", "--method", "dps"], "sdedit"),
     ):
         assert main(["edit", arguments[0], ddpm, *arguments[1:], "--out", str(tmp_path / "out")]) == 2

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+STRAY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""What a file is called before it appears."""
 
 
 @contextlib.contextmanager
@@ -41,7 +46,33 @@ def _beside(path: Path) -> tuple[int, Path]:
         temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
         with contextlib.suppress(FileExistsError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            return os.open(temporary, flags, 0o666), temporary
+            handle = os.open(temporary, flags, 0o666)
+            _locked(handle)
+            return handle, temporary
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `whole_file` left in a folder where its process was killed; what is being written now stays."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if STRAY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > 1:
+                handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+                try:
+                    if _locked(handle):
+                        path.unlink()
+                finally:
+                    os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Take the lock of an open file, which ends with the process; False where another holds it, or there are none."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def settle(folder: Path) -> None:
