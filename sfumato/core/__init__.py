@@ -8,15 +8,17 @@ loop; the samplers are in `sfumato.samplers`), `diffusion` (all of it for one mo
 """
 
 from sfumato.core.betas import geometric_sigmas, linear_betas
-from sfumato.core.continuous import VE, VP, Cosine, LinearFlow, SubVP
+from sfumato.core.continuous import VE, VP, Cosine, LinearFlow, PowerVE, SubVP
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
     Parameterization,
     Prediction,
     predict_eps,
+    predict_f,
     predict_previous_mean,
     predict_score,
+    predict_u,
     predict_v,
     predict_x0,
     with_variance,
@@ -35,8 +37,9 @@ from sfumato.core.variances import ReverseVariance, fixed_large, fixed_small, le
 __all__ = [
     "VE", "VP", "Continuous", "Cosine", "Denoise", "Denoiser", "Diffusion", "Gaussian", "GaussianDiffusion",
     "GaussianMixture", "Inputs", "Kernel", "Level", "LinearFlow", "Move", "Noise", "Parameterization", "Past",
-    "Prediction", "Replacement", "ReverseVariance", "Sampler", "Schedule", "Step", "SubVP", "Table", "classifier_free",
-    "clipped", "descend", "finish", "fixed_large", "fixed_small", "from_betas", "from_sigmas", "geometric_sigmas",
-    "learned", "learned_range", "linear_betas", "predict_eps", "predict_previous_mean", "predict_score", "predict_v",
-    "predict_x0", "probability_flow", "runge_kutta", "trajectory", "with_replacement", "with_variance",
+    "PowerVE", "Prediction", "Replacement", "ReverseVariance", "Sampler", "Schedule", "Step", "SubVP", "Table",
+    "classifier_free", "clipped", "descend", "finish", "fixed_large", "fixed_small", "from_betas", "from_sigmas",
+    "geometric_sigmas", "learned", "learned_range", "linear_betas", "predict_eps", "predict_f",
+    "predict_previous_mean", "predict_score", "predict_u", "predict_v", "predict_x0", "probability_flow",
+    "runge_kutta", "trajectory", "with_replacement", "with_variance",
 ]  # fmt: skip
