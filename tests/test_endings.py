@@ -173,3 +173,40 @@ def test_handlers_come_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert cli.main(["presets"]) == 130
     assert capsys.readouterr().err == "sfumato: stopped\n"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_ctrl_c_ends_the_workers_too(tmp_path: Path) -> None:
+    """A terminal sends it to every process of the group; only the first says something."""
+    arguments = ["sample", "ddpm/emoji32", "-n", "64", "--steps", "1000", "--sampler", "ancestral", "--device", "cpu",
+                 "--batch", "1", "--processes", "2"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert error == b"sfumato: stopped\n"
+    assert process.returncode == 130
+    assert gone(process.pid)
+
+
+def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    arguments = ["sample", "ddpm/emoji32", "-n", "8", "--batch", "1", "--steps", "1000", "--sampler", "ancestral",
+                 "--processes", "2", "--device", "cpu"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "sfumato", *arguments], cwd=tmp_path, start_new_session=True)
+    time.sleep(8)
+    process.kill()
+    process.wait()
+    assert gone(process.pid)
+
+
+def gone(group: int) -> bool:
+    """Whether no process of a group is left, or will be in a moment."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False

@@ -44,7 +44,7 @@ MANY = 100_000_000
 Count = Annotated[int, Range(1, MANY)]
 Moves = Annotated[int, Range(1, 1_000_000)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
-Processes = Annotated[int, Range(1, 4096)]
+Processes = Annotated[int, Range(1, 512)]
 Sigma = Annotated[float, Range(0, 1e6, above=True)]
 Finite = Annotated[float, Range()]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -29,6 +30,9 @@ def said(number: int) -> str:
 
 def leave(number: int, frame: FrameType | None = None) -> NoReturn:
     """End the process at once, with one line and the exit code of the signal: 130 for Ctrl-C, 143 for termination."""
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            child.terminate()
     with contextlib.suppress(OSError):
         os.write(2, f"{said(number)}\n".encode())
     os._exit(128 + number)
