@@ -238,8 +238,8 @@ def request_for(parsed: EvaluateArguments, model: Model, n: int) -> Request:
     """What is asked of a model."""
     from sfumato.models.generate import Request
 
-    steps = model.diffusion.steps if parsed.steps is None else parsed.steps
     sampler = sampler_of(parsed.sampler)
+    steps = model.diffusion.usual(model.sampler(sampler)) if parsed.steps is None else parsed.steps
     return Request(n, steps, sampler, parsed.seed, batch=parsed.batch, precision=parsed.precision)
 
 

@@ -63,12 +63,12 @@ def _count(text: str) -> str:
 # ---------------------------------------------------------------- steps, models, images, folders
 
 
-def steps_of(text: str, spacing: str = "even") -> Steps:
-    """A number of evenly spaced steps, or one of the published grids."""
+def steps_of(text: str, spacing: str = "auto") -> Steps:
+    """A number of steps, which the sampler spreads, or one of the published grids."""
     from sfumato.samplers import grids
 
     if not re.fullmatch(r"-?\d+", text):
-        if spacing not in ("even", "sections") or not re.fullmatch(r"(ddim)?\d+(,\d+)*", text):
+        if spacing not in ("auto", "sections") or not re.fullmatch(r"(ddim)?\d+(,\d+)*", text):
             raise UsageError(f"--steps is a number, or a respacing such as 10,10,10 or ddim50, not {text!r}")
         return partial(grids.respace, text=text)
     n = int(text)

@@ -44,10 +44,11 @@ class SampleArguments:
     """How many pictures."""
     steps: str = "auto"
     """Moves from noise to a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or
-    ddim50. auto is 50, 100 in continuous time, and all of the model's own for NCSN, NCSNv2 and 2015."""
-    spacing: Literal["even", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "even"
-    """How the steps are spread: even or dense near the picture; or as published, quirks included: Improved DDPM's one
-    section, DDIM's two grids."""
+    ddim50. auto is 10 by the usual sampler, DPM-Solver++(2M) on Karras' grid; by others 50, or 100 for Score-SDE; and
+    all of the model's own for NCSN, NCSNv2 and 2015."""
+    spacing: Literal["auto", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "auto"
+    """How the steps are spread: as the sampler does, evenly or by its ?grid=; dense near the picture; or as published,
+    quirks included: Improved DDPM's one section, DDIM's two grids."""
     sampler: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
     """A sampler with its options, such as ddim or "heun?churn=40": the list stands at the end of --help."""
     seed: Seed = 0
@@ -154,7 +155,7 @@ def _guide_model(parsed: SampleArguments, device: str) -> Model | None:
 def _steps(parsed: SampleArguments, model: Model) -> Steps:
     if parsed.steps != "auto":
         return steps_of(parsed.steps, parsed.spacing)
-    usual = model.diffusion.steps
+    usual = model.diffusion.usual(model.sampler(sampler_of(parsed.sampler)))
     return steps_of(str(usual), parsed.spacing) if isinstance(usual, int) else usual
 
 

@@ -48,6 +48,7 @@ class Diffusion:
         prior: (shape, device) -> where sampling starts, in the units of the space.
         own: the paper's own sampler.
         sampler, steps: what is used where nothing is asked for.
+        own_steps: the number of steps of the paper's own sampler, and of any other that is asked for by name alone.
         variance: of the steps of the ancestral chain, where that has a decoder and so a variational bound.
         clip: the range of clean data inside which x0 is held while sampling; None where it is not.
         lower_bound: K of Sohl-Dickstein et al. 2015, where the model has it.
@@ -61,6 +62,7 @@ class Diffusion:
     own: Sampler
     sampler: Sampler
     steps: Steps = None
+    own_steps: Steps = None
     variance: ReverseVariance | None = None
     clip: tuple[float, float] | None = None
     lower_bound: Callable[..., Any] | None = None
@@ -73,6 +75,10 @@ class Diffusion:
                 "this model of 2015 has bits or learned noise levels; it is sampled by its own (ancestral) steps alone"
             )
         return self.process
+
+    def usual(self, chosen: Sampler) -> Steps:
+        """The number of steps of a sampler where none is asked for."""
+        return self.steps if chosen == self.sampler else self.own_steps
 
     def clipped(self, denoise: Denoise) -> Denoise:
         """The denoiser with x0 held inside the range of the data, where the model does so."""

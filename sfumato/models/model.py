@@ -100,10 +100,10 @@ class Model(Trained[Recipe]):
         """Sample n pictures, uint8 (n, C, H, W), on the host.
 
         Args:
-            steps: moves from noise to data, or a grid of levels; None takes every level; by default the model's usual
-                number (`Diffusion.steps`).
-            sampler: a sampler, or a spec string such as "heun?churn=40"; "own" is the paper's. By default DDIM with
-                eta 0, or the paper's own for score-based models.
+            steps: moves from noise to data, or a grid of levels; None takes every level; by default the usual
+                number of the sampler (`Diffusion.usual`).
+            sampler: a sampler, or a spec string such as "heun?churn=40"; "own" is the paper's. By default
+                DPM-Solver++(2M) on Karras' grid, or the paper's own where that does not fit.
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
             scale: classifier-free guidance; 1 is none.
@@ -125,7 +125,7 @@ class Model(Trained[Recipe]):
             ValueError: n or batch below 1, steps 0 or above T, an unknown class, a guide that does not fit, guidance
                 of a model that was not trained for it, low-resolution images missing or of another size.
         """
-        chosen = self.diffusion.steps if steps == "usual" else steps
+        chosen = self.diffusion.usual(self.sampler(sampler)) if steps == "usual" else steps
         request = Request(n, chosen, sampler, seed, scale, guide, low_res, batch, precision, guidance, guide_model)
         asked = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)

@@ -100,7 +100,7 @@ def restore(
             denoise = guided.unclipped(model, model.network, given)
             plan = way.plan(
                 model.diffusion.gaussian, denoise, _encoded(Measurement(here, y, noise), space), chosen,
-                model.diffusion.steps if steps == "usual" else steps, guided.clip(model),
+                model.diffusion.own_steps if steps == "usual" else steps, guided.clip(model),
             )  # fmt: skip
             x = model.diffusion.prior((len(keys), *space.shape(model.recipe.shape)), model.device).sample(draw)
             x = space.decode(finish(x, plan, draw))

@@ -32,7 +32,7 @@ from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ADMUNet
 from sfumato.papers.ddpm import index
 from sfumato.papers.recipe import build_network, check_words, denoising_loss
-from sfumato.samplers import DDIM, Ancestral
+from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
 BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
@@ -82,6 +82,6 @@ class ADM:
 
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion), UniformLevels(self.steps),
-            process.prior, own=Ancestral(learned_range), sampler=DDIM(), steps=50, variance=learned_range,
-            clip=self.space.range if self.clip else None,
+            process.prior, own=Ancestral(learned_range), sampler=FAST, steps=FAST_STEPS, own_steps=50,
+            variance=learned_range, clip=self.space.range if self.clip else None,
         )  # fmt: skip

@@ -42,7 +42,7 @@ from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.recipe import build_network, check_words, denoising_loss
-from sfumato.samplers import DDIM, Ancestral
+from sfumato.samplers import DDIM, FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
 BETAS: dict[str, Callable[[int], Tensor]] = {
@@ -122,8 +122,10 @@ class DDPM:
                 return self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above)
             return losses.weighted(prediction, x0, eps, WEIGHTS[self.weight])
 
+        whole = self.zero_terminal_snr  # then sampling starts at the last level, which the fast grid leaves out
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion), UniformLevels(self.steps),
-            process.prior, own=Ancestral(variance), sampler=DDIM(), steps=50, variance=variance,
+            process.prior, own=Ancestral(variance), sampler=DDIM() if whole else FAST,
+            steps=50 if whole else FAST_STEPS, own_steps=50, variance=variance,
             clip=self.space.range if self.clip else None,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from sfumato.core.times import LogNormal
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.papers.recipe import build_network, check_words, denoising_loss
-from sfumato.samplers import Heun
+from sfumato.samplers import FAST, FAST_STEPS, Heun
 from sfumato.spaces import Measured, Space
 
 PUBLISHED_DEVIATION = 0.5
@@ -105,7 +105,7 @@ class EDM:
         own = self._sampler()
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion), times, process.prior, own=own,
-            sampler=own, steps=self.steps,
+            sampler=FAST, steps=FAST_STEPS, own_steps=self.steps,
         )  # fmt: skip
 
     def _sampler(self) -> Heun:

@@ -26,7 +26,7 @@ from sfumato.core.times import LogNormal, Mode, TrainingTimes, UniformInterval
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.papers.recipe import build_network, check_words, denoising_loss
-from sfumato.samplers import DDIM, Heun
+from sfumato.samplers import DDIM, FAST, FAST_STEPS, Heun
 from sfumato.spaces import Pixels, Space
 
 SOLVERS: dict[str, Sampler] = {"euler": DDIM(), "heun": Heun()}
@@ -96,7 +96,8 @@ class FlowMatching:
 
         loss = denoising_loss(self, process, denoise, criterion, pair if self.pairing == "optimal" else None)
         return Diffusion(
-            process, denoise, loss, self._times(schedule), process.prior, own=own, sampler=own, steps=self.steps,
+            process, denoise, loss, self._times(schedule), process.prior, own=own, sampler=FAST,
+            steps=FAST_STEPS, own_steps=self.steps,
         )  # fmt: skip
 
     def _times(self, schedule: LinearFlow) -> TrainingTimes:

@@ -31,7 +31,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ImprovedUNet
 from sfumato.papers.recipe import build_network, check_words, denoising_loss
-from sfumato.samplers import DDIM, Ancestral
+from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
 BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
@@ -105,6 +105,6 @@ class ImprovedDDPM:
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion),
             times.LossSecondMoment(self.steps) if self.importance else times.UniformLevels(self.steps),
-            process.prior, own=Ancestral(variance), sampler=DDIM(), steps=50, variance=variance,
+            process.prior, own=Ancestral(variance), sampler=FAST, steps=FAST_STEPS, own_steps=50, variance=variance,
             clip=self.space.range if self.clip else None,
         )  # fmt: skip

@@ -30,7 +30,7 @@ from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.papers.ncsn import as_images
 from sfumato.papers.recipe import build_network, check_words, denoising_loss
-from sfumato.samplers import langevin, reverse_sde
+from sfumato.samplers import FAST, FAST_STEPS, langevin, reverse_sde
 from sfumato.samplers.ancestral import AncestralStep
 from sfumato.samplers.predictor_corrector import OfficialPredictorCorrector
 from sfumato.spaces import Pixels, Space, UnitPixels
@@ -124,11 +124,12 @@ class ScoreSDE:
             reduce = per_image if self.reduction == "mean" else matching.half_sum
             return matching.denoising(prediction, eps, weight, reduce)  # eq. 7
 
-        own = self._sampler()
+        own, own_steps = self._sampler(), 100 if self.continuous else None
         return Diffusion(
             process, partial(denoise, condition=in_sampling), denoising_loss(self, process, denoise, criterion),
             UniformInterval(process.schedule.first, 1.0) if self.continuous else UniformLevels(self.steps),
-            process.prior, own=own, sampler=own, steps=100 if self.continuous else None,
+            process.prior, own=own,
+            sampler=own if exploding else FAST, steps=own_steps if exploding else FAST_STEPS, own_steps=own_steps,
         )  # fmt: skip
 
     def official_time(self, t: Tensor) -> Tensor:
