@@ -32,25 +32,44 @@ MNIST_HELP = (
 )
 
 
+PLACES: dict[str, tuple[str, tuple[Path, ...]]] = {
+    "fashion": ("fashion-mnist", (Path("/usr/share/datasets/fashion-mnist"),)),
+    "mnist": ("mnist", ()),
+}
+"""The folder of a set below $SFUMATO_DATA, and where packages of the system put it."""
+
+
 def fashion(spec: Spec) -> Images:
-    return _idx_set(
-        spec, "fashion-mnist", [Path("/usr/share/datasets/fashion-mnist")], FASHION, FASHION_HELP, "Fashion-MNIST, MIT"
-    )
+    return _idx_set(spec, FASHION, FASHION_HELP, "Fashion-MNIST, MIT")
 
 
 def mnist(spec: Spec) -> Images:
-    return _idx_set(spec, "mnist", [], tuple("0123456789"), MNIST_HELP, "")
+    return _idx_set(spec, tuple("0123456789"), MNIST_HELP, "")
 
 
-def _idx_set(
-    spec: Spec, folder: str, places: list[Path], classes: tuple[str, ...], help_text: str, licence: str
-) -> Images:
-    split = split_of(spec)
+def places(name: str) -> list[Path]:
+    """Where a set is looked for, in this order, whether or not it is there: below $SFUMATO_DATA, or installed."""
+    folder, installed = PLACES[name]
+    root = os.path.expanduser(os.environ.get("SFUMATO_DATA", ""))
+    own = [Path(root) / folder, Path(root) / folder / "package" / "data", Path(root)] if root else []
+    return [*own, *installed]
+
+
+def place(name: str, split: str = "test") -> Path | None:
+    """The folder in which the files of a set lie; None where they are not here."""
+    return next((folder for folder in places(name) if all(_idx_pair(folder, split))), None)
+
+
+def _idx_pair(folder: Path, split: str) -> tuple[Path | None, Path | None]:
+    """The files of images and of labels, each None where it is missing."""
     prefix = "train" if split == "train" else "t10k"
-    if root := os.path.expanduser(os.environ.get("SFUMATO_DATA", "")):
-        places = [Path(root) / folder, Path(root) / folder / "package" / "data", Path(root), *places]
-    for place in places:
-        images, labels = (_idx_file(place, f"{prefix}-{kind}") for kind in ("images-idx3", "labels-idx1"))
+    return _idx_file(folder, f"{prefix}-images-idx3"), _idx_file(folder, f"{prefix}-labels-idx1")
+
+
+def _idx_set(spec: Spec, classes: tuple[str, ...], help_text: str, licence: str) -> Images:
+    split = split_of(spec)
+    for folder in places(spec.name):
+        images, labels = _idx_pair(folder, split)
         if images and labels:
             pixels, marks = read_idx(images, 3), read_idx(labels, 1)
             if len(pixels) != len(marks) or not pixels.size:
