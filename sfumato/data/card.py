@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data.decoding import PIXELS
+from sfumato.runtime.printable import printable
 
 SMALL = 5_000
 """Images of a set that is called small."""
@@ -92,11 +93,6 @@ def card_from_json(values: dict[str, Any]) -> DataCard:
     if not len(card.mean) == len(card.std) == channels or not numbers((*card.mean, *card.std)):
         raise ValueError("the data card has no mean and standard deviation of each channel")
     return card
-
-
-def printable(text: str) -> str:
-    """Text that a terminal can be given: what is no letter, sign or space is written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def make_card(

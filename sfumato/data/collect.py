@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sfumato.data import pictures
 from sfumato.data.card import make_card
-from sfumato.data.decoding import Unreadable, stored, to_tensor
+from sfumato.data.decoding import Unreadable, to_tensor
 from sfumato.data.images import Images
 from sfumato.data.reading import Record, Shelf, reason
 from sfumato.data.room import Room
@@ -65,13 +65,13 @@ def _read_all(shelf: Shelf, met: Met) -> list[Found]:
     for record in tqdm(shelf.records(), f"reading {shelf.place}", len(shelf), unit="image", disable=None, leave=False):
         assert not isinstance(record.picture, Tensor)
         try:
-            picture = upright(record.picture, spec)
+            picture = upright(record.picture, spec, room)
         except Unreadable as error:
             met.corrupt.append(record.key + reason(error))
             continue
         met.add(picture.met)
         pixels = to_tensor(picture.image)
-        room.add(decoded=max(picture.decoded, pixels.nbytes), stored=stored(record.picture), held=pixels.nbytes)
+        room.add(held=pixels.nbytes)
         found.append((pixels, record, picture.either))
         if len(found) == most:
             break

@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from sfumato.data.room import is_hollow
 from sfumato.data.spec import DataError
 from sfumato.runtime.opening import open_regular, stored_bytes
 
@@ -124,6 +125,8 @@ def opened(source: Source) -> Iterator[Image.Image]:
         with _stream(source) as (raw, length):
             if length > FILE_BYTES:
                 raise Unreadable(f"a file of {length:,} bytes; at most {FILE_BYTES:,} are read")
+            if is_hollow(length, stored(source)):
+                raise Unreadable(f"a file of {length:,} bytes that is nearly all holes")
             raw.seek(0)
             with _large if length > ALONE else nullcontext(), Image.open(raw, formats=FORMATS) as file:
                 most = WHOLE.get(file.format or "", PIXELS)

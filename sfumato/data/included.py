@@ -16,6 +16,9 @@ from sfumato.data.decoding import picture
 from sfumato.data.images import Images
 from sfumato.data.spec import DataError, Spec, split_of
 
+LEAVES = 10_000 * 32**3
+"""Pictures of dead leaves times their side cubed, as which the work grows or faster: about a minute of one core."""
+
 
 def _asset(name: str) -> Path:
     return Path(str(resources.files("sfumato.data"))) / "assets" / name
@@ -73,6 +76,8 @@ def dead_leaves(spec: Spec) -> Images:
     test = split_of(spec) == "test"
     side = spec.size or 16
     n = min(1_000 if test else 10_000, spec.limit or 10_000)
+    if n * side**3 > LEAVES:
+        raise DataError(f"{spec.text!r}: to make {n:,} pictures of {side}x{side} takes too long; set ?size= or ?limit=")
     pictures = toys.DeadLeaves(side)(n, seed=int(test))
     return finished(spec, pictures, None, (), _keys(spec, pictures), notes=("discs with radii of density r^-3",))
 

@@ -24,7 +24,7 @@ from sfumato.data.partial import JOURNAL, begun, clear
 from sfumato.data.pictures import write_text
 from sfumato.data.reading import Reader, Record, Shelf
 from sfumato.data.sources import SHELVES, open_source, parse_spec
-from sfumato.data.spec import DataError, UnfitError
+from sfumato.data.spec import DataError, UnfitError, of_path
 from sfumato.data.upright import Met
 from sfumato.runtime.opening import read_bounded
 
@@ -179,14 +179,14 @@ def _finish_map(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path)
     met, classes = Met.from_json(journal["met"]), shelf.classes
     labels = [json.loads(line)["label"] for line in (partial / "rows.jsonl").open()] if classes else []
     card = make_card(
-        f"map:{out}", torch.from_numpy(np.load(partial / "images.npy", mmap_mode="c")),
+        of_path("map", str(out)), torch.from_numpy(np.load(partial / "images.npy", mmap_mode="c")),
         torch.tensor(labels) if classes else None, classes, bits=met.bits, sizes=dict(met.sizes),
         corrupt=tuple(met.corrupt), licence=shelf.licence,
         notes=(f"prepared from {journal['source']}", *shelf.notes, *met.notes),
     )  # fmt: skip
     write_text(partial / "set.json", json.dumps({"classes": classes, "card": card.to_json()}, indent=1))
     _whole(partial, out)
-    return open_source(f"map:{out}")
+    return open_source(of_path("map", str(out)))
 
 
 def _finish_shards(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path) -> str:
@@ -197,7 +197,7 @@ def _finish_shards(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Pa
     write_text(partial / shards.INDEX, json.dumps(index))
     _whole(partial, out)
     *_, last = journal["shards"]
-    return f"wds:{out}/{{000000..{Path(last).stem}}}.tar" if last != "000000.tar" else f"wds:{out}/{last}"
+    return of_path("wds", f"{out}/{{000000..{Path(last).stem}}}.tar" if last != "000000.tar" else f"{out}/{last}")
 
 
 def _whole(partial: Path, out: Path) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sfumato.data.decoding import Source, Unreadable, stored, to_tensor
+from sfumato.data.decoding import Source, Unreadable, to_tensor
 from sfumato.data.loader import Order
 from sfumato.data.room import Room, gigabytes
 from sfumato.data.spec import Spec, UnfitError
@@ -136,13 +136,12 @@ class Reader:
         records, found = list(records), []
         for start in range(0, len(records), 4 * self.threads):
             part = records[start : start + 4 * self.threads]
-            for record, read in zip(part, self.pool.map(partial(_read, self.spec), part), strict=True):
+            for record, read in zip(part, self.pool.map(partial(_read, self.spec, self.room), part), strict=True):
                 found.append((record.key, read))
                 self.met.add(read.met)
                 if isinstance(read.pixels, str):
                     self.met.corrupt.append(record.key + read.pixels)
                 else:
-                    self.room.add(decoded=max(read.decoded, read.pixels.nbytes), stored=read.stored)
                     self._check_size(read.pixels, record.key, len(records))
         channels = self._channels([read for _, read in found])
         return [self._kept(key, read, channels) for key, read in found]
@@ -189,15 +188,13 @@ class _Read(NamedTuple):
     pixels: Tensor | str
     met: Met
     either: bool = False
-    decoded: int = 0
-    stored: int = 0
 
 
-def _read(spec: Spec, record: Record) -> _Read:
+def _read(spec: Spec, room: Room, record: Record) -> _Read:
     if isinstance(record.picture, Tensor):
         return _Read(record.picture, Met())
     try:
-        picture = upright(record.picture, spec)
+        picture = upright(record.picture, spec, room)
     except Unreadable as error:
         return _Read(reason(error), Met())
     image, met = picture.image, picture.met
@@ -205,7 +202,7 @@ def _read(spec: Spec, record: Record) -> _Read:
     if mode != image.mode:
         met.converted["colour turned into grey" if mode == "L" else "grey repeated to three channels"] += 1
     either = picture.either and spec.channels is None
-    return _Read(to_tensor(image.convert(mode)), met, either, picture.decoded, stored(record.picture))
+    return _Read(to_tensor(image.convert(mode)), met, either)
 
 
 def reason(error: Unreadable) -> str:

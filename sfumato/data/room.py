@@ -6,11 +6,13 @@ must be stored at more than that, or it is refused.
 
 from __future__ import annotations
 
+import threading
+
 from sfumato.data.spec import DataError, UnfitError
 from sfumato.runtime.opening import free_memory
 
-FREELY = 2**30
-"""Bytes that any set may take, however few are stored."""
+FREELY = 3 * 2**28
+"""Bytes that any set may take, however few are stored: those of the largest picture in colour."""
 
 DENSEST = 200
 """So many bytes of a set beyond that may come of one that is stored."""
@@ -24,24 +26,30 @@ def gigabytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def is_hollow(length: int, stored: int) -> bool:
+    """Whether a file of this length is nearly all holes, so that there is nothing in it to read."""
+    return length > 2**26 and length > DENSEST * stored
+
+
 class Room:
-    """What a set has come to while it is read.
+    """What a set has come to while it is read, by several threads.
 
     Args:
         what: the set, for messages.
     """
 
     def __init__(self, what: str) -> None:
-        self.what, self.free = what, free_memory()
+        self.what, self.free, self.lock = what, free_memory(), threading.Lock()
         self.held = self.decoded = self.stored = 0
 
-    def add(self, *, decoded: int, stored: int, held: int = 0) -> None:
-        """One more picture, or many: bytes once decoded, bytes where it is stored, and bytes that stay in memory.
+    def add(self, *, decoded: int = 0, stored: int = 0, held: int = 0) -> None:
+        """Something more: bytes once decoded, bytes where it is stored, and bytes that stay in memory.
 
         Raises:
             UnfitError: the set takes more than half of what was free, or far more than is stored.
         """
-        self.decoded, self.stored, self.held = self.decoded + decoded, self.stored + stored, self.held + held
+        with self.lock:
+            self.decoded, self.stored, self.held = self.decoded + decoded, self.stored + stored, self.held + held
         if self.decoded > FREELY and self.decoded > DENSEST * self.stored:
             raise UnfitError(
                 f"{self.what}: {gigabytes(self.stored)} of files expand to {gigabytes(self.decoded)} or more, which no "

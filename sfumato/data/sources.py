@@ -26,8 +26,14 @@ from sfumato.spec import parse, unknown
 __all__ = ["OPTIONS", "READERS", "SPLIT", "DataError", "Example", "Images", "open_source", "parse_spec"]
 
 
+LONGEST = 8192
+"""Letters of a spec: a path and its options."""
+
+
 def parse_spec(text: str) -> Spec:
     """`NAME[:REST][?key=value&...]`; DataError for an unknown name or option."""
+    if len(text) > LONGEST:
+        raise DataError(f"{text[:60]!r}... is no data spec: it has {len(text):,} letters")
     body, query = _cut(text)
     try:
         _, options = parse(f"{body.replace('?', '')}?{query}")

@@ -65,6 +65,11 @@ class Spec(NamedTuple):
         return r, g, b
 
 
+def of_path(name: str, path: str) -> str:
+    """The spec of a path without options: one with `?` in it ends in another, behind which options would stand."""
+    return f"{name}:{path}{'?' if '?' in path else ''}"
+
+
 def positive(spec: Spec, option: str) -> int:
     """The value of an option that counts; DataError where it is no whole number above 0."""
     value = spec.options[option]

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+from sfumato.data.room import is_hollow
 from sfumato.data.spec import DataError
+from sfumato.runtime.opening import stored_bytes
 
 HEADER = 2**20
 """Bytes of the longest header: a name, or the extended attributes of a file."""
@@ -53,6 +55,8 @@ def members(file: IO[bytes], path: Path) -> Iterator[Member]:
     file.seek(0)
     if packed := next((kind for magic, kind in PACKED.items() if start.startswith(magic)), None):
         raise DataError(f"{path} is compressed ({packed}); shards are plain tar files: unpack it first")
+    if is_hollow(size, stored_bytes(file)):
+        raise DataError(f"{path} is damaged: its {size:,} bytes are nearly all holes, as of a copy that was not finished")
     try:
         with tarfile.open(fileobj=cast(Any, _Headers(file)), mode="r:") as archive:
             while (member := archive.next()) is not None:

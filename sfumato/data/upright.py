@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from sfumato.data.decoding import Source, decoded_bytes, is_deep, opened, strips
+from sfumato.data.decoding import Source, decoded_bytes, is_deep, opened, stored, strips
+from sfumato.data.room import Room
 from sfumato.data.spec import Spec
 
 
@@ -64,13 +65,19 @@ class Picture(NamedTuple):
     image: Image.Image
     met: Met
     either: bool
-    decoded: int
 
 
-def upright(picture: Source, spec: Spec) -> Picture:
-    """One file as an upright L or RGB picture of the spec's size. Unreadable for one that is damaged or too large."""
+def upright(picture: Source, spec: Spec, room: Room) -> Picture:
+    """One file as an upright L or RGB picture of the spec's size.
+
+    Raises:
+        Unreadable: it is damaged or too large.
+        UnfitError: with those before it, it takes more than there is `room` for; it is not decoded then.
+    """
     with opened(picture) as file:
-        deep, decoded, mode = is_deep(file), decoded_bytes(file), file.mode
+        deep, mode = is_deep(file), file.mode
+        taken = 3 * spec.size**2 if spec.size else 0
+        room.add(decoded=max(decoded_bytes(file), taken), stored=stored(picture))
         animated = bool(getattr(file, "is_animated", False))  # counting the frames would read them all
         file.load()
         ImageOps.exif_transpose(file, in_place=True)
@@ -84,7 +91,7 @@ def upright(picture: Source, spec: Spec) -> Picture:
                 notes.append("not square, centre kept")
             image = fit(image, size)
     met.converted.update(notes)
-    return Picture(image, met, either, decoded)
+    return Picture(image, met, either)
 
 
 def _plain(
