@@ -2,46 +2,87 @@
 built, the docs; all behind a token.
 
 Lessons run what the learner types, so it listens to this machine alone and asks every visitor for the token that was
-printed when it started (a cookie remembers it).
+printed when it started (a cookie remembers it); `guard` says who is let in.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import html
+import os
 import secrets
 import socket
-from collections.abc import Sequence
-from http.cookies import SimpleCookie
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 from sfumato.learn import playground, progress
 from sfumato.learn.catalogue import CATALOGUE
+from sfumato.learn.guard import Guarded
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.requests import Request
 
-COOKIE = "sfumato_token"
+LARGEST_MESSAGE = 2**20
+"""Bytes of one message over a WebSocket; pages send none that are long."""
 SITE = Path(__file__).parents[2] / "build" / "site"
 """Where `make docs` puts the docs of a checkout."""
 
 
-def free_port(wanted: int) -> int:
-    """The port, if nothing listens there; with 0, any free one. ValueError where it is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            raise ValueError(f"port {wanted} is in use; choose another with --port, or --port 0 for any") from None
-        return int(probe.getsockname()[1])
+def listen(port: int) -> socket.socket:
+    """A socket that listens on this machine alone, at the port; with 0, at any free one. ValueError where it cannot."""
+    listener = socket.socket()
+    if os.name == "posix":  # elsewhere it lets two servers share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
+        raise ValueError(f"port {port} {reason}; choose another with --port, or --port 0 for any") from None
+    return listener
 
 
-def make_app(token: str | None = None, models: Sequence[str | Path] = ()) -> tuple[Any, str]:
+def settings(app: Any) -> uvicorn.Config:
+    """How the app is served: nothing is believed of a proxy, and no message is long."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app, http="h11", ws_max_size=LARGEST_MESSAGE, proxy_headers=False, server_header=False, log_level="warning",
+        timeout_graceful_shutdown=2,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def redirect(address: str) -> Iterator[Path]:
+    """A page that leads to the address and that its owner alone can read, removed at the end.
+
+    A browser is opened with it, since every user of a machine can read the command lines of all programs.
+    """
+    handle, name = tempfile.mkstemp(prefix="sfumato-", suffix=".html")  # readable for the owner alone
+    page = Path(name)
+    try:
+        where = html.escape(address)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(
+                f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sfumato</title>'
+                f'<meta http-equiv="refresh" content="0; url={where}"></head>'
+                f'<body><a href="{where}">The learning path</a></body></html>'
+            )
+        yield page
+    finally:
+        page.unlink(missing_ok=True)
+
+
+def make_app(port: int, token: str | None = None, models: Sequence[str | Path] = ()) -> tuple[Any, str]:
     """The whole server as an ASGI app, and the token that opens it.
 
     Args:
+        port: where it will listen; requests to any other are refused.
         token: a random one where None.
         models: a learner's own runs or checkpoints, for the playground.
     """
@@ -64,44 +105,8 @@ def make_app(token: str | None = None, models: Sequence[str | Path] = ()) -> tup
     ]
     if SITE.is_dir():
         routes.append(Mount("/docs", StaticFiles(directory=SITE, html=True)))
-    app = Starlette(routes=routes)
     token = token or secrets.token_urlsafe(16)
-    return Guarded(app, token), token
-
-
-class Guarded:
-    """Lets in whoever brings the token, in the address once and then in a cookie; 403 for everyone else."""
-
-    def __init__(self, app: Any, token: str) -> None:
-        self.app, self.token = app, token
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        brought = parse_qs(scope.get("query_string", b"").decode()).get("token", [""])[0]
-        cookies: SimpleCookie = SimpleCookie(dict(scope["headers"]).get(b"cookie", b"").decode())
-        kept = cookies[COOKIE].value if COOKIE in cookies else ""
-        if not any(secrets.compare_digest(found.encode(), self.token.encode()) for found in (brought, kept)):
-            await self._refuse(scope, send)
-            return
-
-        async def with_cookie(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start" and brought:
-                cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
-                message = {**message, "headers": [*message.get("headers", []), (b"set-cookie", cookie.encode())]}
-            await send(message)
-
-        await self.app(scope, receive, with_cookie)
-
-    @staticmethod
-    async def _refuse(scope: dict[str, Any], send: Any) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 4403})
-            return
-        body = b"Open the address that `sfumato learn` printed: it carries the token."
-        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-        await send({"type": "http.response.body", "body": body})
+    return Guarded(Starlette(routes=routes), token, port), token
 
 
 # ---------------------------------------------------------------- the catalogue page

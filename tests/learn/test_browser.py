@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import watching
 
+from sfumato.learn import server
 from sfumato.learn.catalogue import CATALOGUE, Lesson
 
 pytestmark = watching.needs_browser
@@ -39,9 +40,7 @@ def test_a_lesson(address: str, browser: Any, progress: Path, lesson: Lesson) ->
     page.get_by_text("Choose first").first.wait_for(timeout=60 * SECONDS)
     waiting = page.get_by_text("Choose first").count()
     page.get_by_role("radio").first.click()
-    page.wait_for_function(
-        "n => (document.body.innerText.match(/Choose first/g) || []).length < n", arg=waiting, timeout=90 * SECONDS
-    )
+    watched.until("n => (document.body.innerText.match(/Choose first/g) || []).length < n", waiting, seconds=90)
     bars = page.locator(".sf-bar:visible")
     if bars.count():
         caption = bars.first.locator("xpath=..").locator("figcaption").first
@@ -71,6 +70,23 @@ def test_a_lesson(address: str, browser: Any, progress: Path, lesson: Lesson) ->
     assert first.key in json.loads(progress.read_text())
 
 
+def test_a_private_page_leads_in_and_the_token_is_told_to_nobody(address: str, browser: Any) -> None:
+    """As the command opens a browser: its strict cookie has to survive that another place sent it here."""
+    watched = watching.Watched(browser)
+    page = watched.page
+    with server.redirect(f"{address}&more=1") as private:
+        page.goto(private.as_uri())
+        page.get_by_text("The learning path").last.wait_for(timeout=30 * SECONDS)
+        page.wait_for_url("**/?more=1")
+    assert page.evaluate("document.referrer") == ""
+    page.get_by_text("Your first picture").click()
+    page.get_by_role("heading", name="Your first picture").wait_for(timeout=120 * SECONDS)
+    assert "token" not in page.evaluate("document.cookie + document.referrer + location.href")
+    page.close()
+    assert not watched.outside
+    assert not watched.errors
+
+
 def test_a_schedule_is_drawn_with_keys(address: str, browser: Any) -> None:
     """The picture drowns otherwise at once, and the table follows."""
     watched = watching.Watched(browser)
@@ -87,9 +103,9 @@ def test_a_schedule_is_drawn_with_keys(address: str, browser: Any) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     assert caption.inner_text() != drowned
-    page.wait_for_function(
+    watched.until(
         "old => [...document.querySelectorAll('tr')].some((r) => r.innerText.includes('yours') && r.innerText !== old)",
-        arg=before, timeout=60 * SECONDS,
+        before, seconds=60,
     )  # fmt: skip
     page.close()
     assert not watched.errors

@@ -27,9 +27,6 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11):
     pytest.skip("older torch cannot write every network as ONNX", allow_module_level=True)
 
 pytestmark = watching.needs_browser
-SECONDS = 1000
-"""In the milliseconds of the driver."""
-
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 STATES = """async () => {
   const { states, noises } = await playground.sample();
@@ -59,22 +56,23 @@ def playground(own: Path) -> Iterator[str]:
         yield found
 
 
-def arrived(page: Any, steps: int) -> None:
-    page.wait_for_function(
-        "text => document.querySelector('[name=at]').textContent === text", arg=f"step {steps} of {steps}",
-        timeout=120 * SECONDS,
-    )  # fmt: skip
+def arrived(watched: watching.Watched, steps: int) -> None:
+    at = "text => document.querySelector('[name=at]').textContent === text"
+    watched.until(at, f"step {steps} of {steps}", seconds=120)
 
 
 def test_pictures_emerge_as_in_torch(playground: str, own: Path, browser: Any, tmp_path: Path) -> None:
     watched = watching.Watched(browser)
     page = watched.page
     page.goto(playground)
-    arrived(page, 20)  # it begins by itself, with the first model
+    arrived(watched, 20)  # it begins by itself, with the first model
     assert page.locator("[name=model] option").all_inner_texts()[0] == str(own)
     assert "ddpm/emoji32" in page.locator("[name=model] option").all_inner_texts()
     assert page.locator("[name=label] option").all_inner_texts()[:3] == ["all in turn", "zero", "one"]
 
+    page.locator("[name=sampler]").select_option("ddim")
+    page.locator("[name=steps]").select_option("20")
+    arrived(watched, 20)
     found = page.evaluate(STATES)
     model = load_model(own)
     noise = torch.tensor(found["noises"][0]).reshape(4, 1, 8, 8)
@@ -101,7 +99,7 @@ def test_pictures_emerge_as_in_torch(playground: str, own: Path, browser: Any, t
     page.locator("[name=scale]").focus()
     page.keyboard.press("End")
     page.get_by_role("button", name="New noise").click()
-    arrived(page, 5)
+    arrived(watched, 5)
     assert page.locator(".grid[data-view=x] canvas").count() == 9
     for width in (390, 1280):
         watched.fits(width, tmp_path / f"playground-{width}.png")
@@ -111,10 +109,11 @@ def test_pictures_emerge_as_in_torch(playground: str, own: Path, browser: Any, t
 
 
 def test_a_shelf_says_what_it_cannot_do(playground: str, own: Path) -> None:
-    base, _, token = playground.partition("?")
+    base, visitor = playground.partition("?")[0], serving.visitor()
+    visitor.open(playground)
     for path in ("model/99/about.json", "model/0/none.onnx", "nothing.html", "runtime/none.wasm"):
         with pytest.raises(HTTPError, match="404"):
-            urlopen(f"{base}{path}?{token}")
+            visitor.open(f"{base}{path}")
     with pytest.raises(HTTPError, match="403"):
         urlopen(f"{base}models")
     assert _file(own.parent, "own.safetensors").status_code == 404  # only what a page needs

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import sys
 import time
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 import pytest
 import serving
@@ -18,7 +20,7 @@ def opened(address: str) -> str:
     """The page, once the server is up."""
     for _ in range(600):
         try:
-            return str(urlopen(address).read().decode())
+            return str(serving.visitor().open(address).read().decode())
         except HTTPError:
             raise
         except URLError:
@@ -37,6 +39,41 @@ def test_only_who_brings_the_token_comes_in(tmp_path: Path) -> None:
                 opened(refused)
 
 
+def test_a_browser_is_opened_with_a_private_page(tmp_path: Path) -> None:
+    """Every user of a machine can read command lines; the page, which is gone afterwards, is its owner's alone."""
+    pytest.importorskip("marimo")
+    pytest.importorskip("anywidget")
+    noted = tmp_path / "noted.json"
+    program = tmp_path / "browser"
+    program.write_text(
+        f"#!{sys.executable}\nimport json, os, pathlib, sys, urllib.parse\n"
+        "page = urllib.parse.urlparse(sys.argv[1]).path\n"
+        "text = pathlib.Path(page).read_text()\n"
+        "seen = [sys.argv[1:], page, oct(os.stat(page).st_mode & 0o777), text]\n"
+        f"path = pathlib.Path({str(noted)!r})\n"
+        "path.with_suffix('.part').write_text(json.dumps(seen))\n"
+        "path.with_suffix('.part').rename(path)\n"
+    )
+    program.chmod(0o755)
+    before = os.umask(0)
+    try:
+        with serving.served(tmp_path / "progress.json", browser=True, BROWSER=str(program)) as address:
+            for _ in range(300):
+                if noted.exists():
+                    break
+                time.sleep(0.1)
+            arguments, page, mode, text = json.loads(noted.read_text())
+            token = address.partition("token=")[2]
+            assert len(token) > 20
+            assert token not in " ".join(arguments)
+            assert f"url={address}" in text
+            assert mode == "0o600"
+            assert Path(page).exists()
+    finally:
+        os.umask(before)
+    assert not Path(page).exists()
+
+
 def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("marimo")
     with socket.socket() as taken:
@@ -46,10 +83,16 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], monk
         for arguments, words in [
             (["learn", "--port", str(port)], "is in use"),
             (["learn", "alchemy"], "no lesson is called 'alchemy'"),
-            (["learn", "--port", "-1"], "between 0 and 65535"),
+            (["learn", "--port", "-1"], "between 0 and 65,535"),
+            (["learn", "--port", "65536"], "between 0 and 65,535"),
+            (["learn", "--port", "eighty"], "--port"),
+            (["learn", "--host", "0.0.0.0"], "listens on 127.0.0.1 alone"),
+            (["learn", "--host=192.168.0.1"], "listens on 127.0.0.1 alone"),
         ]:
             assert main(arguments) == 2
-            assert words in capsys.readouterr().err
+            said = capsys.readouterr().err
+            assert words in said
+            assert said.count("\n") == 1
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["learn"]) == 2
     assert 'pip install "sfumato[learn]"' in capsys.readouterr().err

@@ -32,6 +32,14 @@ class Watched:
             self.outside.append(route.request.url)
             route.abort()
 
+    def until(self, function: str, wanted: Any, seconds: float) -> None:
+        """Waits until the function of the page returns true. (The driver's own wait needs eval, which pages forbid.)"""
+        for _ in range(int(4 * seconds)):
+            if self.page.evaluate(function, wanted):
+                return
+            self.page.wait_for_timeout(250)
+        raise TimeoutError(f"{function} with {wanted!r}")
+
     def fits(self, width: int, picture: Path) -> None:
         """Nothing is cut off in a window of that width, but what scrolls by itself; the whole page is photographed."""
         self.page.set_viewport_size({"width": width, "height": 900})

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="ADM: asking for what you want")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="ADM: asking for what you want")
 
 with app.setup:
     import marimo as mo

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="Where it began: noise that can be undone")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="Where it began: noise that can be undone")
 
 with app.setup:
     import marimo as mo

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="One core, eight papers, and yours")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="One core, eight papers, and yours")
 
 with app.setup:
     import marimo as mo

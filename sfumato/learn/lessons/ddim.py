@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="DDIM: the same pictures in fewer steps")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="DDIM: the same pictures in fewer steps")
 
 with app.setup:
     import marimo as mo

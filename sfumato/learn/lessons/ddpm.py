@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="DDPM: ask for the noise")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="DDPM: ask for the noise")
 
 with app.setup:
     import tempfile

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="Your first picture")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="Your first picture")
 
 with app.setup:
     import marimo as mo

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="Improved DDPM: how to spend the noise")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="Improved DDPM: how to spend the noise")
 
 with app.setup:
     import marimo as mo

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="NCSN: follow the slope, from much noise to little")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="NCSN: follow the slope, from much noise to little")
 
 with app.setup:
     import marimo as mo

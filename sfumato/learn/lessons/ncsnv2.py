@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="NCSNv2: how much noise, and how many levels")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="NCSNv2: how much noise, and how many levels")
 
 with app.setup:
     import marimo as mo

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="Score-SDE: one equation for all of it")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="Score-SDE: one equation for all of it")
 
 with app.setup:
     import marimo as mo

@@ -1,6 +1,6 @@
 import marimo
 
-app = marimo.App(width="medium", css_file="lesson.css", app_title="Numbers instead of bits, and filling in what is missing")
+app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="Numbers instead of bits, and filling in what is missing")
 
 with app.setup:
     import marimo as mo

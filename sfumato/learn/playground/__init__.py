@@ -103,10 +103,10 @@ def _file(folder: Path, name: str) -> Response:
     """A file of the folder, of a kind that pages ask for; what lies there compressed is sent so."""
     from starlette.responses import FileResponse, PlainTextResponse
 
-    kind, path = KINDS.get(Path(name).suffix), folder / Path(name).name
-    if kind and path.is_file():
-        return FileResponse(path, media_type=kind)
-    packed = path.with_name(f"{path.name}.gz")
-    if kind and packed.is_file():
-        return FileResponse(packed, media_type=kind, headers={"content-encoding": "gzip"})
+    kind = KINDS.get(Path(name).suffix)
+    there = {path.name: path for path in folder.iterdir() if path.is_file()}  # so that no name leads anywhere else
+    if kind and name in there:
+        return FileResponse(there[name], media_type=kind)
+    if kind and f"{name}.gz" in there:
+        return FileResponse(there[f"{name}.gz"], media_type=kind, headers={"content-encoding": "gzip"})
     return PlainTextResponse("no such file", 404)
