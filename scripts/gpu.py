@@ -20,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -121,12 +122,40 @@ def main() -> int:
     sys.path[:0] = first
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*first, os.environ.get("PYTHONPATH")]))
     crew = None
+    with shared_device(wanted.work):
+        try:
+            crew = Crew(wanted.work)
+            return directed(wanted, crew)
+        finally:
+            if crew:
+                crew.end()
+
+
+@contextlib.contextmanager
+def shared_device(folder: Path) -> Iterator[None]:
+    """Kernels of all workers run at the same time, by CUDA's MPS, where it is installed and works; else in turns."""
+    control = shutil.which("nvidia-cuda-mps-control")
+    if not control or "CUDA_MPS_PIPE_DIRECTORY" in os.environ:
+        yield
+        return
+    names = {"CUDA_MPS_PIPE_DIRECTORY": str(folder / "mps"), "CUDA_MPS_LOG_DIRECTORY": str(folder / "mps-log")}
+    for path in names.values():
+        Path(path).mkdir(exist_ok=True)
+    os.environ.update(names)
+    probe = [sys.executable, "-c", "import torch; torch.ones(4, device='cuda').sum().item()"]
     try:
-        crew = Crew(wanted.work)
-        return directed(wanted, crew)
+        works = False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started = subprocess.run([control, "-d"], timeout=10, check=False).returncode == 0
+            works = started and subprocess.run(probe, timeout=60, check=False).returncode == 0
+        if not works:
+            print("the workers take turns on the device: MPS does not work here", flush=True)
+            for name in names:
+                del os.environ[name]
+        yield
     finally:
-        if crew:
-            crew.end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([control], input=b"quit\n", timeout=10, check=False, env={**os.environ, **names})
 
 
 def install(wheels: Path) -> None:

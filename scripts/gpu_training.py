@@ -63,7 +63,6 @@ class Task:
 
 TASKS = (
     Task("ddpm/fashion"),
-    Task("ddpm/fashion", {"channels": 48}, ending="-wide"),
     Task("iddpm/fashion"),
     Task("adm/fashion"),
     Task("adm_classifier/fashion", settings={"images": 4_000_000, "weight_decay": 0.05}),
@@ -73,12 +72,16 @@ TASKS = (
     Task("score_sde/fashion-ve"),
     Task("score_sde/fashion-subvp"),
     Task("dpm/fashion", settings={"precision": "float32"}),
-    Task("ddpm/emoji32", settings={"images": 1_500_000, "flip": True}),
+    Task("edm/fashion"),
+    Task("edm/fashion-labels"),
+    Task("flow/fashion"),
+    Task("ddpm/emoji32", {"dropout": 0.2}, {"images": 1_500_000, "flip": True}),
     Task("adm/emoji32", {"multipliers": (1, 2, 3)}, {"images": 1_500_000, "flip": True}),
 )
 TINY = (
     Task("ddpm/digits", {"channels": 8}, {"batch": 32}),
     Task("adm_classifier/digits", {"channels": 8, "head_channels": 8}, {"batch": 32}),
+    Task("edm/digits", {"channels": 8}, {"batch": 32}),
 )
 
 
@@ -262,7 +265,7 @@ class Run:
         """Build it, the way that is fastest first; what fails is built the plainer way."""
         preset = PRESETS[task.preset]
         images = open_source(preset.data)
-        settings = replace(preset.train, **{"batch": 256, "precision": "bf16", "minutes": None, **task.settings})
+        settings = replace(preset.train, **{"batch": 128, "precision": "bf16", "minutes": None, **task.settings})
         recipe: Any = preset.recipe
         recipe = replace(recipe, network=replace(recipe.network, **task.network))
         if recipe.space.has_moments:

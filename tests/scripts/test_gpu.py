@@ -25,7 +25,7 @@ def test_every_stage_on_a_cpu(tmp_path: Path) -> None:
     assert not [row for rows in found.values() for row in rows if "error" in row]
     assert all(row["ok"] for row in found["checks"])
     assert {row["work"] for row in found["bench"]} == {"forward", "training"}
-    assert {row["name"] for row in found["training"]} == {"ddpm-digits", "adm_classifier-digits"}
+    assert {row["name"] for row in found["training"]} == {"ddpm-digits", "adm_classifier-digits", "edm-digits"}
     assert found["distance"][0]["fd"] > found["distance"][0]["floor"] > 0
     assert len((out / "rows.jsonl").read_text().splitlines()) == sum(map(len, found.values()))
     with tarfile.open(out / "models-1.tar") as file:
