@@ -5,6 +5,7 @@ All of it is Markdown or marimo's own elements, so that a lesson reads well with
 
 from __future__ import annotations
 
+import html
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -51,7 +52,13 @@ def answer(exercise: Exercise, code: str, asked: bool) -> mo.Html:
     if not asked:
         return mo.md("")
     right, words = exercise.judge(code, keep=True)
-    return mo.callout(mo.md(words), kind="success" if right else "danger")
+    told = mo.Html(f'<div style="white-space: pre-wrap">{html.escape(words)}</div>')  # as it is: it may hold < and *
+    return mo.callout(told, kind="success" if right else "danger")
+
+
+def measured(holds: bool, sentence: str, otherwise: str) -> str:
+    """What the figure beside it says: the sentence where its numbers bear it out, else the other one."""
+    return sentence if holds else otherwise
 
 
 def predict(question: str, options: dict[str, str]) -> mo.ui.radio:

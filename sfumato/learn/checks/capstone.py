@@ -38,8 +38,8 @@ def _order(step: Callable[..., Any]) -> float:
 
 def _check_euler(namespace: dict[str, Any]) -> None:
     step = wanted(namespace, "euler")
-    assert abs(float(step(0.7, _denoise, 1.0, 1.0)) - 0.7) < 1e-9, "a step that goes nowhere must leave x where it is"
-    assert abs(float(step(0.7, lambda x, sigma: 0.3, 1.0, 0.0)) - 0.3) < 1e-9, (
+    assert abs(float(step(0.7, _denoise, 1.0, 1.0)) - 0.7) < 1e-6, "a step that goes nowhere must leave x where it is"
+    assert abs(float(step(0.7, lambda x, sigma: 0.3, 1.0, 0.0)) - 0.3) < 1e-6, (
         "with the picture known, one step to no noise at all must land on it"
     )
     order = _order(step)
@@ -48,7 +48,7 @@ def _check_euler(namespace: dict[str, Any]) -> None:
 
 def _check_ninth(namespace: dict[str, Any]) -> None:
     step = wanted(namespace, "ninth")
-    assert abs(float(step(0.7, _denoise, 1.0, 1.0)) - 0.7) < 1e-9, "a step that goes nowhere must leave x where it is"
+    assert abs(float(step(0.7, _denoise, 1.0, 1.0)) - 0.7) < 1e-6, "a step that goes nowhere must leave x where it is"
     calls: list[float] = []
 
     def counted(x: float, sigma: float) -> float:

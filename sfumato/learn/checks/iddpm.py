@@ -17,7 +17,7 @@ def _check_cosine(namespace: dict[str, Any]) -> None:
     alpha_bar = wanted(namespace, "alpha_bar")
     for t in (0.0, 0.1, 0.5, 0.9, 1.0):
         expected, found = _cosine(t) / _cosine(0.0), float(alpha_bar(t))
-        assert abs(found - expected) < 1e-9, (
+        assert abs(found - expected) < 1e-5, (
             f"at t/T = {t:g} eq. 17 gives {expected:.6f}, yours is {found:.6f}; at t = 0 all of the signal is left"
         )
 
@@ -33,7 +33,7 @@ def _check_respaced(namespace: dict[str, Any]) -> None:
         product = 1.0
         for t, beta in zip(kept, betas, strict=True):
             product *= 1 - beta
-            assert abs(product - table[t]) < 1e-9, (
+            assert abs(product / table[t] - 1) < 1e-3, (
                 f"after the new steps up to level {t} as much signal must be left as in the long chain, {table[t]:.6f}; "
                 f"with your betas it is {product:.6f}"
             )
@@ -44,7 +44,7 @@ def _check_range(namespace: dict[str, Any]) -> None:
     for beta, tilde in ((0.02, 0.0199), (1e-4, 3e-5), (0.5, 0.1)):
         for v, expected in ((0.0, tilde), (1.0, beta), (0.5, math.sqrt(beta * tilde))):
             found = float(variance(v, beta, tilde))
-            assert abs(found / expected - 1) < 1e-9, (
+            assert abs(found / expected - 1) < 1e-4, (
                 f"v = {v:g} between beta tilde = {tilde:g} and beta = {beta:g} should be {expected:.6g} (half way is their "
                 f"geometric mean: eq. 15 mixes logarithms); yours is {found:.6g}"
             )
@@ -68,11 +68,11 @@ def _check_clipped(namespace: dict[str, Any]) -> None:
         x0, again = (float(v) for v in predicted(x, eps, a))
         assert -1 <= x0 <= 1, f"pictures lie between -1 and 1; your prediction of one is {x0:.4g}"
         whole = math.sqrt(a) * x0 + math.sqrt(1 - a) * again
-        assert abs(whole - x) < 1e-9, (
+        assert abs(whole - x) < 1e-5, (
             f"picture and noise must still make up x = {x:g}, but yours make {whole:.4g}: a changed picture needs a changed noise"
         )
     x0, eps = predicted(0.7, 0.9, 0.4)
-    assert abs(x0 - (0.7 - math.sqrt(0.6) * 0.9) / math.sqrt(0.4)) < 1e-9, (
+    assert abs(x0 - (0.7 - math.sqrt(0.6) * 0.9) / math.sqrt(0.4)) < 1e-5, (
         "a prediction inside the range stays as it is"
     )
     for start in (-2.0, -0.5, 0.4, 1.8):

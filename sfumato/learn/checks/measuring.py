@@ -34,6 +34,15 @@ def _check_interval(namespace: dict[str, Any]) -> None:
         f"95 % of the means of resampled data lie within about +- {half:.3f}; yours within +- {(high - low) / 2:.3f}. Draw as "
         "many values as there are, with replacement, and take the middle 95 % of the means"
     )
+    few = torch.tensor([0.0, 0.0, 0.0, 12.0], dtype=torch.float64)  # how many of four draws are the 12 is binomial
+    chances = [math.comb(4, k) * 3 ** (4 - k) / 4**4 for k in range(5)]
+    expected = [3.0 * next(k for k in range(5) if sum(chances[: k + 1]) > p) for p in (0.025, 0.975)]
+    found = [float(v) for v in interval(few)]
+    assert all(abs(a - b) < 0.1 for a, b in zip(found, expected, strict=True)), (
+        f"four draws from 0, 0, 0, 12 have means of which the middle 95 % lie from {expected[0]:g} to {expected[1]:g}, counted "
+        f"over all {4**4} ways; yours are {found[0]:.3g} and {found[1]:.3g}. Means of resampled data need not lie evenly "
+        "about the mean: take them as they are"
+    )
 
 
 def _check_copies(namespace: dict[str, Any]) -> None:
@@ -64,13 +73,15 @@ the same quantile of the other. Write it from the two means and standard deviati
     Exercise(
         "measuring.2",
         "An error bar",
-        r"""Write a 95 % bootstrap interval `(low, high)` for the mean of `x`: resample with replacement a thousand times.""",
+        r"""Write a 95 % bootstrap interval `(low, high)` for the mean of `x`: resample with replacement a thousand times, and take
+the middle 95 % of the means.""",
         "def interval(x):\n    return x.min(), x.max()\n",
         """def interval(x):
     means = x[torch.randint(len(x), (1000, len(x)))].mean(1)
     return means.quantile(0.025), means.quantile(0.975)
 """,
         _check_interval,
+        version=2,
     ),
     Exercise(
         "measuring.3",
