@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from sfumato.cli import restore
+from sfumato.cli.arrays import first, fits, on_sheet
 from sfumato.cli.numbers import Count, Moves, Range, Seed
-from sfumato.cli.parsing import UsageError, loaded, output_folder, parse, some_pictures, writable
+from sfumato.cli.parsing import UsageError, loaded, parse, some_pictures
+from sfumato.cli.results import asked, beside, of_images, of_weights, output_folder, place, store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -86,47 +94,73 @@ def reconstruct_command(arguments: list[str]) -> int:
     model = loaded(parsed.target, parsed.weights, parsed.device)
     images, labels = some_pictures(parsed.data, model, parsed.n)
     editor = Editor(model, parsed.steps, labels)
-    out = writable(parsed.out or output_folder(parsed.target, "edits", f"reconstruct-{parsed.steps}"))
-    back, error = editor.reconstruct(images)
-    pairs = torch.stack([images, back], dim=1).flatten(0, 1)
-    pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8))
-    pictures.save_npz(out / "images.npz", back, labels)
+    whole = asked("edit reconstruct", parsed, weights=of_weights(model.network), device=model.device.type,
+                  images=of_images(images))  # fmt: skip
+    name = f"reconstruct-{parsed.steps}-{whole.digest}"
+    with place(parsed.out or output_folder(parsed.target, "edits", name), whole) as out:
+        back, error = editor.reconstruct(images)
+        pictures.save_npz(out / "images.npz", back, labels)
+        store(out, whole, ["images.npz", "pairs.png"])
+        with beside(out / "images.npz"):
+            shown = on_sheet(2 * len(images), images.shape[1:]) // 2 or 1
+            pairs = torch.stack([images[:shown], back[:shown]], dim=1).flatten(0, 1)
+            pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8))
     print(f"{len(images)} pictures, {parsed.steps} steps each way: mean squared error {error.mean():.2e} of [0, 1]")
-    print(f"{out}/{{pairs.png,images.npz}}")
+    print(f"{out}/{{{first('pairs.png', shown, len(images))},images.npz}}")
     return 0
 
 
 def interpolate_command(arguments: list[str]) -> int:
     parsed = parse(InterpolateArguments, arguments, "sfumato edit interpolate")
-    from sfumato.core.randomness import ImageNoise
     from sfumato.data import pictures
-    from sfumato.models.editing import Editor
 
-    n = parsed.n
     if parsed.how == "linear" and not parsed.data:
         raise UsageError("--how linear mixes pictures: say which with --data")
     if parsed.data and parsed.temperature != 1:
         raise UsageError("--temperature belongs to random latents, without --data")
     model = loaded(parsed.target, parsed.weights, parsed.device)
-    if parsed.data:
-        images, labels = some_pictures(parsed.data, model, 2 * n)
-        editor = Editor(model, parsed.steps, None if labels is None else labels.reshape(2, n), parsed.seed)
-        if parsed.how == "linear":
-            top = editor.levels()[0].item()
-            level = parsed.level or (top // 2 if isinstance(top, int) else top / 2)
-            rows = editor.mixtures(images[:n], images[n:], level, parsed.points)
-        else:
-            latents = Editor(model, parsed.steps, labels, parsed.seed).encode(images).cpu()
-            rows = editor.between(latents[:n], latents[n:], parsed.points)
-    else:
+    images, rows = _rows(parsed, model)
+    whole = asked("edit interpolate", parsed, weights=of_weights(model.network), device=model.device.type,
+                  images=of_images(images))  # fmt: skip
+    name = f"interpolate-{parsed.how}-seed{parsed.seed}-{whole.digest}"
+    n, points = parsed.n, parsed.points
+    with place(parsed.out or output_folder(parsed.target, "edits", name), whole) as out:
+        found = rows()
+        pictures.save_npz(out / "images.npz", found.flatten(0, 1))
+        store(out, whole, ["images.npz", "rows.png"])
+        with beside(out / "images.npz"):
+            shown = max(1, on_sheet(n * points, found.shape[2:]) // points)
+            pictures.save_png(out / "rows.png", pictures.grid(found[:shown].flatten(0, 1), columns=points))
+    print(f"{n} pairs, {points} pictures each, {parsed.steps} steps")
+    print(f"{out}/{{{first('rows.png', shown, n)},images.npz}}")
+    return 0
+
+
+def _rows(parsed: InterpolateArguments, model: Model) -> tuple[Tensor | None, Callable[[], Tensor]]:
+    """The pictures to go between, where there are any, and what makes the rows, uint8 (n, points, C, H, W).
+
+    Raises: ValueError, before any work.
+    """
+    from sfumato.core.randomness import ImageNoise
+    from sfumato.models.editing import Editor
+
+    n = parsed.n
+    fits(2 * n, model.recipe.shape, "pictures", copies=parsed.points)
+    if not parsed.data:
         editor = Editor(model, parsed.steps, model.labels(parsed.classes or None, n), parsed.seed)
         prior = model.diffusion.prior((2 * n, *model.recipe.space.shape(model.recipe.shape)))
         latents = parsed.temperature * prior.sample(ImageNoise(parsed.seed, range(2 * n)))
-        rows = editor.between(latents[:n], latents[n:], parsed.points)
-    name = f"interpolate-{parsed.how}-seed{parsed.seed}"
-    out = writable(parsed.out or output_folder(parsed.target, "edits", name))
-    pictures.save_png(out / "rows.png", pictures.grid(rows.flatten(0, 1), columns=parsed.points))
-    pictures.save_npz(out / "images.npz", rows.flatten(0, 1))
-    print(f"{n} pairs, {parsed.points} pictures each, {parsed.steps} steps")
-    print(f"{out}/{{rows.png,images.npz}}")
-    return 0
+        return None, lambda: editor.between(latents[:n], latents[n:], parsed.points)
+    images, labels = some_pictures(parsed.data, model, 2 * n)
+    editor = Editor(model, parsed.steps, None if labels is None else labels.reshape(2, n), parsed.seed)
+    if parsed.how == "linear":
+        top = editor.levels()[0].item()
+        level = editor.mixing(parsed.level or (top // 2 if isinstance(top, int) else top / 2))
+        return images, lambda: editor.mixtures(images[:n], images[n:], level, parsed.points)
+
+    def between() -> Tensor:
+        latents = Editor(model, parsed.steps, labels, parsed.seed).encode(images).cpu()
+        return editor.between(latents[:n], latents[n:], parsed.points)
+
+    model.check_images(images, labels, "editing")
+    return images, between

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sfumato.cli.numbers import Count, Moves, Processes, Seed, checked
-from sfumato.cli.parsing import device_of, file_name, parse, sampler_help, sampler_of, writable
+from sfumato.cli.parsing import device_of, file_name, parse, sampler_help, sampler_of
+from sfumato.cli.results import writable
 from sfumato.data.sources import SPLIT
 from sfumato.data.splits import has_splits, other_split, with_split
 from sfumato.runtime.checkpoint import PARTS

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sfumato.cli.numbers import MANY, Count, Processes, Range, Seed
-from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, parse, steps_of, writable
+from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, parse, steps_of
+from sfumato.cli.results import writable
 
 if TYPE_CHECKING:
     from sfumato.likelihood import Report

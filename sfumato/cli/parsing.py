@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sfumato.cli.numbers import UsageError as UsageError
@@ -149,22 +147,5 @@ def shrunk(images: Tensor, side: int) -> Tensor:
 
 
 def file_name(text: str) -> str:
-    """A spec as part of a file's name: heun?churn=40 -> heun-churn-40."""
-    return re.sub(r"[^\w.,-]+", "-", text)
-
-
-def output_folder(target: str, kind: str, name: str) -> Path:
-    """Where what is made from a TARGET goes: inside its run folder, or into KIND/ here for anything else."""
-    path = Path(target)
-    if (path / "config.json").is_file():
-        return path / kind / name
-    return Path(kind) / f"{path.stem if path.exists() else target.replace('/', '-')}-{name}"
-
-
-def writable(folder: Path) -> Path:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, not a folder for the results")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"no permission to write in {folder}")
-    return folder
+    """A spec as part of a file's name: heun?churn=40 -> heun-churn-40; its beginning where it is long."""
+    return re.sub(r"[^\w.,-]+", "-", text)[:60]

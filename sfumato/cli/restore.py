@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from sfumato.cli.arrays import first, fits, on_sheet
 from sfumato.cli.numbers import Count, Range, Seed
-from sfumato.cli.parsing import UsageError, file_name, loaded, output_folder, parse, sampler_of, some_pictures, writable
+from sfumato.cli.parsing import UsageError, file_name, loaded, parse, sampler_of, some_pictures
+from sfumato.cli.results import asked, beside, of_images, of_weights, output_folder, place, store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,21 +146,30 @@ def _restored(
     parsed: RestoreArguments, verb: str, model: Model, operator: Operator, method: Any = None, already: bool = False
 ) -> int:
     """Measure the pictures, draw, and write what was drawn."""
+    from sfumato.data import pictures
     from sfumato.models.restoration import restore
 
     before, seen, labels = _seen(parsed, model, operator, already)
     if parsed.classes:
         labels = model.labels(parsed.classes, len(seen))
-    out = writable(parsed.out or output_folder(parsed.target, "edits", f"{verb}-{file_name(parsed.method)}"))
-    found = restore(
-        model, seen, operator, labels=labels, noise=parsed.noise, draws=parsed.draws, seed=parsed.seed,
-        method=method or (None if parsed.method == "auto" else parsed.method), guidance=parsed.guidance,
-        steps="usual" if parsed.steps == "auto" else _number(parsed.steps), sampler=sampler_of(parsed.sampler),
-    )  # fmt: skip
-    _written(out, before, operator.pinv(seen), found)
+    fits(len(seen), model.recipe.shape, "pictures", copies=2 * parsed.draws)
+    whole = asked(f"edit {verb}", parsed, weights=of_weights(model.network), device=model.device.type,
+                  images=of_images(before), seen=of_images(seen))  # fmt: skip
+    name = f"{verb}-{file_name(parsed.method)}-{whole.digest}"
+    with place(parsed.out or output_folder(parsed.target, "edits", name), whole) as out:
+        found = restore(
+            model, seen, operator, labels=labels, noise=parsed.noise, draws=parsed.draws, seed=parsed.seed,
+            method=method or (None if parsed.method == "auto" else parsed.method), guidance=parsed.guidance,
+            steps="usual" if parsed.steps == "auto" else _number(parsed.steps), sampler=sampler_of(parsed.sampler),
+        )  # fmt: skip
+        pictures.save_npz(out / "draws.npz", found.draws.flatten(0, 1))
+        pictures.save_npz(out / "images.npz", found.draws[:, 0])
+        store(out, whole, ["draws.npz", "images.npz", *SHEETS])
+        with beside(out / "draws.npz"):
+            shown = _sheets(out, before, operator.pinv(seen), found)
     print(f"{len(seen)} pictures, {parsed.draws} draws each: before, what is known, after (of the scale [0, 1]:")
     print(f"error on what was seen {found.error.mean():.4f}, deviation of the draws {found.deviation.mean():.4f})")
-    print(f"{out}/{{triples.png,draws.png,mean.png,deviation.png,images.npz,draws.npz}}")
+    print(f"{out}/{{{','.join([*shown, 'images.npz', 'draws.npz'])}}}")
     return 0
 
 
@@ -210,19 +221,26 @@ def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
     return known
 
 
-def _written(out: Path, before: Tensor, known: Tensor, found: Restored) -> None:
+SHEETS = ("triples.png", "draws.png", "mean.png", "deviation.png")
+
+
+def _sheets(out: Path, before: Tensor, known: Tensor, found: Restored) -> list[str]:
+    """Write what shows the draws, of the first pictures where they are many; returns the names of the files."""
     import torch
 
     from sfumato.data import pictures
     from sfumato.data.loader import to_uint8
 
-    spread = (found.deviation / found.deviation.max().clamp(min=1e-6) * 255).round().byte()
-    after, known, mean = found.draws[:, 0], to_uint8(known), found.mean
-    triples = torch.stack([before, known, after], dim=1).flatten(0, 1)
+    n, draws, *shape = found.draws.shape
+    shown = max(1, on_sheet(n * (draws + 4), tuple(shape)) // (draws + 4))
+    before, known, mean, deviation, made = (
+        part[:shown] for part in (before, to_uint8(known), found.mean, found.deviation, found.draws)
+    )
+    spread = (deviation / found.deviation.max().clamp(min=1e-6) * 255).round().byte()
+    triples = torch.stack([before, known, made[:, 0]], dim=1).flatten(0, 1)
     pictures.save_png(out / "triples.png", pictures.grid(triples, columns=3 * min(4, len(before))))
-    rows = torch.stack([before, known, *found.draws.unbind(1), mean, spread], dim=1)
+    rows = torch.stack([before, known, *made.unbind(1), mean, spread], dim=1)
     pictures.save_png(out / "draws.png", pictures.grid(rows.flatten(0, 1), columns=rows.shape[1]))
     pictures.save_png(out / "mean.png", pictures.grid(mean))
     pictures.save_png(out / "deviation.png", pictures.grid(spread))
-    pictures.save_npz(out / "images.npz", after)
-    pictures.save_npz(out / "draws.npz", found.draws.flatten(0, 1))
+    return [first(name, shown, n) for name in SHEETS]

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, first, fits, on_sheet, streamed
 from sfumato.cli.numbers import Count, Finite, Processes, Seed
 from sfumato.cli.parsing import (
     UsageError,
     device_of,
     file_name,
-    output_folder,
     parse,
     sampler_help,
     sampler_of,
     shrunk,
     steps_of,
-    writable,
 )
+from sfumato.cli.results import Asked, asked, beside, of_images, of_weights, output_folder, place, store
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sfumato.core.schedules import Steps
     from sfumato.models.generate import Request, Sampled
     from sfumato.models.model import Model
+    from sfumato.runtime.workers import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ class SampleArguments:
 
 def sample_command(arguments: list[str]) -> int:
     parsed = parse(SampleArguments, arguments, "sfumato sample", about=_help(arguments))
-    from tqdm import tqdm
-
-    from sfumato.models.generate import fulfilled, plan
+    from sfumato.models.generate import plan
     from sfumato.models.loading import load_model
     from sfumato.runtime.workers import WorkerPool
 
@@ -101,20 +100,66 @@ def sample_command(arguments: list[str]) -> int:
     asker = request.guide.classifier if request.guide else model
     labels = asker.labels(parsed.classes or None, parsed.n)
     moves = plan(model, request)
-    out = writable(parsed.out or output_folder(parsed.target, "samples", _name(parsed)))
+    fits(min(parsed.n, parsed.batch), model.recipe.shape, "pictures at a time (--batch)")
+    whole = _asked(parsed, model, request)
+    folder = parsed.out or output_folder(parsed.target, "samples", f"{_name(parsed)}-{whole.digest}")
     started = time.perf_counter()
-    with tqdm(total=parsed.n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar:
-        made = fulfilled(
-            model, request, labels, film=parsed.animation, pool=pool if pool.processes > 1 else None,
-            progress=bar.update,
-        )  # fmt: skip
-    seconds = time.perf_counter() - started
-    written = _written(out, made, labels, request.low_res)
-    _record(parsed, model, made, moves, seconds, out)
+    with place(folder, whole) as out:
+        made = _made(parsed, model, request, labels, moves, pool if pool.processes > 1 else None, out)
+        seconds = time.perf_counter() - started
+        store(out, whole, _files(parsed, request))
+        _record(parsed, model, made, moves, seconds, out)
+        with beside(out / "images.npz"):
+            written = _sheets(out, made, request)
     print(f"{parsed.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
           f"({parsed.n / seconds:.1f} pictures/s)")  # fmt: skip
     print(f"{out}/{{{','.join(written)}}}")
     return 0
+
+
+def _files(parsed: SampleArguments, request: Request) -> list[str]:
+    """What is written beside the request."""
+    films = ["trajectory.webp", "predictions.webp"] if parsed.animation else []
+    return ["images.npz", "sample.json", "grid.png", *(["pairs.png"] if request.low_res is not None else []), *films]
+
+
+def _asked(parsed: SampleArguments, model: Model, request: Request) -> Asked:
+    """The whole request: the words, and what they stood for."""
+    found = {
+        "weights": of_weights(model.network), "device": model.device.type, "low_res": of_images(request.low_res),
+        "precision": request.precision_on(model.device),
+    }  # fmt: skip
+    if request.guide:
+        found["classifier"] = of_weights(request.guide.classifier.network)
+    if request.guide_model:
+        found["guide_model"] = of_weights(request.guide_model.network)
+    return asked("sample", parsed, **found)
+
+
+def _made(
+    parsed: SampleArguments, model: Model, request: Request, labels: Tensor | None, moves: int,
+    pool: WorkerPool[Model] | None, out: Path,
+) -> Sampled:  # fmt: skip
+    """Make the pictures and write each batch at once; returns those of the sheets."""
+    from tqdm import tqdm
+
+    from sfumato.models.generate import Film, in_batches, joined
+
+    shape = tuple(model.recipe.shape)
+    room = on_sheet(parsed.n, shape)
+    every = -(-(moves + 1) // MOST_FRAMES)
+    film = Film(on_sheet(room, shape, 4 * MOST_PIXELS * every // (moves + 1)), every) if parsed.animation else None
+    shown: list[Sampled] = []
+    with (
+        streamed(out / "images.npz", parsed.n, shape, labels) as keep,
+        tqdm(total=parsed.n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar,
+    ):
+        for part in in_batches(model, request, labels, film=film, pool=pool, progress=bar.update):
+            keep(part.images)
+            left = room - sum(len(before.images) for before in shown)
+            if left > 0:
+                shown.append(replace(part, images=part.images[:left]))
+    return joined(shown)
 
 
 def _help(arguments: list[str]) -> str | None:
@@ -174,26 +219,26 @@ def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
     return shrunk(images[: parsed.n], side) if images.shape[-1] > side else images[: parsed.n]
 
 
-def _written(out: Path, made: Sampled, labels: Tensor | None, low_res: Tensor | None) -> list[str]:
-    """Write the pictures; returns the names of the files."""
+def _sheets(out: Path, made: Sampled, request: Request) -> list[str]:
+    """Write what is made from the pictures; returns the names of all files, with what they show of many."""
     from sfumato.data import pictures
 
-    images = made.images
+    images, n = made.images, request.n
     pictures.save_png(out / "grid.png", pictures.grid(images))
-    pictures.save_npz(out / "images.npz", images, labels)
-    names = ["grid.png", "images.npz"]
-    if low_res is not None:
+    names = [first("grid.png", len(images), n), "images.npz"]
+    if request.low_res is not None:
         import torch
         from torch.nn.functional import interpolate
 
-        before = interpolate(low_res[: len(images)].float(), images.shape[-1], mode="nearest").byte()
-        pairs = torch.stack([before, images], dim=1).flatten(0, 1)
+        some = images[: max(1, len(images) // 2)] if len(images) < n else images
+        before = interpolate(request.low_res[: len(some)].float(), images.shape[-1], mode="nearest").byte()
+        pairs = torch.stack([before, some], dim=1).flatten(0, 1)
         pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8))
-        names.append("pairs.png")
+        names.append(first("pairs.png", len(some), n))
     for name, film in (("trajectory", made.frames), ("predictions", made.predictions)):
         if film:
             pictures.save_animation(out / f"{name}.webp", [pictures.grid(frame) for frame in film])
-            names.append(f"{name}.webp")
+            names.append(first(f"{name}.webp", len(film[0]), n))
     return names
 
 
@@ -218,4 +263,4 @@ def _cost(request: Request, model: Model, made: Sampled, moves: int) -> str:
 
 
 def _name(parsed: SampleArguments) -> str:
-    return f"{file_name(parsed.sampler)}-{parsed.steps}-seed{parsed.seed}"
+    return f"{file_name(parsed.sampler)}-{file_name(parsed.steps)}-seed{parsed.seed}"

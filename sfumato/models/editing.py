@@ -94,6 +94,13 @@ class Editor:
         rows = [self.decode(latents[:, i], self._label_at(i / max(points - 1, 1))) for i in range(points)]
         return torch.stack(rows, dim=1)
 
+    def mixing(self, level: float) -> float:
+        """The level, where pictures can be mixed at it. ValueError elsewhere."""
+        schedule = self.process.schedule
+        if not schedule.first <= level <= schedule.end:
+            raise ValueError(f"the level to mix at lies between {schedule.first:g} and {schedule.end:g}, not {level}")
+        return level
+
     def mixtures(self, first: Tensor, second: Tensor, level: float, points: int = 11) -> Tensor:
         """DDPM's interpolation: mix q(x_t | x_0) of two sets of images linearly at a level t, and denoise the mixtures.
 
@@ -102,9 +109,7 @@ class Editor:
 
         Returns: uint8 (n, points, C, H, W).
         """
-        n, times, schedule = len(first), self.levels(), self.process.schedule
-        if not schedule.first <= level <= schedule.end:
-            raise ValueError(f"the level to mix at lies between {schedule.first:g} and {schedule.end:g}, not {level}")
+        n, times, level = len(first), self.levels(), self.mixing(level)
         t = torch.tensor(level).to(times.dtype)
         down = torch.cat([t[None], times[times < t]])
         noise = ImageNoise(self.seed, range(2 * n))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from sfumato.models import guidance as guides
 from sfumato.models.classifier import Guide
 from sfumato.models.guidance import Given, Guidance
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
-from sfumato.runtime.workers import WorkerPool, batches, distribute
+from sfumato.runtime.workers import WorkerPool, batches, distributed
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -63,6 +64,9 @@ def denoiser(
 
 def plan(model: Model, request: Request) -> int:
     """How many moves a picture takes. ValueError, before any work, for what cannot be made."""
+    for what, number in (("number of pictures", request.n), ("batch", request.batch), ("seed", request.seed)):
+        if not isinstance(number, Integral):
+            raise ValueError(f"the {what} is a whole number, not {number!r}")
     if request.n < 1 or request.batch < 1:
         raise ValueError(f"the number of pictures and the batch are at least 1, not {request.n} and {request.batch}")
     if request.guide:
@@ -125,12 +129,20 @@ def trajectories(
 
 
 @dataclass(frozen=True)
+class Film:
+    """What is kept on the way: of the first pictures, every so many-th state, and always the last."""
+
+    pictures: int
+    every: int = 1
+
+
+@dataclass(frozen=True)
 class Sampled:
     """What was made.
 
     Attributes:
         images: uint8 (n, C, H, W), on the host.
-        frames, predictions: all states and predictions on the way to them, where wanted.
+        frames, predictions: states and predictions on the way to them, where wanted, each (n or fewer, C, H, W).
         evaluations: of the network, a picture.
     """
 
@@ -149,22 +161,42 @@ def fulfilled(
     pool: WorkerPool[Model] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Sampled:
-    """All images of a request, batch by batch; labels (n,) for a model with classes. See `Model.sample`."""
+    """All images of a request; labels (n,) for a model with classes. See `Model.sample`."""
+    whole = Film(request.n) if film else None
+    return joined(list(in_batches(model, request, labels, film=whole, pool=pool, progress=progress)))
+
+
+def joined(parts: Sequence[Sampled]) -> Sampled:
+    """Several batches as one."""
+    frames, predictions = (
+        [torch.cat(states) for states in zip(*filter(None, films), strict=True)]
+        for films in ([part.frames for part in parts], [part.predictions for part in parts])
+    )
+    return Sampled(torch.cat([part.images for part in parts]), frames, predictions, parts[0].evaluations)
+
+
+def in_batches(
+    model: Model,
+    request: Request,
+    labels: Tensor | None = None,
+    *,
+    film: Film | None = None,
+    pool: WorkerPool[Model] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Sampled]:
+    """The images of a request, batch by batch in their order, of which few are in memory at a time.
+
+    Raises: ValueError, at once for what cannot be made, and where pictures come out that are no numbers.
+    """
     moves = plan(model, request)
     where = model.device if pool is None else torch.device(pool.device)
     request = replace(request, precision=request.precision_on(where))
     work = partial(sampled, request=request, labels=labels, film=film)
     keys = batches(request.n, request.batch)
     if pool is None:
-        parts = distribute(partial(work, progress=progress), model, keys)
-    else:
-        told = None if progress is None else lambda count: progress(count * moves)
-        parts = distribute(work, model, keys, pool, told)
-    frames, predictions = (
-        [torch.cat(states) for states in zip(*films, strict=True)]
-        for films in ([part.frames for part in parts], [part.predictions for part in parts])
-    )
-    return Sampled(torch.cat([part.images for part in parts]), frames, predictions, parts[0].evaluations)
+        return distributed(partial(work, progress=progress), model, keys)
+    told = None if progress is None else lambda count: progress(count * moves)
+    return distributed(work, model, keys, pool, told)
 
 
 def sampled(
@@ -173,7 +205,7 @@ def sampled(
     *,
     request: Request,
     labels: Tensor | None,
-    film: bool = False,
+    film: Film | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Sampled:
     """The images of these keys; labels (N,) are those of all keys, and progress is called after each step."""
@@ -181,16 +213,25 @@ def sampled(
         request.guide.classifier.to(model.device)
     if request.guide_model:
         request.guide_model.to(model.device)
-    frames, predictions = [], []
+    kept: list[tuple[Tensor, Tensor]] = []
+    filmed = sum(key < film.pictures for key in keys) if film else 0
+    every = film.every if film else 1
     chosen = None if labels is None else labels[list(keys)]
     guides_too = [request.guide_model.network] if request.guide_model else []
     with counted(model.network, *guides_too) as seen:
         for i, (x, x0) in enumerate(trajectories(model, request, keys, chosen)):
             if i and progress:
                 progress(len(keys))
-            if film:
-                frames.append(to_uint8(x).cpu())
-                predictions.append(to_uint8(x0).cpu())
+            if filmed and i % every == 0:
+                kept.append((to_uint8(x[:filmed]).cpu(), to_uint8(x0[:filmed]).cpu()))
+    if filmed and i % every:
+        kept.append((to_uint8(x[:filmed]).cpu(), to_uint8(x0[:filmed]).cpu()))
+    if not bool(x.isfinite().all()):
+        raise ValueError(
+            f"of {len(keys)} pictures, {int((~x.isfinite()).flatten(1).any(1).sum())} came out as nan or infinity: the "
+            "steps are too few for this sampler, the guidance is too strong, or the weights are damaged"
+        )
+    frames, predictions = ([pair[side] for pair in kept] for side in (0, 1))
     return Sampled(to_uint8(x).cpu(), frames, predictions, sum(seen) / len(keys))
 
 

@@ -1,0 +1,93 @@
+"""Arrays of pictures written as they come, so that their number is not bounded by memory, and sheets that stay small.
+
+The npz is what ADM's evaluator reads; the same pictures are the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from sfumato.cli.numbers import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GENERATOR = 5000
+"""Bytes of the random numbers of a picture's own."""
+
+
+def fits(count: int, shape: tuple[int, ...], what: str, copies: int = 8) -> None:
+    """UsageError where so many pictures (C, H, W), as numbers of four bytes in so many copies, fit no memory here."""
+    from sfumato.runtime.opening import free_memory
+
+    size, free = count * (GENERATOR + 4 * copies * math.prod(shape)), free_memory()
+    if size > free:
+        raise UsageError(
+            f"{count:,} {what} take {size / 1e9:.1f} GB of memory at least, and {free / 1e9:.1f} GB are free here"
+        )
+
+
+MOST_PICTURES, MOST_PIXELS, MOST_FRAMES = 1024, 2**25, 240
+"""Of a sheet; of an animation, whose frames have MOST_PIXELS together four times."""
+
+
+@contextlib.contextmanager
+def streamed(
+    path: Path, count: int, shape: tuple[int, ...], labels: Tensor | None = None
+) -> Iterator[Callable[[Tensor], None]]:
+    """An npz of uint8 images (count, H, W, C), written as they come: what is yielded takes (B, C, H, W) at a time.
+
+    Args:
+        shape: (C, H, W).
+        labels: (count,), written as arr_1 where there are any; as ADM's evaluator reads them.
+
+    Raises: UsageError, before anything is made, where the disk has less room than the images take.
+    """
+    from numpy.lib import format as npy
+
+    from sfumato.runtime.files import whole_file
+
+    size, free = count * math.prod(shape), shutil.disk_usage(path.parent).free
+    if size > free:
+        here = f"{path.parent} has room for {free / 1e9:.1f} GB"
+        raise UsageError(f"{count:,} pictures take up to {size / 1e9:.1f} GB, and {here}")
+
+    def entry(name: str) -> ZipInfo:
+        made = ZipInfo(f"{name}.npy")  # dated 1980, so that the same pictures are the same bytes
+        made.compress_type = ZIP_DEFLATED
+        made.external_attr = 0o644 << 16
+        return made
+
+    with whole_file(path) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
+        with archive.open(entry("arr_0"), "w", force_zip64=True) as array:
+            channels, *sides = shape
+            header = {"descr": "|u1", "fortran_order": False, "shape": (count, *sides, channels)}
+            npy.write_array_header_1_0(array, header)
+
+            def keep(images: Tensor) -> None:
+                array.write(images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+
+            yield keep
+        if labels is not None:
+            with archive.open(entry("arr_1"), "w", force_zip64=True) as array:
+                npy.write_array(array, labels.numpy(), allow_pickle=False)
+
+
+def on_sheet(count: int, shape: tuple[int, ...], pixels: int = MOST_PIXELS) -> int:
+    """How many of so many pictures (C, H, W) a sheet shows."""
+    _, height, width = shape
+    if (height, width) == (1, 2):  # points, which become one picture
+        return min(count, MOST_PIXELS)
+    scale = max(1, math.ceil(64 / width))
+    return max(1, min(count, MOST_PICTURES, pixels // ((height + 2) * (width + 2) * scale**2)))
+
+
+def first(name: str, shown: int, count: int) -> str:
+    """The name of a sheet, and what it shows where that is not everything."""
+    return name if shown == count else f"{name} (the first {shown:,})"
