@@ -50,9 +50,10 @@ class Trained(Generic[R]):
         """Write one safetensors file with the recipe and these weights, which `load` reads again.
 
         Args:
-            half: store float16, which halves the file; the weights are float32 again once loaded.
+            half: store float16, which halves the file; the weights are float32 again once loaded. ValueError where
+                float16 cannot hold them.
         """
-        tensors = {f"model/{name}": value.half() if half and value.is_floating_point() else value
+        tensors = {f"model/{name}": checkpoint.halved(name, value) if half else value
                    for name, value in self.network.state_dict().items()}  # fmt: skip
         data = {**self.about.get("data", {}), "classes": list(self.classes)}
         progress = {name: self.about[name] for name in ("images", "step", "seconds") if name in self.about}

@@ -2,13 +2,14 @@
 takes the folders of sharded runs as well (`parts`).
 
 Tensors are named model/KEY, ema/RATE/KEY, optimizer/PARAMETER/KEY and times/KEY; one JSON text in the header carries
-the recipe, the training numbers, the data and the progress. Nothing is ever unpickled.
+the recipe, the training numbers, the data and the progress. Nothing is ever unpickled; checksums are verified, and
+weights are finite.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.runtime import parts, tensor_file
+from sfumato.runtime.json_file import parsed
 from sfumato.runtime.tensor_file import CheckpointError
 from sfumato.version import __version__
 
-__all__ = ["PARTS", "Checkpoint", "CheckpointError", "read", "save", "save_parts", "save_weights"]
+__all__ = ["PARTS", "Checkpoint", "CheckpointError", "halved", "read", "save", "save_parts", "save_weights"]
 
 FORMAT = 1
 KEY = "sfumato"
+WEIGHTS = ("model/", "ema/")
+"""What the names of weights begin with; they are finite, which a run's losses need not be."""
 PARTS = ".parts"
 """The ending of a checkpoint that is a folder, which several processes wrote."""
 
@@ -105,9 +109,15 @@ class Checkpoint:
         return tuple(name for name, prefix in prefixes.items() if any(key.startswith(prefix) for key in self.shapes))
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors below a prefix such as "model/", each in its own memory, without the prefix in their names."""
+        """The tensors below a prefix such as "model/", each in its own memory, without the prefix in their names.
+
+        CheckpointError where they are damaged, or weights hold NaN or infinite values.
+        """
         names = [name for name in self.shapes if name.startswith(prefix)]
         found = (parts if self.in_parts else tensor_file).tensors_of(self.path, names)
+        for name, value in found.items():
+            if name.startswith(WEIGHTS) and not tensor_file.is_finite(value):
+                raise CheckpointError(f"{self.path} cannot be used: {name} holds NaN or infinite values")
         return {name.removeprefix(prefix): value for name, value in found.items()}
 
     def load_weights(self, network: nn.Module, weights: str | None = None) -> str:
@@ -170,16 +180,31 @@ def read(path: str | Path) -> Checkpoint:
     if path.is_dir():
         about, shapes = parts.read_index(path)
     else:
-        (metadata, shapes), about = tensor_file.read_header(path), None
+        metadata, shapes = tensor_file.read_header(path)
         if KEY not in metadata:
             raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of sfumato")
-        with contextlib.suppress(ValueError):
-            about = json.loads(metadata[KEY])
-    if not isinstance(about, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON text of sfumato")
+        about = parsed(metadata[KEY].encode(), f"{path} is damaged: its description", CheckpointError)
     if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {about.get('format')}; this version of sfumato reads format {FORMAT}")
+        shown = str(about.get("format"))[:40]
+        raise CheckpointError(f"{path} has format {shown}; this version of sfumato reads format {FORMAT}")
+    _check_about(path, about)
     return Checkpoint(path, about, shapes)
+
+
+def _check_about(path: Path, about: Mapping[str, Any]) -> None:
+    """CheckpointError unless a checkpoint describes itself by values of the kinds that are written."""
+    for name, kind in {"recipe": dict, "train": dict, "data": dict, "progress": dict, "ema": list}.items():
+        if not isinstance(about.get(name, kind()), kind):
+            raise CheckpointError(f"{path} is damaged: {name} in its description is {about[name]!r:.100}")
+    if "recipe" not in about:
+        raise CheckpointError(f"{path} is damaged: its description holds no recipe")
+    for name, value in about.get("progress", {}).items():
+        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+            raise CheckpointError(f"{path} is damaged: {name} in its progress is {value!r:.100}")
+    texts = {"ema": about.get("ema", []), "classes": about.get("data", {}).get("classes", [])}
+    for name, values in texts.items():
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise CheckpointError(f"{path} is damaged: {name} in its description is no list of names")
 
 
 # ---------------------------------------------------------------- weights alone
@@ -191,11 +216,21 @@ def save_weights(path: Path, source: Checkpoint, weights: str | None = None, *, 
     Args:
         weights: "online" or an EMA rate; the first EMA where None.
         half: store float16, which halves the file; they are float32 again once loaded.
+
+    Raises:
+        ValueError: no such weights, or some that float16 cannot hold.
     """
     chosen = _choose(source, weights)
     prefix = "model/" if chosen == "online" else f"ema/{chosen}/"
-    tensors = {
-        prefix + name: value.half() if half and value.is_floating_point() else value
-        for name, value in source.tensors(prefix).items()
-    }
+    tensors = {prefix + name: halved(name, value) if half else value for name, value in source.tensors(prefix).items()}
     save(path, tensors, {name: value for name, value in source.about.items() if name not in ("format", "versions")})
+
+
+def halved(name: str, value: Tensor) -> Tensor:
+    """A tensor in float16, where it is of floating point. ValueError where it holds a value that float16 cannot."""
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if not tensor_file.is_finite(half):
+        raise ValueError(f"{name} holds values beyond float16's 65504, so it is stored in full: leave half out")
+    return half

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sfumato.runtime.files import sweep, whole_file
+from sfumato.runtime.files import sweep, whole_file, whole_folder
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
@@ -43,3 +44,53 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_stays(tmp
         file.write(b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, own.name, "c"]
     assert (tmp_path / "c").read_bytes() == b"whole"
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "new" / "out") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a").write_bytes(b"whole")
+        assert not (tmp_path / "new" / "out").exists()
+    assert (tmp_path / "new" / "out" / "sub" / "a").read_bytes() == b"whole"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def fill(path: Path, then: Callable[[], object]) -> None:
+    with whole_folder(path) as folder:
+        (folder / "a").write_bytes(b"ours")
+        then()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])
+def test_a_folder_that_fails_leaves_nothing(error: BaseException, tmp_path: Path) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        fill(tmp_path / "out", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_never_takes_the_place_of_what_is_there(tmp_path: Path) -> None:
+    """Not even of something that came while it was written; only an empty folder is nothing."""
+    theirs = tmp_path / "out" / "theirs"
+    with pytest.raises(OSError, match="out"):
+        fill(tmp_path / "out", lambda: (theirs.parent.mkdir(), theirs.touch()))
+    assert list(tmp_path.rglob("*")) == [theirs.parent, theirs]
+    with pytest.raises(FileExistsError, match="theirs"):
+        fill(theirs, lambda: None)
+    theirs.unlink()
+    fill(theirs.parent, lambda: None)
+    assert (theirs.parent / "a").read_bytes() == b"ours"
+
+
+def test_a_folder_that_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    stray = tmp_path / ".out.0123abcd.tmp"
+    (stray / "unet").mkdir(parents=True)
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "a").write_bytes(b"whole")
+        earlier = time.time() - 10
+        for path in (stray, folder):
+            os.utime(path, (earlier, earlier))
+        sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -209,6 +209,10 @@ def test_a_damaged_folder_is_one_clear_line(tmp_path: Path) -> None:
     part.unlink()
     with pytest.raises(CheckpointError, match=r"__0_0\.distcp is missing"):
         checkpoint.read(path)
+    (path / "about.json").write_text('{"format": 9}')
+    with pytest.raises(CheckpointError, match=r"about\.json is not what was written, by its checksum"):
+        checkpoint.read(path)
+    (path / "checksums.json").unlink()
     for text, words in (("[]", "is damaged"), ("{", "is damaged"), ('{"format": 9}', r"distcp is missing")):
         (path / "about.json").write_text(text)
         with pytest.raises(CheckpointError, match=words):
@@ -231,6 +235,7 @@ class Evil:
 @pytest.mark.usefixtures("alone")
 def test_an_index_that_asks_for_code_is_not_read(tmp_path: Path) -> None:
     path, _ = example(tmp_path)
+    (path / "checksums.json").unlink()
     evil = pickle.dumps(Evil(f"touch {tmp_path / 'ran'}"))
     for content, words in ((evil, r"posix\.system|nt\.system"), (b"", "damaged"), (pickle.dumps([]), "damaged")):
         (path / ".metadata").write_bytes(content)
