@@ -33,7 +33,7 @@ SUFFIXES = frozenset(
 PIXELS = 2**28
 """Of the largest picture: what a telephone with 200 megapixels takes."""
 
-WHOLE = {"WEBP": 2**27, "AVIF": 2**27}
+WHOLE = {"WEBP": 2**26, "AVIF": 2**26}
 """Pixels of the largest picture in formats whose decoders hold several copies of it."""
 
 FILE_BYTES = 2**30
@@ -140,6 +140,8 @@ def opened(source: Source) -> Iterator[Image.Image]:
         raise DataError("too little memory to read a picture; choose a smaller set, or fewer processes") from None
     except UnidentifiedImageError:
         raise Unreadable("no picture that is known here: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM") from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"more than twice the {PIXELS:,} pixels that are read") from None
     except Exception as error:  # Pillow raises nearly every kind for damaged files
         said = error.strerror if isinstance(error, OSError) else None
         raise Unreadable(said or f"damaged: {str(error) or type(error).__name__}") from error
