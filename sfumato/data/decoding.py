@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -112,6 +113,13 @@ def stored(source: Source) -> int:
     return len(source) if isinstance(source, bytes) else source.size
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow knows: AVIF came with 11.3."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 @contextmanager
 def opened(source: Source) -> Iterator[Image.Image]:
     """A picture file, opened and not yet decoded; what is done with it inside is bounded like the opening.
@@ -128,7 +136,7 @@ def opened(source: Source) -> Iterator[Image.Image]:
             if is_hollow(length, stored(source)):
                 raise Unreadable(f"a file of {length:,} bytes that is nearly all holes")
             raw.seek(0)
-            with _large if length > ALONE else nullcontext(), Image.open(raw, formats=FORMATS) as file:
+            with _large if length > ALONE else nullcontext(), Image.open(raw, formats=_formats()) as file:
                 most = WHOLE.get(file.format or "", PIXELS)
                 if file.width * file.height > most:
                     raise Unreadable(f"{file.width}x{file.height} pixels; at most {most:,} are read")

@@ -30,9 +30,10 @@ def begun(partial: Path) -> Iterator[Path]:
         DataError: another process holds it, or there is something of somebody else's in it.
     """
     partial.mkdir(parents=True, exist_ok=True)
-    handle = os.open(partial, os.O_RDONLY)
+    handle, held = os.open(partial, os.O_RDONLY), False
     try:
         _hold(handle, partial)
+        held = True
         for path in sorted(partial.iterdir()):
             if STRAY.fullmatch(path.name):
                 path.unlink()
@@ -40,9 +41,9 @@ def begun(partial: Path) -> Iterator[Path]:
                 raise DataError(f"{partial} is needed, and holds {path.name}, which is no part of a set; move it away")
         yield partial
     finally:
-        os.close(handle)
-        if partial.is_dir() and not any(partial.iterdir()):
+        if held and partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
+        os.close(handle)
 
 
 def _hold(handle: int, partial: Path) -> None:

@@ -56,7 +56,9 @@ def members(file: IO[bytes], path: Path) -> Iterator[Member]:
     if packed := next((kind for magic, kind in PACKED.items() if start.startswith(magic)), None):
         raise DataError(f"{path} is compressed ({packed}); shards are plain tar files: unpack it first")
     if is_hollow(size, stored_bytes(file)):
-        raise DataError(f"{path} is damaged: its {size:,} bytes are nearly all holes, as of a copy that was not finished")
+        raise DataError(
+            f"{path} is damaged: its {size:,} bytes are nearly all holes, as of a copy that was not finished"
+        )
     try:
         with tarfile.open(fileobj=cast(Any, _Headers(file)), mode="r:") as archive:
             while (member := archive.next()) is not None:

@@ -170,3 +170,93 @@ def test_what_cannot_be_prepared_is_said(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["prepare", "digits?limit=4", str(tmp_path / "cli")]) == 0
     assert f"--data map:{tmp_path / 'cli'}" in capsys.readouterr().out
     assert main(["prepare", "digits", str(tmp_path / "cli")]) == 2
+
+
+def test_what_a_killed_run_left_is_gone(tmp_path: Path) -> None:
+    """Temporary files, and shards of another set that was whole but for its name, would become part of this one."""
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    (partial / ".journal.json.ab12.tmp").write_bytes(b"x")
+    (partial / ".images.npy.zz.tmp").write_bytes(b"x")
+    (partial / "000007.tar").write_bytes(b"of another set")
+    (partial / "images.npy").write_bytes(bytes(10**6))
+    assert same(prepare("digits?limit=40", tmp_path / "out"), open_source("digits?limit=40"))  # type: ignore[arg-type]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"images.npy", "rows.jsonl", "set.json"}
+    partial = tmp_path / "other.partial"
+    partial.mkdir()
+    (partial / "thesis.tex").write_text("mine")
+    with pytest.raises(DataError, match=r"holds thesis\.tex, which is no part of a set"):
+        prepare("digits", tmp_path / "other")
+    assert (partial / "thesis.tex").read_text() == "mine"
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    def again(done: int, total: int) -> None:
+        with pytest.raises(DataError, match="being written by another process"):
+            prepare("digits?limit=9", tmp_path / "out")
+
+    prepare("digits?limit=9", tmp_path / "out", progress=again)
+    assert len(open_source(f"map:{tmp_path / 'out'}")) == 9
+
+
+def test_nothing_is_left_of_what_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(tmp_path / "pictures")
+    monkeypatch.setattr(module, "STRIDE", 1)
+    for path in (tmp_path / "pictures").rglob("*.txt"):
+        path.unlink()
+    with pytest.raises(DataError, match="mixes image sizes"):
+        prepare(source.replace("?size=8", ""), tmp_path / "out")
+    for path in (tmp_path / "pictures").rglob("*.png"):
+        path.write_bytes(b"x")
+    with pytest.raises(DataError, match=r"none of the 40 images .* the first is cats/001\.png"):
+        prepare(source, tmp_path / "out")
+    assert {p.name for p in tmp_path.iterdir()} == {"pictures"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("journal.json", "["),
+        ("journal.json", "[]"),
+        ("journal.json", None),
+        ("images.npy", "short"),
+        ("rows.jsonl", None),
+    ],
+)
+def test_a_damaged_beginning_is_said(name: str, content: str | None, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("digits?limit=40", tmp_path / "out", progress=stop)
+    path = tmp_path / "out.partial" / name
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    if name == "journal.json" and content is None:  # it begins again
+        assert len(prepare("digits?limit=40", tmp_path / "out")) == 40
+        return
+    with pytest.raises(DataError, match=r"out\.partial is damaged .*remove it first"):
+        prepare("digits?limit=40", tmp_path / "out")
+
+
+def test_large_pictures_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, sizes = folder(tmp_path / "pictures"), []
+    original = module._append
+
+    def counted(partial: Path, journal: dict[str, object], rows: module.Rows) -> None:
+        sizes.append(len(rows))
+        original(partial, journal, rows)
+
+    monkeypatch.setattr(module, "_append", counted)
+    monkeypatch.setattr(module, "TOGETHER", 6 * 3 * 192)
+    assert same(prepare(source, tmp_path / "out"), open_source(source))  # type: ignore[arg-type]
+    assert max(sizes) == 6
+
+
+def test_a_path_with_a_question_mark(tmp_path: Path) -> None:
+    made = prepare("digits?limit=4", tmp_path / "what?")
+    assert isinstance(made, Images)
+    assert made.spec == f"map:{tmp_path}/what??"
+    assert len(open_source(made.spec + "limit=2")) == 2

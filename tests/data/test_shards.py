@@ -1,4 +1,4 @@
-"""Shards of other people's: no name runs anything, none that is cut is a shorter set, and none asks for what is not there.
+"""Shards of other people's: no name runs anything, none that is cut is a shorter set, none asks for what is not there.
 
 The names with braces are those that the shell, and the package that writes shards, would make of them.
 """
@@ -60,8 +60,8 @@ def test_no_name_runs_a_command(opening: Any, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(subprocess, "Popen", refused)
     monkeypatch.setattr(os, "system", refused)
     for spec in (
-        f"wds:./{name}", f"wds:file:{name}", f"wds:file:./{name}", f"wds:{{good.tar,{name}}}", f"wds:good.tar::./{name}",
-        "wds:{pipe:,file:pipe:}touch HACKED; cat 0.tar",
+        f"wds:./{name}", f"wds:file:{name}", f"wds:file:./{name}", f"wds:{{good.tar,{name}}}",
+        f"wds:good.tar::./{name}", "wds:{pipe:,file:pipe:}touch HACKED; cat 0.tar",
     ):  # fmt: skip
         try:
             images = opening(spec)
@@ -95,7 +95,7 @@ def test_a_cut_shard_is_an_error_wherever_it_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ([("a.png", png()), ("a.cls", b"1000000000000")], "numbered from 0 to 65,535 at most, and one is 1,000,000,000"),
+        ([("a.png", png()), ("a.cls", b"1000000000000")], "0 to 65,535 at most, and one is 1,000,000,000,000"),
         ([("a.png", png()), ("a.cls", b"-1")], "one is -1"),
         ([("a.png", png()), ("a.cls", b"cat")], r"'a\.cls' is no class number: 'cat'"),
         ([("a.png", png()), ("a.cls", b"\xff")], r"'a\.cls' is not in UTF-8"),
@@ -140,7 +140,7 @@ def test_links_and_compressed_shards_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'c\.png' is a link"):
         open_source(f"wds:{tmp_path / 'a.tar'}")
     for kind in ("gz", "bz2", "xz"):
-        with pytest.raises(DataError, match="compressed .* unpack it first"):
+        with pytest.raises(DataError, match=r"compressed .* unpack it first"):
             open_source(f"wds:{tar(tmp_path / 'a.tar', FILES, f'w:{kind}')}")
     os.mkfifo(tmp_path / "b.tar")
     with pytest.raises(DataError, match="a pipe, socket or device"):
@@ -221,9 +221,8 @@ def test_keys_that_would_be_one(tmp_path: Path) -> None:
 )
 def test_braces(text: str, names: list[str]) -> None:
     assert braces.expanded(text, 100) == names
-    assert subprocess.run(["bash", "-c", f"printf '%s\\n' {text}"], capture_output=True, text=True, check=True).stdout == (
-        "".join(name + "\n" for name in names)
-    )
+    words = ["bash", "-c", f"printf '%s\\n' {text}"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n") == [*names, ""]
 
 
 @given(st.text("{},.ab01", max_size=14))
