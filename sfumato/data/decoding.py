@@ -6,6 +6,7 @@ Whatever the bytes are, they are a picture or `Unreadable`; no other program is 
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from sfumato.data import libtiff
 from sfumato.data.room import is_hollow
 from sfumato.data.spec import DataError
 from sfumato.runtime.opening import open_regular, stored_bytes
@@ -47,6 +49,7 @@ ALONE = 2**26
 Image.MAX_IMAGE_PIXELS = PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what is wrong with a file goes to standard error
 
 _large = threading.RLock()
 
@@ -136,12 +139,15 @@ def opened(source: Source) -> Iterator[Image.Image]:
             if is_hollow(length, stored(source)):
                 raise Unreadable(f"a file of {length:,} bytes that is nearly all holes")
             raw.seek(0)
+            libtiff.forget()
             with _large if length > ALONE else nullcontext(), Image.open(raw, formats=_formats()) as file:
                 most = WHOLE.get(file.format or "", PIXELS)
                 if file.width * file.height > most:
                     raise Unreadable(f"{file.width}x{file.height} pixels; at most {most:,} are read")
                 with _large if decoded_bytes(file) > ALONE else nullcontext():
                     yield file
+                if file.format == "TIFF" and (count := libtiff.errors()):
+                    raise Unreadable(f"damaged: {count:,} errors of its compression")
     except (DataError, Unreadable):
         raise
     except MemoryError:

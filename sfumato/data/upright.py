@@ -124,10 +124,12 @@ def _grey_palette(image: Image.Image) -> bool:
 
 def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
     """Levels of 0..65535 as grey. ValueError where there are others."""
+    if mode == "F":
+        raise ValueError("pixels that are floats")
     out = Image.new("L", image.size)
     for top, part in strips(image):
         values = np.asarray(part).astype(np.float64)
-        if mode == "F" or values.min() < 0 or values.max() > 65535:
+        if values.min() < 0 or values.max() > 65535:
             raise ValueError("pixel values outside 16 bits")
         out.paste(Image.fromarray(np.rint(values / 257).astype(np.uint8)), (0, top))
     return out
