@@ -230,11 +230,13 @@ def test_likelihood_writes_every_term(guided: tuple[Path, Path], capsys: pytest.
     model, _ = guided
     assert main(["likelihood", str(model), "--limit", "20", "--steps", "10"]) == 0
     assert "bits/dim" in capsys.readouterr().out
-    found = json.loads((model / "likelihood" / "bound.json").read_text())
+    (folder,) = (model / "likelihood").iterdir()
+    found = json.loads((folder / "bound.json").read_text())
     assert len(found["terms"]) == len(found["levels"]) == 10
     assert found["total"] == pytest.approx(found["prior"] + sum(found["terms"]), rel=1e-4)
     assert found["protocol"]["data"] == "digits:test"
-    assert (model / "likelihood" / "bound.png").stat().st_size > 10_000
+    assert (folder / "request.json").is_file()
+    assert (folder / "bound.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("steps", ["10,5", "ddim15"])

@@ -117,6 +117,12 @@ def test_nothing_that_is_printed_acts_on_the_terminal(
     assert err == "\r 50% \x1b[A\\x1b[31m"
 
 
+def test_zero_has_no_sign() -> None:
+    raw = io.StringIO()
+    streams.Plain(raw).write("-0.0000 to -0.00%, (-0.0), -0; -0.01, -0.05, 1e-0, a-0, -0.0x, --0, run-0.0, -0.001.")
+    assert raw.getvalue() == "0.0000 to 0.00%, (0.0), 0; -0.01, -0.05, 1e-0, a-0, -0.0x, --0, run-0.0, -0.001."
+
+
 def test_letters_that_the_encoding_lacks() -> None:
     raw = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     streams.Plain(raw).write("Flüsse 猫")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from sfumato.cli.numbers import MANY, Count, Range
 from sfumato.cli.parsing import UsageError, parse
+from sfumato.cli.results import writable
 from sfumato.papers.training import parse_count
 
 
@@ -50,15 +50,33 @@ def compare_command(arguments: list[str]) -> int:
     entries.entries(parsed.data, parsed.sampler)
     stored = Path(str(resources.files("sfumato.compare"))) / "results" / f"{parsed.data}.json"
     file = parsed.results or (parsed.runs / f"{parsed.data}.json" if parsed.run else stored)
+    for path in (file if parsed.run else None, parsed.plot):
+        if path is not None:
+            writable(path.parent)
     if parsed.run:
+        writable(parsed.runs)
         _run(parsed, file)
     if not file.is_file():
         raise UsageError(f"{file} is not there: no comparison on {parsed.data} is stored (make one with --run)")
-    found = json.loads(file.read_text("utf-8"))
-    print("\n\n".join(report.tables(found)))
+    found = stored_results(file)
+    try:
+        tables = "\n\n".join(report.tables(found))
+    except (KeyError, TypeError, AttributeError, IndexError):
+        raise UsageError(f"{file} is damaged: it does not hold what sfumato compare writes") from None
+    print(tables)
     if parsed.plot:
         report.plot(found, parsed.plot)
     return 0
+
+
+def stored_results(file: Path) -> dict[str, Any]:
+    """The results in a file. ValueError, with its name, where it holds something else."""
+    from sfumato.runtime.json_file import read_object
+
+    found = read_object(file)
+    if not all(isinstance(found.get(name), kind) for name, kind in (("data", str), ("models", dict), ("scores", dict))):
+        raise UsageError(f"{file} holds no results of sfumato compare")
+    return found
 
 
 def _run(parsed: CompareArguments, file: Path) -> None:

@@ -5,25 +5,33 @@ Everything that can be wrong with the words is said in one line before anything 
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from sfumato.cli.arrays import fits
+from sfumato.cli.measuring import (
+    cache_folder,
+    default_reference,
+    is_statistics,
+    net_for,
+    stored_spec,
+    training_split,
+)
 from sfumato.cli.numbers import Count, Moves, Processes, Seed, checked
 from sfumato.cli.parsing import device_of, file_name, parse, sampler_help, sampler_of
-from sfumato.cli.results import writable
-from sfumato.data.sources import SPLIT
-from sfumato.data.splits import has_splits, other_split, with_split
-from sfumato.runtime.checkpoint import PARTS
+from sfumato.cli.results import Asked, asked, beside, of_weights, output_folder, place, store
+from sfumato.data.splits import other_split
 
 if TYPE_CHECKING:
+    from sfumato.data import Images
     from sfumato.evaluate.features import FeatureNet
     from sfumato.evaluate.measures import Measure
     from sfumato.evaluate.samples import Samples
+    from sfumato.evaluate.sets import FeatureSet
     from sfumato.models.generate import Request
     from sfumato.models.model import Model
 
@@ -36,7 +44,8 @@ class EvaluateArguments:
     """Measure pictures against real images: distances, precision and recall, copies; with their protocol and floor."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
-    """A run folder, a checkpoint or a shipped model (which samples now), an npz, a folder of images, or a data spec."""
+    """A run folder, a checkpoint, a folder of diffusers or a shipped model (which samples now); an npz, a folder of
+    images, tar shards, or any data spec."""
     reference: str | None = None
     """The real images, or an npz of statistics; by default the test split of the model's data."""
     net: str = "auto"
@@ -81,6 +90,26 @@ def evaluate_command(arguments: list[str]) -> int:
     return measured(parse(EvaluateArguments, arguments, "sfumato evaluate", about=sampler_help(arguments)))
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the words stood for: everything that is compared, opened and found fit.
+
+    Attributes:
+        samples: pictures that are there already, or None for those of `request`.
+        count: how many are measured.
+    """
+
+    model: Model | None
+    samples: Samples | None
+    request: Request | None
+    count: int
+    real: Images | FeatureSet
+    net: FeatureNet
+    measures: tuple[Measure, ...]
+    other: Images | None
+    training: Images | None
+
+
 def measured(parsed: EvaluateArguments) -> int:
     """Run the command; returns the exit code.
 
@@ -90,16 +119,43 @@ def measured(parsed: EvaluateArguments) -> int:
     """
     from tqdm import tqdm
 
-    from sfumato.data import Images, open_source, pictures
-    from sfumato.evaluate import sets
-    from sfumato.evaluate.run import evaluate, memorisation_sheet, planned
-    from sfumato.evaluate.samples import from_images
-    from sfumato.models.generate import plan
-    from sfumato.models.loading import load_model
+    from sfumato.data import pictures
+    from sfumato.evaluate.run import evaluate, memorisation_sheet
 
     device = device_of(parsed.device)
     checked(parsed)
     sampler_of(parsed.sampler)
+    cache = cache_folder(parsed.cache)
+    work = prepared(parsed, device)
+    whole = asked_of(parsed, work, device)
+    with place(parsed.out or default_folder(parsed, whole.digest), whole) as out:
+        started = time.perf_counter()
+        samples = work.samples or _made_now(parsed, work, device)
+        with tqdm(unit="image", desc=f"features of {work.net.name}", disable=None, leave=False) as bar:
+            result = evaluate(
+                samples, work.real, work.net, measures=work.measures, other=work.other, training=work.training,
+                cache=cache, progress=bar.update,
+            )  # fmt: skip
+        written = ["evaluation.json", *(["nearest.png"] if work.training is not None else [])]
+        result.save(out / "evaluation.json")
+        store(out, whole, written)
+        if work.training is not None:
+            with beside(out / "evaluation.json"):
+                sheet = memorisation_sheet(samples.images, work.training.images, result.nearest)
+                pictures.save_png(out / "nearest.png", sheet)
+    print(f"{result}\n\n{time.perf_counter() - started:.0f} s; {out}/{{{','.join(written)}}}")
+    return 0
+
+
+def prepared(parsed: EvaluateArguments, device: str) -> Work:
+    """Open whatever the words name. ValueError where it does not fit together, before any work."""
+    from sfumato.data import Images, open_source
+    from sfumato.evaluate import sets
+    from sfumato.evaluate.run import planned
+    from sfumato.evaluate.samples import from_images
+    from sfumato.models.generate import plan
+    from sfumato.models.loading import load_model
+
     stored = stored_spec(parsed.target)
     model = None if stored else load_model(parsed.target, weights=parsed.weights)
     trained_on = None if model is None else str(model.about.get("data", {}).get("spec", ""))
@@ -114,39 +170,40 @@ def measured(parsed: EvaluateArguments) -> int:
     count = parsed.n or min(MOST, MOST if images is None else len(images))
     request = None if model is None else request_for(parsed, model, count)
     if model is not None and request is not None:
-        plan(model, request)
         shape = tuple(model.recipe.shape)
-    elif samples is not None:
+        fits(count, shape, "pictures", copies=1)
+        plan(model, request)
+        model.labels(parsed.classes or None, 1)
+    else:
+        assert samples is not None
         count, *rest = samples.images.shape
         shape = tuple(rest)
     measures = planned(count, shape, real, net, measures=measures_for(parsed), other=other, training=training)
-    out = writable(parsed.out or default_folder(parsed))
-
-    started = time.perf_counter()
-    if samples is None:
-        assert request is not None
-        samples = _made_now(parsed, request, device)
-    with tqdm(unit="image", desc=f"features of {net.name}", disable=None, leave=False) as bar:
-        result = evaluate(
-            samples, real, net, measures=measures, other=other, training=training,
-            cache=parsed.cache or default_cache(), progress=bar.update,
-        )  # fmt: skip
-    result.save(out / "evaluation.json")
-    written = ["evaluation.json"]
-    if training is not None:
-        sheet = memorisation_sheet(samples.images, training.images, result.nearest)
-        pictures.save_png(out / "nearest.png", sheet)
-        written.append("nearest.png")
-    print(f"{result}\n\n{time.perf_counter() - started:.0f} s; {out}/{{{','.join(written)}}}")
-    return 0
+    return Work(model, samples, request, count, real, net, measures, other, training)
 
 
-def _made_now(parsed: EvaluateArguments, request: Request, device: str) -> Samples:
+def asked_of(parsed: EvaluateArguments, work: Work, device: str) -> Asked:
+    """The whole request: the words, and what they stood for."""
+    from sfumato.data import Images
+
+    found: dict[str, Any] = {"net": work.net.sha256, "count": work.count, "device": device.partition(":")[0]}
+    for name, real in (("reference", work.real), ("other", work.other), ("training", work.training)):
+        found[name] = real.card.fingerprint if isinstance(real, Images) else real and real.sha256
+    if work.samples is not None:
+        found["samples"] = work.samples.sha256
+    elif work.model is not None and work.request is not None:
+        found |= {"weights": of_weights(work.model.network), "precision": work.request.precision_on(work.model.device)}
+    return asked("evaluate", parsed, **found)
+
+
+def _made_now(parsed: EvaluateArguments, work: Work, device: str) -> Samples:
     """Pictures of the model."""
     from tqdm import tqdm
 
     from sfumato.evaluate.samples import sampled
 
+    request = work.request
+    assert request is not None
     with tqdm(total=request.n, unit="picture", desc="sampling", disable=None, leave=False) as bar:
         return sampled(
             parsed.target, request, classes=parsed.classes or None, weights=parsed.weights, device=device,
@@ -155,65 +212,6 @@ def _made_now(parsed: EvaluateArguments, request: Request, device: str) -> Sampl
 
 
 # ---------------------------------------------------------------- from words to objects
-
-
-def stored_spec(target: str) -> str | None:
-    """The data spec of a target that holds pictures; None where it is a model's."""
-    path = Path(target)
-    if path.is_dir():
-        return None if (path / "config.json").is_file() or path.suffix == PARTS else f"folder:{target}"
-    if path.is_file():
-        return f"npz:{target}" if path.suffix in (".npz", ".npy") else None
-    name = target.partition("?")[0].partition(":")[0]
-    return target if name in (*SPLIT, "folder", "npz") else None
-
-
-def is_statistics(spec: str) -> bool:
-    """Whether a reference is a file of statistics rather than images."""
-    import numpy as np
-
-    path = Path(spec)
-    if path.suffix != ".npz":
-        return False
-    if not path.is_file():
-        raise ValueError(f"no file {spec!r} (for images in an npz write npz:{spec})")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return "mu" in file
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        raise ValueError(f"{spec} is damaged: {error}") from None
-
-
-def default_reference(stored: str | None, trained_on: str | None) -> str:
-    """The test split of what a model was trained on, or the other split of a data set."""
-    spec = trained_on or stored or ""
-    if not has_splits(spec):
-        what = f"{spec} has" if spec else "these pictures have"
-        raise ValueError(f"{what} no test split here; choose what to compare with: --reference SPEC")
-    return with_split(spec, "test") if trained_on else str(other_split(spec))
-
-
-def training_split(spec: str, wanted: str | None) -> str | None:
-    """Where to look for copies: as wanted, or the training split of a reference's data set; None for `none`."""
-    if wanted is not None:
-        return None if wanted == "none" else wanted
-    return with_split(spec, "train") if has_splits(spec) else None
-
-
-def net_for(text: str, reference: str, shape: tuple[int, int, int] | None, device: str) -> FeatureNet:
-    """The feature net by its word."""
-    from sfumato.evaluate import features
-
-    shipped = features.SHIPPED
-    word, _, path = text.partition(":")
-    if word == "auto":
-        name = reference.partition("?")[0].partition(":")[0]
-        word = name if name in shipped and shape == shipped[name].shape else "lite0"
-    if word == "inception":
-        return features.inception2015(path or None, device)
-    if path or word not in (*shipped, "lite0"):
-        raise ValueError(f"unknown feature net {text!r}; known: {', '.join(shipped)}, lite0, inception, inception:FILE")
-    return features.lite0(device) if word == "lite0" else features.in_domain(word, device)
 
 
 def measures_for(parsed: EvaluateArguments) -> tuple[Measure, ...] | None:
@@ -244,22 +242,9 @@ def request_for(parsed: EvaluateArguments, model: Model, n: int) -> Request:
     return Request(n, steps, sampler, parsed.seed, batch=parsed.batch, precision=parsed.precision)
 
 
-def default_cache() -> Path:
-    """The user's own cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "references"
-
-
-def default_folder(parsed: EvaluateArguments) -> Path:
-    """Inside the run folder, or evaluations/NAME."""
-    target = Path(parsed.target)
-    made = f"{file_name(parsed.sampler)}-{parsed.steps or 'auto'}-seed{parsed.seed}"
-    if (target / "config.json").is_file():
-        return target / "evaluations" / made
+def default_folder(parsed: EvaluateArguments, digest: str) -> Path:
+    """Inside the run folder, or evaluations/NAME, one for each request."""
     if stored_spec(parsed.target) is not None:
-        return Path("evaluations") / (target.stem if target.exists() else _plain(parsed.target))
-    return Path("evaluations") / f"{target.stem if target.exists() else _plain(parsed.target)}-{made}"
-
-
-def _plain(text: str) -> str:
-    """A name for a folder."""
-    return "".join(c if c.isalnum() else "-" for c in text)
+        return output_folder(parsed.target, "evaluations", digest)
+    made = f"{file_name(parsed.sampler)}-{parsed.steps or 'auto'}-seed{parsed.seed}-{digest}"
+    return output_folder(parsed.target, "evaluations", made)

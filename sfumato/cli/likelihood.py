@@ -13,7 +13,7 @@ import tyro
 
 from sfumato.cli.numbers import MANY, Count, Processes, Range, Seed
 from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, parse, steps_of
-from sfumato.cli.results import writable
+from sfumato.cli.results import asked, beside, of_weights, output_folder, place, store
 
 if TYPE_CHECKING:
     from sfumato.likelihood import Report
@@ -51,7 +51,7 @@ class LikelihoodArguments:
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
     out: Path | None = None
-    """Where to; by default likelihood/ inside the run folder, or in the current folder for a checkpoint."""
+    """Where to; by default a folder of likelihood/, inside the run folder or here for a checkpoint."""
 
 
 def likelihood_command(arguments: list[str]) -> int:
@@ -73,16 +73,20 @@ def likelihood_command(arguments: list[str]) -> int:
     estimate = {"ode": _ode, "bound": _bound, "k": _k}[name](parsed)
     common: dict[str, Any] = {"limit": count, "seed": parsed.seed, "batch": parsed.batch, "pool": pool}
     total = count * (parsed.repeats if name == "ode" else 1)
-    with tqdm(total=total, unit="image", disable=None, leave=False, smoothing=0) as bar:
+    whole = asked("likelihood", parsed, weights=of_weights(model.network), device=model.device.type,
+                  images=images.card.fingerprint)  # fmt: skip
+    written = [f"{name}.json", *(["bound.png"] if name == "bound" else [])]
+    with (
+        place(parsed.out or output_folder(parsed.target, "likelihood", f"{name}-{whole.digest}"), whole) as out,
+        tqdm(total=total, unit="image", disable=None, leave=False, smoothing=0) as bar,
+    ):
         report: Report = estimate(model, images, progress=bar.update, **common)
-    target = Path(parsed.target)
-    out = writable(parsed.out or (target if (target / "config.json").is_file() else Path()) / "likelihood")
-    values = report.to_json() | ({"solver": parsed.solver} if name == "ode" else {})
-    pictures.write_text(out / f"{name}.json", json.dumps(values, indent=1))
-    written = [f"{name}.json"]
-    if name == "bound":
-        bound_plot(values, out / "bound.png")
-        written.append("bound.png")
+        values = report.to_json() | ({"solver": parsed.solver} if name == "ode" else {})
+        pictures.write_text(out / f"{name}.json", json.dumps(values, indent=1))
+        store(out, whole, written)
+        if name == "bound":
+            with beside(out / "bound.json"):
+                bound_plot(values, out / "bound.png")
     print("\n".join(_lines(report, name)))
     print(f"{out}/{{{','.join(written)}}}")
     return 0

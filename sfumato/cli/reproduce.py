@@ -12,6 +12,7 @@ import tyro
 
 from sfumato.cli.numbers import Range
 from sfumato.cli.parsing import UsageError, parse
+from sfumato.cli.results import writable
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ def reproduce_command(arguments: list[str]) -> int:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UsageError(f"unknown claim {name!r}{hint} (see: sfumato reproduce)")
         chosen += [claim for claim in found if claim not in chosen]
+    if parsed.out:
+        if parsed.out.is_dir():
+            raise UsageError(f"--out {parsed.out} is a folder, not a file for the figures")
+        writable(parsed.out.parent)
     records, surprises = [], 0
     for claim in chosen:
         verdict = judge(claim, seeds=parsed.seeds, fast=parsed.fast)

@@ -26,6 +26,7 @@ NO_MATTER = ("target", "out", "batch", "processes", "animation", "cache", "devic
 OURS = (
     "images.npz", "draws.npz", "grid.png", "pairs.png", "rows.png", "triples.png", "draws.png", "mean.png",
     "deviation.png", "nearest.png", "trajectory.webp", "predictions.webp", "sample.json", "evaluation.json",
+    "bound.json", "bound.png", "ode.json", "k.json",
 )  # fmt: skip
 """Every file that commands write into such a folder."""
 

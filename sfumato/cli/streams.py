@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,9 @@ from sfumato.runtime.printable import printable
 
 MOVES = "\x1b[A"
 """One line up: progress bars need it."""
+
+MINUS_ZERO = re.compile(r"(?<![\w.-])-(?=0(?:\.0+)?(?![\w.]))")
+"""The sign of a zero, as rounding leaves it."""
 
 
 class ReaderGone(Exception):
@@ -34,7 +38,11 @@ class Plain:
         self.progress = progress
 
     def write(self, text: str) -> int:
-        """Write text without anything that acts, and with an escape for each letter that the encoding lacks."""
+        """Write text without anything that acts, and with an escape for each letter that the encoding lacks.
+
+        A number that rounds to zero loses its sign: -0.0000 is 0.0000.
+        """
+        text = MINUS_ZERO.sub("", text)
         if self.progress:
             shown = MOVES.join(printable(part, "\r\n\t") for part in text.split(MOVES))
         else:

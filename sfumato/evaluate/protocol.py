@@ -145,4 +145,5 @@ def _table(metrics: Mapping[str, Metric]) -> list[str]:
 
 def _short(number: float) -> str:
     """Four digits that count."""
-    return f"{number:.4f}" if abs(number) < 10 else f"{number:.2f}"
+    text = f"{number:.4f}" if abs(number) < 10 else f"{number:.2f}"
+    return text.removeprefix("-") if float(text) == 0 else text

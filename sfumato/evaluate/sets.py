@@ -6,8 +6,8 @@ read too.
 
 from __future__ import annotations
 
+import errno
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.data import Images
+from sfumato.data import Images, npz
 from sfumato.evaluate.distances import Statistics, statistics
 from sfumato.evaluate.features import FeatureNet, file_sha256
 from sfumato.evaluate.nets import Features
@@ -118,16 +118,17 @@ def read(path: Path) -> FeatureSet:
         OSError: no such file.
         ValueError: it is damaged, or holds something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = ("mu", "sigma", "mu_s", "sigma_s", "pooled", "logits")
-            arrays = {name: torch.from_numpy(file[name]) for name in names if name in file}
-            about = json.loads(str(file["about"])) if "about" in file else {}
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise ValueError(f"{path} is damaged or no npz file of statistics: {error}") from None
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+    with npz.arrays(path) as file:
+        names = ("mu", "sigma", "mu_s", "sigma_s", "pooled", "logits")
+        arrays = {name: _numbers(path, name, file[name]) for name in names if name in file.names}
+        about = _about(path, str(file["about"])) if "about" in file.names else {}
     if not {"mu", "sigma"} <= set(arrays):
         raise ValueError(f"{path} holds no statistics: they are called mu and sigma (and mu_s, sigma_s)")
-    count = int(about.get("count", 0))
+    if ("mu_s" in arrays) != ("sigma_s" in arrays):
+        raise ValueError(f"{path} holds one of mu_s and sigma_s without the other")
+    count = about.get("count", 0)
     pooled = _statistics(path, arrays["mu"], arrays["sigma"], count)
     spatial = _statistics(path, arrays["mu_s"], arrays["sigma_s"], count) if "mu_s" in arrays else None
     features = Features(arrays["pooled"], None, arrays.get("logits")) if "pooled" in arrays else None
@@ -137,7 +138,31 @@ def read(path: Path) -> FeatureSet:
     )
 
 
+def _numbers(path: Path, name: str, array: np.ndarray) -> Tensor:
+    """An array of finite numbers."""
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise ValueError(f"{path}: {name} holds something else than finite numbers")
+    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+
+
+KINDS = {"spec": str, "sha256": str, "count": int, "net": str, "net_sha256": str, "resize": str}
+"""What a file says of itself."""
+
+
+def _about(path: Path, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    known = isinstance(found, dict) and all(type(found.get(name, kind())) is kind for name, kind in KINDS.items())
+    if not known or found.get("count", 0) < 0:
+        raise ValueError(f"{path} is damaged: what it says of itself cannot be read")
+    return found
+
+
 def _statistics(path: Path, mean: Tensor, covariance: Tensor, count: int) -> Statistics:
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ValueError(f"{path}: a mean of {tuple(mean.shape)} and a covariance of {tuple(covariance.shape)}")
+    if not len(mean):
+        raise ValueError(f"{path} holds statistics of no features")
     return Statistics(mean.double(), covariance.double(), count)

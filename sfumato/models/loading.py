@@ -84,6 +84,11 @@ def load_classifier(
     return found
 
 
+def holds_model(path: Path) -> bool:
+    """Whether a folder is one of a model: a run, a checkpoint in parts, or what diffusers wrote."""
+    return (path / "config.json").is_file() or path.suffix == checkpoint.PARTS or _is_diffusers(path)
+
+
 def _is_diffusers(path: Path) -> bool:
     """Whether this is a folder that diffusers wrote."""
     if not path.is_dir() or (path / "metrics.jsonl").exists():

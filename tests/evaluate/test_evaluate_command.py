@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from sfumato import papers
-from sfumato.cli import evaluate as command
-from sfumato.cli.evaluate import EvaluateArguments, default_reference, measured, stored_spec
+from sfumato.cli.evaluate import EvaluateArguments, measured
+from sfumato.cli.measuring import default_cache, default_reference, stored_spec
 from sfumato.conditioning import Labels
 from sfumato.data import open_source, pictures
 from sfumato.data.splits import other_split, test_split
@@ -21,7 +21,7 @@ from sfumato.models import Request, load_model
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.runtime import checkpoint
-from sfumato.samplers import DDIM
+from sfumato.samplers import DDIM, name
 
 UNET: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.0}
 RECIPE = DDPM((1, 8, 8), HoUNet(**UNET), Labels(10), steps=20)
@@ -63,8 +63,8 @@ def test_a_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None
     found = run(trained, n=40, steps=3, precision="float32")
     how = found["protocol"]["how"]
     assert how == {
-        "sampler": "ddim", "steps": 3, "network_evaluations": 3, "seed": 0, "precision": "float32",
-        "weights": "online", "images_seen": 7,
+        "sampler": name(load_model(trained).sampler()), "steps": 3, "network_evaluations": 3, "seed": 0,
+        "precision": "float32", "weights": "online", "images_seen": 7,
     }  # fmt: skip
     assert found["protocol"]["reference"] == "digits:test"
     assert found["protocol"]["quantiser"] == "[-1, 1] to the nearest of 256 levels, clamped"
@@ -82,9 +82,9 @@ def test_an_npz_and_a_folder_hold_the_same_pictures() -> None:
     for i, image in enumerate(images):
         pictures.save_png(Path("folder") / f"{i:03}.png", image)
     found = [run(target, reference="digits:test") for target in ("images.npz", "folder", "digits?limit=60")]
-    for name, metric in found[0]["metrics"].items():
+    for metric_name, metric in found[0]["metrics"].items():
         for other in found[1:]:
-            assert other["metrics"][name]["value"] == pytest.approx(metric["value"], rel=1e-5, abs=1e-5)
+            assert other["metrics"][metric_name]["value"] == pytest.approx(metric["value"], rel=1e-5, abs=1e-5)
     assert len({f["protocol"]["samples_sha256"] for f in found}) == 1
 
 
@@ -177,6 +177,13 @@ def test_two_processes_make_the_same_pictures(trained: Path) -> None:
         ("digits", {"reference": "stats.npz", "net": "digits"}, "needs the 2015 Inception"),
         ("digits", {"reference": "nonsense"}, "unknown data set"),
         ("digits", {"out": Path("broken.npz")}, "is a file, not a folder"),
+        ("digits", {"cache": Path("broken.npz/x")}, "choose another folder: --cache DIR"),
+        ("MODEL", {"cache": Path("broken.npz")}, "choose another folder: --cache DIR"),
+        ("MODEL", {"out": Path("broken.npz/x")}, "Not a directory"),
+        ("MODEL", {"classes": ("11",)}, "unknown class '11'"),
+        ("MODEL", {"device": "banana"}, "unknown device 'banana'"),
+        ("digits", {"device": "cpu:9"}, "there is no cpu:9 here"),
+        ("MODEL", {"n": 10**8}, "GB are free here"),
         ("images.npz", {}, r"npz:images\.npz has no test split here; choose"),
         ("MODEL", {"steps": 0}, "--steps is between 1 and"),
         ("MODEL", {"steps": 21}, "steps must lie between"),
@@ -196,13 +203,13 @@ def test_wrong_words_are_one_line_before_any_work(
     monkeypatch.setattr("sfumato.evaluate.samples.sampled", work)
     monkeypatch.setattr("sfumato.evaluate.run.evaluate", work)
     arguments = {"device": "cpu", "out": Path("out"), **options}
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises((ValueError, OSError), match=message) as caught:
         measured(EvaluateArguments(str(trained) if target == "MODEL" else target, **arguments))
     assert "\n" not in str(caught.value)
 
 
 def test_the_cache_is_where_it_is_told(tmp_path: Path) -> None:
-    assert command.default_cache() == tmp_path / "cache" / "sfumato" / "references"
+    assert default_cache() == tmp_path / "cache" / "sfumato" / "references"
     run("digits", n=50, cache=Path("elsewhere"), metrics=("fd",), training="none")
     assert list(Path("elsewhere").glob("digits-c5b001fa-*.npz"))
-    assert not command.default_cache().exists()
+    assert not default_cache().exists()

@@ -83,7 +83,7 @@ def test_an_adm_file(tmp_path: Path) -> None:
     [
         ({"arr_0": np.zeros(3)}, "holds no statistics"),
         ({"mu": np.zeros(3), "sigma": np.eye(4)}, r"a mean of \(3,\) and a covariance of \(4, 4\)"),
-        ({"mu": np.array([None]), "sigma": np.eye(1)}, "damaged or no npz"),
+        ({"mu": np.array([None]), "sigma": np.eye(1)}, "holds Python objects"),
     ],
 )
 def test_bad_files(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -99,3 +99,26 @@ def test_bad_cache(tmp_path: Path) -> None:
     net: FeatureNet = in_domain("fashion")
     with pytest.raises(ValueError, match="28x28"):
         measured(open_source("digits:test"), net)
+
+
+@pytest.mark.parametrize(
+    ("about", "arrays"),
+    [
+        ("[" * 100_000, {}),
+        ("[]", {}),
+        ('{"count": -1}', {}),
+        ('{"count": "many"}', {}),
+        ('{"sha256": 7}', {}),
+        ("{}", {"mu": np.full(2, np.nan)}),
+        ("{}", {"sigma": np.full((2, 2), np.inf)}),
+        ("{}", {"mu": np.array(["a", "b"])}),
+        ("{}", {"mu": np.zeros(0), "sigma": np.zeros((0, 0))}),
+        ("{}", {"mu_s": np.zeros(2)}),
+        ("{}", {"pooled": np.full((3, 2), np.nan)}),
+    ],
+)
+def test_statistics_that_cannot_be(about: str, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    whole = {"mu": np.zeros(2), "sigma": np.eye(2), "about": np.array(about)} | arrays
+    np.savez(tmp_path / "x.npz", **whole)
+    with pytest.raises(ValueError, match=r"x\.npz"):
+        sets.read(tmp_path / "x.npz")
