@@ -18,7 +18,7 @@ from sfumato.data import open_source
 from sfumato.likelihood import ode_likelihood, runge_kutta
 from sfumato.models import Model
 from sfumato.papers.flow_matching import FlowMatching
-from sfumato.samplers import DDIM, Heun
+from sfumato.samplers import DDIM, FAST, Heun
 from tests.likelihood.test_flow import dequantised
 from tests.papers import whole
 from tests.papers.whole import MEAN, STD
@@ -90,7 +90,7 @@ def test_its_solvers_converge_to_the_flow(solver: Any, declared: int, shift: flo
 def test_euler_is_the_step_along_the_velocity() -> None:
     """The step of DDIM on a straight path, in the path's own time, shifted or not."""
     diffusion = replace(PLAIN, solver="euler", shift=2.0).build()
-    assert diffusion.own == diffusion.sampler == DDIM()
+    assert (diffusion.own, diffusion.sampler) == (DDIM(), FAST)
     x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
     by_hand = x
     t = diffusion.gaussian.schedule.alpha_sigma(torch.linspace(1, 0, 6, dtype=torch.float64))[1]
@@ -163,10 +163,10 @@ def test_from_training_to_onnx(tmp_path: Path) -> None:
         ({"solver": "dopri5"}, "solver is one of euler, heun"),
         ({"pairing": "greedy"}, "pairing is one of independent, optimal"),
         ({"weight": "snr"}, "weight is one of eps, x0, v"),
-        ({"shift": 0.0}, "shift and logit_std are above 0"),
-        ({"logit_mean": math.inf}, "logit_mean is a number"),
-        ({"mode_scale": 2.0}, "mode_scale lies between -1 and 1.75"),
-        ({"steps": 0}, "steps are at least 1"),
+        ({"shift": 0.0}, "shift"),
+        ({"logit_mean": math.inf}, "logit_mean"),
+        ({"mode_scale": 2.0}, "mode_scale"),
+        ({"steps": 0}, "steps"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], match: str) -> None:
