@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sfumato.data import maps, shards
 from sfumato.data.card import make_card
+from sfumato.data.decoding import Unreadable, opened
 from sfumato.data.images import Images
 from sfumato.data.partial import JOURNAL, begun, clear
 from sfumato.data.pictures import write_text
@@ -104,13 +105,19 @@ def _go_on(partial: Path, journal: dict[str, Any], shelf: Shelf, tell: Callable[
 
 
 def _together(reader: Reader, shelf: Shelf) -> int:
-    """How many pictures are read at a time: as many as `TOGETHER` bytes hold, by the first that can be read."""
+    """How many pictures are read at a time: as many as `TOGETHER` bytes hold, by the first that can be opened."""
     if reader.shape is not None:
         return max(1, TOGETHER // math.prod(reader.shape))
-    look = Reader(shelf.spec, threads=1)
+    if shelf.spec.size is not None:
+        return max(1, TOGETHER // (3 * shelf.spec.size**2))
     for record in islice(shelf.records(), 8):
-        for pixels, _ in look([record]):
-            return max(1, TOGETHER // (3 * pixels.nbytes))
+        if isinstance(record.picture, Tensor):
+            return max(1, TOGETHER // record.picture.nbytes)
+        try:
+            with opened(record.picture) as file:
+                return max(1, TOGETHER // (3 * file.width * file.height))
+        except Unreadable:
+            continue
     return 8
 
 

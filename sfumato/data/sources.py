@@ -1,8 +1,8 @@
 """Where images come from: one spec string, `NAME[:SPLIT or PATH][?option=value&...]`, opens any of them.
 
 digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
-from where they are installed; folder:, npz:, map:, wds: and hf: are the user's own. Nothing downloads: a set that is
-missing says which command gets it.
+from where they are installed; folder:, npz:, map:, wds: and hf: are the user's own, and a path follows, in which ~ is
+the home folder; options begin at the last ?. Nothing downloads: a set that is missing says which command gets it.
 """
 
 from __future__ import annotations

@@ -250,9 +250,13 @@ def test_large_pictures_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pyte
         original(partial, journal, rows)
 
     monkeypatch.setattr(module, "_append", counted)
-    monkeypatch.setattr(module, "TOGETHER", 6 * 3 * 192)
+    monkeypatch.setattr(module, "TOGETHER", 6 * 3 * 64)
     assert same(prepare(source, tmp_path / "out"), open_source(source))  # type: ignore[arg-type]
     assert max(sizes) == 6
+    for path in sorted((tmp_path / "pictures").rglob("*.png"))[1:]:
+        path.unlink()
+    shelf = module.open_shelf(source.replace("?size=8", ""))
+    assert module._together(module.Reader(shelf.spec), shelf) == 2
 
 
 def test_a_path_with_a_question_mark(tmp_path: Path) -> None:
