@@ -46,13 +46,13 @@ def construct(table: Mapping[str, type[T]], text: str, what: str = "kind") -> T:
     Raises:
         ValueError: an unknown name or option, or a value that does not fit, in one line.
     """
-    name, options = parse(text)
+    name, given = parse(text)
     kind: Any = table.get(name)
     if kind is None:
         raise ValueError(unknown(what, name, table))
-    known = _options(kind)
+    known = options(kind)
     values: dict[str, Any] = {}
-    for key, value in options.items():
+    for key, value in given.items():
         field = key.replace("-", "_")
         if field not in known:
             listed = ", ".join(f"{option}=..." for option in known) or "none"
@@ -88,11 +88,11 @@ def written(table: Mapping[str, type[T]], value: T) -> str:
     """The spec of a value, without the options that stand at their defaults: `construct` makes it again."""
     kind: Any = type(value)
     name = next(name for name, known in table.items() if kind is known)
-    words, shown = _words(kind), _options(kind)
+    words, shown = _words(kind), options(kind)
     stated = {f.name: getattr(value, f.name) for f in _fields(kind) if f.name in shown}
     defaults = {f.name: f.default for f in _fields(kind)}
-    options = "&".join(f"{k}={_word(words.get(k), v)}" for k, v in stated.items() if v != defaults[k])
-    return f"{name}?{options}" if options else name
+    changed = "&".join(f"{k}={_word(words.get(k), v)}" for k, v in stated.items() if v != defaults[k])
+    return f"{name}?{changed}" if changed else name
 
 
 def listed(table: Mapping[str, type[Any]]) -> str:
@@ -122,7 +122,7 @@ def _needed(field: Field[Any]) -> bool:
 
 
 @cache
-def _options(kind: Any) -> dict[str, Any]:
+def options(kind: Any) -> dict[str, Any]:
     """The fields that a spec can set, with their types; functions only where the class has words for them."""
     hints, words = get_type_hints(kind), _words(kind)
     found = {field.name: hints[field.name] for field in _fields(kind)}

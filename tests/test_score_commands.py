@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,8 @@ def test_steps_and_network_evaluations_are_told(
         ("heun", "20 steps, 39 network evaluations of heun, in"),
         ("heun?churn=10", "20 steps, 39 network evaluations of heun?churn=10, in"),
         ("predictor-corrector?snr=0.3", "20 steps, 40 network evaluations of predictor-corrector?snr=0.3, in"),
-        ("auto", "20 steps, 20 network evaluations of own, in"),
+        ("auto", "20 steps, 20 network evaluations of dpmpp-2m?grid=karras, in"),
+        ("own", "20 steps, 20 network evaluations of own, in"),
     ):
         out = tmp_path / "told"
         common = ["-n", "3", "--batch", "2", "--steps", "20", "--sampler", spec, "--out", str(out)]
@@ -169,11 +171,15 @@ def test_what_cannot_be_restored_is_refused(
 ) -> None:
     small, white = mask(tmp_path / "s.png", np.eye(5) > 0), mask(tmp_path / "w.png", np.ones((8, 8)) > 0)
     (tmp_path / "t.png").write_text("no picture")
+    (tmp_path / "e.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    os.mkfifo(tmp_path / "f.png")
     for arguments, words in (
         (["inpaint", models["VP"]], "--mask FILE.png"),
         (["inpaint", models["VP"], "--mask", small], "is 5x5 pixels, the model's images are 8x8"),
         (["inpaint", models["VP"], "--mask", white], "nothing to fill in"),
         (["inpaint", models["VP"], "--mask", str(tmp_path / "t.png")], "no picture"),
+        (["inpaint", models["VP"], "--mask", str(tmp_path / "e.png")], "no picture"),
+        (["inpaint", models["VP"], "--mask", str(tmp_path / "f.png")], "pipe"),
         (["inpaint", models["VP"], "--mask", str(tmp_path / "absent.png")], "No such file"),
         (["colorize", models["VP"]], "makes grey ones"),
         (["paint", models["VP"]], "edit does one of"),

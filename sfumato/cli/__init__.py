@@ -30,6 +30,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato reproduce [CLAIM ...]                     the papers' claims as experiments, listed or run
   sfumato learn [LESSON]                            the learning path, in the browser, offline
   sfumato presets                                   the list of presets and shipped models
+  sfumato samplers [MODEL]                          the list of samplers; which of them fit a model
   sfumato doctor [--json]                           versions, devices, data sets, caches: what a bug report needs
 
 Each takes --help. Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or
@@ -49,6 +50,7 @@ COMMANDS = {
     "reproduce": "reproduce:reproduce_command",
     "learn": "learn:learn_command",
     "presets": "inspect:presets_command",
+    "samplers": "samplers:samplers_command",
     "doctor": "doctor:doctor_command",
 }
 """Every command: its file in this folder, which is imported when it is asked for, and its function there."""

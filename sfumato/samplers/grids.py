@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sfumato.core.sampling import Sampler
 from sfumato.core.schedules import Schedule, Steps
+from sfumato.core.steps import possible
 
 # ---------------------------------------------------------------- on any schedule
 
@@ -70,7 +71,7 @@ def _times(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
     times = schedule.at(half_log_snr)
     if not times.is_floating_point():
         n, top = len(times), int(schedule.end)
-        _possible(top, n)
+        possible(n, top)
         ascending = times.flip(0).tolist()
         for i in range(1, n):  # rounding may repeat a level: the noisier one goes up, and then all stay below the end
             ascending[i] = max(ascending[i], ascending[i - 1] + 1)
@@ -91,19 +92,14 @@ class OnGrid(Sampler):
         """The timesteps; a number of steps is spread by the grid, another grid stays as it is."""
         if self.grid is None or not isinstance(steps, int):
             return schedule.times(steps)
-        return self.grid(schedule, steps)
+        return self.grid(schedule, possible(steps))
 
 
 # ---------------------------------------------------------------- of the papers
 
-def _possible(T: int, n: int) -> None:
-    if not 1 <= n <= T:
-        raise ValueError(f"steps must lie between 1 and {T}, the number of levels of this model, not {n}")
-
-
 def trailing_quadratic(T: int, n: int) -> Tensor:
     """n moves from T to 0, denser near clean data: (n + 1,) strictly descending levels."""
-    _possible(T, n)
+    possible(n, T)
     levels = (T * (torch.arange(n + 1, dtype=torch.float64) / n) ** 2).round().long()
     return torch.maximum(levels, torch.arange(n + 1)).flip(0)
 
@@ -118,7 +114,7 @@ def ddim_uniform(T: int, n: int) -> Tensor:
 
     Two quirks: it may make more moves than asked (T = 1000, n = 30 makes 31), and it starts below T.
     """
-    _possible(T, n)
+    possible(n, T)
     return _from_indices(list(range(0, T, T // n)))
 
 
@@ -127,7 +123,7 @@ def ddim_quadratic(T: int, n: int) -> Tensor:
 
     With many steps the lowest level repeats; such a move stays where it is.
     """
-    _possible(T, n)
+    possible(n, T)
     return _from_indices([int(r**2) for r in torch.linspace(0, math.sqrt(0.8 * T), n, dtype=torch.float64).tolist()])
 
 

@@ -105,7 +105,7 @@ def test_grids_fall_strictly_and_end_at_clean_data() -> None:
         assert times[-1] == 0
         assert bool((times.diff() < 0).all())
     assert len(VP().times()) == 1001
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="between 1 and"):
         VP().times(0)
 
 
