@@ -101,7 +101,7 @@ def inpaint_command(arguments: list[str]) -> int:
     if parsed.mask is None:
         raise UsageError("say what is known: --mask FILE.png, where white stays and black is filled in")
     model = loaded(parsed.target, parsed.weights, parsed.device)
-    return _restored(parsed, "inpaint", model, Mask(_mask(parsed.mask, model.recipe.shape[1:])))
+    return _restored(parsed, "inpaint", model, Mask(_mask(parsed.mask, tuple(model.recipe.shape[1:]))))
 
 
 def superres_command(arguments: list[str]) -> int:
@@ -201,21 +201,34 @@ def _seen(
     return to_uint8(operator.pinv(to_float(images))), to_float(images), labels
 
 
+def _pixels(path: Path, mode: Literal["RGB", "L"], shape: tuple[int, ...] | None = None) -> Tensor:
+    """A picture file as uint8 (H, W) or (H, W, 3). UsageError where it is none, or not of the wanted (H, W)."""
+    import numpy as np
+    import torch
+
+    from sfumato.data.decoding import Unreadable, opened
+
+    try:
+        with opened(path) as file:
+            size = (file.height, file.width)
+            pixels = np.array(file.convert(mode)) if shape in (None, size) else None
+    except Unreadable as error:
+        raise UsageError(f"{path}: {error}") from None
+    if pixels is None:
+        wanted = "x".join(map(str, shape or ()))
+        raise UsageError(f"{path} is {size[0]}x{size[1]} pixels, the model's images are {wanted}")
+    return torch.from_numpy(pixels)
+
+
 def _picture(path: Path, channels: int) -> Tensor:
     """A picture file as uint8 (1, C, H, W)."""
-    from sfumato.data import decoding
-
-    return decoding.picture(path, channels)[None]
+    pixels = _pixels(path, "RGB" if channels == 3 else "L")
+    return (pixels.permute(2, 0, 1) if channels == 3 else pixels[None])[None].contiguous()
 
 
 def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
     """Where a picture is white, (H, W)."""
-    from sfumato.data import decoding
-
-    known = decoding.picture(path, 1)[0] > 127
-    if tuple(known.shape) != tuple(shape):
-        size = "x".join(map(str, known.shape))
-        raise UsageError(f"the mask {path} is {size} pixels, the model's images are {'x'.join(map(str, shape))}")
+    known = _pixels(path, "L", shape) > 127
     if bool(known.all()):
         raise UsageError(f"the mask {path} is white everywhere, so there is nothing to fill in")
     return known
