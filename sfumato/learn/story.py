@@ -13,6 +13,7 @@ from typing import Any
 
 import marimo as mo
 
+from sfumato.claims import Verdict
 from sfumato.learn.exercises import Exercise
 
 
@@ -71,3 +72,13 @@ def reveal(guess: str | None, options: dict[str, str], then: Callable[[], Any]) 
     if guess is None:
         return mo.md("*Choose first; the figure follows.*")
     return mo.vstack([mo.md(options[guess]), then()])
+
+
+def borne_out(verdict: Verdict) -> str:
+    """Whether the figures of a claim, as they were just computed, lie between its bounds."""
+    name = f"the claim `{verdict.claim.name}`"
+    return measured(
+        verdict.holds,
+        f"Computed just now, and within the bounds of {name}.",
+        f"**Computed just now, and outside the bounds of {name}**: what is said here is not borne out.",
+    )

@@ -76,6 +76,29 @@ def test_a_lesson_runs_with_its_controls_swept(lesson: Lesson) -> None:
         app.run(defs={name: SimpleNamespace(value=getattr(e, end)) for name, e in sliders.items()})
 
 
+@pytest.mark.slow
+@every_lesson
+def test_what_a_lesson_says_of_its_figures_holds(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the controls as they stand at first, and once a guess is made."""
+    pytest.importorskip("marimo")
+    pytest.importorskip("anywidget")
+    from sfumato.learn import story
+
+    said: list[tuple[bool, str]] = []
+
+    def measured(holds: bool, sentence: str, otherwise: str) -> str:
+        said.append((bool(holds), sentence))
+        return sentence if holds else otherwise
+
+    monkeypatch.setattr(story, "measured", measured)
+    app = import_module(f"sfumato.learn.lessons.{lesson.name}").app
+    _, definitions = app.run()
+    guesses = definitions["guesses"]
+    app.run(defs={"guess": SimpleNamespace(value=next(iter(guesses))), "guesses": guesses})
+    assert said
+    assert [sentence for holds, sentence in said if not holds] == []
+
+
 @every_lesson
 def test_a_lesson_tells_a_story_and_computes_nothing_of_its_own(lesson: Lesson) -> None:
     text = lesson.path.read_text()
@@ -210,7 +233,8 @@ def test_all_papers_sample_in_the_first_lesson() -> None:
     pytest.importorskip("anywidget")
     from sfumato.learn.lessons.first_picture import app
 
-    outputs, _ = app.run(defs={"go": SimpleNamespace(value=True)})
-    (films,) = [o for o in outputs if "NCSN, 2019" in str(getattr(getattr(o, "widget", None), "runs", ""))]
-    assert len(films.widget.runs) == 9
-    assert all(run["states"] == 41 for run in films.widget.runs)
+    _, definitions = app.run(defs={"go": SimpleNamespace(value=True)})
+    runs = definitions["papers"].widget.runs
+    assert [run["name"] for run in runs][:2] == ["DPM, 2015", "NCSN, 2019"]
+    assert len(runs) == 9
+    assert all(run["states"] == 41 for run in runs)

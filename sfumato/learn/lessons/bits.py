@@ -82,7 +82,7 @@ def _(guess, guesses):
             + "\n".join(rows)
             + "\n| 2000 (run it: half a minute) | -2.39 |"
             "\n| the truth, $-\\log_2 5$ | -2.32 |\n\nThe paper's network reached -2.414 with 2,000 levels. This is the "
-            "claim `dpm/levels`; `sfumato reproduce dpm/levels` runs it whole."
+            f"claim `dpm/levels`; `sfumato reproduce dpm/levels` runs it whole. {story.borne_out(verdict)}"
         )
 
     story.reveal(guess.value, guesses, _figure)

@@ -83,7 +83,7 @@ def _(guess, guesses):
         table = "| steps | eta 0 | eta 1 |\n|---|---|---|\n" + "\n".join(rows)
         return mo.md(
             "Mean distance between the end points in so many steps and in 100 (the ring has radius 1.2):\n\n"
-            f"{table}\n\nThis is section 5.2 and figure 5 of the paper, as the claim `ddim/consistency`."
+            f"{table}\n\nThis is section 5.2 and figure 5 of the paper, as the claim `ddim/consistency`. {story.borne_out(verdict)}"
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -119,6 +119,11 @@ def _():
 
     $$x_s = \sqrt{\alpha_s}\,\hat x_0 + \sqrt{1-\alpha_s-\sigma^2}\,\hat\epsilon + \sigma z,\qquad
     \sigma = \eta\sqrt{\tfrac{1-\alpha_s}{1-\alpha_t}}\sqrt{1-\tfrac{\alpha_t}{\alpha_s}}$$
+
+    Why is this allowed with a network that was trained as a DDPM? Any $\sigma \ge 0$ belongs to a forward process of its own
+    (eq. 7), in which $x_t$ depends on $x_0$ as well, so that it is no Markov chain; but all of them have the same $q(x_t \mid x_0)$,
+    and their bounds differ from the simple loss only in the weights of the levels (theorem 1). The network, trained level by level,
+    cannot tell them apart.
 
     Here are the lines that compute it. Nothing says that $s$ must be the neighbour of $t$, nor even that $s < t$.""",
     )

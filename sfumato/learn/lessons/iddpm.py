@@ -93,7 +93,7 @@ def _(guess, guesses):
         return mo.md(
             "| schedule | levels with SNR below 1/100 | signal left half way |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
             "A network that is trained on all levels alike spends that share of its time on pictures in which nothing can be "
-            "seen. This is figure 5 of the paper, as the claim `iddpm/noise-too-early`."
+            f"seen. This is figure 5 of the paper, as the claim `iddpm/noise-too-early`. {story.borne_out(verdict)}"
         )
 
     story.reveal(guess.value, guesses, _figure)

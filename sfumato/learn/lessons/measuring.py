@@ -24,11 +24,11 @@ def _():
 
     *How good is a model?* A number is easily had, and easily means nothing.
 
-    The usual number compares two clouds of features, real and made, by their means and covariances: the Frechet distance. With
+    The usual number compares two clouds of features, real and made, by their means and covariances: the Fréchet distance. With
     the features of one certain network from 2015 it is called FID. Lower is better. But lower than what?
 
     Below, grey is the truth. One side has not one of its blobs; the other has all eight, a little blurred. **Which one has the
-    better Frechet distance?**
+    better Fréchet distance?**
     """)
     return
 
@@ -54,7 +54,7 @@ def _():
 @app.cell
 def _():
     guesses = {"A, without any blob": "Yes, A:", "B, with all eight": "One should think so. But it is A:", "about alike": "No, A is better by far:"}
-    guess = story.predict("Which side is nearer to the truth by the Frechet distance?", guesses)
+    guess = story.predict("Which side is nearer to the truth by the Fréchet distance?", guesses)
     guess
     return guess, guesses
 
@@ -68,9 +68,10 @@ def _(guess, guesses):
             for side, name in (("A", "lookalike"), ("B", "blurred"))
         ]
         return mo.md(
-            "| | Frechet distance | precision |\n|---|---|---|\n" + "\n".join(rows)
+            "| | Fréchet distance | precision |\n|---|---|---|\n" + "\n".join(rows)
             + "\n\nA has the truth's mean and covariance, and that is all the distance looks at. Precision asks how many samples lie "
-            "among real ones, and is not fooled. This is the claim `measuring/wrong-ranking`. Never judge by one number."
+            "among real ones, and is not fooled. This is the claim `measuring/wrong-ranking`. Never judge by one number. "
+            + story.borne_out(verdict)
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -89,7 +90,7 @@ def _():
 def _():
     story.notation(
         [
-            ("Frechet distance", r"$\|\mu - \mu'\|^2 + \operatorname{tr}(\dots)$", "`frechet_distance`", "FID, with the Inception of 2015 only"),
+            ("Fréchet distance", r"$\|\mu - \mu'\|^2 + \operatorname{tr}(\dots)$", "`frechet_distance`", "FID, with the Inception of 2015 only"),
             ("kernel distance", r"$\text{MMD}^2$", "`kernel_distance`", "KID: has no bias, and comes with its deviation"),
             ("are samples real, are reals made", "precision, recall", "`precision_recall`", "improved precision and recall"),
             ("the same measure, real against real", "-", "the floor", "rarely given"),
@@ -123,26 +124,34 @@ def _():
 @app.cell
 def _():
     count = mo.ui.slider(20, 2000, step=20, value=100, label="samples", show_value=True)
-    kind = mo.ui.slider(0, 3, value=3, label="0 lookalike, 1 blurred, 2 copies, 3 real", show_value=True)
-    mo.hstack([count, kind], justify="start", wrap=True)
-    return count, kind
+    count
+    return (count,)
+
+
+@app.cell
+def _():
+    kind = mo.ui.radio(["lookalike", "blurred", "copies", "real"], value="real", label="made by", inline=True)
+    kind
+    return (kind,)
 
 
 @app.cell
 def _(count, kind, truth):
     _training = real(300, 7)
-    _makers = (lookalike, blurred, lambda n, seed: memorised(n, seed, _training), real)
+    _makers = {"lookalike": lookalike, "blurred": blurred, "copies": lambda n, seed: memorised(n, seed, _training), "real": real}
     _trials = [_makers[kind.value](count.value, 50 + seed) for seed in range(8)]
     _reference = real(10_000, 99)
     _all = torch.tensor([frechet_distance(statistics(t), statistics(_reference)) for t in _trials])
     _pair = precision_recall(truth, _trials[0])
-    _copies = float(nearest(_trials[0], _training).copies.double().mean())
+    _copies, _chance = (float(nearest(points, _training).copies.double().mean()) for points in (_trials[0], real(5000, 123)))
     mo.vstack(
         [
             mo.ui.anywidget(Scrubber.of({"one of eight trials": _trials[0][None]}, truth, start=1.0)),
             mo.md(
-                "| Frechet distance, eight trials | precision | recall | copies of 300 training points |\n|---|---|---|---|\n"
-                f"| {float(_all.mean()):.4f} +- {float(_all.std()):.4f} | {_pair.precision:.0%} | {_pair.recall:.0%} | {_copies:.0%} |"
+                "| Fréchet distance, eight trials | precision | recall | copies of 300 training points |\n|---|---|---|---|\n"
+                f"| {float(_all.mean()):.4f} +- {float(_all.std()):.4f} | {_pair.precision:.0%} | {_pair.recall:.0%} | {_copies:.0%} |\n\n"
+                f"A copy lies less than a third as far from its nearest training point as from the second nearest. In the plane that "
+                f"happens by chance: to {_chance:.1%} of new real points. Only what is above that counts as copied."
             ),
         ]
     )
@@ -231,8 +240,8 @@ def _():
     mo.md("""
     ## Read on
 
-    - Heusel et al., arXiv 1706.08500 (FID); Binkowski et al., arXiv 1801.01401 (KID, and why FID is biased).
-    - Kynkaanniemi et al., arXiv 1904.06991 (precision and recall); Carlini et al., arXiv 2301.13188 (copies).
+    - Heusel et al., arXiv 1706.08500 (FID); Bińkowski et al., arXiv 1801.01401 (KID, and why FID is biased).
+    - Kynkäänniemi et al., arXiv 1904.06991 (precision and recall); Carlini et al., arXiv 2301.13188 (copies).
     - On pictures: `sfumato evaluate ddpm/emoji32` prints the protocol, the numbers and the floors.
     """)
     return

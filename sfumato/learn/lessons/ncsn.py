@@ -73,7 +73,7 @@ def _(guess, guesses):
             f"| annealed | {verdict.mean('annealed: share at the heavy mode'):.2f} |\n| the truth | {HEAVY:.2f} |\n\n"
             "A score says nothing of weights: near a cloud it is the same, whether that cloud holds four fifths of the data "
             "or one. With much noise the two clouds merge into one, and there the weights do show. This is figure 3 of the paper, "
-            "as the claim `ncsn/annealing`."
+            f"as the claim `ncsn/annealing`. {story.borne_out(verdict)}"
         )
 
     story.reveal(guess.value, guesses, _figure)

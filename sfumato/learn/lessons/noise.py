@@ -67,16 +67,23 @@ def _():
 
 
 @app.cell
-def _(denoise, guess, guesses):
+def _(denoise, guess, guesses, mixture):
     def _figure():
-        rows = []
+        rows, seen, near = [], [], float(mixture.means[:, 0].max())
         for t in (100, 85, 70, 50):
             prediction = denoise(torch.tensor([[2.0, 0.0]], dtype=torch.float64), torch.tensor(t))
-            rows.append(f"| {float(prediction.level.sigma):.2f} | {float(prediction.x0[0, 0]):.2f} |")
+            seen.append(float(prediction.x0[0, 0]))
+            rows.append(f"| {float(prediction.level.sigma):.2f} | {seen[-1]:.2f} |")
         return mo.md(
             "| noise (sigma) | how far to the right the guess lies |\n|---|---|\n" + "\n".join(rows) + "\n\n"
-            "The nearest blob lies at 1.2; with little noise the guess lies on its side towards the point. A guess in the void "
-            "between the blobs is not a bad denoiser: it is the best one. That is why one step from noise gives a blur, and why diffusion takes many."
+            f"The nearest blob lies at {near:.2f}. "
+            + story.measured(
+                abs(seen[0]) < near / 2 and seen[-1] > near,
+                "With much noise the guess is near the middle; with little it lies at that blob, on the side towards the point. ",
+                "Here the guess does not go from the middle to that blob as the noise falls. ",
+            )
+            + "A guess in the void between the blobs is no bad denoiser: it is the best one. That is why one step from noise gives a blur, "
+            "and why diffusion takes many."
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -178,7 +185,12 @@ def _():
 def _(data, denoise, process, seed, steps):
     _noise = 2.0 * normal(seed.value, 400, 2)
     _states = all_states(_noise, DDIM().plan(process, denoise, steps.value))
-    mo.ui.anywidget(Scrubber.of({f"{steps.value} steps": _states}, data, reach=3.0, start=1.0))
+    _spread = float((data.var(0).mean() + 2.0**2).sqrt())
+    mo.vstack([
+        mo.ui.anywidget(Scrubber.of({f"{steps.value} steps": _states}, data, reach=3.0, start=1.0)),
+        mo.md(f"The start is noise of standard deviation 2. Noisy data at that level have {_spread:.2f}, since the data are still in them: "
+              "such a start is nearly right, and the more nearly, the larger the first noise is."),
+    ])
     return
 
 
