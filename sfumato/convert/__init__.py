@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.convert import ddim, ncsn, openai, score_sde
-from sfumato.convert.keys import Key, load
+from sfumato.convert.keys import Key, check_fits, load
 from sfumato.networks.instance_norm import InstanceNorm
 from sfumato.networks.refinenet import DEEPER, DEEPEST
 
@@ -66,11 +66,12 @@ def from_official(layout: str, state_dict: Mapping[str, Tensor], args: Mapping[s
     Returns: a module called as the official one is: (x, timesteps), with y= or low_res= where that has them.
 
     Raises: ValueError for an unknown layout, for arguments that the layout does not have, and, with the first five
-    differences, if any key is missing or left over or any shape differs.
+    differences, if any key is missing or left over or any shape differs, and for NaN and infinite values.
     """
     net, keys = _build(layout, args)
     if state_dict and all(name.startswith("module.") for name in state_dict):
         state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    check_fits(net, keys, state_dict)
     net.to_empty(device=next((tensor.device for tensor in state_dict.values()), "cpu"))
     load(net, keys, state_dict)
     return net.eval()

@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from sfumato.conditioning import Labels, Unconditional
-from sfumato.convert.files import ForeignError, State, read_state
+from sfumato.convert.files import read_state
 from sfumato.convert.foreign_unets import check_numbers
 from sfumato.convert.keys import Key, same
+from sfumato.convert.state import ForeignError, State
 from sfumato.networks.blocks import Attention
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.convert import ddim, diffusers, foreign_scores, foreign_unets, openai, scores
-from sfumato.convert.files import Facts, ForeignError, State, read_state, recognise
-from sfumato.convert.keys import Key
+from sfumato.convert.averages import PLAIN
+from sfumato.convert.facts import Facts, recognise
+from sfumato.convert.files import read_state
+from sfumato.convert.keys import Key, check_fits
 from sfumato.convert.keys import load as fill
+from sfumato.convert.state import ForeignError, State
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.classifier import Encoder
 from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
@@ -45,7 +48,7 @@ class Foreign:
 
 
 def open_file(path: str | Path, choices: Mapping[str, Any] | None = None) -> Foreign:
-    """Open an official file.
+    """Open an official file, of torch.save or of safetensors.
 
     Args:
         path: a .pt, .pth or .ckpt of ermongroup/ddim, improved-diffusion or guided-diffusion, or of ncsn, ncsnv2 or
@@ -60,20 +63,21 @@ def open_file(path: str | Path, choices: Mapping[str, Any] | None = None) -> For
     path, choices = Path(path), dict(choices or {})
     if unknown := sorted(set(choices) - set(CHOICES)):
         raise ForeignError(f"unknown choice {unknown[0]!r}; known: {', '.join(CHOICES)}")
-    state, notes = read_state(path)
+    state, notes, weights = read_state(path)
     facts: Facts | scores.ScoreFacts
     order = "legacy"
-    if scores.knows(state):
-        facts = scores.recognise(state)
-        recipe, source = foreign_scores.settle(facts, path, choices)
-        network = _filled(path, recipe, _keys_of(facts, order), foreign_scores.weights(state))
-    else:
-        facts = recognise({name: tuple(value.shape) for name, value in state.items()})
-        recipe, order, source = foreign_unets.settle(facts, path, choices)
-        network = _filled(path, recipe, _keys_of(facts, order), state)
-    averaged = "ema" in path.stem.lower() or any("moving average" in note for note in notes)
-    about = {"path": str(path), "found": [str(facts), *notes, source],
-             "weights": "EMA" if averaged else "as published", "order": order, "data": {}}  # fmt: skip
+    try:
+        if scores.knows(state):
+            facts = scores.recognise(state)
+            recipe, source = foreign_scores.settle(facts, path, choices)
+            state = foreign_scores.weights(state)
+        else:
+            facts = recognise({name: tuple(value.shape) for name, value in state.items()})
+            recipe, order, source = foreign_unets.settle(facts, path, choices)
+    except ForeignError as error:
+        raise ForeignError(f"{path}: {error}") from None
+    network = _filled(path, recipe, _keys_of(facts, order), state)
+    about = {"path": str(path), "found": [str(facts), *notes, source], "weights": weights, "order": order, "data": {}}
     return Foreign(recipe, network, about)
 
 
@@ -89,7 +93,7 @@ def open_folder(folder: str | Path, choices: Mapping[str, Any] | None = None) ->
     """
     recipe, state, source = diffusers.read(Path(folder), dict(choices or {}))
     network = _filled(folder, recipe, diffusers.keys, state)
-    about = {"path": str(folder), "found": ["UNet2DModel of diffusers", source], "weights": "as published", "data": {}}
+    about = {"path": str(folder), "found": ["UNet2DModel of diffusers", source], "weights": PLAIN, "data": {}}
     return Foreign(recipe, network, about)
 
 
@@ -105,12 +109,14 @@ def _keys_of(facts: Facts | scores.ScoreFacts, order: str) -> Keys:
 
 
 def _filled(path: str | Path, recipe: Trainable, keys: Keys, state: State) -> nn.Module:
-    """The recipe's network with these weights. ForeignError where they do not fit."""
-    with torch.device("meta"):
-        network = recipe.model()
-    network.to_empty(device="cpu")
+    """The recipe's network with these weights, which takes memory once they fit. ForeignError where they do not."""
     try:
-        fill(network, list(keys(network)), state)
+        with torch.device("meta"):
+            network = recipe.model()
+        found = list(keys(network))
+        check_fits(network, found, state)
+        network.to_empty(device="cpu")
+        fill(network, found, state)
     except ValueError as error:
         raise ForeignError(f"{path}: {error}") from None
     return network.eval().requires_grad_(False)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from sfumato.convert import ncsn, published, score_sde
-from sfumato.convert.files import ForeignError
 from sfumato.convert.keys import Key
 from sfumato.convert.scores import LayersFacts, RefineNetFacts, ScoreFacts
+from sfumato.convert.state import ForeignError
 from sfumato.core.betas import geometric_sigmas
 from sfumato.core.techniques import best_step_size
 from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, ScoreBackbone, SongUNet

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from sfumato.conditioning import Conditioning, Labels, LowRes, Together, Unconditional
 from sfumato.convert import ddim, openai, published
-from sfumato.convert.files import Facts, ForeignError
+from sfumato.convert.facts import Facts
 from sfumato.convert.keys import Key
+from sfumato.convert.state import ForeignError
 from sfumato.networks.classifier import Encoder
 from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
 from sfumato.papers.adm import ADM

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sfumato.runtime.tensor_file import is_finite
+
 
 class Key(NamedTuple):
     """The tensor `official` is the `rows` of our parameter `ours`, perhaps transposed, then `ones` dimensions of 1."""
@@ -38,8 +40,8 @@ def same(official: str, ours: str, module: nn.Module, ones: int = 0) -> Iterator
         yield Key(f"{official}.{name}", f"{ours}.{name}", ones=ones if parameter.ndim > 1 else 0)
 
 
-def load(module: nn.Module, keys: Sequence[Key], state_dict: Mapping[str, Tensor]) -> None:
-    """Copy the whole of `state_dict` into `module`; ValueError lists the first five tensors that do not fit."""
+def check_fits(module: nn.Module, keys: Sequence[Key], state_dict: Mapping[str, Tensor]) -> None:
+    """ValueError lists the first five tensors of `state_dict` that do not fit into `module`, which may be "meta"."""
     ours = module.state_dict()
     expected = {key.official: tuple(key.read(ours[key.ours]).shape) for key in keys}
     found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
@@ -53,6 +55,14 @@ def load(module: nn.Module, keys: Sequence[Key], state_dict: Mapping[str, Tensor
     if differences:
         more = f"\n  and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise ValueError("the state dict does not fit the arguments:\n  " + "\n  ".join(differences[:5]) + more)
+
+
+def load(module: nn.Module, keys: Sequence[Key], state_dict: Mapping[str, Tensor]) -> None:
+    """Copy the whole of `state_dict`, which fits, into `module`; ValueError for NaN and infinite values."""
+    ours = module.state_dict()
     with torch.no_grad():
         for key in keys:
-            key.write(ours[key.ours], state_dict[key.official].to(ours[key.ours]))
+            value = state_dict[key.official].to(ours[key.ours])
+            if not is_finite(value):
+                raise ValueError(f"{key.official} holds NaN or infinite values")
+            key.write(ours[key.ours], value)

@@ -5,13 +5,17 @@ One reading a family: RefineNets by their stages, and the networks of score_sde 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from sfumato.convert.files import ForeignError, Shapes
+from sfumato.convert.state import ForeignError, Shapes
+
+LEVELS = 100_000
+"""Noise levels in a table, at most; published models have up to 3,278."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class RefineNetFacts:
 
     image_channels: int
     channels: int
-    depth: int
+    depth: Literal[4, 5, 6]
     levels: int
     norm: Literal["instance++", "none"]
     sigmas: tuple[float, ...]
@@ -78,16 +82,24 @@ def knows(names: Mapping[str, object]) -> bool:
 def recognise(state: Mapping[str, Tensor]) -> ScoreFacts:
     """What score network these tensors are. ForeignError where it is none of the papers'."""
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    sigmas = tuple(state["sigmas"].double().tolist()) if "sigmas" in state and not state["sigmas"].is_meta else ()
+    table = state.get("sigmas")
+    if table is not None and (table.ndim != 1 or len(table) > LEVELS):
+        raise ForeignError(f"its table of noise levels (sigmas) has the shape {tuple(table.shape)}")
+    sigmas = () if table is None or table.is_meta else tuple(table.double().tolist())
+    if not all(math.isfinite(sigma) and sigma > 0 for sigma in sigmas):
+        raise ForeignError("its table of noise levels (sigmas) holds other values than finite ones above 0")
     try:
         return _refinenet(shapes, sigmas) if "begin_conv.weight" in shapes else _layers(shapes, sigmas)
-    except (KeyError, IndexError, ZeroDivisionError):
+    except (LookupError, ZeroDivisionError, TypeError, ValueError) as error:
+        if isinstance(error, ForeignError):
+            raise
         raise ForeignError("the weights begin like those of a score network, but lack layers") from None
 
 
 def _refinenet(shapes: Shapes, sigmas: tuple[float, ...]) -> RefineNetFacts:
     channels, image_channels = shapes["begin_conv.weight"][:2]
-    depth = next((n for n, stage in ((6, "res31"), (5, "res5")) if f"{stage}.0.conv1.weight" in shapes), 4)
+    depth: Literal[4, 5, 6] = 4
+    depth = 6 if "res31.0.conv1.weight" in shapes else 5 if "res5.0.conv1.weight" in shapes else depth
     levels, width = shapes.get("normalizer.embed.weight", (0, 3 * channels))
     none = not any(name.startswith("normalizer.") for name in shapes)
     plus = {"normalizer.embed.weight", "normalizer.gamma"} & set(shapes)

@@ -90,6 +90,7 @@ def _apply(op: Any, arg: Any, stack: list[_Value], memo: dict[int, _Value], name
 
 
 def _named(name: str, names: set[str]) -> _Value:
+    name = f"builtins.{name.partition('.')[2]}" if name.startswith("__builtin__.") else name  # Python 2 called it so
     names.add(name)
     return _Value(0, name)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sfumato import convert
-from sfumato.convert.files import Facts, ForeignError, read_state, recognise
+from sfumato.convert.facts import Facts, recognise
+from sfumato.convert.files import ForeignError, read_state
 
 UNET: dict[str, Any] = {
     "in_channels": 3, "model_channels": 32, "out_channels": 6, "num_res_blocks": 2, "attention_resolutions": [2],
@@ -108,7 +109,7 @@ def test_what_holds_no_weights(found: Any, tmp_path: Path) -> None:
 def test_both_of_torchs_formats(zipped: bool, tmp_path: Path) -> None:
     state = OrderedDict(a=torch.arange(3.0), b=torch.zeros(2, 2).half())
     torch.save(state, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
-    back, notes = read_state(tmp_path / "model.pt")
+    back, notes, _ = read_state(tmp_path / "model.pt")
     assert list(back) == ["a", "b"]
     assert notes == []
     assert all(torch.equal(back[name], state[name]) for name in state)

@@ -108,7 +108,7 @@ def test_an_official_file_scores_as_the_official_network(name: str, tmp_path: Pa
     _, state = official(name)
     model = sfumato.load(file_of(name, state, tmp_path / "checkpoint_1.pth"), **choices)
     theirs = convert.from_official(layout, averaged(name, state), args)
-    assert model.about["weights"] == ("as published" if name == "ncsn" else "EMA")
+    assert model.about["weights"] == ("online" if name == "ncsn" else "EMA")
     side = choices["size"]
     x = torch.rand(3, 1, side, side, generator=torch.Generator().manual_seed(1))  # in [0, 1], the authors' range
     recipe = model.recipe
