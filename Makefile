@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint constraints goldens comparison scaling bench gpu docs clean help
+.PHONY: demo test test-slow lint constraints faults goldens comparison scaling bench gpu docs clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ lint: $(READY) ## ruff and the type checker
 
 constraints: $(READY) ## check constraints.txt; write it anew: install '.[dev,docs]', then python scripts/constraints.py
 	$(BIN)/python scripts/constraints.py --check
+
+faults: $(READY) ## kill the commands 100 times, fill the disk, forbid writing, compare; only rows not yet known to hold
+	$(BIN)/python scripts/faults.py $(if $(MINUTES),--minutes $(MINUTES))
 
 goldens: $(READY) ## print docs/goldens.md anew from the recorded numbers of the official code
 	$(BIN)/python -m pytest tests/core tests/convert tests/evaluate/test_evaluation_goldens.py --golden-table docs/goldens.md
