@@ -45,10 +45,7 @@ FILE_BYTES = 2**30
 ALONE = 2**26
 """Bytes of a file, and decoded bytes, above which only one is read at a time."""
 
-# Pillow's own bound is lower, and it prints a warning first; `opened` looks at the size itself.
-Image.MAX_IMAGE_PIXELS = PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+Image.MAX_IMAGE_PIXELS = PIXELS  # Pillow's own bound is lower; `opened` looks at the size itself
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what is wrong with a file goes to standard error
 
 _large = threading.RLock()
@@ -123,6 +120,12 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def _quiet() -> None:
+    """Pillow's warnings about damaged and large files are not printed; at each opening, since filters can be reset."""
+    for category in (Image.DecompressionBombWarning, UserWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
+
+
 @contextmanager
 def opened(source: Source) -> Iterator[Image.Image]:
     """A picture file, opened and not yet decoded; what is done with it inside is bounded like the opening.
@@ -140,6 +143,7 @@ def opened(source: Source) -> Iterator[Image.Image]:
                 raise Unreadable(f"a file of {length:,} bytes that is nearly all holes")
             raw.seek(0)
             libtiff.forget()
+            _quiet()
             with _large if length > ALONE else nullcontext(), Image.open(raw, formats=_formats()) as file:
                 most = WHOLE.get(file.format or "", PIXELS)
                 if file.width * file.height > most:

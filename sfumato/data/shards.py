@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ def shelf(spec: Spec) -> Shelf:
         DataError: a shard is missing, damaged, or not on this machine; names that cannot be meant.
     """
     paths = _paths(spec)
-    if missing := next((path for path in paths if not path.exists()), None) or (None if paths else Path()):
+    if missing := next((path for path in paths if not os.path.exists(path)), None) or (None if paths else Path()):
         raise DataError(f"no shard {missing} (a spec looks like wds:/shards/{{000..099}}.tar)")
     index = _index(paths[0].parent)
     surveyed = {path: index["shards"].get(path.name) or list(survey(path)) for path in paths}
@@ -137,6 +138,7 @@ def _label(path: Path, name: str, text: str | None) -> int | None:
         return None
     if not re.fullmatch(r"\s*-?[0-9]{1,18}\s*", text):
         raise DataError(f"{path}: {name!r} is no class number: {text!r}")
+    check_labels(f"{path}: {name!r}", int(text), int(text))
     return int(text)
 
 

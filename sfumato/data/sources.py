@@ -26,7 +26,7 @@ from sfumato.spec import parse, unknown
 __all__ = ["OPTIONS", "READERS", "SPLIT", "DataError", "Example", "Images", "open_source", "parse_spec"]
 
 
-LONGEST = 8192
+LONGEST = 4096
 """Letters of a spec: a path and its options."""
 
 
