@@ -1,31 +1,95 @@
-"""Draw the README's opening picture from the shipped model: `python scripts/make_pictures.py`.
+"""Draw the pictures of the README and the docs from the models that ship: `python scripts/make_pictures.py [NAME ...]`.
 
-Each row is the trajectory of one of the first 36 pictures, in 60 steps of DDIM, denser near the data.
+emergence: noise turns into emoji, 60 steps of DDIM, denser near the data; emoji32: unchosen emoji; nearest: samples
+above their nearest training images; shipped: twelve unchosen pictures of each model of clothes, as `sfumato sample`
+makes them; solvers: the same noise by three samplers in 5, 8, 12 and 20 evaluations. All by default.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import matplotlib
 import torch
 from torch import Tensor
 
-from sfumato.data import pictures
+from sfumato.data import open_source, pictures
+from sfumato.evaluate.neighbours import nearest as nearest_of
 from sfumato.models import load_model
+from sfumato.models.loading import shipped as checkpoints
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-SEED, ROWS, COLUMNS, STEPS = 3, (15, 2, 8, 7), 12, 60
+SEED, ROWS, COLUMNS, STEPS = 3, (15, 2, 17, 24), 12, 60
+SOLVERS = {"DDIM": "ddim", "DPM-Solver++(2M)": "dpmpp-2m?grid=karras", "UniPC-2": "unipc?order=2&grid=karras"}
+EVALUATIONS = (5, 8, 12, 20)
 
 
-def main() -> None:
-    model = load_model("ddpm/emoji32")
+def emergence() -> None:
+    """The README's opening picture: each row is the trajectory of one picture."""
     frames: list[Tensor] = []
-    model.sample(36, steps=STEPS, seed=SEED, frames=frames)
+    load_model("ddpm/emoji32").sample(max(ROWS) + 1, sampler="ddim", steps=STEPS, seed=SEED, frames=frames)
     shown = [frames[round(STEPS * (i / (COLUMNS - 1)) ** 0.6)] for i in range(COLUMNS)]
     rows = torch.stack([frame[row] for row in ROWS for frame in shown])
     pictures.save_png(IMAGES / "emergence.png", pictures.grid(rows, columns=COLUMNS, scale=2))
-    pictures.save_png(IMAGES / "emoji32.png", pictures.grid(frames[-1], columns=9, scale=3))
 
+
+def emoji32() -> None:
+    """The first 45 pictures of ddpm/emoji32, five of each category."""
+    made = load_model("ddpm/emoji32").sample(45, seed=SEED)
+    pictures.save_png(IMAGES / "emoji32.png", pictures.grid(made, columns=9, scale=3))
+
+
+def nearest() -> None:
+    """Of 173 emoji, the twelve that are nearest to a training image, above it."""
+    samples, training = load_model("ddpm/emoji32").sample(173), open_source("emoji32").images
+    found = nearest_of(samples.flatten(1), training.flatten(1))
+    closest = found.distance[:, 0].argsort()[:12]
+    pairs = torch.stack([samples[closest], training[found.places[closest, 0]]]).flatten(0, 1)
+    pictures.save_png(IMAGES / "ddpm-emoji32-nearest.png", pictures.grid(pairs, columns=12, scale=2))
+
+
+def shipped() -> None:
+    """A row for each model of clothes, with its name."""
+    names = [name for name in checkpoints() if "/fashion" in name and not name.startswith("adm_classifier")]
+    labelled("fashion-shipped", [[load_model(name).sample(12, batch=12)] for name in names], names, [""])
+
+
+def solvers() -> None:
+    """Clothes with labels: a row for each sampler, a column for each number of evaluations, the same noise."""
+    model = load_model("adm/fashion")
+    sheets = [[model.sample(10, steps=n, sampler=spec, seed=SEED) for n in EVALUATIONS] for spec in SOLVERS.values()]
+    labelled("solvers", sheets, list(SOLVERS), [f"{n} evaluations" for n in EVALUATIONS], columns=5)
+
+
+def labelled(
+    name: str, sheets: list[list[Tensor]], rows: list[str], columns_named: list[str], columns: int | None = None
+) -> None:
+    """A figure of grids of pictures, uint8 (N, C, H, W) each, with the names of its rows and columns."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    side = columns or len(sheets[0][0])
+    grids = [[pictures.grid(s, side, pad=1, scale=2).permute(1, 2, 0).numpy() for s in row] for row in sheets]
+    height, width = grids[0][0].shape[:2]
+    inches = (1.5 + len(grids[0]) * width / 110, len(grids) * (height / 110 + 0.06) + 0.3)
+    figure, axes = pyplot.subplots(len(grids), len(grids[0]), figsize=inches, squeeze=False)
+    for row, line, title in zip(axes, grids, rows, strict=True):
+        for ax, picture in zip(row, line, strict=True):
+            ax.imshow(picture, cmap="gray", interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        row[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
+    for ax, title in zip(axes[0], columns_named, strict=True):
+        ax.set_title(title, fontsize=9)
+    figure.tight_layout(pad=0.3)
+    figure.savefig(IMAGES / f"{name}.png", dpi=110, bbox_inches="tight", pad_inches=0.03)
+    pyplot.close(figure)
+
+
+DRAWN = {"emergence": emergence, "emoji32": emoji32, "nearest": nearest, "shipped": shipped, "solvers": solvers}
 
 if __name__ == "__main__":
-    main()
+    for word in sys.argv[1:] or DRAWN:
+        DRAWN[word]()
+        print(word, flush=True)

@@ -38,7 +38,7 @@ def test_no_other_choice_of_points_has_less_error() -> None:
 
 @pytest.mark.parametrize("steps", [10, 16])
 def test_it_is_nearer_to_the_exact_flow_than_karras(steps: int) -> None:
-    """On Gaussian data, not with fewer; on trained networks the Frechet distance prefers Karras' grid (docs/samplers.md)."""
+    """On Gaussian data, not with fewer; on trained networks FD prefers Karras' grid (docs/samplers.md)."""
     sampler = fitted(DPMSolverPP2M(), PROCESS, DENOISE, X, steps)
     start, end = PROCESS.level(torch.tensor(1.0), X), PROCESS.level(torch.tensor(0.0), X)
     exact = gaussian_flow(MEAN.double(), STD.double(), X, start, end)
