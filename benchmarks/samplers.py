@@ -138,14 +138,14 @@ def write() -> None:
     drawn = [name for name in names if name in ("ddpm/fashion", "adm/fashion", "score_sde/fashion", "ddpm/emoji32")]
     with panels(PLOT, "Frechet distance against evaluations of the network", len(drawn), 3.6) as axes:
         for ax, name in zip(axes, drawn, strict=True):
-            for spec in DRAWN:
+            for i, spec in enumerate(DRAWN):
                 points = sorted((r["evaluations"], r["fd"]) for r in rows.values()
                                 if (r["model"], r["sampler"]) == (name, spec))  # fmt: skip
                 if points:
-                    ax.plot(*zip(*points, strict=True), marker="o", markersize=3, label=spec)
+                    ax.plot(*zip(*points, strict=True), marker="o", markersize=3, color=f"C{i}", label=spec)
             ax.set(title=name, xlabel="evaluations", xscale="log", yscale="log")
         axes[0].set_ylabel("FD")
-        axes[-1].legend(fontsize=7)
+        axes[0].legend(fontsize=6)
 
 
 def options() -> argparse.Namespace:
