@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,8 @@ class ConvertArguments:
     """Convert a checkpoint; without --out, only say what it is."""
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    """A run folder, one of our checkpoints, a shipped model, an official .pt file, or a folder of diffusers."""
+    """A run folder, one of our checkpoints, a shipped model, an official file (.pt, .pth.tar, .safetensors), or a
+    folder of diffusers."""
     to: Literal["sfumato", "official", "diffusers", "onnx"] = "sfumato"
     """Our safetensors file; the official code's state dict; a folder for DDPMPipeline.from_pretrained; or a folder of
     ONNX graphs: the network's prediction, each sampler's steps, and their plans."""
@@ -30,7 +32,7 @@ class ConvertArguments:
     write_order: Literal["legacy", "new"] | None = None
     """To official: the order of q, k and v to write; by default as it was read, or legacy."""
     size: Count | None = None
-    """Height and width of the images, where an official file is of no published network."""
+    """Height and width of the images, where an official file is of no published network, or diffusers does not say."""
     heads: Count | None = None
     """Attention heads, likewise."""
     head_channels: Count | None = None
@@ -69,8 +71,14 @@ def convert_command(arguments: list[str]) -> int:
     from sfumato.convert import foreign
     from sfumato.convert.onnx import export
     from sfumato.models import load
-    from sfumato.runtime.files import whole_file
+    from sfumato.models.loading import home
+    from sfumato.runtime.files import sweep, whole_file
 
+    out = None if parsed.out is None else home(parsed.out)
+    if out is not None:
+        _check_place(out, parsed.to)
+        if out.parent.is_dir():
+            sweep(out.parent)
     said = {f.name: getattr(parsed, f.name) for f in fields(parsed) if f.name not in OWN}
     choices: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     model = load(parsed.source, weights=parsed.weights, **choices)
@@ -79,15 +87,9 @@ def convert_command(arguments: list[str]) -> int:
     print(f"{parsed.source}: {type(recipe).__name__}, {count / 1e6:.2f}M parameters, {model.about['weights']}")
     for line in model.about.get("found", ()):
         print(f"  {line}")
-    if parsed.out is None:
+    if out is None:
         print("Nothing written; give --out to convert it.")
         return 0
-    out = parsed.out
-    if out.exists():
-        raise UsageError(f"{out} exists already")
-    suffix = {"sfumato": ".safetensors", "official": ".pt", "diffusers": "", "onnx": ""}[parsed.to]
-    if suffix and out.suffix != suffix:
-        raise UsageError(f"--to {parsed.to} writes a {suffix} file, not {out.name}")
     if parsed.to == "onnx":
         export(recipe, model.network, out, classes=model.classes, say=lambda line: print(f"  {line}"))
     elif parsed.to == "diffusers":
@@ -103,3 +105,14 @@ def convert_command(arguments: list[str]) -> int:
         model.save(out, half=parsed.half)
     print(out)
     return 0
+
+
+def _check_place(out: Path, to: str) -> None:
+    """UsageError where something is there already, or the ending is another; before anything is read."""
+    if os.path.lexists(out):
+        raise UsageError(f"{out} exists already")
+    suffix = {"sfumato": ".safetensors", "official": ".pt"}.get(to)
+    if suffix and out.suffix.lower() != suffix:
+        raise UsageError(f"--to {to} writes a {suffix} file, not {out.name}")
+    if suffix and not out.parent.is_dir():
+        raise UsageError(f"{out.parent} is no folder, so that nothing can be written in it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sfumato.runtime import checkpoint
 from sfumato.runtime.folder import RunFolder
 
 FOREIGN = (".pt", ".pth", ".ckpt", ".bin")
-"""Endings of the files that other codes write."""
+"""Endings of the files that other codes write, in small or capital letters; .tar may follow."""
 
 
 def shipped() -> dict[str, Path]:
@@ -31,17 +32,20 @@ def load(
 
     Args:
         target: for example "runs/mine", "model.safetensors", "ddpm/emoji32", "256x256_diffusion.pt" (the official files
-            of ddim, improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch) or a folder of diffusers'
-            `UNet2DModel` or `DDPMPipeline`.
+            of ddim, improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch, also as safetensors) or a
+            folder of diffusers' `UNet2DModel` or `DDPMPipeline`. ~ is the home folder.
         weights: "online", or an EMA rate such as "0.999"; the first EMA where None.
         device: where the network goes.
         choices: what a foreign file cannot say of itself, see `convert.foreign`; the error names what is missing.
 
     Raises:
-        ValueError: nothing there, or a file that is damaged, unsafe, unknown or of another architecture.
+        ValueError: nothing there, or a file that is damaged, unsafe, unknown or of another architecture, or whose
+            weights are not finite.
+        OSError: it cannot be read, or is a pipe or device.
+        MemoryError: its weights are larger than the memory that is free.
     """
-    path = Path(target)
-    if path.suffix in FOREIGN or _is_diffusers(path):
+    path = home(target)
+    if is_foreign(path):
         import sfumato.convert.foreign as foreign
 
         if weights is not None:
@@ -62,6 +66,34 @@ def load(
             raise ValueError(f"{target}: no such run folder or checkpoint, nor a shipped model (shipped: {names})")
         path = known[str(target)]
     return from_checkpoint(checkpoint.read(path), weights=weights, device=device)
+
+
+def home(target: str | Path) -> Path:
+    """A path in which ~ stands for the home folder, where there is one."""
+    return Path(os.path.expanduser(target))
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether other codes wrote this: a folder of diffusers, or a file by its ending, else by how it begins.
+
+    Raises:
+        OSError: it is a pipe, a socket or a device, or there is no permission.
+        ValueError: damaged safetensors.
+    """
+    if path.is_dir():
+        return _is_diffusers(path)
+    endings = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if endings[-1:] == [".tar"]:
+        endings.pop()
+    if endings and endings[-1] in FOREIGN:
+        return True
+    if not path.exists():
+        return False
+    from sfumato.convert.files import is_torch_file
+
+    if endings[-1:] != [".safetensors"] and is_torch_file(path):
+        return True
+    return not checkpoint.is_ours(path)
 
 
 def load_model(
@@ -90,23 +122,41 @@ def holds_model(path: Path) -> bool:
 
 
 def _is_diffusers(path: Path) -> bool:
-    """Whether this is a folder that diffusers wrote."""
+    """Whether this is a folder that diffusers wrote: of a pipeline, or of its network."""
     if not path.is_dir() or (path / "metrics.jsonl").exists():
         return False
-    return (path / "model_index.json").is_file() or any(path.glob("diffusion_pytorch_model.*"))
+    from sfumato.convert.diffusers_weights import holds_weights
+
+    network = path / "unet" if (path / "unet" / "config.json").is_file() else path
+    return (path / "model_index.json").is_file() or network != path or holds_weights(path)
 
 
 def from_checkpoint(
     saved: checkpoint.Checkpoint, *, weights: str | None = None, device: torch.device | str = "cpu"
 ) -> Model | Classifier:
-    """A model or classifier from an opened checkpoint."""
-    recipe = papers.from_json(saved.recipe)
-    with torch.device("meta"):
-        network = recipe.model()
+    """A model or classifier from an opened checkpoint.
+
+    The network takes memory once the file's shapes are known to be its own.
+
+    Raises:
+        CheckpointError: a recipe that is none, or of another network; damaged weights.
+    """
+    try:
+        recipe = papers.from_json(saved.recipe)
+        with torch.device("meta"):
+            network = recipe.model()
+        recipe.build()
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise checkpoint.CheckpointError(f"{saved.path} holds a recipe that makes no network: {reason}") from None
+    classes = tuple(saved.data.get("classes", ()))
+    count = recipe.conditioning.classes
+    if count and classes and len(classes) != count:
+        raise checkpoint.CheckpointError(f"{saved.path} names {len(classes)} classes; its recipe has {count}")
     kind = saved.load_weights(network, weights)
     network.to(device).eval().requires_grad_(False)
     about = {**saved.progress, "data": saved.data, "weights": kind, "path": str(saved.path)}
-    return _trained(recipe, network, tuple(saved.data.get("classes", ())), about)
+    return _trained(recipe, network, classes, about)
 
 
 def _trained(recipe: Any, network: Any, classes: tuple[str, ...], about: dict[str, Any]) -> Model | Classifier:

@@ -191,6 +191,11 @@ def read(path: str | Path) -> Checkpoint:
     return Checkpoint(path, about, shapes)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a safetensors file says that it is a checkpoint of sfumato. CheckpointError where it is none at all."""
+    return KEY in tensor_file.read_header(path)[0]
+
+
 def _check_about(path: Path, about: Mapping[str, Any]) -> None:
     """CheckpointError unless a checkpoint describes itself by values of the kinds that are written."""
     for name, kind in {"recipe": dict, "train": dict, "data": dict, "progress": dict, "ema": list}.items():

@@ -16,8 +16,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +30,7 @@ from sfumato.convert.onnx.steps import ExportError, Given, Plan, Planner
 from sfumato.core.diffusion import Diffusion
 from sfumato.core.sampling import Kernel, Move, Sampler
 from sfumato.papers.recipe import Recipe
+from sfumato.runtime.files import whole_folder
 from sfumato.samplers import SAMPLERS
 
 __all__ = ["FORMAT", "STEPS", "ExportError", "export", "fitting", "replay"]
@@ -81,16 +80,10 @@ def export(
         raise ExportError("models that make pictures from noise alone are exported, no classifiers and no upsamplers")
     if folder.exists():
         raise ExportError(f"{folder} exists already")
-    unfinished = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as unfinished:
         export = Export(recipe, diffusion, copy.deepcopy(network).float().eval(), unfinished, say)
         about = {**export.about(chosen, steps), "classes": list(classes)}
         (unfinished / "about.json").write_text(json.dumps(about) + "\n", "utf-8")
-        os.rename(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return about
 
 
