@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ from torch import Tensor
 from sfumato.core.diffusion import Inputs
 from sfumato.core.distributions import Noise
 from sfumato.core.guidance import drop_labels
-from sfumato.networks.backbone import Embedded
+from sfumato.fields import Length, Range, check
+from sfumato.networks.backbone import Embedded, Share
 
 
 class Conditioning:
@@ -32,6 +34,9 @@ class Conditioning:
     classes: int = 0
     dropout: float = 0.0
     picture: int = 0
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
         """What the network must embed for images of this shape, besides what is `given` already."""
@@ -66,14 +71,13 @@ class Unconditional(Conditioning):
 class Labels(Conditioning):
     """Class labels, some of which are hidden in training for classifier-free guidance (Ho & Salimans 2022)."""
 
-    classes: int = 10
+    classes: Annotated[int, Range(0, 1 << 20)] = 10
     """How many; taken from the data set. 0 where the data have none."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Share of labels hidden in training (Ho & Salimans hide 0.1 to 0.2)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"label dropout lies between 0 and 1, not {self.dropout:g}")
+        super().__post_init__()
         if self.dropout and not self.classes:
             raise ValueError("label dropout needs classes")
 
@@ -104,7 +108,7 @@ class Labels(Conditioning):
 class LowRes(Conditioning):
     """A small image that the model enlarges; in training, the mean over areas of the image itself."""
 
-    picture: int = 64
+    picture: Annotated[int, Range(1, 4096)] = 64
     """Its height and width."""
 
     def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
@@ -127,9 +131,10 @@ class LowRes(Conditioning):
 class Together(Conditioning):
     """Several conditionings at once, such as labels and a small image."""
 
-    parts: tuple[Conditioning, ...] = (Labels(), LowRes())
+    parts: Annotated[tuple[Conditioning, ...], Length(1, 8)] = (Labels(), LowRes())
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("classes", "dropout", "picture"):
             object.__setattr__(self, name, max(getattr(part, name) for part in self.parts))
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from sfumato.core.distributions import Noise
+from sfumato.fields import Range, check
 
 FIRST_IMAGES = 512
 """So many images gave the authors of 2015 their mean and standard deviation."""
+
+
+Deviation = Annotated[float, Range(0, 1_000_000, above=True)]
+"""A standard deviation; that of images that are all one grey, 0, is none."""
 
 
 class Space:
@@ -28,6 +33,9 @@ class Space:
     """
 
     has_moments: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
         """Images (B, C, ...) in [-1, 1] -> what the diffusion sees; `noise` is for dequantisation, if there is any."""
@@ -73,13 +81,10 @@ class Pixels(Space):
 class Measured(Space):
     """Images in [-1, 1] as they are, whose deviation is measured, for EDM's sigma_data (Karras et al. 2022)."""
 
-    std: float = 0.5
+    std: Deviation = 0.5
     """Of the data in [-1, 1], over all pixels; taken from the data set."""
 
     has_moments = True
-
-    def __post_init__(self) -> None:
-        _check_std(self.std)
 
     @property
     def deviation(self) -> float:
@@ -109,18 +114,15 @@ class Standardised(Space):
 
     mean: float = 0.0
     """Of the data in [-1, 1], over all pixels; taken from the data set."""
-    std: float = 1.0
+    std: Deviation = 1.0
     """Likewise."""
-    bin: float = 2 / 255
+    bin: Annotated[float, Range(0, 2)] = 2 / 255
     """Width of the uniform noise that makes 8-bit data continuous; 0 for data that are."""
     faithful: bool = False
     """With the slips of the authors' code: dequantisation noise divided by the deviation, not multiplied, and moments
     of the first 512 images."""
 
     has_moments = True
-
-    def __post_init__(self) -> None:
-        _check_std(self.std)
 
     @property
     def deviation(self) -> float:
@@ -141,16 +143,11 @@ class Standardised(Space):
         return replace(self, mean=float(some.mean()), std=std)
 
 
-def _check_std(std: float) -> None:
-    if not 0 < std < math.inf:
-        raise ValueError(f"the standard deviation of the data is above 0, not {std}")
-
-
 @dataclass(frozen=True)
 class Bits(Space):
     """Bits 0 and 1 for binomial diffusion, out of the ends of the range, black and white."""
 
-    mean: float = 0.0
+    mean: Annotated[float, Range(-1, 1)] = 0.0
     """Of the data in {-1, 1}; taken from the data set, for the null model."""
 
     has_moments = True

@@ -89,5 +89,5 @@ def test_what_does_not_fit_is_refused() -> None:
         LowRes(8).embedded((1, 8, 8), T)
     with pytest.raises(ValueError, match="needs classes"):
         Labels(0, 0.1)
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="dropout is at least 0 and below 1, not 1"):
         Labels(3, 1.0)

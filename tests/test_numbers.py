@@ -11,8 +11,9 @@ import pytest
 
 from sfumato import spec
 from sfumato.cli import COMMANDS, main
-from sfumato.cli.numbers import Count, Range, UsageError, checked, range_of
+from sfumato.cli.numbers import Count, UsageError, checked
 from sfumato.conditioning import Labels
+from sfumato.fields import Range, range_of
 from sfumato.models.guidance import AdaptiveProjected, Guidance, chosen
 from sfumato.models.model import Model
 from sfumato.samplers import Heun

@@ -8,11 +8,13 @@ from sfumato.networks.dpm2015 import DPMBits, DPMImage, DPMLocal, DPMRadial
 from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
 from sfumato.networks.refinenet import RefineNet, RefineNetV2
 from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
+from sfumato.networks.unet2d import UNet2D
 
 NETWORKS: dict[str, type[Backbone]] = {
     "ddpm-unet": HoUNet,
     "improved-unet": ImprovedUNet,
     "adm-unet": ADMUNet,
+    "unet2d": UNet2D,
     "ncsnpp": NCSNpp,
     "ddpmpp": DDPMpp,
     "song-unet": SongUNet,

@@ -6,10 +6,26 @@ the noisy x and the noise level is the `Embedded` that the recipe's conditioning
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
+
+from sfumato.fields import Length, Range, check
+
+Channels = Annotated[int, Range(1, 16_384)]
+"""The unit of width; the widest published is 256."""
+Few = Annotated[int, Range(1, 32)]
+"""Residual blocks a level, or layers; published networks have up to 8."""
+Multipliers = Annotated[tuple[Annotated[int, Range(1, 256)], ...], Length(1, 12)]
+"""Widths of the levels: twelve halve an image 2,048 pixels wide to one."""
+RealMultipliers = Annotated[tuple[Annotated[float, Range(0, 256, above=True)], ...], Length(1, 12)]
+Factors = Annotated[tuple[Annotated[int, Range(1, 2048)], ...], Length(0, 12)]
+"""By what the levels with self-attention are smaller than the image."""
+Heads = Annotated[int, Range(1, 16_384)]
+Share = Annotated[float, Range(0, 1, below=True)]
+"""What dropout leaves out."""
+Units = Annotated[int, Range(1, 65_536)]
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,13 @@ NOTHING = Embedded()
 
 
 class Backbone:
-    """Base class of network configurations: frozen dataclasses of plain values, each with its paper's defaults."""
+    """Base class of network configurations: frozen dataclasses of plain values, each with its paper's defaults.
+
+    Their fields have ranges, so that whatever a file asks for is built, without weights, in a few seconds.
+    """
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> nn.Module:
         """A freshly initialised network: (x, t, **inputs) -> output, for x in any precision, which the output has.
@@ -50,9 +72,3 @@ def refuse(network: str, given: Embedded, outputs: int, expected: int) -> None:
         raise ValueError(f"{network} cannot be conditioned on {what}")
     if outputs != expected:
         raise ValueError(f"{network} returns {expected} channels here, not {outputs}")
-
-
-def check_choice(what: str, name: object, known: Collection[object]) -> None:
-    """Raise ValueError, which says what the word should have been, unless it is one of the known."""
-    if name not in known:
-        raise ValueError(f"{what} is one of {', '.join(map(str, known))}, not {name!r}")

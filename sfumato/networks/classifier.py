@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sfumato.networks.backbone import NOTHING, Backbone, Embedded, check_choice
+from sfumato.networks.backbone import NOTHING, Backbone, Channels, Embedded, Factors, Few, Heads, RealMultipliers, Share
 from sfumato.networks.blocks import (
     Attention,
     GroupNorm,
@@ -183,23 +183,20 @@ class EncoderUNet(Skeleton):
 class Encoder(Backbone):
     """The classifier of noisy images (Dhariwal & Nichol 2021, section 4.1), as for 256x256 ImageNet: 54 million."""
 
-    channels: int = 128
+    channels: Channels = 128
     """Width of the network's first level."""
-    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
+    multipliers: RealMultipliers = (1, 1, 2, 2, 4, 4)
     """Width of each level, in multiples of `channels`."""
-    blocks: int = 2
+    blocks: Few = 2
     """Residual blocks a level."""
-    attention: tuple[int, ...] = (8, 16, 32)
+    attention: Factors = (8, 16, 32)
     """Downsampling factors with self-attention."""
-    head_channels: int = 64
+    head_channels: Heads = 64
     """Channels of an attention head."""
     pool: Literal["attention", "adaptive", "spatial", "spatial_v2"] = "attention"
     """How pixels become one answer."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Dropout inside the residual blocks."""
-
-    def __post_init__(self) -> None:
-        check_choice("pool", self.pool, POOLS)
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> EncoderUNet:
         """The classifier of images of this shape; `outputs` is the number of classes that it tells apart."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks.backbone import NOTHING, Backbone, Embedded, refuse
+from sfumato.fields import Range
+from sfumato.networks.backbone import NOTHING, Backbone, Embedded, Few, Units, refuse
 from sfumato.networks.blocks import zeroed
 
 SLOPE = 0.05
@@ -217,15 +218,15 @@ def temporal_basis(T: int, n: int) -> Tensor:
 class DPMImage(Backbone):
     """The network for images of 2015: multi-scale convolutions beside a dense path (appendix D.2), as for MNIST."""
 
-    hidden: int = 20
+    hidden: Units = 20
     """Channels of the convolutions."""
-    layers: int = 4
+    layers: Few = 4
     """Depth of the convolutions and of the dense path."""
-    scales: int = 1
+    scales: Annotated[int, Range(1, 12)] = 1
     """Scales of each convolution, each half as fine as the one before."""
-    dense: int = 500
+    dense: Annotated[int, Range(0, 65_536)] = 500
     """Hidden width of the path that sees the whole image; 0 leaves it out."""
-    bumps: int = 10
+    bumps: Annotated[int, Range(2, 1024)] = 10
     """Temporal basis functions of the read-out."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ImageNetwork:
@@ -241,7 +242,7 @@ class DPMImage(Backbone):
 class DPMRadial(Backbone):
     """The radial basis functions of 2015 for points, each constant (appendix D.1.1): a row of one channel."""
 
-    hidden: int = 16
+    hidden: Units = 16
     """Radial units."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> RadialBasis:
@@ -253,9 +254,9 @@ class DPMRadial(Backbone):
 class DPMLocal(Backbone):
     """Radial basis functions for points with a linear map each; not the paper's, whose units are constant."""
 
-    hidden: int = 64
+    hidden: Units = 64
     """Radial units."""
-    bumps: int = 6
+    bumps: Annotated[int, Range(2, 1024)] = 6
     """Temporal basis functions of the read-out."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> LocalLinear:
@@ -267,9 +268,9 @@ class DPMLocal(Backbone):
 class DPMBits(Backbone):
     """The MLP of 2015 for bits, as for the heartbeat (appendix D.1.2)."""
 
-    hidden: int = 50
+    hidden: Units = 50
     """Hidden units of a layer."""
-    layers: int = 3
+    layers: Few = 3
     """Hidden layers."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> Bits:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks.backbone import NOTHING, Backbone, Embedded, check_choice
+from sfumato.networks.backbone import NOTHING, Backbone, Channels, Embedded, Factors, Few, Multipliers, Share
 from sfumato.networks.beside import Draw, InputResidual, InputSkip, OutputResidual, OutputSkip
 from sfumato.networks.blocks import (
     Act,
@@ -164,15 +164,15 @@ PROGRESSIVE: dict[str, tuple[Any, Any]] = {"residual": (InputResidual, None), "s
 class ScoreBackbone(Backbone):
     """What the configurations of the paper's three networks have in common."""
 
-    channels: int = 128
+    channels: Channels = 128
     """Width of the network's first level."""
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    multipliers: Multipliers = (1, 2, 2, 2)
     """Width of each level, in multiples of `channels`; each level halves the resolution of the one before."""
-    blocks: int = 4
+    blocks: Few = 4
     """Residual blocks a level; the deep models have 8."""
-    attention: tuple[int, ...] = (2,)
+    attention: Factors = (2,)
     """Downsampling factors with self-attention (16x16 of 32x32 is factor 2)."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Dropout inside the residual blocks."""
 
     def common(self, shape: tuple[int, ...], outputs: int, given: Embedded) -> dict[str, Any]:
@@ -197,9 +197,6 @@ class NCSNpp(ScoreBackbone):
     fourier: bool = True
     """Whether the noise level, which is sigma then, enters by random Fourier features of its logarithm, as for VE in
     continuous time; otherwise a number of the time enters by Ho et al.'s sinusoids."""
-
-    def __post_init__(self) -> None:
-        check_choice("progressive", self.progressive, PROGRESSIVE)
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreUNet:
         into, out = PROGRESSIVE[self.progressive]
@@ -226,7 +223,7 @@ class SongUNet(ScoreBackbone):
     It attends less often than Ho et al.'s, `unet.HoUNet`, whose weights it cannot take.
     """
 
-    blocks: int = 2
+    blocks: Few = 2
     """Residual blocks a level."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreUNet:

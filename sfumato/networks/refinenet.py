@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks.backbone import NOTHING, Backbone, Embedded, check_choice, refuse
+from sfumato.networks.backbone import NOTHING, Backbone, Channels, Embedded, refuse
 from sfumato.networks.blocks import Act
 from sfumato.networks.fir import halve
 from sfumato.networks.instance_norm import InstanceNormPlus, NoNorm
@@ -248,7 +248,7 @@ class RefineNet(Backbone):
     It is conditioned on the number of the noise level, from 0. For MNIST: channels 64: 7.6 million.
     """
 
-    channels: int = 128
+    channels: Channels = 128
     """Width of the RefineNet; the paper's is 64 for MNIST."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreRefineNet:
@@ -271,16 +271,12 @@ class RefineNetV2(Backbone):
     With depth 5 it has 83.4 million, with depth 6 94.1 million. It is not conditioned on the noise level.
     """
 
-    channels: int = 128
+    channels: Channels = 128
     """Width of the RefineNet."""
-    depth: int = 4
+    depth: Literal[4, 5, 6] = 4
     """Stages of the RefineNet: 4 for images up to 64x64, 5 for 96x96 and 128x128, 6 for 256x256."""
     norm: Literal["instance++", "none"] = "instance++"
     """The normalisation; "none" is the authors' option NoneNorm."""
-
-    def __post_init__(self) -> None:
-        check_choice("depth", self.depth, STAGES)
-        check_choice("norm", self.norm, NORMS)
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreRefineNet:
         refuse("NCSNv2's RefineNet", given, outputs, shape[0])

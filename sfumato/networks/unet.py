@@ -9,11 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.networks.backbone import NOTHING, Backbone, Embedded
+from sfumato.fields import Range
+from sfumato.networks.backbone import (
+    NOTHING,
+    Backbone,
+    Channels,
+    Embedded,
+    Factors,
+    Few,
+    Heads,
+    Multipliers,
+    RealMultipliers,
+    Share,
+)
 from sfumato.networks.blocks import (
     Attention,
     GroupNorm,
@@ -107,15 +120,15 @@ class HoUNet(Backbone):
     For 256x256: multipliers (1, 1, 2, 2, 4, 4), attention (16,), dropout 0: 114 million.
     """
 
-    channels: int = 128
+    channels: Channels = 128
     """Width of the U-Net's first level."""
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    multipliers: Multipliers = (1, 2, 2, 2)
     """Width of each level, in multiples of `channels`; each level halves the resolution of the one before."""
-    blocks: int = 2
+    blocks: Few = 2
     """Residual blocks a level."""
-    attention: tuple[int, ...] = (2,)
+    attention: Factors = (2,)
     """Downsampling factors with self-attention (16x16 of 32x32 is factor 2)."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Dropout inside the residual blocks."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
@@ -136,19 +149,19 @@ class ImprovedUNet(Backbone):
     one head.
     """
 
-    channels: int = 128
+    channels: Channels = 128
     """Width of the U-Net's first level."""
-    multipliers: tuple[float, ...] = (1, 2, 2, 2)
+    multipliers: RealMultipliers = (1, 2, 2, 2)
     """Width of each level, in multiples of `channels`."""
-    blocks: int = 3
+    blocks: Few = 3
     """Residual blocks a level."""
-    attention: tuple[int, ...] = (2, 4)
+    attention: Factors = (2, 4)
     """Downsampling factors with self-attention."""
-    heads: int = 4
+    heads: Heads = 4
     """Attention heads."""
     scale_shift: bool = True
     """Whether the embedding scales and shifts the residual blocks; the paper's LSUN model only adds it."""
-    dropout: float = 0.3
+    dropout: Share = 0.3
     """Dropout inside the residual blocks."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
@@ -166,19 +179,19 @@ class ADMUNet(Backbone):
     For 64x64: channels 192, multipliers (1, 2, 3, 4), 3 blocks, attention (2, 4, 8), dropout 0.1: 296 million.
     """
 
-    channels: int = 256
+    channels: Channels = 256
     """Width of the U-Net's first level."""
-    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
+    multipliers: RealMultipliers = (1, 1, 2, 2, 4, 4)
     """Width of each level, in multiples of `channels`."""
-    blocks: int = 2
+    blocks: Few = 2
     """Residual blocks a level."""
-    attention: tuple[int, ...] = (8, 16, 32)
+    attention: Factors = (8, 16, 32)
     """Downsampling factors with self-attention."""
-    head_channels: int = 64
+    head_channels: Annotated[int, Range(0, 16_384)] = 64
     """Channels of an attention head; 0 takes `heads` heads instead."""
-    heads: int = 4
+    heads: Heads = 4
     """Attention heads where head_channels is 0, as in the 128x128 model and the 64 -> 256 upsampler."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Dropout inside the residual blocks."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:

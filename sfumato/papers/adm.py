@@ -31,7 +31,7 @@ from sfumato.core.variances import learned_range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ADMUNet
 from sfumato.papers.ddpm import index
-from sfumato.papers.recipe import build_network, check_words, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -44,7 +44,7 @@ WEIGHTS = {"eps": losses.eps_weight, "v": losses.v_weight}
 class ADM:
     """Dhariwal & Nichol's model; the defaults are the paper's for 256x256 ImageNet (tables 4 and 11)."""
 
-    shape: tuple[int, ...] = (3, 256, 256)
+    shape: Shape = (3, 256, 256)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = ADMUNet()
     """The backbone; by default the paper's U-Net."""
@@ -52,7 +52,7 @@ class ADM:
     """What the network is given besides: class labels, the small image of an upsampler, or both."""
     space: Space = Pixels()
     """What the diffusion sees of an image."""
-    steps: int = 1000
+    steps: Levels = 1000
     """T, the number of noise levels."""
     betas: str = "linear"
     """The noise schedule; the paper takes cosine for 64x64 images."""
@@ -62,7 +62,7 @@ class ADM:
     """Hold the predicted clean image inside [-1, 1] while sampling, before a classifier's guidance."""
 
     def __post_init__(self) -> None:
-        check_words(self, betas=BETAS, prediction=PREDICTIONS)
+        check_fields(self, betas=BETAS, prediction=PREDICTIONS)
 
     def model(self) -> nn.Module:
         return build_network(self, 2 * self.shape[0], self.steps)

@@ -21,7 +21,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.classifier import Encoder
-from sfumato.papers.recipe import check_words
+from sfumato.papers.recipe import Levels, Shape, check_fields
 from sfumato.spaces import Pixels, Space
 
 BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
@@ -31,7 +31,7 @@ BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
 class NoisyClassifier:
     """The classifier of noisy images that guides (section 4.1); the defaults are the paper's for 256x256 ImageNet."""
 
-    shape: tuple[int, ...] = (3, 256, 256)
+    shape: Shape = (3, 256, 256)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = Encoder()
     """The backbone: the downward half of a U-Net."""
@@ -39,13 +39,13 @@ class NoisyClassifier:
     """The classes that it tells apart; taken from the data set."""
     space: Space = Pixels()
     """What it sees of an image; as in the model that it guides."""
-    steps: int = 1000
+    steps: Levels = 1000
     """T, the number of noise levels; as in the model that it guides."""
     betas: str = "linear"
     """The noise schedule; as in the model that it guides."""
 
     def __post_init__(self) -> None:
-        check_words(self, betas=BETAS)
+        check_fields(self, betas=BETAS)
 
     def model(self) -> nn.Module:
         return self.network.build(self.space.shape(self.shape), self.conditioning.classes)

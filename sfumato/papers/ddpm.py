@@ -41,7 +41,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
-from sfumato.papers.recipe import build_network, check_words, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -72,7 +72,7 @@ def index(t: Tensor) -> Tensor:
 class DDPM:
     """Ho et al.'s model; the defaults are the paper's for 32x32 images (appendix B)."""
 
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: Shape = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = HoUNet()
     """The backbone; by default the paper's U-Net."""
@@ -80,7 +80,7 @@ class DDPM:
     """What the network is given besides, such as class labels; the paper's is given nothing."""
     space: Space = Pixels()
     """What the diffusion sees of an image."""
-    steps: int = 1000
+    steps: Levels = 1000
     """T, the number of noise levels."""
     betas: str = "linear"
     """The noise schedule: linear from 1e-4 to 0.02 (section 4), quad, const, warmup, jsd, sigmoid or cosine."""
@@ -97,7 +97,7 @@ class DDPM:
     """Hold the predicted clean image inside [-1, 1] while sampling."""
 
     def __post_init__(self) -> None:
-        check_words(self, betas=BETAS, prediction=PREDICTIONS, weight=(*WEIGHTS, "bound"), variance=VARIANCES)
+        check_fields(self, betas=BETAS, prediction=PREDICTIONS, weight=(*WEIGHTS, "bound"), variance=VARIANCES)
         if self.zero_terminal_snr and self.prediction in ("eps", "mean"):
             raise ValueError("where no signal is left, the noise says nothing of the image: set prediction to v or x0")
         if self.variance == "learned" and self.weight != "bound":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,11 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, Sampler, descend
 from sfumato.core.schedules import Steps
 from sfumato.core.times import UniformLevels
+from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.dpm2015 import DPMImage
 from sfumato.papers.ddpm import index
-from sfumato.papers.recipe import build_network, check_words
+from sfumato.papers.recipe import Levels, Shape, build_network, check_fields
 from sfumato.samplers.ancestral import AncestralStep
 from sfumato.spaces import Bits, Space, Standardised
 
@@ -60,7 +61,7 @@ class WithBetas(nn.Module):
 class DPM:
     """Sohl-Dickstein et al.'s model; the defaults are the authors' for MNIST."""
 
-    shape: tuple[int, ...] = (1, 28, 28)
+    shape: Shape = (1, 28, 28)
     """Channels, height and width of an image; taken from the data set. A row of one channel holds points or bits."""
     network: Backbone = DPMImage()
     """The backbone: for images, for points (radial or local), or for bits."""
@@ -68,13 +69,13 @@ class DPM:
     """What the network is given besides; the paper's is given nothing."""
     space: Space = Standardised()
     """What the diffusion sees of an image: K is stated for data of mean 0 and variance 1, or for bits."""
-    steps: int = 1000
+    steps: Levels = 1000
     """T, the number of levels."""
     betas: Literal["published", "even", "jsd"] = "published"
     """The authors' schedule; one of even steps in log SNR; or 1/(T - t + 1), the paper's for bits."""
-    first_beta: float = 1e-3
+    first_beta: Annotated[float, Range(0, 1, above=True, below=True)] = 1e-3
     """What level 1 gets besides (published), or all its noise (even): below it nothing is modelled."""
-    last_signal: float = 1e-4
+    last_signal: Annotated[float, Range(0, 1, above=True, below=True)] = 1e-4
     """alpha_bar at level T (even)."""
     learn_betas: bool = False
     """Train the betas of levels 2..T too, the noise of a step held fixed (section 2.4.1)."""
@@ -87,7 +88,7 @@ class DPM:
     """With the slip of the authors' code that counts T divergences where there are T - 1; see `Standardised`, too."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_fields(self)
         if self.bits != (self.betas == "jsd") or (self.bits and self.learn_betas):
             raise ValueError("bits have the betas 1/(T - t + 1), which end at 1; real numbers need betas below 1")
         if not self.bits and self.edge == "learned":

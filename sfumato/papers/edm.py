@@ -21,7 +21,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import LogNormal
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
-from sfumato.papers.recipe import build_network, check_words, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, Sigma, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, Heun
 from sfumato.spaces import Measured, Space
 
@@ -33,7 +33,7 @@ PUBLISHED_DEVIATION = 0.5
 class EDM:
     """Karras et al.'s model; the defaults are the paper's for CIFAR-10 (table 1, and configuration F of table 2)."""
 
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: Shape = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = DDPMpp(multipliers=(2, 2, 2), dropout=0.13)
     """The backbone, F; by default the paper's DDPM++ for CIFAR-10."""
@@ -43,9 +43,9 @@ class EDM:
     """What the diffusion sees of an image; `measured` takes the deviation from the data set."""
     sigma_data: float | None = None
     """The deviation of the data; by default as the space has it (0.5 for `pixels`, as published)."""
-    sigma_min: float = 0.002
+    sigma_min: Sigma = 0.002
     """The least noise of a sampler."""
-    sigma_max: float = 80.0
+    sigma_max: Sigma = 80.0
     """The most, where sampling starts."""
     rho: float = 7.0
     """Steps of a sampler are even in sigma^(1 / rho)."""
@@ -55,7 +55,7 @@ class EDM:
     """Deviation of ln sigma in training."""
     weight: str = "edm"
     """How levels count: edm weighs the error in F evenly; or eps, x0, v, min-snr, soft-min-snr, p2, sigmoid, flow."""
-    steps: int = 18
+    steps: Levels = 18
     """Steps of its own sampler, of two evaluations each but the last."""
     churn: float = 0.0
     """Noise that its own sampler adds, S_churn; 0 is deterministic. The paper's for ImageNet is 40, in 256 steps."""
@@ -67,7 +67,7 @@ class EDM:
     """Its deviation, which makes up for detail that is lost."""
 
     def __post_init__(self) -> None:
-        check_words(self, weight=losses.WEIGHTS)
+        check_fields(self, weight=losses.WEIGHTS)
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(f"sigma_min is above 0 and below sigma_max, not {self.sigma_min:g} and {self.sigma_max:g}")
         if not math.isfinite(self.p_mean):

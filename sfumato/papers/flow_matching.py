@@ -25,7 +25,7 @@ from sfumato.core.sampling import Sampler
 from sfumato.core.times import LogNormal, Mode, TrainingTimes, UniformInterval
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
-from sfumato.papers.recipe import build_network, check_words, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Heun
 from sfumato.spaces import Pixels, Space
 
@@ -37,7 +37,7 @@ SOLVERS: dict[str, Sampler] = {"euler": DDIM(), "heun": Heun()}
 class FlowMatching:
     """A flow along straight lines from noise to data; the defaults are Liu et al.'s 1-rectified flow for CIFAR-10."""
 
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: Shape = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = DDPMpp(dropout=0.15)
     """The backbone; by default Liu et al.'s, DDPM++."""
@@ -63,11 +63,11 @@ class FlowMatching:
     where the model has labels, on the host (Tong et al. 2024)."""
     solver: Literal["euler", "heun"] = "heun"
     """Its own sampler."""
-    steps: int = 25
+    steps: Levels = 25
     """Steps of its own sampler."""
 
     def __post_init__(self) -> None:
-        check_words(self, weight=losses.WEIGHTS)
+        check_fields(self, weight=losses.WEIGHTS)
         if not (0 < self.shift < math.inf and 0 < self.logit_std < math.inf and math.isfinite(self.logit_mean)):
             raise ValueError("shift and logit_std are above 0, and logit_mean is a number")
         if not -1 <= self.mode_scale <= 2 / (math.pi - 2):

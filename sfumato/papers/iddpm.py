@@ -8,7 +8,7 @@ prediction and classifier-free guidance, each by one field.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
@@ -28,9 +28,10 @@ from sfumato.core.denoisers import (
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.likelihood import bound_term
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ImprovedUNet
-from sfumato.papers.recipe import build_network, check_words, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -46,7 +47,7 @@ VARIANCES: dict[str, variances.ReverseVariance] = {
 class ImprovedDDPM:
     """Nichol & Dhariwal's model; the defaults are the paper's for CIFAR-10 (appendix A)."""
 
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: Shape = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = ImprovedUNet(dropout=0.3)
     """The backbone; by default the paper's U-Net."""
@@ -54,7 +55,7 @@ class ImprovedDDPM:
     """What the network is given besides: class labels, the small image of an upsampler, or both."""
     space: Space = Pixels()
     """What the diffusion sees of an image."""
-    steps: int = 4000
+    steps: Levels = 4000
     """T, the number of noise levels."""
     betas: str = "cosine"
     """The noise schedule; cosine is eq. 17, linear is Ho et al.'s, stretched to T."""
@@ -64,7 +65,7 @@ class ImprovedDDPM:
     """The variance of a step: small, large, or learned_range, eq. 15."""
     objective: Literal["simple", "hybrid", "vlb"] = "hybrid"
     """L_simple; L_hybrid, in which the bound trains the variance alone (eq. 16); or L_vlb, the bound itself."""
-    vlb_weight: float = 0.001
+    vlb_weight: Annotated[float, Range(0, 1e6)] = 0.001
     """lambda of eq. 16; the class-conditional, LSUN and upsampling models were trained with 1/T."""
     importance: bool = False
     """Draw levels by the size of their recent losses (eq. 18), as the paper does for L_vlb."""
@@ -74,7 +75,7 @@ class ImprovedDDPM:
     """Hold the predicted clean image inside [-1, 1] while sampling."""
 
     def __post_init__(self) -> None:
-        check_words(self, betas=BETAS, prediction=PREDICTIONS, variance=VARIANCES)
+        check_fields(self, betas=BETAS, prediction=PREDICTIONS, variance=VARIANCES)
         if (self.variance == "learned_range") != (self.objective != "simple"):
             raise ValueError("a learned variance is trained by the hybrid or vlb objective, and only these train one")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,20 @@ from sfumato.core.matching import anneal_weight, denoising, half_sum
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import Level, from_sigmas
 from sfumato.core.times import UniformLevels
+from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.refinenet import RefineNet
-from sfumato.papers.recipe import Trainable, build_network, check_words, denoising_loss
+from sfumato.papers.recipe import (
+    Levels,
+    Moves,
+    Rate,
+    Shape,
+    Sigma,
+    Trainable,
+    build_network,
+    check_fields,
+    denoising_loss,
+)
 from sfumato.samplers import AnnealedLangevin
 from sfumato.spaces import Space, UnitPixels
 
@@ -49,7 +60,7 @@ def start_from(word: str, process: GaussianDiffusion, space: Space) -> Callable[
 class NCSN:
     """Song & Ermon's model; the defaults are the paper's for CIFAR-10 (section 5 and appendix A)."""
 
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: Shape = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = RefineNet()
     """The backbone; by default the paper's RefineNet, which is given the number of the level."""
@@ -57,23 +68,23 @@ class NCSN:
     """What the network is given besides; the paper's is given nothing."""
     space: Space = UnitPixels()
     """What the diffusion sees of an image."""
-    steps: int = 10
+    steps: Levels = 10
     """L, the number of noise levels (section 5)."""
-    first_sigma: float = 1.0
+    first_sigma: Sigma = 1.0
     """The largest noise."""
-    last_sigma: float = 0.01
+    last_sigma: Sigma = 0.01
     """The smallest noise; those between form a geometric sequence (section 4.1)."""
-    anneal_power: float = 2.0
+    anneal_power: Annotated[float, Range(-16, 16)] = 2.0
     """A level counts sigma to this power in the loss; 2 makes all count about alike (section 4.2)."""
-    step_size: float = 2e-5
+    step_size: Rate = 2e-5
     """The epsilon of algorithm 1, as in the authors' code, which moves twice as far with it."""
-    moves_per_level: int = 100
+    moves_per_level: Moves = 100
     """T, Langevin steps at each level (section 5)."""
     start: Literal["gaussian", "uniform"] = "gaussian"
     """Noise to start from: that of the noisiest level, for every sampler; or the paper's, for Langevin steps alone."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_fields(self)
         if not 0 < self.last_sigma < self.first_sigma:
             raise ValueError("noise falls from first_sigma to last_sigma, both above 0")
 

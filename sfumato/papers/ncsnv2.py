@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
@@ -21,10 +21,11 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import Level, from_sigmas
 from sfumato.core.techniques import best_step_size, largest_distance, number_of_levels, overlap, variance_ratio
 from sfumato.core.times import UniformLevels
+from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.refinenet import RefineNetV2
 from sfumato.papers.ncsn import as_images, start_from
-from sfumato.papers.recipe import build_network, check_words, denoising_loss
+from sfumato.papers.recipe import Levels, Moves, Rate, Shape, Sigma, build_network, check_fields, denoising_loss
 from sfumato.samplers import AnnealedLangevin
 from sfumato.spaces import Space, UnitPixels
 
@@ -33,7 +34,7 @@ from sfumato.spaces import Space, UnitPixels
 class NCSNv2:
     """Song & Ermon's second model; the defaults are the paper's for CIFAR-10 (appendix B)."""
 
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: Shape = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = RefineNetV2()
     """The backbone; by default the paper's RefineNet, which is given no level. Deeper for larger images."""
@@ -41,17 +42,17 @@ class NCSNv2:
     """What the network is given besides; the paper's is given nothing."""
     space: Space = UnitPixels()
     """What the diffusion sees of an image."""
-    steps: int = 232
+    steps: Levels = 232
     """L, the number of noise levels (technique 2)."""
-    first_sigma: float = 50.0
+    first_sigma: Sigma = 50.0
     """The largest noise (technique 1)."""
-    last_sigma: float = 0.01
+    last_sigma: Sigma = 0.01
     """The smallest noise; those between form a geometric sequence."""
-    anneal_power: float = 2.0
+    anneal_power: Annotated[float, Range(-16, 16)] = 2.0
     """A level counts sigma to this power in the loss."""
-    step_size: float = 6.2e-6
+    step_size: Rate = 6.2e-6
     """The epsilon of Langevin dynamics (technique 4)."""
-    moves_per_level: int = 5
+    moves_per_level: Moves = 5
     """T, Langevin steps at each level."""
     denoise: bool = True
     """Take out the noise of the last level in the end, by one more evaluation."""
@@ -59,7 +60,7 @@ class NCSNv2:
     """Noise to start from: that of the noisiest level, for every sampler; or the paper's, for Langevin steps alone."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_fields(self)
         if not 0 < self.last_sigma < self.first_sigma:
             raise ValueError("noise falls from first_sigma to last_sigma, both above 0")
 

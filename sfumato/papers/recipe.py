@@ -6,8 +6,9 @@ can carry it as JSON. It is built once into what runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,21 @@ from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.diffusion import Classification, Diffusion, Inputs, Loss
 from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.fields import Length, Range, check, shown
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.spaces import Space
+
+MOST_NUMBERS = 1 << 26
+"""Numbers of an image, at most: four channels of 4096 x 4096 pixels."""
+
+Shape = Annotated[tuple[Annotated[int, Range(1, 1 << 20)], ...], Length(3, 3)]
+"""Channels, height and width of an image; a row may be long."""
+Levels = Annotated[int, Range(1, 1_000_000)]
+"""T, the number of noise levels, or of steps; published are up to 4000."""
+Sigma = Annotated[float, Range(0, 1_000_000, above=True)]
+Rate = Annotated[float, Range(0, 1_000_000, above=True)]
+Moves = Annotated[int, Range(0, 100_000)]
+"""Evaluations at each level."""
 
 
 class Trainable(Protocol):
@@ -98,13 +112,16 @@ def denoising_loss(
     return loss
 
 
-def check_words(recipe: Any, **tables: Collection[str]) -> None:
-    """Raise ValueError where a field that is one of several words holds another.
+def check_fields(recipe: Any, **tables: Collection[str]) -> None:
+    """Raise ValueError where a field of a recipe is not of its type, outside its range, or a word that is not known.
 
     Args:
-        tables: by the name of a field, the words that it may hold; other fields say it in their types.
+        tables: by the name of a field, the words that it may hold; the types of other fields say theirs.
     """
-    hints = {name: hint for name, hint in get_type_hints(type(recipe)).items() if get_origin(hint) is Literal}
-    for name, known in ({name: get_args(hint) for name, hint in hints.items()} | tables).items():
+    check(recipe)
+    for name, known in tables.items():
         if getattr(recipe, name) not in known:
-            raise ValueError(f"{name} is one of {', '.join(map(str, known))}, not {getattr(recipe, name)!r}")
+            raise ValueError(f"{name} is one of {', '.join(map(str, known))}, not {shown(getattr(recipe, name))}")
+    if math.prod(recipe.shape) > MOST_NUMBERS:
+        size = " x ".join(f"{side:,}" for side in recipe.shape)
+        raise ValueError(f"images of {size} numbers are too large: {MOST_NUMBERS:,} is the most")

@@ -29,7 +29,7 @@ from sfumato.core.variances import fixed_large, fixed_small
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.papers.ncsn import as_images
-from sfumato.papers.recipe import build_network, check_words, denoising_loss
+from sfumato.papers.recipe import Levels, Moves, Rate, Shape, Sigma, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, langevin, reverse_sde
 from sfumato.samplers.ancestral import AncestralStep
 from sfumato.samplers.predictor_corrector import OfficialPredictorCorrector
@@ -45,7 +45,7 @@ LAST = {"ve": 1e-5, "vp": 1e-3, "subvp": 1e-3}
 class ScoreSDE:
     """Song et al.'s models; the defaults are the paper's continuous NCSN++ with the VE SDE for CIFAR-10."""
 
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: Shape = (3, 32, 32)
     """Channels, height and width of an image; taken from the data set."""
     network: Backbone = NCSNpp()
     """The backbone (appendix H): NCSN++ for VE, with Fourier features in continuous time; DDPM++ or DDPM otherwise."""
@@ -57,15 +57,15 @@ class ScoreSDE:
     """How noise comes: variance exploding, variance preserving, or less than that (section 3.4)."""
     continuous: bool = True
     """Train on all times between 0 and 1 (eq. 7), or on `steps` levels as NCSN (VE) and DDPM (VP) do."""
-    steps: int = 1000
+    steps: Levels = 1000
     """N, the number of levels, and of predictions in sampling."""
-    first_sigma: float = 50.0
+    first_sigma: Sigma = 50.0
     """VE: the largest noise."""
-    last_sigma: float = 0.01
+    last_sigma: Sigma = 0.01
     """VE: the smallest noise."""
-    beta_start: float = 0.1
+    beta_start: Rate = 0.1
     """VP and sub-VP: beta at time 0."""
-    beta_end: float = 20.0
+    beta_end: Rate = 20.0
     """VP and sub-VP: beta at time 1."""
     likelihood_weighting: bool = False
     """Weigh the score's error by g(t)^2, for likelihood, not by sigma(t)^2, for pictures."""
@@ -75,13 +75,13 @@ class ScoreSDE:
     """How sampling goes down: reverse diffusion, Euler-Maruyama, or ancestral steps from level to level."""
     corrector: Literal["langevin", "annealed", "none"] = "langevin"
     """How sampling stays: Langevin dynamics that follows the score's length, or the level's; the paper: none for VP."""
-    snr: float = 0.16
+    snr: Rate = 0.16
     """The correctors' r, how long their steps are beside the noise."""
-    corrections: int = 1
+    corrections: Moves = 1
     """Corrections at each time."""
 
     def __post_init__(self) -> None:
-        check_words(self)
+        check_fields(self)
         for refused, reason in (
             (self.sde == "subvp" and not self.continuous, "the sub-VP SDE has no levels of its own: set continuous"),
             (self.likelihood_weighting and not self.continuous, "likelihood weighting needs g(t), so continuous time"),

@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from sfumato.fields import Length, Range, check, shown
 
 DEFAULT_MINUTES = 10.0
 """The budget of a run that names none."""
@@ -27,34 +29,50 @@ def parse_count(text: str | int) -> int:
     return int(value)
 
 
+Interval = Annotated[float, Range(0, 1, above=True)]
+"""A share of the run."""
+Decay = Annotated[float, Range(0, 1, below=True)]
+"""The rate of a moving average."""
+
+
+BUDGET = ("images", "minutes")
+MAY_CHANGE = (
+    *BUDGET, "accumulate", "checkpoint_activations", "log_every", "validate_every", "preview_every", "checkpoint_every",
+    "keep", "validation_images", "preview_images", "preview_steps", "compile", "channels_last", "shard", "device",
+    "threads",
+)  # fmt: skip
+"""The training numbers that a run may go on with others of: its budget, how it is watched, and what suits a machine.
+All others are the run itself."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a recipe is trained."""
 
-    images: int | None = None
+    images: Annotated[int, Range(1, 10**15)] | None = None
     """The budget in images seen, for example 2M. With `minutes` as well, whichever is reached first ends the run."""
-    minutes: float | None = None
+    minutes: Annotated[float, Range(0, 10_000_000, above=True)] | None = None
     """The budget in minutes of training, over all resumes (10 where neither budget is given)."""
-    batch: int = 64
+    batch: Annotated[int, Range(1, 1 << 20)] = 64
     """Images a step, over all processes."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1, 1 << 20)] = 1
     """Split each process's share of a batch into this many parts, to save memory."""
     checkpoint_activations: bool = False
     """Compute each block again in the backward pass instead of keeping its activations: saves memory, costs about a
     third more time. Networks of 2015 have no such blocks."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(0, 1000, above=True)] = 1e-3
     """AdamW's step size at its peak."""
-    warmup: int = 6_400
+    warmup: Annotated[int, Range(0, 10**15)] = 6_400
     """Images over which the learning rate rises from 0; never more than a tenth of the run."""
     decay: Literal["cosine", "constant"] = "cosine"
     """How the learning rate goes on: to 0 over the budget, or not at all."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW's averaging rates."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.0
     """AdamW's weight decay."""
-    clip: float = 1.0
+    clip: Annotated[float, Range(0, 10**9)] = 1.0
     """The largest gradient norm; 0 does not clip."""
-    ema: tuple[float, ...] = (0.999,)
+    ema: Annotated[tuple[Decay, ...], Length(1, 16)] = (0.999,)
     """Rates of the moving averages of the weights; each is shortened where it would look back over more than a tenth of
     the run. The first is the one that is sampled by default."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
@@ -63,23 +81,23 @@ class TrainConfig:
     """Mirror half of the images left to right."""
     times: Literal["stratified", "random", "antithetic"] = "stratified"
     """How noise levels are drawn: evenly spread over consecutive images, independently, or in mirrored pairs."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Decides the first weights, the order of the images, flips, levels, noise and dropout."""
-    log_every: float = 0.002
+    log_every: Interval = 0.002
     """Share of the run between two lines of metrics."""
-    validate_every: float = 0.05
+    validate_every: Interval = 0.05
     """Share of the run between two measurements of the loss by noise level."""
-    preview_every: float = 0.1
+    preview_every: Interval = 0.1
     """Share of the run between two grids of preview pictures."""
-    checkpoint_every: float = 2.0
+    checkpoint_every: Annotated[float, Range(0, 10**9)] = 2.0
     """Minutes between two checkpoints; one is always written at the end."""
-    keep: int = 2
+    keep: Annotated[int, Range(1, 1_000_000)] = 2
     """How many checkpoints stay."""
-    validation_images: int = 256
+    validation_images: Annotated[int, Range(0, 10_000_000)] = 256
     """Images for the loss by noise level; 0 measures none."""
-    preview_images: int = 16
+    preview_images: Annotated[int, Range(0, 1024)] = 16
     """Pictures in a preview; 0 makes none."""
-    preview_steps: int = 25
+    preview_steps: Annotated[int, Range(1, 1_000_000)] = 25
     """Sampling steps of a preview."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps afterwards."""
@@ -87,26 +105,15 @@ class TrainConfig:
     """Keep images as (B, H, W, C) in memory; by default where the fused CPU kernel is at hand, which wants it."""
     shard: bool = False
     """Split weights, gradients, averages and moments among the processes (FSDP2), for networks too large for one."""
-    threads: int | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; auto takes a GPU where there is one."""
+    threads: Annotated[int, Range(1, 1024)] | None = None
     """CPU threads of torch; by default torch decides. Small networks may be faster with one."""
 
     def __post_init__(self) -> None:
-        positive = ("images", "minutes", "batch", "accumulate", "learning_rate", "log_every", "validate_every",
-                    "preview_every", "keep", "preview_steps", "threads")  # fmt: skip
-        not_negative = ("warmup", "weight_decay", "clip", "checkpoint_every", "validation_images", "preview_images",
-                        "seed")  # fmt: skip
-        for name in positive + not_negative:
-            value, above = getattr(self, name), name in positive
-            if value is not None and not (math.isfinite(value) and (value > 0 if above else value >= 0)):
-                raise ValueError(f"{name} is {'above 0' if above else 'at least 0'}, not {value}")
-        if not self.ema or any(not 0 <= rate < 1 for rate in self.ema) or len(set(self.ema)) < len(self.ema):
-            raise ValueError(f"ema is one or more different rates from 0 to below 1, not {self.ema}")
-        if len(self.betas) != 2 or any(not 0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are two rates from 0 to below 1, not {self.betas}")
-        for name, known in (("decay", ("cosine", "constant")), ("precision", ("auto", "float32", "bf16")),
-                            ("times", ("stratified", "random", "antithetic"))):  # fmt: skip
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        check(self)
+        if len(set(self.ema)) < len(self.ema):
+            raise ValueError(f"ema is one or more different rates, not {self.ema}")
         if self.accumulate > self.batch:
             raise ValueError(f"a batch of {self.batch} images cannot be split into {self.accumulate} parts")
 
@@ -115,6 +122,27 @@ class TrainConfig:
         minutes = DEFAULT_MINUTES if self.images is None and self.minutes is None else self.minutes
         spent = max(images / (self.images or math.inf), seconds / (60 * (minutes or math.inf)))
         return min(spent, 1.0)
+
+    def check_resumed(self, after: TrainConfig, images: int, seconds: float) -> None:
+        """Refuse to go on with other training numbers where these may not change, or with a budget that is spent.
+
+        Args:
+            after: the numbers to go on with.
+            images, seconds: how far the run has come.
+
+        Raises: ValueError, which names the numbers.
+        """
+        differing = [field.name for field in fields(self) if getattr(self, field.name) != getattr(after, field.name)]
+        if fixed := [name for name in differing if name not in MAY_CHANGE]:
+            values = ", ".join(f"{name} ({shown(getattr(self, name))} in this run)" for name in fixed)
+            raise ValueError(
+                f"a run cannot go on with another {values}; begin a new one, or change only: {', '.join(MAY_CHANGE)}"
+            )
+        if set(differing) & set(BUDGET) and after.progress(images, seconds) >= 1:
+            raise ValueError(
+                f"the run has come to {images:,} images in {seconds / 60:.3g} minutes of training; a budget of "
+                f"{after.budget()} is no more than that"
+            )
 
     def budget(self) -> str:
         """The budget in words."""
@@ -128,7 +156,9 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """What `to_json` wrote, also after a trip through JSON; ValueError names unknown options."""
+        """What `to_json` wrote, also after a trip through JSON; ValueError names unknown options, or what is none."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"training options are names and values, not {shown(values)}")
         if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
             raise ValueError(f"unknown training options: {', '.join(unknown)}")
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}

@@ -37,7 +37,7 @@ def test_a_flag_names_another_part() -> None:
         (["--recipe.network", "unets"], "unknown network 'unets'"),
         (["--recipe.network"], "unknown network ''"),
         (["--recipe.network", "ddpm-unet?width=3"], "network ddpm-unet has no option 'width'; its options: channels"),
-        (["--recipe.conditioning", "labels?dropout=2"], "label dropout lies between 0 and 1, not 2"),
+        (["--recipe.conditioning", "labels?dropout=2"], "dropout is at least 0 and below 1, not 2"),
     ],
 )
 def test_a_wrong_part_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -86,20 +87,33 @@ def test_settings_survive_json() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"batch": 0}, "batch is above 0, not 0"),
-        ({"images": -1}, "images is above 0"),
-        ({"minutes": math.inf}, "minutes is above 0, not inf"),
-        ({"learning_rate": math.nan}, "learning_rate is above 0, not nan"),
-        ({"clip": -1.0}, "clip is at least 0"),
-        ({"ema": ()}, "ema is one or more different rates"),
-        ({"ema": (1.0,)}, "ema is one or more different rates"),
+        ({"batch": 0}, "batch is between 1 and 1,048,576, not 0"),
+        ({"batch": 50.5}, "batch is a whole number, not 50.5"),
+        ({"batch": True}, "batch is a whole number, not True"),
+        ({"images": -1}, "images is between 1 and 1,000,000,000,000,000, not -1"),
+        ({"minutes": math.inf}, "minutes is above 0 and at most 10,000,000, not inf"),
+        ({"minutes": "8"}, "minutes is a number, not '8'"),
+        ({"learning_rate": math.nan}, "learning_rate is above 0 and at most 1,000, not nan"),
+        ({"learning_rate": 10**400}, "learning_rate is above 0 and at most 1,000, not 10,000,000"),
+        ({"clip": -1.0}, "clip is between 0 and 1,000,000,000, not -1"),
+        ({"flip": "no"}, "flip is true or false, not 'no'"),
+        ({"flip": 0}, "flip is true or false, not 0"),
+        ({"threads": 100_000_000}, "threads is between 1 and 1,024, not 100,000,000"),
+        ({"device": "banana"}, "device is one of auto, cpu, cuda, mps, not 'banana'"),
+        ({"preview_images": 10**9}, "preview_images is between 0 and 1,024"),
+        ({"log_every": 0.0}, "log_every is above 0 and at most 1, not 0"),
+        ({"ema": ()}, "ema is 1 to 16 values, not ()"),
+        ({"ema": (1.0,)}, "ema is several values, each at least 0 and below 1, not (1.0,)"),
         ({"ema": (0.9, 0.9)}, "ema is one or more different rates"),
-        ({"betas": (0.9, 1.0)}, "betas are two rates"),
+        ({"betas": (0.9, 1.0)}, "betas is several values, each at least 0 and below 1, not (0.9, 1.0)"),
+        ({"betas": (0.9,)}, "betas is 2 values, not (0.9,)"),
         ({"decay": "linear"}, "decay is one of cosine, constant, not 'linear'"),
         ({"times": "all"}, "times is one of"),
         ({"batch": 4, "accumulate": 5}, "a batch of 4 images cannot be split into 5 parts"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         TrainConfig(**values)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TrainConfig.from_json(values)

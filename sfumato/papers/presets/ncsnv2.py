@@ -6,6 +6,8 @@ levels and the paper say 96x96.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sfumato.networks.refinenet import RefineNetV2
 from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.presets import data
@@ -13,8 +15,8 @@ from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, emoji,
 
 
 def song(
-    side: int, first_sigma: float, levels: int, moves: int, step_size: float, depth: int, images: str, steps: int,
-    batch: int, about: str,
+    side: int, first_sigma: float, levels: int, moves: int, step_size: float, depth: Literal[4, 5, 6], images: str,
+    steps: int, batch: int, about: str,
 ) -> Preset:  # fmt: skip
     """A row of the paper's table."""
     recipe = NCSNv2(
