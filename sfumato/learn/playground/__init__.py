@@ -1,7 +1,7 @@
 """The playground: models as ONNX graphs, run in the page; the server only hands out files.
 
-A model's graphs are written when somebody first opens it, seconds of work, and kept in the user's cache under the
-digest of its weights.
+A model's graphs are written when somebody first opens it, ten seconds to a minute of work, and kept in the user's
+cache under the digest of its weights.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ worker.onmessage = ({ data }) => {
 function open() {
   about = null;
   document.querySelector(".model").textContent = models[wish.model.value].about;
-  say("Opening the model. Its graphs are written once, which takes some seconds ...");
+  say("Opening the model. Its graphs are written once, which takes ten seconds to a minute ...");
   turn += 1;
   worker.postMessage({ kind: "load", turn, base: new URL(`model/${wish.model.value}`, location.href).href });
 }
