@@ -6,13 +6,14 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sfumato.cli.parsing import UsageError, parse, shrunk
 from sfumato.data.splits import test_split
-from sfumato.papers.training import TrainConfig
+from sfumato.papers.training import BUDGET, TrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,15 +43,17 @@ class TrainArguments(Generic[R]):
 
 @dataclass(frozen=True)
 class ResumeArguments:
-    """Go on with an interrupted run, with the options it was started with."""
+    """Go on with an interrupted run, with the options it was started with, or with another budget."""
 
     resume: Path
     """The run folder."""
+    train: TrainConfig = TrainConfig()
+    """Another budget (whichever is named is the whole of it), other ways to watch the run, or what suits a machine."""
 
 
 def train_command(arguments: list[str]) -> int:
     if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
-        return _resume(parse(ResumeArguments, arguments, "sfumato train"))
+        return _resume_command(arguments)
     if not arguments or arguments[0].startswith("-"):
         if set(arguments) & {"-h", "--help"}:
             print(HELP)
@@ -69,10 +72,10 @@ def train_command(arguments: list[str]) -> int:
     parsed: TrainArguments[Any] = parse(kind[type(recipe)], rest, f"sfumato train {name}", default)
     if parsed.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes need one run folder: --out DIR")
-    if parsed.out and started(parsed.out):
-        return _resume(ResumeArguments(parsed.out))
+    if parsed.out and started(parsed.out, parsed.train.device):
+        return _resume(parsed.out)
     out = parsed.out or Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _train(parsed, name, out, resume=False)
+    return _train(parsed, name, out)
 
 
 def with_parts(recipe: Any, arguments: list[str]) -> tuple[Any, list[str]]:
@@ -94,57 +97,123 @@ def with_parts(recipe: Any, arguments: list[str]) -> tuple[Any, list[str]]:
     return replace(recipe, **parts), rest
 
 
-def _resume(arguments: ResumeArguments) -> int:
+def _resume_command(arguments: list[str]) -> int:
+    """Go on with a run: what is not named is as it was."""
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--resume=") else [word])]
+    place = words.index("--resume") + 1
+    if place == len(words) or words[place].startswith("-") or set(words) & {"-h", "--help"}:
+        parse(ResumeArguments, arguments, "sfumato train")
+    run = Path(words[place])
+    before = TrainConfig.from_json(_config(run)["train"])
+    named = {word.partition("=")[0].removeprefix("--train.") for word in words} & set(BUDGET)
+    default = replace(before, images=None, minutes=None) if named else before
+    return _resume(run, parse(ResumeArguments, arguments, "sfumato train", ResumeArguments(run, default)).train)
+
+
+def _resume(run: Path, settings: TrainConfig | None = None) -> int:
+    """Go on with a run, with its own training numbers where None."""
     from sfumato import papers
     from sfumato.runtime.folder import RunFolder
+    from sfumato.runtime.lock import refuse_if_held
 
-    config = RunFolder.open(arguments.resume).config()
-    recipe = papers.from_json(config["recipe"])
-    parsed = TrainArguments(recipe, TrainConfig.from_json(config["train"]), config["data"], config["validation"])
-    return _train(parsed, config["preset"], arguments.resume, resume=True)
+    refuse_if_held(run, "trained")
+    config = _config(run)
+    before, recipe = TrainConfig.from_json(config["train"]), papers.from_json(config["recipe"])
+    if settings is not None and settings != before:
+        saved = RunFolder.open(run).latest()
+        progress = saved.progress if saved else {}
+        before.check_resumed(settings, progress.get("images", 0), progress.get("seconds", 0.0))
+    parsed = TrainArguments(recipe, settings or before, config["data"], config["validation"])
+    return _train(parsed, config["preset"], run, before=config)
 
 
-def _train(arguments: TrainArguments[Any], name: str, out: Path, *, resume: bool) -> int:
+def _config(run: Path) -> dict[str, Any]:
+    """What a run was started with, as far as it is needed again. RunError where it is damaged."""
+    from sfumato.runtime.folder import RunError, RunFolder
+
+    config = RunFolder.open(run).config()
+    kinds: dict[str, Any] = {"preset": str, "recipe": dict, "train": dict, "data": str, "validation": str | None}
+    for name, kind in kinds.items():
+        if not isinstance(config, dict) or not isinstance(config.get(name), kind):
+            raise RunError(f"{run / 'config.json'} is damaged: it does not say {name}")
+    return config
+
+
+def _train(
+    arguments: TrainArguments[Any], name: str, out: Path, *, before: Mapping[str, Any] | None = None
+) -> int:  # fmt: skip
+    """Train, or go on where the configuration `before` is given; whatever can be refused is, before `out` is made."""
+    import torch
+
     from sfumato import papers
+    from sfumato.cost.room import check_training
     from sfumato.data import open_source
     from sfumato.data.stream import open_for_training
+    from sfumato.runtime.precision import usable_device
     from sfumato.train.loop import train
 
+    settings, resume = arguments.train, before is not None
+    device = usable_device(settings.device)
+    processes, here = (int(os.environ.get(word, "1")) for word in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if not resume and processes == 1:
+        _check_out(out)
     images = open_for_training(arguments.data)
     recipe = fit_to_data(arguments.recipe, images, moments=not resume)
     validation_spec = arguments.validation or test_split(arguments.data)
     validation = open_source(validation_spec) if validation_spec else None
     if validation is not None and validation.shape != images.shape:
         raise UsageError(f"validation images are {validation.shape}, training images {images.shape}")
+    with torch.device("meta"):
+        network = recipe.model()
+    check_training(recipe, network, settings, device, processes, here)
     config = {
         "preset": name,
         "recipe": papers.to_json(recipe),
         "data": arguments.data,
         "validation": validation_spec,
-        "command": shlex.join(["sfumato", *sys.argv[1:]]),
-        "parameters": sum(p.numel() for p in recipe.model().parameters()),
+        "command": shlex.join(["sfumato", *sys.argv[1:]]) if before is None else before.get("command", ""),
+        "parameters": sum(p.numel() for p in network.parameters()),
     }
     result = train(
-        recipe, images, arguments.train, out, config=config, validation=validation,
-        preview=_preview(recipe, arguments.train, images, validation or images), resume=resume,
+        recipe, images, settings, out, config=config, validation=validation,
+        preview=_preview(recipe, network, settings, images, validation or images), resume=resume,
     )  # fmt: skip
     if result.main_process:
         _report(result, recipe, validation_spec or arguments.data)
     return result.exit_code if result.main_process else 0
 
 
-def _preview(recipe: Any, settings: TrainConfig, images: Images, held_out: Images) -> Preview | None:
-    """What makes pictures from a network while it trains; None for a classifier, which makes none."""
-    from sfumato.models import Model
+def _check_out(out: Path) -> None:
+    """Refuse a folder that cannot take a new run, before data are read."""
+    from sfumato.runtime.folder import RunFolder
 
-    if recipe.build().sampler is None:
+    RunFolder.check_new(out)
+    nearest = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"{out} cannot be made: {nearest} is no folder that can be written in")
+
+
+def _preview(
+    recipe: Any, network: nn.Module, settings: TrainConfig, images: Images, held_out: Images
+) -> Preview | None:
+    """What makes pictures from a network while it trains; None for a classifier, which makes none.
+
+    Args:
+        network: the recipe's, without weights. ValueError where pictures cannot be made with it.
+    """
+    from sfumato.models import Model
+    from sfumato.models.generate import Request, plan
+
+    if recipe.build().sampler is None or not settings.preview_images:
         return None
     side, count = recipe.conditioning.picture, min(settings.preview_images, len(images))
     small = shrunk(held_out.images[:count], side) if side else None
+    count = count if small is None else len(small)
+    steps = min(settings.preview_steps, recipe.steps)
+    plan(Model(recipe, network, images.classes), Request(count, steps, low_res=small))
 
     def preview(network: nn.Module) -> Tensor:
-        model = Model(recipe, network, images.classes)
-        return model.sample(count, steps=min(settings.preview_steps, recipe.steps), seed=1, low_res=small)
+        return Model(recipe, network, images.classes).sample(count, steps=steps, seed=1, low_res=small)
 
     return preview
 

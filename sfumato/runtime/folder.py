@@ -37,9 +37,9 @@ class RunFolder:
 
     path: Path
 
-    @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any]) -> RunFolder:
-        """A new run in a folder that is absent or empty. RunError where there is something in it already."""
+    @staticmethod
+    def check_new(path: str | Path) -> None:
+        """RunError where a new run cannot go: into a file, or a folder with something in it already."""
         path = Path(path)
         if (path / "config.json").exists():
             raise RunError(f"{path} holds a run already; go on with: sfumato train --resume {shlex.quote(str(path))}")
@@ -47,6 +47,12 @@ class RunFolder:
             raise RunError(f"{path} is a file, not a folder for a run")
         if path.is_dir() and any(not child.name.startswith(".") for child in path.iterdir()):
             raise RunError(f"{path} is not empty and holds no run; choose another folder")
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> RunFolder:
+        """A new run in a folder that is absent or empty. RunError where there is something in it already."""
+        path = Path(path)
+        cls.check_new(path)
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path)
         folder.write_json("config.json", config)
@@ -64,6 +70,14 @@ class RunFolder:
         for name in ("samples", "checkpoints"):
             (self.path / name).mkdir(exist_ok=True)
         return self
+
+    def discard(self) -> None:
+        """Take away a run that never began: what `create` and the first lines about it left, and nothing else."""
+        for name in ("config.json", "data_card.json", "metrics.jsonl", "samples/data.png"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.path / "samples", self.path / "checkpoints"):
+            with contextlib.suppress(OSError):  # there is something of somebody else's in it
+                folder.rmdir()
 
     # ---------------------------------------------------------------- small files
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from sfumato.runtime.precision import best_device
+from sfumato.runtime.precision import usable_device
 
 CALL, RUN = "call", "run"
 """Keys in the store: what a process says when it comes, and the folder of the run that was started."""
@@ -36,9 +36,12 @@ class Launch:
 
 
 @functools.cache
-def rendezvous() -> Launch | None:
+def rendezvous(device: str = "auto") -> Launch | None:
     """Rendezvous: one group of all processes that torchrun started; None for a process that it did not start, or that
     has a group already.
+
+    Args:
+        device: where they compute, as `precision.usable_device` takes it: it decides how they talk.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or dist.is_initialized():
         return None
@@ -46,21 +49,21 @@ def rendezvous() -> Launch | None:
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     notes = dist.PrefixStore("sfumato", store)
     corner, started = _lead(notes, size) if rank == 0 else _follow(notes, rank)
-    backend = "nccl" if best_device() == "cuda" else "gloo"
+    backend = "nccl" if usable_device(device) == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore(corner, store), rank=rank, world_size=size)
     atexit.register(_part)
     return Launch(notes, started)
 
 
-def note_start(folder: Path) -> None:
+def note_start(folder: Path, device: str = "auto") -> None:
     """Note that this launch has started the run in a folder; the main process does so."""
-    if launch := rendezvous():
+    if launch := rendezvous(device):
         launch.store.set(RUN, str(folder.absolute()))
 
 
-def started(folder: str | Path) -> bool:
+def started(folder: str | Path, device: str = "auto") -> bool:
     """Whether this launch had started the run in a folder when a process died; all processes hear the same."""
-    launch = rendezvous()
+    launch = rendezvous(device)
     return launch is not None and launch.started == str(Path(folder).absolute())
 
 

@@ -28,9 +28,10 @@ from sfumato.train.batches import Batches, seed_dropout, shard
 from sfumato.train.display import Display
 from sfumato.train.learning_rate import learning_rate_at
 from sfumato.train.monitoring import PATIENCE, due, dump, log, monitor, save
+from sfumato.train.place import run_folder
 from sfumato.train.session import Clock, Preview, Session
-from sfumato.train.setup import accelerator_for, first_state, open_folder
-from sfumato.train.state import NonFiniteError
+from sfumato.train.setup import accelerator_for, first_state, rehearse, too_little_noise
+from sfumato.train.state import NonFiniteError, State
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def train(
 
     Raises:
         RunError: the folder holds something else, or the run in it is another one.
+        HeldError: another process trains it.
+        ValueError: the recipe, the images, the device and the numbers do not fit each other; nothing was written.
         CheckpointError: the checkpoint is damaged or of another architecture.
         NonFiniteError: the loss or gradient was not finite 10 times in a row; a dump is in the folder.
         OSError: disk full, no permission; the last checkpoint is untouched.
@@ -101,9 +104,10 @@ def train(
     with listening() as interrupt, _threads(settings.threads):
         sharded = settings.shard and accelerator.num_processes > 1
         state = first_state(recipe, diffusion.times, settings, device, sharded)
-        folder = open_folder(accelerator, Path(out), state, images, settings, config, resume)
-        progress = settings.progress(state.images, state.seconds)
-        with Display(state, progress, accelerator.is_main_process and not quiet) as display:
+        rehearse(recipe, diffusion, state, images, precision)
+        place = run_folder(accelerator, Path(out), state, images, settings, config, resume)
+        with place as folder, _display(accelerator, settings, state, quiet) as display:
+            progress = settings.progress(state.images, state.seconds)
             if not resume:
                 display.say(f"{images.card}\n")
             model: Any = state.network if sharded else accelerator.prepare_model(state.network)
@@ -117,7 +121,13 @@ def train(
                 preview=preview, precision=precision,
             )  # fmt: skip
             _announce(session, reason, progress, resume)
+            if warning := too_little_noise(recipe, diffusion):
+                display.say(f"note     {warning}")
             return _loop(session, progress)
+
+
+def _display(accelerator: Any, settings: TrainConfig, state: State, quiet: bool) -> Display:
+    return Display(state, settings.progress(state.images, state.seconds), accelerator.is_main_process and not quiet)
 
 
 def _announce(session: Session, reason: str, progress: float, resume: bool) -> None:

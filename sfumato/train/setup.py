@@ -1,25 +1,23 @@
-"""Before the first step: processes, weights from a seed, the run folder, made anew or taken up where it stands."""
+"""Before the first step: processes, weights from a seed, and a rehearsal of what could fail later."""
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sfumato.core.randomness import mix
+from sfumato.core.diffusion import Classification, Diffusion
+from sfumato.core.randomness import ImageNoise, mix
+from sfumato.core.schedules import Levels
 from sfumato.core.times import TrainingTimes
-from sfumato.data import pictures
+from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes, sharding
-from sfumato.runtime.folder import RunError, RunFolder
-from sfumato.runtime.precision import best_device
+from sfumato.runtime.precision import autocast, usable_device
 from sfumato.train.batches import WEIGHTS, layout
 from sfumato.train.ema import EMA
 from sfumato.train.state import State
@@ -28,12 +26,18 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+MOST_LEFT = 0.02
+"""The share of an image's variance that may be left at the last level."""
+
+
 def accelerator_for(settings: TrainConfig) -> Accelerator:
-    """What moves gradients among the processes; ValueError for a batch that is too small for them."""
+    """What moves gradients among the processes; ValueError for a device that is not here, and for a batch that is too
+    small for them."""
     from accelerate import Accelerator
 
-    processes.rendezvous()
-    accelerator = Accelerator(mixed_precision="no", cpu=best_device() == "cpu")
+    device = usable_device(settings.device)
+    processes.rendezvous(settings.device)
+    accelerator = Accelerator(mixed_precision="no", cpu=device == "cpu")
     if settings.batch < accelerator.num_processes * settings.accumulate:
         raise ValueError(
             f"a batch of {settings.batch} images is too small for {accelerator.num_processes} processes "
@@ -42,27 +46,30 @@ def accelerator_for(settings: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def open_folder(
-    accelerator: Accelerator, path: Path, state: State, images: Images, settings: TrainConfig,
-    config: Mapping[str, Any], resume: bool,
-) -> RunFolder:  # fmt: skip
-    """The run folder, made anew or taken up where it stands; the main process writes, and the others wait."""
-    values = {**config, "train": settings.to_json()}
-    if accelerator.is_main_process and not resume:
-        RunFolder.create(path, values)
-        processes.note_start(path)
-    accelerator.wait_for_everyone()
-    folder = RunFolder.open(path)
-    if resume:
-        _go_back(folder, state, images, config)
-    accelerator.wait_for_everyone()  # all have read what the main process may now remove
-    if accelerator.is_main_process:
-        folder.rewind(state.images)
-        folder.write_json("config.json", values)
-        folder.write_json("data_card.json", images.card.to_json())
-        shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
-        folder.save_picture("data", pictures.png_bytes(pictures.grid(images.images[shown])))
-    return folder
+def rehearse(
+    recipe: Trainable, built: Diffusion | Classification, state: State, images: Images, precision: str
+) -> None:
+    """Compute the loss of two of the images once, before anything is written, and keep nothing of it.
+
+    Raises: ValueError where network and images do not fit each other.
+    """
+    first: Any = next(state.network.parameters())
+    device = first.device
+    x0 = to_float(images.images[:2]).to(device)
+    n = len(x0)
+    labels: dict[str, Any] = {}
+    if recipe.conditioning.classes and images.labels is not None:
+        labels["y"] = images.labels[:n].to(device)
+    t, _ = built.times.draw((torch.arange(n) + 0.5) / n)
+    kept = [device] if device.type not in ("cpu", "mps") else []
+    try:
+        with torch.random.fork_rng(kept), torch.no_grad(), autocast(device, precision):
+            built.loss(state.network, x0, t, ImageNoise(0, range(n)), **labels)
+    except (RuntimeError, IndexError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+            raise
+        why = str(error).strip().partition("\n")[0]
+        raise ValueError(f"images of {' x '.join(map(str, images.shape))} cannot be trained on: {why}") from error
 
 
 def first_state(
@@ -85,18 +92,22 @@ def first_state(
     return State(network, optimizer, EMA(network, settings.ema), copy.deepcopy(times), sharded)
 
 
-def _go_back(folder: RunFolder, state: State, images: Images, config: Mapping[str, Any]) -> None:
-    """Take up the newest checkpoint, if the run came so far. RunError where it belongs to another run."""
-    saved = folder.latest()
-    if saved is None:
-        return
-    recipe = _plain(config["recipe"])
-    if differing := [name for name in {**recipe, **saved.recipe} if saved.recipe.get(name) != recipe.get(name)]:
-        raise RunError(f"{saved.path} was trained with another recipe: {', '.join(differing)} differ")
-    if saved.data.get("fingerprint") != images.card.fingerprint:
-        raise RunError(f"{saved.path} was trained on other images than {images.card.spec} holds now")
-    state.load(saved)
+def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> str:
+    """A line of warning where much of the image is left at the last level, though sampling starts from noise alone;
+    else nothing.
 
-
-def _plain(values: Any) -> Any:
-    return json.loads(json.dumps(values))
+    Linear betas in few levels do so: their alpha_bar_T, 4e-5 in 1000 levels, is 0.36 in 100.
+    """
+    process = built.process
+    schedule: Any = None if process is None else process.schedule
+    if built.sampler is None or not isinstance(schedule, Levels):
+        return ""
+    alpha, sigma = schedule.alpha_sigma(torch.tensor(schedule.T))
+    left = float(alpha**2)
+    if left <= MOST_LEFT or abs(left + float(sigma**2) - 1) > 1e-3:  # an exploding variance drowns the image
+        return ""
+    name = getattr(recipe, "betas", "")
+    return (
+        f"{name} betas in {schedule.T:,} levels leave {left:.2g} of the image's variance at the last (alpha-bar_T), "
+        "but sampling starts from noise alone; choose more --recipe.steps, or --recipe.betas cosine where there are any"
+    ).lstrip()
