@@ -258,7 +258,7 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
 
 
 HELP = """sfumato train PRESET [--data SPEC] [--out DIR] [--train.minutes M | --train.images N] [--recipe.OPTION ...]
-sfumato train --resume RUN
+sfumato train --resume RUN [--train.images N | --train.minutes M]
 
 sfumato presets lists the presets; sfumato train PRESET --help lists every option with the preset's value.
 Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or :test), folder:PATH,

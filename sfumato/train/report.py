@@ -63,7 +63,7 @@ def write_report(path: Path) -> Path:
     parts = [
         _head(path, config),
         _facts(config, card, train),
-        _notes(train, validation),
+        _notes(config, train),
         _results(run),
         _curves(train, validation),
         _over_time(run),
@@ -110,8 +110,12 @@ def _choices(recipe: dict[str, Any]) -> str:
     return ", ".join([*parts, f"{recipe['steps']} levels" if "steps" in recipe else "the network"])
 
 
-def _notes(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
-    notes = []
+def _notes(config: dict[str, Any], train: list[dict[str, Any]]) -> str:
+    notes = [
+        f"Gone on after {change['images']:,} images with {name.replace('_', ' ')} {after} in the place of {before}."
+        for change in config.get("history", [])
+        for name, (before, after) in change["changed"].items()
+    ]
     skipped = train[-1].get("skipped", 0) if train else 0
     if skipped:
         notes.append(f"{skipped} steps were skipped because their loss or gradient was not finite.")

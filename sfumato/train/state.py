@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.core.times import TrainingTimes
 from sfumato.runtime import parts
-from sfumato.runtime.checkpoint import Checkpoint
+from sfumato.runtime.checkpoint import Checkpoint, CheckpointError
 from sfumato.runtime.sharding import shard_like
 from sfumato.train.ema import EMA
 
@@ -70,6 +70,7 @@ class State:
 
     def load(self, saved: Checkpoint) -> None:
         """Become what the checkpoint holds, by all processes together. CheckpointError for another architecture."""
+        self._check(saved)
         for name in self.progress():
             setattr(self, name, saved.progress[name])
         self.recent = [(loss, norm) for loss, norm in saved.tensors("recent")[""].tolist()]
@@ -86,6 +87,24 @@ class State:
             held = {key.removeprefix(f"{name}/"): v for key, v in moments.items() if key.rpartition("/")[0] == name}
             self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in held.items()}
         self.times.load_state_dict(saved.tensors("times/"))
+
+    def _check(self, saved: Checkpoint) -> None:
+        """CheckpointError unless it holds how far the run has come, and moments that fit the network."""
+        for name, value in self.progress().items():
+            found = saved.progress.get(name)
+            kinds = (int, float) if isinstance(value, float) else int
+            if not isinstance(found, kinds) or isinstance(found, bool) or not 0 <= found < 1e18:
+                raise CheckpointError(f"{saved.path} is damaged: its progress says {name} {found!r}")
+        shapes = dict(saved.shapes)
+        if shapes.get("recent", ())[1:] != (2,):
+            raise CheckpointError(f"{saved.path} is damaged: its losses since the last metrics are missing")
+        known = {name: tuple(parameter.shape) for name, parameter in self.network.named_parameters()}
+        for key, shape in shapes.items():
+            name, _, moment = key.removeprefix("optimizer/").rpartition("/")
+            if key.startswith("optimizer/") and (
+                name not in known or shape not in (known[name], ()) or moment not in ("step", "exp_avg", "exp_avg_sq")
+            ):
+                raise CheckpointError(f"{saved.path} holds another optimiser: {key} is {shape}")
 
     def _held(self, saved: Checkpoint, prefix: str) -> dict[str, Tensor]:
         """One set of weights, sharded as the network is."""
