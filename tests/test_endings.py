@@ -45,6 +45,13 @@ def test_help_and_version_need_nothing_heavy() -> None:
 # ---------------------------------------------------------------- known kinds and the net
 
 
+def test_a_value_quoted_whole_is_shortened() -> None:
+    line, _ = endings.ended(ValueError(f"there is no {'x' * 100_000}; write folder:PATH"))
+    assert len(line) < 2_100
+    assert line.startswith("sfumato: there is no xxx")
+    assert line.endswith("xxx; write folder:PATH")
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

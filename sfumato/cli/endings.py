@@ -22,6 +22,9 @@ USAGE, INTERNAL, GONE = 2, 1, 141
 NET = "internal error"
 """The line of the last net begins so, and no other does: no known kind of bad input may end in it."""
 
+LONGEST = 2_000
+"""Letters of the line, about."""
+
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 """How torch says it, on every device: in a RuntimeError, whose subclasses differ from version to version."""
 
@@ -74,7 +77,9 @@ def _named(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    return printable(" ".join(text.split()))
+    """In one line that can be read: where a hostile value is quoted whole, its middle is left out."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 500]} [...] {line[-500:]}"
 
 
 def _kept(error: BaseException) -> str:

@@ -45,7 +45,7 @@ def _targets() -> Iterator[Case]:
                     base = BASES[verb][1:]
                     return [*verb.split(), f"target{end}", *base]
 
-                made.append(Case("files", f"{thing} as target{end} of {verb}", build))
+                made.append(Case("files", f"{thing} as target{end} of {verb}", build, stays=("cache",)))
         yield from some(made, 12)
 
 

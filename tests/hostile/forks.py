@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 SECONDS, GIBIBYTES = 20, 4
-"""What a case may take: of time, and of memory at once."""
+"""What a case may take: of the processor's time, and of memory at once."""
+
+WAIT = 60
+"""Seconds on the clock, however busy the machine is: longer waits for something that never comes."""
 
 LIMIT = GIBIBYTES << 30
 
@@ -35,9 +38,9 @@ OTHERS = ("webdataset", "safetensors.torch", "torch.distributed.checkpoint", "ac
 
 def prepared() -> None:
     """Import all that commands import, so that a fork has it."""
-    warnings.simplefilter("ignore")
-    for name in (*(f"sfumato.{name}" for name in MODULES.split()), *OTHERS):
-        importlib.import_module(name)
+    with warnings.catch_warnings(action="ignore"):
+        for name in (*(f"sfumato.{name}" for name in MODULES.split()), *OTHERS):
+            importlib.import_module(name)
     import torch
     from PIL import Image
 
@@ -47,7 +50,6 @@ def prepared() -> None:
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     Image.init()
-    warnings.resetwarnings()
     gc.collect()
     gc.freeze()
 
@@ -133,6 +135,7 @@ def _bounded() -> None:
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + LIMIT + (1 << 30), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS + 1, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
@@ -157,7 +160,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
     ready = bool(select.select([reading], [], [], 120)[0]) and os.read(reading, 1) == b"s"
     os.close(reading)
     begun = time.monotonic()
-    status, usage = _waited(child, begun + (SECONDS if ready else 0))
+    status, usage = _waited(child, begun + (WAIT if ready else 0))
     seconds = time.monotonic() - begun
     out = {name: _text(folder / name) for name in ("stdout", "stderr", "error")}
     before = json.loads((folder / "before.json").read_text()) if ready else {}

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -56,8 +57,8 @@ def _faults(case: Case, came: dict[str, Any], work: Path) -> Iterator[tuple[str,
         return
     code, said = came["code"], came["stderr"]
     lines = [line for line in said.split("\n") if line]
-    if code is None:
-        yield "time", f"more than {SECONDS} s"
+    if code in (None, -signal.SIGXCPU):
+        yield "time", f"more than {SECONDS} s" if code else "it waits for ever"
         return
     if came["peak"] > LIMIT:
         yield "memory", f"{came['peak'] / 2**30:.1f} GiB"

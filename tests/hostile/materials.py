@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tarfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def path(name: str) -> Path:
                 shutil.rmtree(making, ignore_errors=True)
                 making.mkdir(parents=True)
                 place().mkdir(exist_ok=True)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                warnings.simplefilter("ignore")
                 _maker(name)(making / name)
                 os.rename(making / name, found)
             except BaseException:

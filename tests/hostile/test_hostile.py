@@ -64,6 +64,7 @@ def _sorts(expect: str = REFUSE, **came: Any) -> list[str]:
         ("exit code", {"code": 1}),
         ("exit code", {"code": -11}),
         ("time", {"code": None}),
+        ("time", {"code": -24}),
         ("memory", {"peak": 5 << 30}),
         ("memory", {"stderr": "sfumato: not enough memory; a smaller --batch, size or number needs less\n"}),
         ("code ran", {"new": [f"below/{CANARY}"]}),
@@ -95,13 +96,13 @@ def test_the_forks_run_the_command_and_see_what_it_leaves(tmp_path: Path) -> Non
     """A command that leaves something behind, one that runs out of time, and code that is run are seen."""
     from tests.hostile import forks
 
-    def came(function: str) -> dict[str, Any]:
+    def came(function: str, seconds: int = 20) -> dict[str, Any]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(forks, "_run", eval(function))
-            patch.setattr(forks, "SECONDS", 1)
+            patch.setattr(forks, "WAIT", seconds)
             return forks.run("command line/help sample", tmp_path / "case")
 
     assert CANARY in came(f"lambda words: open('{CANARY}', 'w').close() or 2")["new"]
-    assert came("lambda words: __import__('time').sleep(30)")["code"] is None
+    assert came("lambda words: __import__('time').sleep(30)", 1)["code"] is None
     assert came("lambda words: len(b'x' * (1 << 30)) and 2")["peak"] > 1 << 30
     assert came("lambda words: len(b'x' * (16 << 30)) and 2")["error"].strip().endswith("MemoryError")

@@ -147,7 +147,8 @@ def _option(verb: str, base: list[str], name: str, word: str, never: bool, hint:
             m.picture().save(folder / "mask.png")
         return [*verb.split(), *base, f"{option(name)}={word}"]
 
-    return Case("command line", f"{verb} {option(name)} {short(word)}", build, REFUSE if never else EITHER, finite)
+    return Case("command line", f"{verb} {option(name)} {short(word)}", build, REFUSE if never else EITHER, finite,
+                ("cache",))
 
 
 def _targets() -> Iterator[Case]:
@@ -161,7 +162,7 @@ def _targets() -> Iterator[Case]:
                 return [*verb.split(), *([word, "out"] if verb == "prepare" else [word, *words])]
 
             expect = EITHER if word == "" or (verb in ("reproduce", "inspect")) else REFUSE
-            made.append(Case("command line", f"{verb} TARGET {short(word)}", build, expect))
+            made.append(Case("command line", f"{verb} TARGET {short(word)}", build, expect, stays=("cache",)))
         yield from some(made, 9)
 
 
