@@ -66,13 +66,11 @@ OWN = ("source", "to", "out", "weights", "half", "write_order")
 
 def convert_command(arguments: list[str]) -> int:
     parsed = parse(ConvertArguments, arguments, "sfumato convert")
-    import torch
-
     from sfumato.convert import foreign
     from sfumato.convert.onnx import export
     from sfumato.models import load
     from sfumato.models.loading import home
-    from sfumato.runtime.files import sweep, whole_file
+    from sfumato.runtime.files import sweep
 
     out = None if parsed.out is None else home(parsed.out)
     if out is not None:
@@ -97,8 +95,7 @@ def convert_command(arguments: list[str]) -> int:
     elif parsed.to == "official":
         order = parsed.write_order or model.about.get("order", "legacy")
         state = foreign.official_state(recipe, model.network, order)
-        with whole_file(out) as file:
-            torch.save(state, file)
+        foreign.save_official(out, state)
         if any(name.endswith("qkv.weight") for name in state):
             print(f"  q, k and v are in the {order} order: --use_new_attention_order {order == 'new'}")
     else:

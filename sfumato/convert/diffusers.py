@@ -6,6 +6,7 @@ Read and written without that library; what they hold is Ho et al.'s U-Net (2020
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from sfumato.conditioning import Labels, Unconditional
-from sfumato.convert.files import read_state
+from sfumato.convert.diffusers_levels import schedule_fields, scheduler_of
+from sfumato.convert.diffusers_weights import WEIGHTS, read_weights
 from sfumato.convert.foreign_unets import check_numbers
 from sfumato.convert.keys import Key, same
 from sfumato.convert.state import ForeignError, State
+from sfumato.networks.backbone import Backbone
 from sfumato.networks.blocks import Attention
 from sfumato.networks.unet import HoUNet
+from sfumato.networks.unet2d import UNet2D
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.recipe import Trainable
+from sfumato.runtime import tensor_file
+from sfumato.runtime.files import whole_folder
+from sfumato.runtime.json_file import read_object
 
 BLOCK = {
     "norm1": "norm1",
@@ -33,37 +40,27 @@ BLOCK = {
 FIXED: dict[str, Any] = {
     "center_input_sample": False,
     "time_embedding_type": "positional",
-    "freq_shift": 1,
-    "flip_sin_to_cos": False,
     "mid_block_scale_factor": 1,
-    "downsample_padding": 0,
     "downsample_type": "conv",
     "upsample_type": "conv",
     "act_fn": "silu",
-    "norm_num_groups": 32,
-    "norm_eps": 1e-6,
     "resnet_time_scale_shift": "default",
     "add_attention": True,
 }
-"""What makes a UNet2DModel Ho et al.'s network; their defaults differ in three places."""
-UNSET: dict[str, Any] = {"class_embed_type": None, "attn_norm_num_groups": None, "mid_block_type": "UNetMidBlock2D"}
+"""What makes a UNet2DModel a U-Net of these layers, as by default."""
+UNSET: dict[str, Any] = {
+    "class_embed_type": None, "attn_norm_num_groups": None, "mid_block_type": "UNetMidBlock2D",
+    "time_embedding_dim": None,
+}  # fmt: skip
 """Later options of theirs, which must stand as they do by default."""
-DEFAULTS: dict[str, Any] = {
-    **FIXED,
-    **UNSET,
-    "freq_shift": 0,
-    "flip_sin_to_cos": True,
-    "downsample_padding": 1,
-    "norm_eps": 1e-5,
-}
-BETAS = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
-PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-SIMPLE: dict[str, Any] = {"thresholding": False, "rescale_betas_zero_snr": False, "clip_sample_range": 1.0}
-"""What a scheduler that DDPM's recipe can stand for says, where it says anything."""
-VARIANCES = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
-OPEN = {"steps", "betas", "prediction", "variance"}
-"""What can be chosen, where there is no scheduler's configuration, or to override it."""
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+HO: dict[str, Any] = {"freq_shift": 1, "flip_sin_to_cos": False, "downsample_padding": 0, "norm_eps": 1e-6,
+                      "norm_num_groups": 32}  # fmt: skip
+"""What makes it Ho et al.'s network."""
+DEFAULTS: dict[str, Any] = {"freq_shift": 0, "flip_sin_to_cos": True, "downsample_padding": 1, "norm_eps": 1e-5,
+                            "norm_num_groups": 32}  # fmt: skip
+"""The same by default in the library: `networks.unet2d`."""
+CHOICES = {"size", "steps", "betas", "prediction", "variance"}
+"""What can be chosen, where there is no scheduler's configuration or no size of images, or to override them."""
 
 
 def keys(net: Any) -> Iterator[Key]:
@@ -118,90 +115,111 @@ def read(folder: Path, choices: Mapping[str, Any]) -> tuple[DDPM, State, str]:
     """(the recipe, weights by their present names, where the noise levels come from).
 
     Args:
-        choices: fields of the recipe, of `OPEN`, which override what the folder says.
+        folder: of a pipeline, or of the network alone, beside which `scheduler/` may lie.
+        choices: fields of the recipe, of `CHOICES`, which override what the folder says.
 
     Raises:
         OSError: files missing.
-        ForeignError: not a UNet2DModel, or one that is not DDPM's; a choice that does not exist.
+        ForeignError: not a UNet2DModel, or one that is not DDPM's; a choice that is missing or does not exist.
     """
-    if unknown := sorted(set(choices) - OPEN):
+    if unknown := sorted(set(choices) - CHOICES):
         raise ForeignError(f"unknown choice {unknown[0]!r} for a diffusers folder; it says the rest itself")
     check_numbers(choices)
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     config = unet / "config.json"
     try:
-        fields = recipe_fields(_json(config))
-    except (KeyError, TypeError) as error:
+        fields = recipe_fields(read_object(config, ForeignError), choices.get("size"))
+    except ForeignError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ForeignError(f"{config} is no whole configuration of a UNet2DModel: {error}") from None
-    scheduler = next((p for p in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
-                      if p.is_file()), None)  # fmt: skip
-    source = "noise levels as DDPM's (no scheduler beside it)"
-    if scheduler is not None:
-        fields |= schedule_fields(_json(scheduler))
-        source = f"noise levels from {scheduler.name}"
-    weights = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
-    if weights is None:
-        raise ForeignError(f"{unet} holds no weights; looked for {' and '.join(WEIGHTS)}")
-    state = _safetensors(weights) if weights.suffix == ".safetensors" else read_state(weights)[0]
+    fields, source = _with_levels(fields, folder)
+    state, which = read_weights(unet)
     try:
-        recipe = DDPM(**{**fields, **choices})
-    except ValueError as error:
-        raise ForeignError(str(error)) from None
-    return recipe, {_renamed(name): value for name, value in state.items()}, source
+        recipe = DDPM(**{**fields, **{name: value for name, value in choices.items() if name != "size"}})
+    except (TypeError, ValueError) as error:
+        raise ForeignError(f"{folder}: {error}") from None
+    return recipe, {_renamed(name): value for name, value in state.items()}, source + which
 
 
-def recipe_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A UNet2DModel's configuration as fields of the DDPM recipe; ForeignError says what does not fit."""
+def _with_levels(fields: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
+    """The fields with a scheduler's, in or beside the folder, and where the noise levels come from."""
+    beside = folder.parent / "scheduler" if folder.name == "unet" else folder
+    for path in (folder / "scheduler", folder, beside):
+        scheduler = path / "scheduler_config.json"
+        if scheduler.is_file():
+            try:
+                return fields | schedule_fields(
+                    read_object(scheduler, ForeignError)
+                ), f"noise levels from {scheduler.name}"
+            except (TypeError, ValueError) as error:
+                raise ForeignError(f"{scheduler}: {error}") from None
+    return fields, "noise levels as DDPM's (no scheduler beside it)"
+
+
+def recipe_fields(config: Mapping[str, Any], size: int | None = None) -> dict[str, Any]:
+    """A UNet2DModel's configuration as fields of the DDPM recipe; ForeignError says what does not fit.
+
+    Args:
+        size: height and width of the images, where the configuration does not say, or instead.
+    """
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise ForeignError(f"this folder holds a {config['_class_name']}; only UNet2DModel is DDPM's network")
     for name, wanted in (FIXED | UNSET).items():
-        value = config.get(name, DEFAULTS[name])
-        if value != wanted and not (name == "norm_eps" and abs(value - wanted) < 1e-9):
+        if (value := config.get(name, wanted)) != wanted:
             raise ForeignError(f"this UNet2DModel is not DDPM's network: {name} is {value!r} instead of {wanted!r}")
     widths, down, up = (config[k] for k in ("block_out_channels", "down_block_types", "up_block_types"))
     known = {"DownBlock2D", "AttnDownBlock2D"}
     if set(down) - known or len(down) != len(widths) or [t.replace("Down", "Up") for t in reversed(down)] != list(up):
         blocks = f"blocks {', '.join(down)} and {', '.join(up)} of {len(widths)} widths"
         raise ForeignError(f"this UNet2DModel is not DDPM's network: {blocks}")
+    if not all(type(width) is int and width > 0 for width in widths):
+        raise ForeignError(f"this UNet2DModel's widths are {widths!r:.100}, which are no whole numbers above 0")
     attention = tuple(2**i for i, kind in enumerate(down) if kind.startswith("Attn"))
     attended = [width for width, kind in zip(widths, down, strict=True) if kind.startswith("Attn")] + [widths[-1]]
-    head = config.get("attention_head_dim", 8)
-    if head is not None and any(width != head for width in attended):
-        raise ForeignError(f"this UNet2DModel is not DDPM's network: attention heads of {head} channels")
     if config["in_channels"] != config["out_channels"]:
         raise ForeignError(f"{config['in_channels']} channels in and {config['out_channels']} out: no plain DDPM")
-    side = config.get("sample_size") or 32
+    side = config.get("sample_size") if size is None else size
+    if side is None:
+        raise ForeignError("its configuration does not say the size of the images (sample_size): choose size")
     height, width = (side, side) if isinstance(side, int) else side
     classes = config.get("num_class_embeds") or 0
-    multipliers: Any = tuple(w // widths[0] if w % widths[0] == 0 else w / widths[0] for w in widths)
     return {
-        "shape": (config["in_channels"], height, width),
-        "network": HoUNet(widths[0], multipliers, config.get("layers_per_block", 2), attention, dropout=0.0),
+        "shape": (config["in_channels"], height, width), "network": _network(config, widths, attention, attended),
         "conditioning": Labels(classes) if classes else Unconditional(),
-    }
+    }  # fmt: skip
 
 
-def schedule_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's configuration as fields of the DDPM recipe."""
-    if "beta_schedule" not in config:
-        raise ForeignError(f"the noise levels of {config.get('_class_name', 'this scheduler')} are no table of betas")
-    kind, start, end = config["beta_schedule"], config.get("beta_start"), config.get("beta_end")
-    if config.get("trained_betas") is not None:
-        raise ForeignError("this scheduler carries betas of its own, which the DDPM recipe cannot")
-    if kind == "linear" and (start, end) not in ((1e-4, 0.02), (None, None)):
-        raise ForeignError(f"this scheduler's betas go from {start} to {end}; DDPM's from 0.0001 to 0.02")
-    for name, wanted in SIMPLE.items():
-        if config.get(name, wanted) != wanted:
-            raise ForeignError(f"this scheduler's {name} is {config[name]!r}, which the DDPM recipe cannot express")
-    betas = BETAS.get(kind)
-    prediction = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
-    if betas is None or prediction is None:
-        raise ForeignError(f"no recipe here has the beta schedule {kind!r} with {config.get('prediction_type')!r}")
-    variance = VARIANCES.get(config.get("variance_type", "fixed_small"))
-    if variance is None:
-        raise ForeignError(f"a variance of the kind {config['variance_type']!r} is not read from diffusers")
-    return {"steps": config.get("num_train_timesteps", 1000), "betas": betas, "prediction": prediction,
-            "variance": variance, "clip": config.get("clip_sample", True)}  # fmt: skip
+def _network(config: Mapping[str, Any], widths: list[int], attention: tuple[int, ...], attended: list[int]) -> Backbone:
+    """Ho et al.'s network where it is that, else `UNet2D`, which has more options."""
+    said = {name: config.get(name, value) for name, value in DEFAULTS.items()}
+    head, blocks = config.get("attention_head_dim", 8), config.get("layers_per_block", 2)
+    one_head = head is None or all(width == head for width in attended)
+    whole = tuple(width // widths[0] for width in widths)
+    if one_head and all(width % widths[0] == 0 for width in widths) and _same(said, HO):
+        return HoUNet(widths[0], whole, blocks, attention, dropout=0.0)
+    if said["downsample_padding"] not in (0, 1) or not isinstance(said["flip_sin_to_cos"], bool):
+        raise ForeignError(f"this UNet2DModel has options that no network here has: {said}")
+    multipliers = tuple(_multiplier(width, widths[0]) for width in widths)
+    return UNet2D(
+        widths[0], multipliers, blocks, attention, 0 if one_head else head, 0.0,
+        "cos" if said["flip_sin_to_cos"] else "sin", said["freq_shift"],
+        "around" if said["downsample_padding"] else "after", said["norm_num_groups"], said["norm_eps"],
+    )  # fmt: skip
+
+
+def _multiplier(width: int, channels: int) -> float:
+    """What times the channels is the width, once it is cut to a whole number."""
+    if width % channels == 0:
+        return width // channels
+    exact = width / channels
+    return exact if int(exact * channels) == width else math.nextafter(exact, math.inf)
+
+
+def _same(said: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether options are these; 1e-6 has become 9.999999974752427e-07 on its way through float32 elsewhere."""
+    near = type(said["norm_eps"]) is float and abs(said["norm_eps"] - wanted["norm_eps"]) < 1e-9
+    return near and all(said[name] == value for name, value in wanted.items() if name != "norm_eps")
 
 
 def _renamed(name: str) -> str:
@@ -210,80 +228,53 @@ def _renamed(name: str) -> str:
     return name
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        raise ForeignError(f"{path} is no JSON text") from None
-    if not isinstance(found, dict):
-        raise ForeignError(f"{path} is no configuration")
-    return found
-
-
-def _safetensors(path: Path) -> State:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ForeignError(f"{path} is damaged: {error}") from None
-
-
 # ---------------------------------------------------------------- writing
 
 
 def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
-    """A folder of `DDPMPipeline`, from a recipe and its network.
+    """A folder of `DDPMPipeline`, from a recipe and its network, which appears whole or not at all.
 
     Raises:
         ForeignError: another recipe or network than DDPM's; a schedule, prediction or variance that their scheduler
             lacks, or a model with labels, which their pipeline does not pass on.
-        OSError: it cannot be written.
+        OSError: it cannot be written, or exists.
     """
-    from safetensors.torch import save_file
-
     made = recipe.network
-    if not isinstance(made, HoUNet):
+    if not isinstance(made, HoUNet | UNet2D):
         raise ForeignError(f"diffusers' UNet2DModel holds DDPM's network, not {type(made).__name__}")
-    scheduler = _scheduler(recipe)
+    scheduler = scheduler_of(recipe)
     if recipe.conditioning.classes or recipe.conditioning.picture:
         raise ForeignError(
             "DDPMPipeline passes no labels to its network, so a conditional model would not sample there"
         )
-    channels, height, width = recipe.shape
-    down = [f"{'Attn' if 2**i in made.attention else ''}DownBlock2D" for i in range(len(made.multipliers))]
-    unet = {
-        "_class_name": "UNet2DModel", **FIXED, "sample_size": height if height == width else [height, width],
-        "in_channels": channels, "out_channels": channels, "layers_per_block": made.blocks, "dropout": 0.0,
-        "block_out_channels": [int(m * made.channels) for m in made.multipliers],
-        "down_block_types": down, "up_block_types": [kind.replace("Down", "Up") for kind in reversed(down)],
-        "attention_head_dim": None,
-    }  # fmt: skip
     index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
              "unet": ["diffusers", "UNet2DModel"]}  # fmt: skip
     ours: dict[str, Tensor] = {name: p.detach().float().cpu() for name, p in network.named_parameters()}
     state = {key.official: key.read(ours[key.ours]).clone().contiguous() for key in keys(network)}
-    for name, values in {"unet/config.json": unet, "scheduler/scheduler_config.json": scheduler,
-                         "model_index.json": index}.items():  # fmt: skip
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=2) + "\n")
-    save_file(state, folder / "unet" / WEIGHTS[0], metadata={"format": "pt"})
+    with whole_folder(folder) as unfinished:
+        for name, values in {"unet/config.json": _config(recipe, made), "scheduler/scheduler_config.json": scheduler,
+                             "model_index.json": index}.items():  # fmt: skip
+            path = unfinished / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values, indent=2) + "\n")
+        tensor_file.write(unfinished / "unet" / WEIGHTS[0], state, {})
 
 
-def _scheduler(recipe: Trainable) -> dict[str, Any]:
-    """The configuration of a DDPMScheduler. ForeignError for what it cannot express."""
-    if type(recipe) is not DDPM:
-        raise ForeignError(f"diffusers' DDPMScheduler is DDPM's, not {type(recipe).__name__}'s")
-    betas = {ours: theirs for theirs, ours in BETAS.items()}.get(recipe.betas)
-    prediction = {ours: theirs for theirs, ours in PREDICTIONS.items()}.get(recipe.prediction)
-    variance = {"small": "fixed_small", "large": "fixed_large"}.get(recipe.variance)
-    if None in (betas, prediction, variance):
-        what = ", ".join((recipe.betas, recipe.prediction, recipe.variance))
-        raise ForeignError(f"diffusers' scheduler cannot express this recipe ({what})")
+def _config(recipe: Trainable, made: HoUNet | UNet2D) -> dict[str, Any]:
+    """The configuration of the UNet2DModel."""
+    channels, height, width = recipe.shape
+    down = [f"{'Attn' if 2**i in made.attention else ''}DownBlock2D" for i in range(len(made.multipliers))]
+    options, head = HO, None
+    if isinstance(made, UNet2D):
+        head = made.head_channels or None
+        options = {
+            "freq_shift": made.shift, "flip_sin_to_cos": made.first == "cos", "norm_eps": made.epsilon,
+            "downsample_padding": int(made.padding == "around"), "norm_num_groups": made.groups,
+        }  # fmt: skip
     return {
-        "_class_name": "DDPMScheduler", "num_train_timesteps": recipe.steps, "beta_start": 1e-4, "beta_end": 0.02,
-        "beta_schedule": betas, "prediction_type": prediction, "variance_type": variance,
-        "clip_sample": recipe.clip, "clip_sample_range": 1.0, "timestep_spacing": "leading", "steps_offset": 0,
+        "_class_name": "UNet2DModel", **FIXED, **options, "attention_head_dim": head,
+        "sample_size": height if height == width else [height, width],
+        "in_channels": channels, "out_channels": channels, "layers_per_block": made.blocks, "dropout": 0.0,
+        "block_out_channels": [int(m * made.channels) for m in made.multipliers],
+        "down_block_types": down, "up_block_types": [kind.replace("Down", "Up") for kind in reversed(down)],
     }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
 from sfumato.networks.refinenet import RefineNet, RefineNetV2
 from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
 from sfumato.papers.recipe import Trainable
+from sfumato.runtime.files import whole_file
 
 CHOICES = {**foreign_scores.CHOICES, **foreign_unets.CHOICES}
 """What a caller may have to say of a file, since the weights do not."""
@@ -160,6 +161,39 @@ def official_state(recipe: Trainable, network: nn.Module, order: str = "legacy")
     tensors = {name: p.detach() for name, p in network.state_dict().items()}
     keys = LAYOUTS[kind].keys(network, order)
     return {key.official: key.read(tensors[key.ours]).clone().contiguous().float().cpu() for key in keys}
+
+
+class _Kept:
+    """A file that keeps the error of the system, which torch turns into one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self.file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def save_official(path: str | Path, state: State) -> None:
+    """Write a state dict as the official codes do, by torch.save; the file appears whole or not at all.
+
+    Raises: OSError: disk full, no permission.
+    """
+    with whole_file(Path(path)) as file:
+        kept: Any = _Kept(file)
+        try:
+            torch.save(state, kept)
+        except RuntimeError:
+            if kept.error is None:
+                raise
+            raise kept.error from None
 
 
 def save_folder(recipe: Trainable, network: nn.Module, folder: str | Path) -> None:
