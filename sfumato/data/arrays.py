@@ -72,7 +72,7 @@ def npz(spec: Spec) -> Images:
         name = next((n for n in IMAGES if n in found.names), None)
         marked = next((n for n in LABELS if n in found.names), None)
         if name is None:
-            held = ", ".join(found.names[:20]) or "nothing"
+            held = ", ".join(name[:40] for name in found.names[:20]) or "nothing"
             raise DataError(f"{path} holds {held}; the images are called images, arr_0 or x")
         pixels = _pixels(path, found[name])
         marks = None if marked is None else found[marked]
