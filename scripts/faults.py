@@ -1,6 +1,7 @@
 """Kill every command at random instants, fill the disk, forbid writing; then finish, and compare with undisturbed runs.
 
-    make faults                              what is missing in benchmarks/results/faults.json, then the table
+    make faults                              what is missing in benchmarks/results/faults.json, then the table, which
+                                             docs/security.md quotes
     python scripts/faults.py --minutes 10    at most so long; the next call goes on
     python scripts/faults.py --only sample   rows whose name contains this
     python scripts/faults.py --again         all rows anew
@@ -227,22 +228,6 @@ def _finish(job: Job, folder: Path, logs: Path, known: Undisturbed, verdict: Ver
 # ---------------------------------------------------------------- all rows
 
 
-def table(found: dict[str, Any]) -> str:
-    """The results as Markdown, a line a command."""
-    head = "| command | kills | full disk | file limit | read-only | identical afterwards | violations |"
-    lines = [head, "|---|---|---|---|---|---|---|"]
-    total = [0] * 6
-    for name in JOBS:
-        mine = {key: row for key, row in found.items() if key.startswith(f"{name} / ")}
-        counts = [sum(row["kills"] for row in mine.values())]
-        counts += [sum(f" / {fault} " in key for key in mine) for fault in ("disk", "limit", "read-only")]
-        counts += [sum(not row["wrong"] for row in mine.values()), sum(len(row["wrong"]) for row in mine.values())]
-        total = [a + b for a, b in zip(total, counts, strict=True)]
-        lines.append(f"| {name} | {' | '.join(map(str, counts[:4]))} | {counts[4]} of {len(mine)} | {counts[5]} |")
-    lines.append(f"| all | {' | '.join(map(str, total[:4]))} | {total[4]} of {len(found)} | {total[5]} |")
-    return "\n".join(lines)
-
-
 def carried_out(
     wanted: Iterable[Row], found: dict[str, Any], work: Path, seconds: float, keep: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -289,7 +274,9 @@ def main() -> int:
         children.prepared()
         with tempfile.TemporaryDirectory(prefix="sfumato-faults-") as work:
             carried_out(missing, found, Path(work).resolve(), 60 * words.minutes, keep)
-    print(table(found))
+    print(jobs.table(found))
+    if words.results == RESULTS:
+        jobs.quote(jobs.table(found))
     shown = [found[row.name] for row in chosen if row.name in found]
     return 1 if any(row["wrong"] for row in shown) or not shown else 0
 

@@ -196,3 +196,31 @@ def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     stray = [f"stray: {re.sub(r'[.][0-9a-f]{8}[.]', '.*.', name)}" for name in sorted(set(found) - set(expected))]
     other = [f"differs: {name}" for name in sorted(expected) if found.get(name, expected[name]) != expected[name]]
     return lost + stray + other
+
+
+# ---------------------------------------------------------------- the table
+
+PAGE = Path(__file__).parents[1] / "docs" / "security.md"
+HEAD = "| command | kills | full disk | file limit | read-only | identical afterwards | violations |"
+
+
+def table(found: dict[str, Any]) -> str:
+    """The results as Markdown, a line a command."""
+    lines = [HEAD, "|---|---|---|---|---|---|---|"]
+    total = [0] * 6
+    for name in JOBS:
+        mine = {key: row for key, row in found.items() if key.startswith(f"{name} / ")}
+        counts = [sum(row["kills"] for row in mine.values())]
+        counts += [sum(f" / {fault} " in key for key in mine) for fault in ("disk", "limit", "read-only")]
+        counts += [sum(not row["wrong"] for row in mine.values()), sum(len(row["wrong"]) for row in mine.values())]
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+        lines.append(f"| {name} | {' | '.join(map(str, counts[:4]))} | {counts[4]} of {len(mine)} | {counts[5]} |")
+    lines.append(f"| all | {' | '.join(map(str, total[:4]))} | {total[4]} of {len(found)} | {total[5]} |")
+    return "\n".join(lines)
+
+
+def quote(text: str, page: Path = PAGE) -> None:
+    """Put the table into a page, in the place of the one that is there."""
+    old = page.read_text("utf-8")
+    start = old.index(HEAD)
+    page.write_text(old[:start] + text + old[old.index("\n\n", start) :], encoding="utf-8")

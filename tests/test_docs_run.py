@@ -19,6 +19,7 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 SMALL = {
     "sfumato presets": "",
+    "sfumato doctor": "",
     "sfumato inspect ddpm/fashion": "--no-measure",
     "sfumato train ddpm/fashion": "--train.images 128 --train.threads 1 --train.preview-images 4 "
     "--train.preview-steps 2 --train.validation-images 16",

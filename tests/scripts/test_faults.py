@@ -115,9 +115,17 @@ def test_a_command_that_fails_must_say_why_in_one_line(scripts: tuple[ModuleType
     assert wrong(2, "sfumato: x", hung=True)
 
 
-def test_the_table_counts(scripts: tuple[ModuleType, ModuleType]) -> None:
-    faults, _ = scripts
+def test_the_table_counts_and_the_page_quotes_it(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
+    faults, jobs = scripts
     held, not_held = {"kills": 2, "wrong": []}, {"kills": 1, "wrong": ["lost: x"]}
-    text = faults.table({"train / kill 00": held, "train / kill 01": not_held, "sample / disk 00": held | {"kills": 0}})
+    rows = {"train / kill 00": held, "train / kill 01": not_held, "sample / disk 00": held | {"kills": 0}}
+    text = jobs.table(rows)
     assert "| train | 3 | 0 | 0 | 0 | 1 of 2 | 1 |" in text
     assert text.splitlines()[-1] == "| all | 3 | 1 | 0 | 0 | 2 of 3 | 1 |"
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{jobs.HEAD}\n|---|\n| old | 1 |\n\nafter\n")
+    jobs.quote(text, page)
+    assert page.read_text() == f"before\n\n{text}\n\nafter\n"
+    stored = json.loads(faults.RESULTS.read_text())["rows"]
+    assert jobs.table(stored) in jobs.PAGE.read_text()
+    assert set(stored) <= {row.name for row in faults.rows()}
