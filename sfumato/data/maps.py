@@ -87,7 +87,8 @@ def _rows(file: IO[bytes], count: int, classes: int) -> tuple[Tensor | None, tup
         if not isinstance(key, str) or not (text is None or isinstance(text, str)):
             raise ValueError(f"line {number} of rows.jsonl has a key or text that is none")
         if classes and not (type(label) is int and 0 <= label < classes):
-            raise ValueError(f"line {number} of rows.jsonl has the label {str(label)[:40]}, and there are {classes} classes")
+            shown = str(label)[:40]
+            raise ValueError(f"line {number} of rows.jsonl has the label {shown}, and there are {classes} classes")
         labels.append(label)
         texts.append(text or "")
         keys.append(key)

@@ -131,12 +131,18 @@ def test_enlarging_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["size=-3", "size=nan", "size=1e3", "size=²", "size=3.5", "limit=-1", "limit=0", f"limit={'9' * 5000}",
+    "option", ["size=-3", "size=nan", "size=1e3", "size=²", "size=3.5", "limit=-1", "limit=0", f"limit={'9' * 3000}",
     "channels=-1", "background=nan", "background=1,2,²", "background=1,2,0300", "seed=1"],
 )  # fmt: skip
 def test_numbers_in_specs(option: str) -> None:
     with pytest.raises(DataError, match=r"above 0|1 or 3|R,G,B|unknown option"):
         open_source(f"digits?{option}")
+
+
+def test_a_spec_that_is_too_long_is_quoted_in_part() -> None:
+    with pytest.raises(DataError, match="is no data spec: it has 9,007 letters") as found:
+        open_source("folder:" + "x" * 9000)
+    assert len(str(found.value)) < 200
 
 
 def test_idx_files_that_claim_too_much(tmp_path: Path) -> None:

@@ -237,8 +237,10 @@ def test_braces_are_those_of_the_package(text: str) -> None:
 
 
 def test_braces_are_counted_before(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="more than 4,096 letters"):
+        braces.expanded("{" * 5000, 10)
     began = time.perf_counter()
-    for text in ("{a,b}" * 22, "{0..999999999999}", "{{0..9999},{0..9999}}{0..9999}", "{" * 5000):
+    for text in ("{a,b}" * 22, "{0..999999999999}", "{{0..9999},{0..9999}}{0..9999}"):
         with pytest.raises(DataError, match="names"):
             open_source(f"wds:{tmp_path}/{text}")
     for text in ("{" * 2000 + "}" * 2000, "{a," * 800 + "}" * 800, "{a,b}" * 11):
