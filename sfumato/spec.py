@@ -70,17 +70,20 @@ def construct(table: Mapping[str, type[T]], text: str, what: str = "kind") -> T:
     return made
 
 
-def finite(value: Any, what: str) -> None:
+def finite(value: Any, what: str, most: int | None = None) -> None:
     """ValueError where a field of a frozen dataclass is nan, or infinite although its default is not.
 
     Args:
         what: the words for the value, in the error.
+        most: the largest whole number, where they count work.
     """
     for field in _fields(value):
         number = getattr(value, field.name)
+        if most is not None and isinstance(number, int) and number > most:
+            raise ValueError(f"{field.name} of {what} is at most {most:,}, not {number:,}")
         if isinstance(number, float) and not math.isfinite(number):
-            bound = isinstance(field.default, float) and math.isinf(field.default)
-            if math.isnan(number) or not bound:
+            defaults = [vars(base).get(field.name) for base in type(value).__mro__]  # those of a base class, too
+            if math.isnan(number) or not any(isinstance(d, float) and math.isinf(d) for d in defaults):
                 raise ValueError(f"{field.name} of {what} is a finite number, not {number:g}")
 
 

@@ -58,7 +58,7 @@ def test_what_does_not_fit_ends_in_one_line(ddpm: str, tmp_path: Path, capsys: p
         (["superres", "--data", "digits:test", "--factor", "1"], "--factor is between 2"),
         (["deblur", "--data", "digits:test", "--std", "0"], "above 0"),
         (["deblur", "--data", "digits:test", "--method", "mmsp"], "did you mean mmps"),
-        (["deblur", "--data", "digits:test", "--steps", "many"], "--steps is a number"),
+        (["deblur", "--data", "digits:test", "--steps", "many"], "--steps is a number from 1"),
         (["restyle", "--data", "digits:test", "--strength", "2"], "--strength is above 0 and at most 1"),
         (["restyle", "--data", "digits:test", "--method", "dps"], "sdedit"),
     ):

@@ -14,8 +14,10 @@ from sfumato.cli import COMMANDS, main
 from sfumato.cli.numbers import Count, UsageError, checked
 from sfumato.conditioning import Labels
 from sfumato.fields import Range, range_of
+from sfumato.inverse import Blur
 from sfumato.models.guidance import AdaptiveProjected, Guidance, chosen
 from sfumato.models.model import Model
+from sfumato.models.restoration import _method
 from sfumato.samplers import Heun
 from tests.models.small import RECIPES, made
 
@@ -78,7 +80,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("sample MODEL --scale nan", "--scale is a finite number"),
+        ("sample MODEL --scale nan", "--scale is between -10,000 and"),
         ("sample MODEL --steps 50.5", "--steps is a number, or a respacing"),
         ("sample MODEL --steps ²", "--steps is a number, or a respacing"),
         ("sample MODEL --steps -1", "steps must lie between"),
@@ -88,7 +90,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("sample MODEL --seed -1", "--seed is between 0 and"),
         ("sample MODEL --batch 0", "--batch is between 1 and"),
         ("sample MODEL --processes 0", "--processes is between 1 and"),
-        ("sample MODEL --classifier-scale inf", "--classifier-scale is a finite number"),
+        ("sample MODEL --classifier-scale inf", "--classifier-scale is between"),
+        ("sample MODEL --classifier-scale 3", "--classifier names"),
+        ("sample MODEL --low-res digits", "is no upsampler"),
+        ("sample MODEL --sampler annealed-langevin?per_level=99999999", "per_level of the sampler"),
         ("sample MODEL --sampler ddim?eta=nan", "eta lies between 0 and 1"),
         ("sample MODEL --sampler heun?churn=nan", "churn of sampler heun is a finite number"),
         ("sample MODEL --guidance apg?momentum=nan", "momentum of guidance apg is a finite number"),
@@ -96,7 +101,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("sample MODEL --guidance threshold?threshold=nan", "a threshold is a quantile"),
         ("evaluate MODEL --steps 0", "--steps is between 1 and"),
         ("likelihood MODEL --probes 0", "--probes is between 1 and"),
-        ("likelihood MODEL --data digits --method ode --solver ²", "--solver is adaptive or a number"),
+        ("likelihood MODEL --data digits --method ode --solver 99999999999", "--solver is a number from 1 to"),
+        ("likelihood MODEL --data digits --method ode --solver ²", "--solver is a number from 1"),
         ("edit interpolate MODEL --temperature inf", "--temperature is above 0"),
         ("edit reconstruct MODEL --steps -1", "--steps is between 1 and"),
         ("edit deblur MODEL --noise nan", "--noise is between 0 and"),
@@ -127,6 +133,11 @@ def test_wrong_numbers_are_one_line(
     assert line in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_counts_of_a_method() -> None:
+    with pytest.raises(ValueError, match="iterations of the method is at most 10,000"):
+        _method("mmps?iterations=99999999", Blur(1.0))
 
 
 def test_numbers_of_values() -> None:

@@ -61,7 +61,7 @@ class InterpolateArguments:
     """Steps from noise to pictures."""
     seed: Seed = 0
     """Decides latents and noise."""
-    temperature: Annotated[float, Range(0, above=True)] = 1.0
+    temperature: Annotated[float, Range(0, 100, above=True)] = 1.0
     """For random latents: below 1 they are shrunk, which makes pictures plainer."""
     classes: tuple[str, ...] = ()
     """For random latents: class names or numbers, one a pair, taken in turn."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from sfumato.cli.numbers import MANY, Count, Processes, Range, Seed
-from sfumato.cli.parsing import UsageError, device_of, known_images, loaded, parse, steps_of
+from sfumato.cli.numbers import MANY, Count, Processes, Range, Seed, whole_number
+from sfumato.cli.parsing import device_of, known_images, loaded, parse, steps_of
 from sfumato.cli.results import asked, beside, of_weights, output_folder, place, store
 
 if TYPE_CHECKING:
@@ -105,17 +105,13 @@ def _bound(parsed: LikelihoodArguments) -> Estimate:
 def _k(parsed: LikelihoodArguments) -> Estimate:
     from sfumato.likelihood import k_of
 
-    if parsed.steps != "all" and not parsed.steps.isdecimal():
-        raise UsageError(f"for K, --steps is all or a number of levels that stand for all, not {parsed.steps!r}")
-    return partial(k_of, steps=None if parsed.steps == "all" else int(parsed.steps))
+    return partial(k_of, steps=None if parsed.steps == "all" else whole_number(parsed.steps, "--steps"))
 
 
 def _ode(parsed: LikelihoodArguments) -> Estimate:
     from sfumato.likelihood import adaptive, ode_likelihood, runge_kutta
 
-    if parsed.solver != "adaptive" and not (parsed.solver.isdecimal() and int(parsed.solver) > 0):
-        raise UsageError(f"--solver is adaptive or a number of steps, not {parsed.solver!r}")
-    solve = adaptive() if parsed.solver == "adaptive" else runge_kutta(int(parsed.solver))
+    solve = adaptive() if parsed.solver == "adaptive" else runge_kutta(whole_number(parsed.solver, "--solver"))
     return partial(ode_likelihood, solve=solve, probes=parsed.probes, repeats=parsed.repeats)
 
 

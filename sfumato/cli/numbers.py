@@ -24,7 +24,7 @@ Moves = Annotated[int, Range(1, 1_000_000)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Processes = Annotated[int, Range(1, 512)]
 Sigma = Annotated[float, Range(0, 1e6, above=True)]
-Finite = Annotated[float, Range()]
+Scale = Annotated[float, Range(-10_000, 10_000)]
 
 
 def whole_number(text: str, option: str, most: int = 1_000_000) -> int:

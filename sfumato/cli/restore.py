@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sfumato.cli.arrays import first, fits, on_sheet
-from sfumato.cli.numbers import Count, Range, Seed
+from sfumato.cli.numbers import Count, Range, Seed, whole_number
 from sfumato.cli.parsing import UsageError, file_name, loaded, parse, sampler_of, some_pictures
 from sfumato.cli.results import asked, beside, of_images, of_weights, output_folder, place, store
 
@@ -160,7 +160,8 @@ def _restored(
         found = restore(
             model, seen, operator, labels=labels, noise=parsed.noise, draws=parsed.draws, seed=parsed.seed,
             method=method or (None if parsed.method == "auto" else parsed.method), guidance=parsed.guidance,
-            steps="usual" if parsed.steps == "auto" else _number(parsed.steps), sampler=sampler_of(parsed.sampler),
+            steps="usual" if parsed.steps == "auto" else whole_number(parsed.steps, "--steps"),
+            sampler=sampler_of(parsed.sampler),
         )  # fmt: skip
         pictures.save_npz(out / "draws.npz", found.draws.flatten(0, 1))
         pictures.save_npz(out / "images.npz", found.draws[:, 0])
@@ -171,12 +172,6 @@ def _restored(
     print(f"error on what was seen {found.error.mean():.4f}, deviation of the draws {found.deviation.mean():.4f})")
     print(f"{out}/{{{','.join([*shown, 'images.npz', 'draws.npz'])}}}")
     return 0
-
-
-def _number(steps: str) -> int:
-    if not steps.isdecimal():
-        raise UsageError(f"--steps is a number, not {steps!r}")
-    return int(steps)
 
 
 def _seen(

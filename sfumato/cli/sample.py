@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, first, fits, on_sheet, streamed
-from sfumato.cli.numbers import Count, Finite, Processes, Seed
+from sfumato.cli.numbers import Count, Processes, Scale, Seed
 from sfumato.cli.parsing import (
     UsageError,
     device_of,
@@ -56,7 +56,7 @@ class SampleArguments:
     """Picture i depends on (seed, i) alone, whatever the batch."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, taken in turn; by default all in turn, where the model has classes."""
-    scale: Finite = 1.0
+    scale: Scale = 1.0
     """Classifier-free guidance: 1 is none, more exaggerates the class (for models trained with label dropout)."""
     guidance: Annotated[str | None, tyro.conf.arg(metavar="SPEC")] = None
     """Another kind of guidance than --scale, with its options, such as "interval?scale=2&high=1.5": the list stands at
@@ -67,7 +67,7 @@ class SampleArguments:
     """The guide's weights, `online` or an EMA rate; without --guide-model they are other weights of TARGET."""
     classifier: str | None = None
     """A run folder or checkpoint of a classifier of noisy images, to guide the model to the classes."""
-    classifier_scale: Finite = 1.0
+    classifier_scale: Scale = 1.0
     """How strongly the classifier guides."""
     low_res: str | None = None
     """For an upsampler: the images to enlarge, a data spec, an npz or a folder; larger ones are shrunk first."""
@@ -180,6 +180,8 @@ def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
     from sfumato.models.loading import load_classifier
 
     guide = None
+    if not parsed.classifier and parsed.classifier_scale != 1:
+        raise UsageError("--classifier-scale is that of a classifier, which --classifier names")
     if parsed.classifier:
         guide = Guide(load_classifier(parsed.classifier, device=device), parsed.classifier_scale)
     return Request(
@@ -209,8 +211,10 @@ def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
     from sfumato.data import open_source
 
     side = model.recipe.conditioning.picture
-    if parsed.low_res is None or not side:
+    if parsed.low_res is None:
         return None
+    if not side:
+        raise UsageError(f"{parsed.target} is no upsampler, so it takes no --low-res images")
     path = Path(parsed.low_res)
     spec = f"folder:{path}" if path.is_dir() else f"npz:{path}" if path.suffix == ".npz" else parsed.low_res
     images = open_source(spec).images

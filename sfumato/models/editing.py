@@ -16,7 +16,8 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, finish
-from sfumato.data.loader import to_float, to_uint8
+from sfumato.data.loader import to_float
+from sfumato.models.generate import as_pictures
 from sfumato.models.model import Model
 from sfumato.samplers import DDIM, Ancestral
 from sfumato.samplers.ddim import encoding, slerp
@@ -64,7 +65,7 @@ class Editor:
         return self.model.recipe.space.encode(to_float(images).to(self.model.device))
 
     def _decoded(self, x: Tensor) -> Tensor:
-        return to_uint8(self.model.recipe.space.decode(x)).cpu()
+        return as_pictures(self.model.recipe.space.decode(x))
 
     def encode(self, images: Tensor) -> Tensor:
         """DDIM inversion: uint8 (n, C, H, W) -> their latents x_T, float32. Nothing is drawn."""

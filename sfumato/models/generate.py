@@ -226,13 +226,21 @@ def sampled(
                 kept.append((to_uint8(x[:filmed]).cpu(), to_uint8(x0[:filmed]).cpu()))
     if filmed and i % every:
         kept.append((to_uint8(x[:filmed]).cpu(), to_uint8(x0[:filmed]).cpu()))
+    frames, predictions = ([pair[side] for pair in kept] for side in (0, 1))
+    return Sampled(as_pictures(x), frames, predictions, sum(seen) / len(keys))
+
+
+def as_pictures(x: Tensor) -> Tensor:
+    """What a sampler ends with, (n, C, H, W) in [-1, 1], as uint8 on the host.
+
+    Raises: ValueError where it is nan or infinite, which as bytes would look like any picture.
+    """
     if not bool(x.isfinite().all()):
         raise ValueError(
-            f"of {len(keys)} pictures, {int((~x.isfinite()).flatten(1).any(1).sum())} came out as nan or infinity: the "
-            "steps are too few for this sampler, the guidance is too strong, or the weights are damaged"
+            f"{int((~x.isfinite()).flatten(1).any(1).sum())} of {len(x)} pictures came out as nan or infinity: too few "
+            "steps for this sampler, guidance that is too strong, or damaged weights"
         )
-    frames, predictions = ([pair[side] for pair in kept] for side in (0, 1))
-    return Sampled(to_uint8(x).cpu(), frames, predictions, sum(seen) / len(keys))
+    return to_uint8(x).cpu()
 
 
 @contextmanager

@@ -23,6 +23,9 @@ from sfumato.models.trained import Trained
 from sfumato.papers.recipe import Recipe
 from sfumato.runtime.workers import WorkerPool
 
+MOST_OF_EACH = 10_000
+"""Corrections, rounds or steps per level of a sampler, whose moves are listed before the first is made."""
+
 
 @dataclass(frozen=True)
 class Model(Trained[Recipe]):
@@ -40,7 +43,7 @@ class Model(Trained[Recipe]):
         if chosen == "own":
             return self.diffusion.own
         made = samplers.by_name(chosen) if isinstance(chosen, str) else chosen
-        spec.finite(made, f"the sampler {samplers.name(made)}")
+        spec.finite(made, f"the sampler {samplers.name(made)}", MOST_OF_EACH)
         return made.of(self.diffusion)
 
     def denoiser(

@@ -13,16 +13,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sfumato import inverse
+from sfumato import inverse, spec
 from sfumato.core.inpainting import GREY, Replacement, greyness, with_replacement
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Sampler, finish
 from sfumato.core.schedules import Steps
-from sfumato.data.loader import to_float, to_uint8
+from sfumato.data.loader import to_float
 from sfumato.inverse import Function, Measurement, Operator, Posterior
 from sfumato.models import guidance as guides
+from sfumato.models.generate import as_pictures
 from sfumato.models.guidance import Given, Guidance
-from sfumato.models.model import Model
+from sfumato.models.model import MOST_OF_EACH, Model
 from sfumato.samplers import DDIM
 from sfumato.spaces import Space
 
@@ -106,7 +107,7 @@ def restore(
             x = space.decode(finish(x, plan, draw))
             if way.agrees and not noise and here.linear and here.stable:
                 x = x + here.pinv(y - here(x))
-            images.append(to_uint8(x).cpu())
+            images.append(as_pictures(x))
             errors.append(_error(Measurement(here, y), to_float(images[-1].to(model.device))).cpu())
     return Restored(torch.cat(images).unflatten(0, (n, draws)), torch.cat(errors).unflatten(0, (n, draws)))
 
@@ -119,7 +120,9 @@ def _sampler(model: Model, sampler: Sampler | str | None) -> Sampler:
 def _method(method: Posterior | str | None, operator: Operator) -> Posterior:
     if method is None:
         return inverse.MMPS() if operator.linear else inverse.DPS()
-    return inverse.by_name(method) if isinstance(method, str) else method
+    made = inverse.by_name(method) if isinstance(method, str) else method
+    spec.finite(made, "the method", MOST_OF_EACH)
+    return made
 
 
 def _check(
@@ -221,5 +224,5 @@ def restored(
             denoise = model.denoiser(None if labels is None else labels[keys])
             moves = with_replacement(chosen.plan(process, denoise, steps), replacement)
             x = model.diffusion.prior(tuple(x0.shape), model.device).sample(noise)
-            done.append(to_uint8(space.decode(finish(x, moves, noise))).cpu())
+            done.append(as_pictures(space.decode(finish(x, moves, noise))))
     return torch.cat(done)
