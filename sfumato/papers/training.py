@@ -29,7 +29,7 @@ def parse_count(text: str | int) -> int:
     return int(value)
 
 
-Interval = Annotated[float, Range(0, 1, above=True)]
+Interval = Annotated[float, Range(1e-9, 1)]
 """A share of the run."""
 Decay = Annotated[float, Range(0, 1, below=True)]
 """The rate of a moving average."""
