@@ -101,7 +101,7 @@ def test_settings_survive_json() -> None:
         ({"threads": 100_000_000}, "threads is between 1 and 1,024, not 100,000,000"),
         ({"device": "banana"}, "device is one of auto, cpu, cuda, mps, not 'banana'"),
         ({"preview_images": 10**9}, "preview_images is between 0 and 1,024"),
-        ({"log_every": 0.0}, "log_every is above 0 and at most 1, not 0"),
+        ({"log_every": 1e-320}, "log_every is between 1e-09 and 1"),
         ({"ema": ()}, "ema is 1 to 16 values, not ()"),
         ({"ema": (1.0,)}, "ema is several values, each at least 0 and below 1, not (1.0,)"),
         ({"ema": (0.9, 0.9)}, "ema is one or more different rates"),
