@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.convert.files import read_state
 from sfumato.evaluate.nets import Features
 
 Size = int | tuple[int, int]
@@ -155,9 +156,9 @@ def load_inception(path: Path) -> Inception:
     """The net with the weights in a file; ValueError where it holds something else."""
     net = Inception()
     try:
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # a file of something else raises many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        net.load_state_dict(read_state(path).state)
+    except (ValueError, RuntimeError) as error:  # the latter where names or shapes are others
+        reason = str(error).splitlines()[0].rstrip(": ")
         raise ValueError(f"{path} does not hold the Inception of 2015: {reason}") from None
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):  # in this layout a CPU is half as fast again
