@@ -43,7 +43,7 @@ def test_what_cannot_be_conditioned_on_labels_says_so(kind: str) -> None:
     ("kind", "options", "message"),
     [
         ("ncsnpp", {"progressive": "both"}, "progressive is one of residual, skip, not 'both'"),
-        ("encoder-unet", {"pool": "max"}, "pool is one of adaptive, attention, spatial, spatial_v2, not 'max'"),
+        ("encoder-unet", {"pool": "max"}, "pool is one of attention, adaptive, spatial, spatial_v2, not 'max'"),
         ("refinenet-v2", {"norm": "batch"}, r"norm is one of instance\+\+, none, not 'batch'"),
     ],
 )
