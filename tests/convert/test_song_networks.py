@@ -162,6 +162,7 @@ def test_a_network_without_normalisation_is_recognised(name: str) -> None:
     assert norms
     assert {key.rsplit(".", 1)[1] for key in norms} == {"alpha", "gamma", "beta"}
     state = {key: 0.05 * torch.randn(shape) for key, shape in plain.items()}
+    state |= {key: state[key].abs() for key in state if key == "sigmas"}  # noise levels are above 0
     facts = scores.recognise(state)
     assert isinstance(facts, scores.RefineNetFacts)
     assert facts.norm == "none"

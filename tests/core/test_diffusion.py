@@ -15,7 +15,7 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.dpm import DPM
-from sfumato.samplers import DDIM
+from sfumato.samplers import DDIM, FAST, FAST_STEPS
 
 
 @pytest.mark.parametrize("paper", [name for name in PAPERS if name != "adm_classifier"])
@@ -24,7 +24,9 @@ def test_capabilities_are_attributes(paper: str) -> None:
     assert (diffusion.variance is not None) == (paper in ("ddpm", "iddpm", "adm"))
     assert (diffusion.lower_bound is not None) == (paper == "dpm")
     assert (diffusion.clip is not None) == (paper in ("ddpm", "iddpm", "adm"))
-    assert diffusion.sampler == DDIM() if diffusion.clip else diffusion.sampler is diffusion.own
+    fast = paper in ("ddpm", "iddpm", "adm", "edm", "flow")  # VE's, NCSN's and 2015's are sampled by their own
+    assert (diffusion.sampler, diffusion.steps) == ((FAST, FAST_STEPS) if fast else (diffusion.own, diffusion.own_steps))
+    assert diffusion.usual(DDIM()) == diffusion.own_steps
     assert diffusion.gaussian is diffusion.process
 
 

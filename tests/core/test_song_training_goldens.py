@@ -24,7 +24,7 @@ from sfumato.train.ema import EMA
 from sfumato.train.learning_rate import learning_rate_at
 from tests.golden.song import compare, draw, load, sources, weights
 
-LONG = 1 << 62
+LONG = 10**15
 """So many updates that an average is no longer warming up."""
 
 
