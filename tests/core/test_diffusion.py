@@ -25,7 +25,8 @@ def test_capabilities_are_attributes(paper: str) -> None:
     assert (diffusion.lower_bound is not None) == (paper == "dpm")
     assert (diffusion.clip is not None) == (paper in ("ddpm", "iddpm", "adm"))
     fast = paper in ("ddpm", "iddpm", "adm", "edm", "flow")  # VE's, NCSN's and 2015's are sampled by their own
-    assert (diffusion.sampler, diffusion.steps) == ((FAST, FAST_STEPS) if fast else (diffusion.own, diffusion.own_steps))
+    expected = (FAST, FAST_STEPS) if fast else (diffusion.own, diffusion.own_steps)
+    assert (diffusion.sampler, diffusion.steps) == expected
     assert diffusion.usual(DDIM()) == diffusion.own_steps
     assert diffusion.gaussian is diffusion.process
 

@@ -67,7 +67,7 @@ def test_errors() -> None:
         net(torch.zeros(2, 3, 8, 8), t)
     with pytest.raises(ValueError, match="attention pooling was made for 4x4, not 8x8"):
         net(torch.zeros(1, 3, 16, 16), t)
-    with pytest.raises(ValueError, match="pool is one of adaptive, attention, spatial, spatial_v2, not 'max'"):
+    with pytest.raises(ValueError, match="pool is one of attention, adaptive, spatial, spatial_v2, not 'max'"):
         Encoder(pool="max")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a classifier is conditioned on the noise level alone"):
         Encoder().build((3, 8, 8), 10, Embedded(labels=10))

@@ -164,7 +164,7 @@ def test_a_checkpoint_carries_every_recipe(recipe: Any) -> None:
         (lambda: replace(IDDPM, objective="simple"), "learned variance"),
         (lambda: replace(IDDPM, variance="large"), "learned variance"),
         (lambda: Labels(0, 0.1), "needs classes"),
-        (lambda: Labels(3, 1.0), "between 0 and 1"),
+        (lambda: Labels(3, 1.0), "at least 0 and below 1"),
         (lambda: DDPM(variance="learned"), "bound"),
         (lambda: DDPM(betas="cubic"), "betas is one of linear"),  # type: ignore[arg-type]
     ],
