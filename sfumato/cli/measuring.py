@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.cli.numbers import UsageError
-from sfumato.cli.results import writable
 from sfumato.data.sources import READERS
 from sfumato.data.splits import has_splits, other_split, with_split
 
@@ -84,8 +83,8 @@ def default_cache() -> Path:
 def cache_folder(chosen: Path | None) -> Path:
     """Where statistics are kept. UsageError where nothing can be written there, before the work."""
     folder = chosen or default_cache()
-    try:
-        return writable(folder)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UsageError(f"no statistics can be kept in {folder} ({why}); choose another folder: --cache DIR") from None
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())  # it is made when it is needed
+    why = "there is a file" if not there.is_dir() else "" if os.access(there, os.W_OK) else "no permission to write"
+    if why:
+        raise UsageError(f"no statistics can be kept in {folder} ({why}: {there}); choose another folder: --cache DIR")
+    return folder

@@ -65,6 +65,8 @@ class Schedule(nn.Module):
 
     #: the time of (almost) pure noise, where sampling starts
     end: float
+    #: how many noisy levels there are; None in continuous time
+    levels: int | None = None
     #: the least noisy time that a network is trained at, where encoding starts
     first: float
 
@@ -122,8 +124,7 @@ class Levels(Schedule):
 
     def __init__(self, T: int) -> None:
         super().__init__()
-        self.T = T
-        self.end = T
+        self.T = self.end = self.levels = T
 
     def times(self, steps: Steps = None) -> Tensor:
         return steps(self.T) if callable(steps) else strided(self.T, self.T if steps is None else steps)

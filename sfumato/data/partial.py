@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sfumato.data.spec import DataError
+from sfumato.runtime.flock import take
 
 JOURNAL = "journal.json"
 
@@ -32,7 +33,8 @@ def begun(partial: Path) -> Iterator[Path]:
     partial.mkdir(parents=True, exist_ok=True)
     handle, held = os.open(partial, os.O_RDONLY), False
     try:
-        _hold(handle, partial)
+        if take(handle) is False:
+            raise DataError(f"{partial} is being written by another process; wait for it, or choose another OUT")
         held = True
         for path in sorted(partial.iterdir()):
             if STRAY.fullmatch(path.name):
@@ -44,20 +46,6 @@ def begun(partial: Path) -> Iterator[Path]:
         if held and partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
         os.close(handle)
-
-
-def _hold(handle: int, partial: Path) -> None:
-    """Hold a folder until its handle is closed, or the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # no POSIX
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DataError(f"{partial} is being written by another process; wait for it, or choose another OUT") from None
-    except OSError:  # a file system without locks
-        return
 
 
 def clear(partial: Path) -> None:

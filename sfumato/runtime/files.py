@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from sfumato.runtime.flock import take
+
 STRAY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """What a file or folder is called before it appears."""
 
@@ -55,7 +57,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         handle = os.open(temporary, os.O_RDONLY) if os.name == "posix" else None
     try:
         if handle is not None:
-            _locked(handle)
+            take(handle)
         with naming(path):
             yield temporary
             for folder, _, names in os.walk(temporary):
@@ -84,7 +86,7 @@ def _beside(path: Path) -> tuple[int, Path]:
         with contextlib.suppress(FileExistsError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             handle = os.open(temporary, flags, 0o666)
-            _locked(handle)
+            take(handle)
             return handle, temporary
 
 
@@ -98,21 +100,10 @@ def sweep(folder: Path) -> None:
             if STRAY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > 1:
                 handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
                 try:
-                    if _locked(handle):
+                    if take(handle):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
                 finally:
                     os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    """Take the lock of an open file, which ends with the process; False where another holds it, or there are none."""
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
 
 
 def settle(folder: Path) -> None:

@@ -22,9 +22,12 @@ from torch import Tensor
 from sfumato.runtime import checkpoint
 from sfumato.runtime.checkpoint import Checkpoint, CheckpointError
 from sfumato.runtime.files import naming, whole_file
+from sfumato.runtime.opening import read_bounded
 
 NAME = r"\d+\.(safetensors|parts)"
 """Checkpoints are called so."""
+METRICS = 1 << 30
+"""Bytes of metrics that are read, at most."""
 
 
 class RunError(ValueError):
@@ -105,7 +108,7 @@ class RunFolder:
 
     def _records(self) -> Iterator[dict[str, Any]]:
         path = self.path / "metrics.jsonl"
-        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        for line in read_bounded(path, METRICS).decode("utf-8", "replace").splitlines() if path.exists() else ():
             try:
                 yield json.loads(line)
             except ValueError:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sfumato.runtime.flock import take
 from sfumato.runtime.printable import printable
 
 NAME = ".lock"
@@ -78,16 +79,8 @@ def _open(path: Path, folder: Path, doing: str) -> int:
 
 
 def _lock(handle: int, folder: Path, doing: str) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no POSIX
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise HeldError(f"{folder} is being {doing} by {_holder(handle)}; wait for it, or stop it") from None
-    except OSError:  # a file system without locks
-        return
+    if take(handle) is False:
+        raise HeldError(f"{folder} is being {doing} by {_holder(handle)}; wait for it, or stop it")
 
 
 def _holder(handle: int) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.sampling import Sampler
-from sfumato.core.schedules import Levels, Schedule, Steps
+from sfumato.core.schedules import Schedule, Steps
 from sfumato.core.steps import possible
 
 # ---------------------------------------------------------------- on any schedule
@@ -92,7 +92,7 @@ class OnGrid(Sampler):
         """The timesteps; a number of steps is spread by the grid, another grid stays as it is."""
         if self.grid is None or not isinstance(steps, int):
             return schedule.times(steps)
-        return self.grid(schedule, possible(steps, schedule.T if isinstance(schedule, Levels) else None))
+        return self.grid(schedule, possible(steps, schedule.levels))
 
 
 # ---------------------------------------------------------------- of the papers

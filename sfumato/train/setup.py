@@ -9,7 +9,6 @@ import torch
 
 from sfumato.core.diffusion import Classification, Diffusion
 from sfumato.core.randomness import ImageNoise, mix
-from sfumato.core.schedules import Levels
 from sfumato.core.times import TrainingTimes
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
@@ -99,15 +98,15 @@ def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> st
     Linear betas in few levels do so: their alpha_bar_T, 4e-5 in 1000 levels, is 0.36 in 100.
     """
     process = built.process
-    schedule: Any = None if process is None else process.schedule
-    if built.sampler is None or not isinstance(schedule, Levels):
+    levels = None if process is None else process.schedule.levels
+    if built.sampler is None or process is None or levels is None:
         return ""
-    alpha, sigma = schedule.alpha_sigma(torch.tensor(schedule.T))
+    alpha, sigma = process.schedule.alpha_sigma(torch.tensor(levels))
     left = float(alpha**2)
     if left <= MOST_LEFT or abs(left + float(sigma**2) - 1) > 1e-3:  # an exploding variance drowns the image
         return ""
     name = getattr(recipe, "betas", "")
     return (
-        f"{name} betas in {schedule.T:,} levels leave {left:.2g} of the image's variance at the last (alpha-bar_T), "
+        f"{name} betas in {levels:,} levels leave {left:.2g} of the image's variance at the last (alpha-bar_T), "
         "but sampling starts from noise alone; choose more --recipe.steps, or --recipe.betas cosine where there are any"
     ).lstrip()

@@ -89,3 +89,10 @@ def test_going_back_forgets_what_is_later(tmp_path: Path) -> None:
     assert (run.path / ".gitignore").exists()
     run.rewind(0)
     assert run.metrics() == run.checkpoints() == []
+
+
+def test_metrics_that_are_a_device_are_refused_and_not_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="a pipe, socket or device"):
+        folder.metrics()
