@@ -108,11 +108,15 @@ class RunFolder:
 
     def _records(self) -> Iterator[dict[str, Any]]:
         path = self.path / "metrics.jsonl"
-        for line in read_bounded(path, METRICS).decode("utf-8", "replace").splitlines() if path.exists() else ():
+        lines = read_bounded(path, METRICS).decode("utf-8", "replace").splitlines() if path.exists() else ()
+        for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
-            except ValueError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 return  # the last line of a run that was killed while writing it
+            if not _is_record(record):
+                raise RunError(f"{path} is damaged: line {number} holds no metrics; move it away to go on without them")
+            yield record
 
     def save_picture(self, name: str, png: bytes) -> None:
         """Write a picture as samples/NAME.png; IMAGES-WHAT names one after so many images."""
@@ -177,6 +181,14 @@ class RunFolder:
                 if re.match(r"\..+\.(json|jsonl|png|html|safetensors|parts)\.", leftover.name):
                     _remove(leftover)
 
+
+
+def _is_record(record: Any) -> bool:
+    """Whether this is a line of metrics: its kind, and the numbers that every reader takes for granted."""
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return False
+    needed = ("images", "step", "seconds", *(("loss", "learning_rate") if record["kind"] == "train" else ()))
+    return all(isinstance(record.get(name), int | float) for name in needed)
 
 def _remove(path: Path) -> None:
     """Remove a file, or a folder, which is hidden first, so that it is never there in part."""

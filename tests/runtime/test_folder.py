@@ -68,7 +68,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, capsys
 def test_going_back_forgets_what_is_later(tmp_path: Path) -> None:
     run = folder(tmp_path / "run", 10, 20)
     for images in (10, 15, 20, 25):
-        run.append({"kind": "train" if images % 10 else "preview", "images": images})
+        numbers = {"images": images, "step": 1, "seconds": 1.0, "loss": 0.5, "learning_rate": 1e-3}
+        run.append({"kind": "train" if images % 10 else "preview", **numbers})
         run.save_picture(f"{images:09d}-ema", b"PNG")
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "tra')
@@ -96,3 +97,10 @@ def test_metrics_that_are_a_device_are_refused_and_not_read(tmp_path: Path) -> N
     (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
     with pytest.raises(OSError, match="a pipe, socket or device"):
         folder.metrics()
+
+
+@pytest.mark.parametrize("line", ["[]", "1", "{}", '{"kind": "train", "images": 16, "step": 1, "seconds": 1.0}'])
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(line + "\n")
+    with pytest.raises(RunError, match="metrics.jsonl is damaged: line 1 holds no metrics"):
+        RunFolder(tmp_path).metrics()
