@@ -134,7 +134,7 @@ def _config(run: Path) -> dict[str, Any]:
     config = RunFolder.open(run).config()
     kinds: dict[str, Any] = {"preset": str, "recipe": dict, "train": dict, "data": str, "validation": str | None}
     for name, kind in kinds.items():
-        if not isinstance(config, dict) or not isinstance(config.get(name), kind):
+        if name not in config or not isinstance(config[name], kind):
             raise RunError(f"{run / 'config.json'} is damaged: it does not say {name}")
     return config
 

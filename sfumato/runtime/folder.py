@@ -22,6 +22,7 @@ from torch import Tensor
 from sfumato.runtime import checkpoint
 from sfumato.runtime.checkpoint import Checkpoint, CheckpointError
 from sfumato.runtime.files import naming, whole_file
+from sfumato.runtime.json_file import read_object
 from sfumato.runtime.opening import read_bounded
 
 NAME = r"\d+\.(safetensors|parts)"
@@ -90,11 +91,11 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """What the run was started with."""
-        return _json(self.path / "config.json")
+        return read_object(self.path / "config.json", RunError)
 
     def data_card(self) -> dict[str, Any]:
         """What the data held."""
-        return _json(self.path / "data_card.json")
+        return read_object(self.path / "data_card.json", RunError)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """One more line of metrics."""
@@ -204,10 +205,3 @@ def _remove(path: Path) -> None:
 def _write(path: Path, text: str) -> None:
     with whole_file(path) as file:
         file.write(text.encode())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError:
-        raise RunError(f"{path} is damaged: it is not JSON") from None

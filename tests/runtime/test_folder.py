@@ -40,7 +40,7 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run folder: it has no config"):
         RunFolder.open(tmp_path / "full")
     (run.path / "config.json").write_text("{")
-    with pytest.raises(RunError, match="is damaged: it is not JSON"):
+    with pytest.raises(RunError, match="config.json is no JSON text"):
         run.config()
 
 
@@ -102,5 +102,5 @@ def test_metrics_that_are_a_device_are_refused_and_not_read(tmp_path: Path) -> N
 @pytest.mark.parametrize("line", ["[]", "1", "{}", '{"kind": "train", "images": 16, "step": 1, "seconds": 1.0}'])
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(line + "\n")
-    with pytest.raises(RunError, match="metrics.jsonl is damaged: line 1 holds no metrics"):
+    with pytest.raises(RunError, match="is damaged: line 1 holds no metrics"):
         RunFolder(tmp_path).metrics()
