@@ -40,7 +40,7 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run folder: it has no config"):
         RunFolder.open(tmp_path / "full")
     (run.path / "config.json").write_text("{")
-    with pytest.raises(RunError, match="config.json is no JSON text"):
+    with pytest.raises(RunError, match="is no JSON text"):
         run.config()
 
 
