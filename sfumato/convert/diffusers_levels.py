@@ -24,7 +24,9 @@ VARIANCES = {None: "small", "fixed_small": "small", "fixed_small_log": "small", 
 
 def schedule_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """A scheduler's configuration as fields of the DDPM recipe. ForeignError for what the recipe cannot express."""
-    name = config.get("_class_name", "this scheduler")
+    name = config.get("_class_name", "DDPMScheduler")
+    if not isinstance(name, str) or not name.endswith("Scheduler"):
+        raise ForeignError("its scheduler_config.json names no scheduler of diffusers (_class_name)")
     if "beta_schedule" not in config:
         raise ForeignError(f"the noise levels of {name} are no table of betas")
     kind, start, end = config["beta_schedule"], config.get("beta_start", 1e-4), config.get("beta_end", 0.02)

@@ -58,11 +58,14 @@ def check_fits(module: nn.Module, keys: Sequence[Key], state_dict: Mapping[str, 
 
 
 def load(module: nn.Module, keys: Sequence[Key], state_dict: Mapping[str, Tensor]) -> None:
-    """Copy the whole of `state_dict`, which fits, into `module`; ValueError for NaN and infinite values."""
+    """Copy the whole of `state_dict`, which fits, into `module`; ValueError for NaN, infinite values and integers."""
     ours = module.state_dict()
     with torch.no_grad():
         for key in keys:
-            value = state_dict[key.official].to(ours[key.ours])
+            given = state_dict[key.official]
+            if ours[key.ours].is_floating_point() and not given.is_floating_point():
+                raise ValueError(f"{key.official} holds {str(given.dtype).removeprefix('torch.')}, no weights")
+            value = given.to(ours[key.ours])
             if not is_finite(value):
                 raise ValueError(f"{key.official} holds NaN or infinite values")
             key.write(ours[key.ours], value)

@@ -26,7 +26,9 @@ ABOUT, INDEX, CHECKSUMS = "about.json", ".metadata", "checksums.json"
 CHUNKS = 4096
 """Parts of one tensor, at most: no more processes share a run."""
 
-DAMAGED = (ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, pickle.UnpicklingError)
+DAMAGED = (
+    ValueError, TypeError, LookupError, AttributeError, EOFError, ArithmeticError, RuntimeError, pickle.UnpicklingError,
+)  # fmt: skip
 """What reading a damaged index ends in."""
 
 

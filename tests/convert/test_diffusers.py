@@ -284,3 +284,12 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
     config = written(tmp_path) / "unet" / "config.json"
     config.write_text(config.read_text(), encoding="utf-8-sig")
     foreign.open_folder(tmp_path)
+
+
+def test_a_scheduler_has_the_name_of_one() -> None:
+    from sfumato.convert.diffusers_levels import schedule_fields
+
+    for name in ("nonsense", ["DDPMScheduler"], ""):
+        with pytest.raises(ForeignError, match="names no scheduler"):
+            schedule_fields({"_class_name": name, "beta_schedule": "linear"})
+    assert schedule_fields({"beta_schedule": "linear"})["betas"] == "linear"
