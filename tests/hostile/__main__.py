@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +28,8 @@ def main() -> int:
             "backslashreplace").decode())
         return 0
     found: list[Verdict] = []
-    with tempfile.TemporaryDirectory() as folder:
+    folder = tempfile.mkdtemp()
+    try:
         for verdict in verdicts(chosen, Path(folder)):
             found.append(verdict)
             if verdict.faults or asked.show:
@@ -35,6 +37,8 @@ def main() -> int:
             if asked.show:
                 print(*(verdict.came[name] for name in ("stdout", "stderr", "error")),
                       f"{verdict.came['seconds']:.2f} s", sep="\n")
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=False)  # some lie deeper than Python's own removal goes
     print(table(found))
     return int(any(verdict.faults for verdict in found))
 

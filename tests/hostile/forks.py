@@ -66,7 +66,10 @@ def snapshot(folder: Path) -> dict[str, str]:
             continue
         for entry in entries:
             name = f"{inside}/{entry.name}" if inside else entry.name
-            about = entry.stat(follow_symlinks=False)
+            try:
+                about = entry.stat(follow_symlinks=False)
+            except OSError:  # longer than a path can be
+                continue
             below = entry.is_dir(follow_symlinks=False)
             found[name] = f"{about.st_mode} {'' if below else f'{about.st_size} {about.st_mtime_ns}'}"
             if below:
