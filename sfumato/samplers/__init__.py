@@ -32,6 +32,7 @@ from sfumato.samplers.langevin import AnnealedLangevin
 from sfumato.samplers.predictor_corrector import PredictorCorrector
 from sfumato.samplers.restart import Restart
 from sfumato.samplers.reverse_sde import EulerMaruyama, EulerODE, ReverseDiffusion
+from sfumato.samplers.sit import SiT
 from sfumato.samplers.unipc import UniPC
 
 SAMPLERS: dict[str, type[Sampler]] = {
@@ -50,6 +51,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "reverse-diffusion": ReverseDiffusion,
     "euler-maruyama": EulerMaruyama,
     "euler-ode": EulerODE,
+    "sit": SiT,
     "predictor-corrector": PredictorCorrector,
     "annealed-langevin": AnnealedLangevin,
 }

@@ -60,7 +60,7 @@ MISSES = [
     Miss(SECOND_ORDER, ["DDPM const"], 0.54, 400, LATE),
     Miss(EVEN, ["DDPM const"], 2.09, 1000, LATE),
     Miss(["sde-dpmpp-2m"], ["DDPM const"], 0.44, 1000, LATE),
-    Miss(["ddim", "ddim?eta=0.5", "ab"], ["DDPM warmup"], 0.18, 200, LATE),
+    Miss(["ddim", "ddim?eta=0.5", "ab", "sit", "sit?w=constant", "sit?w=sin2"], ["DDPM warmup"], 0.18, 200, LATE),
     Miss(POSTERIOR, GENTLE + ["sub-VP", "EDM"], 0.11, 100, SMALL),
     Miss(POSTERIOR, ["DDPM warmup"], 0.25, 200, SMALL),
     Miss(["reverse-diffusion"], ["DDPM warmup"], 0.19, 100, LATE),
