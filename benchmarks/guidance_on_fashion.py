@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.cli import main as sfumato
-from sfumato.cli.parsing import shrunk
 from sfumato.data import open_source, pictures
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
 from sfumato.evaluate.neighbours import density_coverage
 from sfumato.evaluate.plots import ACCENT, INK, SECOND, panels
 from sfumato.models import Guide, load_classifier, load_model
+from sfumato.models.real import shrunk
 from sfumato.samplers.grids import respace
 
 ROOT = Path(__file__).parent.parent

@@ -139,13 +139,6 @@ def some_pictures(spec: str | None, model: Model, n: int) -> tuple[Tensor, Tenso
     return spread(model, images, n)
 
 
-def shrunk(images: Tensor, side: int) -> Tensor:
-    """uint8 (N, C, H, W) -> uint8 (N, C, side, side), by the mean over areas, as an upsampler is trained."""
-    from torch.nn.functional import interpolate
-
-    return interpolate(images.float(), side, mode="area").round().byte()
-
-
 def file_name(text: str) -> str:
     """A spec as part of a file's name: heun?churn=40 -> heun-churn-40; its beginning where it is long."""
     return re.sub(r"[^\w.,-]+", "-", text)[:60]

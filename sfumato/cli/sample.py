@@ -20,7 +20,6 @@ from sfumato.cli.parsing import (
     parse,
     sampler_help,
     sampler_of,
-    shrunk,
     steps_of,
 )
 from sfumato.cli.results import Asked, asked, beside, of_images, of_weights, output_folder, place, store
@@ -209,6 +208,7 @@ def _steps(parsed: SampleArguments, model: Model) -> Steps:
 def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
     """The images to enlarge, shrunk to what the model takes."""
     from sfumato.data import open_source
+    from sfumato.models.real import shrunk
 
     side = model.recipe.conditioning.picture
     if parsed.low_res is None:

@@ -11,16 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sfumato.cli.parsing import UsageError, parse, shrunk
+from sfumato.cli.parsing import UsageError, parse
 from sfumato.data.splits import test_split
 from sfumato.papers.training import BUDGET, TrainConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from sfumato.data import Images
     from sfumato.train.loop import TrainResult
-    from sfumato.train.session import Preview
 
 R = TypeVar("R")
 
@@ -143,79 +139,31 @@ def _train(
     arguments: TrainArguments[Any], name: str, out: Path, *, before: Mapping[str, Any] | None = None
 ) -> int:  # fmt: skip
     """Train, or go on where the configuration `before` is given; whatever can be refused is, before `out` is made."""
-    import torch
-
-    from sfumato import papers
-    from sfumato.cost.room import check_training
     from sfumato.data import open_source
     from sfumato.data.stream import open_for_training
+    from sfumato.fitting import check_out, prepare
     from sfumato.runtime.precision import usable_device
-    from sfumato.train.loop import train
 
-    settings, resume = arguments.train, before is not None
-    device = usable_device(settings.device)
-    processes, here = (int(os.environ.get(word, "1")) for word in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    if not resume and processes == 1:
-        _check_out(out)
+    resume = before is not None
+    usable_device(arguments.train.device)
+    if not resume and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        check_out(out)
     images = open_for_training(arguments.data)
-    recipe = fit_to_data(arguments.recipe, images, moments=not resume)
-    validation_spec = arguments.validation or test_split(arguments.data)
-    validation = open_source(validation_spec) if validation_spec else None
-    if validation is not None and validation.shape != images.shape:
-        raise UsageError(f"validation images are {validation.shape}, training images {images.shape}")
-    with torch.device("meta"):
-        network = recipe.model()
-    check_training(recipe, network, settings, device, processes, here)
-    config = {
+    validation = arguments.validation or test_split(arguments.data)
+    said = {
         "preset": name,
-        "recipe": papers.to_json(recipe),
         "data": arguments.data,
-        "validation": validation_spec,
+        "validation": validation,
         "command": shlex.join(["sfumato", *sys.argv[1:]]) if before is None else before.get("command", ""),
-        "parameters": sum(p.numel() for p in network.parameters()),
     }
-    result = train(
-        recipe, images, settings, out, config=config, validation=validation,
-        preview=_preview(recipe, network, settings, images, validation or images), resume=resume,
+    training = prepare(
+        arguments.recipe, images, arguments.train, said, resume=resume,
+        validation=open_source(validation) if validation else None,
     )  # fmt: skip
+    result = training.run(out, resume=resume)
     if result.main_process:
-        _report(result, recipe, validation_spec or arguments.data)
+        _report(result, training.recipe, validation or arguments.data)
     return result.exit_code if result.main_process else 0
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder that cannot take a new run, before data are read."""
-    from sfumato.runtime.folder import RunFolder
-
-    RunFolder.check_new(out)
-    nearest = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"{out} cannot be made: {nearest} is no folder that can be written in")
-
-
-def _preview(
-    recipe: Any, network: nn.Module, settings: TrainConfig, images: Images, held_out: Images
-) -> Preview | None:
-    """What makes pictures from a network while it trains; None for a classifier, which makes none.
-
-    Args:
-        network: the recipe's, without weights. ValueError where pictures cannot be made with it.
-    """
-    from sfumato.models import Model
-    from sfumato.models.generate import Request, plan
-
-    if recipe.build().sampler is None or not settings.preview_images:
-        return None
-    side, count = recipe.conditioning.picture, min(settings.preview_images, len(images))
-    small = shrunk(held_out.images[:count], side) if side else None
-    count = count if small is None else len(small)
-    steps = min(settings.preview_steps, recipe.steps)
-    plan(Model(recipe, network, images.classes), Request(count, steps, low_res=small))
-
-    def preview(network: nn.Module) -> Tensor:
-        return Model(recipe, network, images.classes).sample(count, steps=steps, seed=1, low_res=small)
-
-    return preview
 
 
 def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
@@ -234,27 +182,6 @@ def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
         print(f"sfumato sample {out} --low-res {shlex.quote(pictures)}")
     else:
         print(f"sfumato sample {out}")
-
-
-def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
-    """The recipe with the shape, the classes and, where asked, the moments of the data.
-
-    Raises: ValueError where the recipe cannot do without labels, or enlarges what is not smaller.
-    """
-    from sfumato.data import to_float
-
-    labelled, shape, conditioning = images.labels is not None, images.shape, recipe.conditioning
-    if recipe.build().sampler is None and not labelled:
-        raise UsageError("a classifier needs labelled data: classes are sub-folders, for example")
-    side = conditioning.picture
-    if side and (shape[1] != shape[2] or side >= shape[1]):
-        raise UsageError(f"an upsampler of {side}x{side} images needs larger, square training images, not {shape}")
-    if conditioning.classes and not labelled:
-        print("These data have no labels: training without classes.")
-    space = recipe.space
-    if moments and space.has_moments:
-        space = space.fitted(to_float(images.images))
-    return replace(recipe, shape=shape, conditioning=conditioning.fitted(len(images.classes), labelled), space=space)
 
 
 HELP = """sfumato train PRESET [--data SPEC] [--out DIR] [--train.minutes M | --train.images N] [--recipe.OPTION ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.data.sources import Images
@@ -24,3 +25,8 @@ def spread(model: Model, images: Images, limit: int | None = None) -> tuple[Tens
     chosen = torch.arange(count) * len(images) // count
     labels = images.labels if model.recipe.conditioning.classes else None
     return images.images[chosen], None if labels is None else labels[chosen]
+
+
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """uint8 (N, C, H, W) -> uint8 (N, C, side, side), by the mean over areas, as an upsampler is trained."""
+    return F.interpolate(images.float(), side, mode="area").round().byte()

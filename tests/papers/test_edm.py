@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfumato.cli.train import fit_to_data
 from sfumato.conditioning import Labels
 from sfumato.core.exact import gaussian
 from sfumato.core.sampling import finish
 from sfumato.data import open_source, to_float
+from sfumato.fitting import fit_to_data
 from sfumato.likelihood import ode_likelihood, runge_kutta
 from sfumato.models import Model
 from sfumato.papers.edm import EDM

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sfumato.cli import main
-from sfumato.cli.parsing import UsageError
-from sfumato.cli.train import fit_to_data, with_parts
+from sfumato.cli.train import with_parts
 from sfumato.conditioning import Labels, LowRes, Unconditional
+from sfumato.fitting import fit_to_data
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
@@ -62,9 +62,9 @@ def test_the_data_decide_shape_classes_and_moments(capsys: pytest.CaptureFixture
 
 def test_what_the_data_cannot_give_is_refused() -> None:
     images = toy.images()
-    with pytest.raises(UsageError, match="a classifier needs labelled data"):
+    with pytest.raises(ValueError, match="a classifier needs labelled data"):
         fit_to_data(NoisyClassifier(), replace(images, labels=None, classes=()))
-    with pytest.raises(UsageError, match="needs larger, square training images"):
+    with pytest.raises(ValueError, match="needs larger, square training images"):
         fit_to_data(DDPM(conditioning=LowRes(8)), images)
 
 

@@ -1,0 +1,134 @@
+"""A training before its first step: the recipe fitted to the images, and everything refused that can be.
+
+`sfumato train` and `sfumato.fit` begin here; nothing is written yet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import papers
+from sfumato.cost.room import check_training
+from sfumato.data import to_float
+from sfumato.data.images import Images
+from sfumato.models import Model
+from sfumato.models.generate import Request, plan
+from sfumato.models.real import shrunk
+from sfumato.papers.training import TrainConfig
+from sfumato.runtime.folder import RunFolder
+from sfumato.runtime.precision import usable_device
+from sfumato.train.loop import TrainResult, train
+from sfumato.train.session import Preview
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that could begin.
+
+    Attributes:
+        recipe: fitted to the images.
+        network: the recipe's, without weights.
+        images, validation: to train on, and for the loss by noise level (the training images where None).
+        settings: the training numbers.
+        config: what config.json will hold besides those.
+        preview: makes pictures from a network; None where the recipe makes none.
+    """
+
+    recipe: Any
+    network: nn.Module
+    images: Images
+    validation: Images | None
+    settings: TrainConfig
+    config: Mapping[str, Any]
+    preview: Preview | None
+
+    def run(self, out: Path, *, resume: bool = False, **more: Any) -> TrainResult:
+        """Train, or go on with what `out` holds; see `train.loop.train`."""
+        return train(
+            self.recipe, self.images, self.settings, out, config=self.config, validation=self.validation,
+            preview=self.preview, resume=resume, **more,
+        )  # fmt: skip
+
+
+def prepare(
+    recipe: Any, images: Images, settings: TrainConfig, said: Mapping[str, Any], *, validation: Images | None = None,
+    resume: bool = False,
+) -> Training:  # fmt: skip
+    """A training of a recipe on images, which has been checked against them, the device and its memory.
+
+    Args:
+        recipe: shape, classes and moments are taken from the images.
+        said: for config.json: the preset, the data specs, the command.
+        validation: held-out images of the same shape.
+        resume: the recipe's moments are those of the run, and stay.
+
+    Raises:
+        ValueError: recipe, images, device and memory do not fit each other.
+    """
+    device = usable_device(settings.device)
+    processes, here = (int(os.environ.get(word, "1")) for word in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    recipe = fit_to_data(recipe, images, moments=not resume)
+    if validation is not None and validation.shape != images.shape:
+        raise ValueError(f"validation images are {validation.shape}, training images {images.shape}")
+    with torch.device("meta"):
+        network = recipe.model()
+    check_training(recipe, network, settings, device, processes, here)
+    config = {"recipe": papers.to_json(recipe), "parameters": sum(p.numel() for p in network.parameters()), **said}
+    preview = previews(recipe, network, settings, images, validation or images)
+    return Training(recipe, network, images, validation, settings, config, preview)
+
+
+def check_out(out: Path) -> None:
+    """ValueError for a folder that cannot take a new run, before data are read."""
+    RunFolder.check_new(out)
+    nearest = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{out} cannot be made: {nearest} is no folder that can be written in")
+
+
+def previews(
+    recipe: Any, network: nn.Module, settings: TrainConfig, images: Images, held_out: Images
+) -> Preview | None:
+    """What makes pictures from a network while it trains; None for a classifier, which makes none.
+
+    Args:
+        network: the recipe's, without weights. ValueError where pictures cannot be made with it.
+    """
+    if recipe.build().sampler is None or not settings.preview_images:
+        return None
+    side, count = recipe.conditioning.picture, min(settings.preview_images, len(images))
+    small = shrunk(held_out.images[:count], side) if side else None
+    count = count if small is None else len(small)
+    steps = min(settings.preview_steps, recipe.steps)
+    plan(Model(recipe, network, images.classes), Request(count, steps, low_res=small))
+
+    def preview(network: nn.Module) -> Tensor:
+        return Model(recipe, network, images.classes).sample(count, steps=steps, seed=1, low_res=small)
+
+    return preview
+
+
+def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
+    """The recipe with the shape, the classes and, where asked, the moments of the data.
+
+    Raises: ValueError where the recipe cannot do without labels, or enlarges what is not smaller.
+    """
+    labelled, shape, conditioning = images.labels is not None, images.shape, recipe.conditioning
+    if recipe.build().sampler is None and not labelled:
+        raise ValueError("a classifier needs labelled data: classes are sub-folders, for example")
+    side = conditioning.picture
+    if side and (shape[1] != shape[2] or side >= shape[1]):
+        raise ValueError(f"an upsampler of {side}x{side} images needs larger, square training images, not {shape}")
+    if conditioning.classes and not labelled:
+        print("These data have no labels: training without classes.")
+    space = recipe.space
+    if moments and space.has_moments:
+        space = space.fitted(to_float(images.images))
+    return replace(recipe, shape=shape, conditioning=conditioning.fitted(len(images.classes), labelled), space=space)
