@@ -32,6 +32,7 @@ from sfumato.samplers.langevin import AnnealedLangevin
 from sfumato.samplers.predictor_corrector import PredictorCorrector
 from sfumato.samplers.restart import Restart
 from sfumato.samplers.reverse_sde import EulerMaruyama, EulerODE, ReverseDiffusion
+from sfumato.samplers.sa_solver import SASolver
 from sfumato.samplers.sit import SiT
 from sfumato.samplers.unipc import UniPC
 
@@ -44,6 +45,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "dpmpp-3m": DPMSolverPP3M,
     "dpmpp-3m-published": DPMSolverPP3MPublished,
     "sde-dpmpp-2m": SDEDPMSolverPP2M,
+    "sa-solver": SASolver,
     "unipc": UniPC,
     "ab": AdamsBashforth,
     "restart": Restart,

@@ -25,9 +25,10 @@ from sfumato.papers import ddpm, iddpm
 SAMPLERS = [
     "ddim", "ddim?eta=0.5", "ddim?eta=1", "ancestral", "ancestral?variance=large", "heun", "heun?churn=20",
     "dpmpp-2m", "dpmpp-2m?grid=karras", "dpmpp-2m?grid=log-snr", "dpmpp-2s", "dpmpp-3m", "dpmpp-3m-published",
-    "sde-dpmpp-2m", "sde-dpmpp-2m?grid=log-snr", "unipc", "unipc?order=2", "unipc?grid=log-snr", "ab", "ab?order=4",
-    "restart", "adaptive", "reverse-diffusion", "reverse-diffusion?ode=true", "euler-maruyama", "euler-ode",
-    "sit", "sit?w=constant", "sit?w=sin2", "sit?w=g2", "predictor-corrector", "annealed-langevin?step_size=0.3",
+    "sde-dpmpp-2m", "sde-dpmpp-2m?grid=log-snr", "sa-solver", "sa-solver?tau=0", "sa-solver?grid=log-snr", "unipc",
+    "unipc?order=2", "unipc?grid=log-snr", "ab", "ab?order=4", "restart", "adaptive", "reverse-diffusion",
+    "reverse-diffusion?ode=true", "euler-maruyama", "euler-ode", "sit", "sit?w=constant", "sit?w=sin2", "sit?w=g2",
+    "predictor-corrector", "annealed-langevin?step_size=0.3",
 ]  # fmt: skip
 """Every row of `samplers.SAMPLERS`, and its variants."""
 
