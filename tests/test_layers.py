@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "sfumato"
 LAYERS: list[set[str]] = [
     {"fields"},
     {"version", "spec", "core", "networks"},
-    {"samplers", "spaces", "conditioning"},
+    {"samplers", "spaces", "conditioning", "noising"},
     {"papers", "inverse"},
     {"runtime"},
     {"data", "convert"},
@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 """Every folder and module of the package, from the bottom; each imports from the layers below it, and from itself."""
-NEEDS_TORCH = ("core", "networks", "samplers", "spaces", "conditioning", "papers", "inverse")
+NEEDS_TORCH = ("core", "networks", "samplers", "spaces", "conditioning", "noising", "papers", "inverse")
 OUTSIDE: dict[str, set[str]] = {
     "fields": set(), "version": set(), "spec": set(), **{unit: {"torch"} for unit in NEEDS_TORCH},
     "networks": {"torch", "triton"}, "runtime": {"torch", "safetensors"},

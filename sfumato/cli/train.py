@@ -190,5 +190,5 @@ sfumato train --resume RUN [--train.images N | --train.minutes M]
 sfumato presets lists the presets; sfumato train PRESET --help lists every option with the preset's value.
 Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or :test), folder:PATH,
 npz:PATH, with ?size=64 and the like. Options of a part: --recipe.network.channels 64; another part:
---recipe.network "ncsnpp?channels=64", --recipe.conditioning "labels?dropout=0.1".
+--recipe.network "ncsnpp?channels=64", --recipe.conditioning "labels?dropout=0.1", --recipe.noising immiscible.
 """

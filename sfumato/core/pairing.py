@@ -1,10 +1,13 @@
-"""Which noise is mixed with which image: minibatch optimal transport (Pooladian et al. 2023; Tong et al. 2024).
+"""Which noise is mixed with which image: minibatch optimal transport (Pooladian et al. 2023; Tong et al. 2024), and the
+nearest of a few draws (Li et al. 2025).
 
 Noise that lies near an image in the batch makes straighter paths. The assignment is exact, by shortest augmenting paths
 (Jonker & Volgenant 1987), on the host: a batch of 64 takes some ten milliseconds, and the device is waited for.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -56,3 +59,14 @@ def paired(x0: Tensor, eps: Tensor, y: Tensor | None = None) -> Tensor:
         cost = -(images[group] @ noises[group].T)  # the rest of |x0 - eps|^2 is no choice
         order[group] = group[assignment(cost)]
     return eps[order.to(eps.device)]
+
+
+def nearest(x0: Tensor, draws: Iterable[Tensor]) -> Tensor:
+    """Of several draws of noise (B, ...), each image's nearest, by the squared distance to x0 (Li et al. 2025)."""
+    kept, least = x0, torch.full((len(x0),), torch.inf, dtype=torch.float64, device=x0.device)
+    for eps in draws:
+        distance = (x0.detach() - eps).flatten(1).double().square().sum(1)
+        nearer = distance < least
+        kept = torch.where(nearer.reshape(-1, *(1,) * (x0.ndim - 1)), eps, kept)
+        least = torch.where(nearer, distance, least)
+    return kept

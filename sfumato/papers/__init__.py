@@ -11,6 +11,7 @@ from typing import Any
 
 from sfumato.conditioning import CONDITIONINGS
 from sfumato.networks import NETWORKS
+from sfumato.noising import NOISINGS
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
@@ -42,8 +43,13 @@ PARTS: dict[str, Mapping[str, type[Any]]] = {
     "network": NETWORKS,
     "conditioning": CONDITIONINGS,
     "space": SPACES,
+    "noising": NOISINGS,
 }
 """The nested fields of a recipe, and the kinds of each by name."""
+
+
+FORMER = {"flow": ("pairing", "noising")}
+"""Words of a paper that are the kind of a part now: the field then, and the part. Files of before have them."""
 
 
 def to_json(recipe: Trainable) -> dict[str, Any]:
@@ -53,7 +59,22 @@ def to_json(recipe: Trainable) -> dict[str, Any]:
 
 def from_json(values: Mapping[str, Any]) -> Any:
     """The recipe that `to_json` wrote; ValueError names what is unknown."""
-    return _made(PAPERS, "paper", values)
+    return _made(PAPERS, "paper", _today(values))
+
+
+def rewritten(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recipe as plain values, as this version would write it; as it is where it is none of `PAPERS`."""
+    paper = values.get("paper")
+    return to_json(from_json(values)) if isinstance(paper, str) and paper in PAPERS else values
+
+
+def _today(values: Any) -> Any:
+    """The values of a file of before, in the words of this version."""
+    paper = values.get("paper") if isinstance(values, Mapping) else None
+    if not isinstance(paper, str) or paper not in FORMER or FORMER[paper][0] not in values:
+        return values
+    then, now = FORMER[paper]
+    return {now: {"kind": values[then]}, **{key: value for key, value in values.items() if key != then}}
 
 
 def _name(table: Mapping[str, type[Any]], value: Any) -> str:

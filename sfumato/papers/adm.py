@@ -30,6 +30,7 @@ from sfumato.core.times import UniformLevels
 from sfumato.core.variances import learned_range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ADMUNet
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ddpm import index
 from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
@@ -52,6 +53,8 @@ class ADM:
     """What the network is given besides: class labels, the small image of an upsampler, or both."""
     space: Space = Pixels()
     """What the diffusion sees of an image."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     steps: Levels = 1000
     """T, the number of noise levels."""
     betas: str = "linear"

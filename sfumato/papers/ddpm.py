@@ -41,6 +41,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
@@ -80,6 +81,8 @@ class DDPM:
     """What the network is given besides, such as class labels; the paper's is given nothing."""
     space: Space = Pixels()
     """What the diffusion sees of an image."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     steps: Levels = 1000
     """T, the number of noise levels."""
     betas: str = "linear"

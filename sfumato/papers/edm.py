@@ -21,6 +21,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import LogNormal
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Levels, Shape, Sigma, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, Heun
 from sfumato.spaces import Measured, Space
@@ -41,6 +42,8 @@ class EDM:
     """What the network is given besides, such as class labels."""
     space: Space = Measured()
     """What the diffusion sees of an image; `measured` takes the deviation from the data set."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     sigma_data: float | None = None
     """The deviation of the data; by default as the space has it (0.5 for `pixels`, as published)."""
     sigma_min: Sigma = 0.002

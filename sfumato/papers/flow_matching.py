@@ -19,12 +19,12 @@ from sfumato.core import losses
 from sfumato.core.continuous import LinearFlow
 from sfumato.core.denoisers import Denoise, Denoiser, Prediction, predict_u
 from sfumato.core.diffusion import Diffusion, Inputs
-from sfumato.core.pairing import paired
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Sampler
 from sfumato.core.times import LogNormal, Mode, TrainingTimes, UniformInterval
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Heun
 from sfumato.spaces import Pixels, Space
@@ -45,6 +45,8 @@ class FlowMatching:
     """What the network is given besides, such as class labels."""
     space: Space = Pixels()
     """What the diffusion sees of an image."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     times: Literal["uniform", "logit-normal", "mode"] = "uniform"
     """The density of times in training: even, or denser in the middle (Esser et al. 2024, section 3.1)."""
     logit_mean: float = 0.0
@@ -58,9 +60,6 @@ class FlowMatching:
     their number of pixels beside 256x256 (eq. 23)."""
     weight: str = "flow"
     """How levels count: flow weighs the error in u evenly; or eps, x0, v, min-snr, soft-min-snr, p2, sigmoid, edm."""
-    pairing: Literal["independent", "optimal"] = "independent"
-    """Which noise meets which image: its own, or as minibatch optimal transport assigns them in a batch, within classes
-    where the model has labels, on the host (Tong et al. 2024)."""
     solver: Literal["euler", "heun"] = "heun"
     """Its own sampler."""
     steps: Levels = 25
@@ -91,13 +90,9 @@ class FlowMatching:
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             return losses.weighted(prediction, x0, eps, losses.WEIGHTS[self.weight])
 
-        def pair(x0: Tensor, eps: Tensor, y: Tensor | None) -> Tensor:
-            return paired(x0, eps, y if self.conditioning.classes else None)
-
-        loss = denoising_loss(self, process, denoise, criterion, pair if self.pairing == "optimal" else None)
         return Diffusion(
-            process, denoise, loss, self._times(schedule), process.prior, own=own, sampler=FAST,
-            steps=FAST_STEPS, own_steps=self.steps,
+            process, denoise, denoising_loss(self, process, denoise, criterion), self._times(schedule), process.prior,
+            own=own, sampler=FAST, steps=FAST_STEPS, own_steps=self.steps,
         )  # fmt: skip
 
     def _times(self, schedule: LinearFlow) -> TrainingTimes:

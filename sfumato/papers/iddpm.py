@@ -31,6 +31,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ImprovedUNet
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
@@ -55,6 +56,8 @@ class ImprovedDDPM:
     """What the network is given besides: class labels, the small image of an upsampler, or both."""
     space: Space = Pixels()
     """What the diffusion sees of an image."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     steps: Levels = 4000
     """T, the number of noise levels."""
     betas: str = "cosine"

@@ -26,6 +26,7 @@ from sfumato.core.times import UniformLevels
 from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.refinenet import RefineNet
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import (
     Levels,
     Moves,
@@ -68,6 +69,8 @@ class NCSN:
     """What the network is given besides; the paper's is given nothing."""
     space: Space = UnitPixels()
     """What the diffusion sees of an image."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     steps: Levels = 10
     """L, the number of noise levels (section 5)."""
     first_sigma: Sigma = 1.0

@@ -24,6 +24,7 @@ from sfumato.core.times import UniformLevels
 from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.refinenet import RefineNetV2
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ncsn import as_images, start_from
 from sfumato.papers.recipe import Levels, Moves, Rate, Shape, Sigma, build_network, check_fields, denoising_loss
 from sfumato.samplers import AnnealedLangevin
@@ -42,6 +43,8 @@ class NCSNv2:
     """What the network is given besides; the paper's is given nothing."""
     space: Space = UnitPixels()
     """What the diffusion sees of an image."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     steps: Levels = 232
     """L, the number of noise levels (technique 2)."""
     first_sigma: Sigma = 50.0

@@ -20,6 +20,7 @@ from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.fields import Length, Range, check, shown
 from sfumato.networks.backbone import Backbone, Embedded
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.spaces import Space
 
 MOST_NUMBERS = 1 << 26
@@ -82,29 +83,25 @@ def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module
 Criterion = Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]
 """(prediction at x_t, x0, eps, t) -> the loss of each image, (B,)."""
 
-Pair = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(x0, eps, labels) -> eps in another order."""
-
 
 def denoising_loss(
     recipe: Trainable,
     process: GaussianDiffusion,
     denoise: Callable[[nn.Module, Inputs], Denoise],
     criterion: Criterion,
-    pair: Pair | None = None,
 ) -> Loss:
     """The training loss of a diffusion model: noise images, predict, compare (Ho et al. 2020, algorithm 1).
 
-    Args:
-        pair: which of the batch's noises goes with which image; its own where None.
+    Noise is drawn as the recipe's `noising` has it; independently where a recipe has none.
     """
     space, conditioning = recipe.space, recipe.conditioning
+    noising: Noising = getattr(recipe, "noising", INDEPENDENT)
 
     def loss(
         network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
     ) -> Tensor:
         x0 = space.encode(images, noise)
-        eps = noise(x0) if pair is None else pair(x0, noise(x0), given.get("y"))
+        eps = noising.draw(x0, noise, given.get("y") if conditioning.classes else None)
         inputs = conditioning.training(images, given, noise)
         x_t = process.level(t, x0).noise(x0, eps)
         return criterion(denoise(network, inputs)(x_t, t), x0, eps, t)

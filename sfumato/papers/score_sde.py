@@ -28,6 +28,7 @@ from sfumato.core.times import UniformInterval, UniformLevels
 from sfumato.core.variances import fixed_large, fixed_small
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import NCSNpp
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ncsn import as_images
 from sfumato.papers.recipe import Levels, Moves, Rate, Shape, Sigma, build_network, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, langevin, reverse_sde
@@ -53,6 +54,8 @@ class ScoreSDE:
     """What the network is given besides; the paper's is given nothing."""
     space: Space = BY_THE_SDE
     """What the diffusion sees of an image; by default images 1 wide for VE, and 2 wide for VP and sub-VP."""
+    noising: Noising = INDEPENDENT
+    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
     sde: Literal["ve", "vp", "subvp"] = "ve"
     """How noise comes: variance exploding, variance preserving, or less than that (section 3.4)."""
     continuous: bool = True

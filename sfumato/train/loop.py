@@ -30,7 +30,7 @@ from sfumato.train.learning_rate import learning_rate_at
 from sfumato.train.monitoring import PATIENCE, due, dump, log, monitor, save
 from sfumato.train.place import run_folder
 from sfumato.train.session import Clock, Preview, Session
-from sfumato.train.setup import accelerator_for, first_state, rehearse, too_little_noise
+from sfumato.train.setup import accelerator_for, first_state, rehearse, too_few_to_pair, too_little_noise
 from sfumato.train.state import NonFiniteError, State
 
 
@@ -121,7 +121,8 @@ def train(
                 preview=preview, precision=precision,
             )  # fmt: skip
             _announce(session, reason, progress, resume)
-            if warning := too_little_noise(recipe, diffusion):
+            few = too_few_to_pair(recipe, settings, accelerator.num_processes)
+            for warning in filter(None, (too_little_noise(recipe, diffusion), few)):
                 display.say(f"note     {warning}")
             return _loop(session, progress)
 

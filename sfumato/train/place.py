@@ -16,6 +16,7 @@ import torch
 
 from sfumato.data import pictures
 from sfumato.data.sources import Images
+from sfumato.papers import rewritten
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes
 from sfumato.runtime.folder import RunError, RunFolder
@@ -126,8 +127,8 @@ def _go_back(folder: RunFolder, state: State, images: Images, config: Mapping[st
     saved = folder.latest()
     if saved is None:
         return
-    recipe = _plain(config["recipe"])
-    if differing := [name for name in {**recipe, **saved.recipe} if saved.recipe.get(name) != recipe.get(name)]:
+    recipe, of_saved = (_plain(rewritten(values)) for values in (config["recipe"], saved.recipe))
+    if differing := [name for name in {**recipe, **of_saved} if of_saved.get(name) != recipe.get(name)]:
         raise RunError(f"{saved.path} was trained with another recipe: {', '.join(differing)} differ")
     if saved.data.get("fingerprint") != images.card.fingerprint:
         raise RunError(f"{saved.path} was trained on other images than {images.card.spec} holds now")

@@ -13,6 +13,7 @@ from sfumato.core.times import TrainingTimes
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.networks.recompute import recompute_blocks
+from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes, sharding
@@ -110,3 +111,9 @@ def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> st
         f"{name} betas in {levels:,} levels leave {left:.2g} of the image's variance at the last (alpha-bar_T), "
         "but sampling starts from noise alone; choose more --recipe.steps, or --recipe.betas cosine where there are any"
     ).lstrip()
+
+
+def too_few_to_pair(recipe: Trainable, settings: TrainConfig, processes: int) -> str:
+    """A line of warning where the recipe's noising has too few images at once to choose among; else nothing."""
+    noising: Noising = getattr(recipe, "noising", INDEPENDENT)
+    return noising.doubt(settings.batch // (processes * settings.accumulate), recipe.conditioning.classes)

@@ -17,6 +17,7 @@ from sfumato.core.sampling import finish
 from sfumato.data import open_source
 from sfumato.likelihood import ode_likelihood, runge_kutta
 from sfumato.models import Model
+from sfumato.noising import Optimal
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.samplers import DDIM, FAST, Heun
 from tests.likelihood.test_flow import dequantised
@@ -139,7 +140,7 @@ def test_optimal_pairs_are_nearer_and_belong_to_their_class(classes: int) -> Non
 
     kept, eps = Kept(), torch.randn(16, 1, 2, 2)
     x0, y = torch.rand(16, 1, 2, 2) * 2 - 1, torch.arange(16) % 2
-    recipe = replace(PLAIN, pairing="optimal", conditioning=Labels(2) if classes else PLAIN.conditioning)
+    recipe = replace(PLAIN, noising=Optimal(), conditioning=Labels(2) if classes else PLAIN.conditioning)
     recipe.build().loss(kept, x0, torch.ones(16, dtype=torch.float64), lambda _: eps, **({"y": y} if classes else {}))
     assert float((kept.x - x0).square().sum()) < float((eps - x0).square().sum())
     for label in range(2):
@@ -153,7 +154,7 @@ def test_training_reads_nothing_on_the_host() -> None:
 
 
 def test_from_training_to_onnx(tmp_path: Path) -> None:
-    whole.check_the_whole_way(replace(TINY, pairing="optimal"), tmp_path)
+    whole.check_the_whole_way(replace(TINY, noising=Optimal()), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,6 @@ def test_from_training_to_onnx(tmp_path: Path) -> None:
     [
         ({"times": "cosine"}, "times is one of uniform, logit-normal, mode"),
         ({"solver": "dopri5"}, "solver is one of euler, heun"),
-        ({"pairing": "greedy"}, "pairing is one of independent, optimal"),
         ({"weight": "snr"}, "weight is one of eps, x0, v"),
         ({"shift": 0.0}, "shift"),
         ({"logit_mean": math.inf}, "logit_mean"),
