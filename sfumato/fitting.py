@@ -18,13 +18,17 @@ from sfumato import papers
 from sfumato.cost.room import check_training
 from sfumato.data import to_float
 from sfumato.data.images import Images
-from sfumato.models import Model
+from sfumato.models import Model, load
 from sfumato.models.generate import Request, plan
 from sfumato.models.real import shrunk
+from sfumato.networks import NETWORKS
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import usable_device
+from sfumato.spec import written
+from sfumato.train.initial import Fitted, Initial, fingerprint, fitted
 from sfumato.train.loop import TrainResult, train
+from sfumato.train.reading import compared
 from sfumato.train.session import Preview
 
 
@@ -48,18 +52,23 @@ class Training:
     settings: TrainConfig
     config: Mapping[str, Any]
     preview: Preview | None
+    initial: Fitted | None = None
+    """Weights to begin at."""
+    remarks: tuple[str, ...] = ()
+    """What is to be said of those."""
 
     def run(self, out: Path, *, resume: bool = False, **more: Any) -> TrainResult:
         """Train, or go on with what `out` holds; see `train.loop.train`."""
         return train(
             self.recipe, self.images, self.settings, out, config=self.config, validation=self.validation,
             preview=self.preview, resume=resume, **more,
+            initial=None if self.initial is None else self.initial.tensors,
         )  # fmt: skip
 
 
 def prepare(
     recipe: Any, images: Images, settings: TrainConfig, said: Mapping[str, Any], *, validation: Images | None = None,
-    resume: bool = False,
+    resume: bool = False, initial: Initial | None = None,
 ) -> Training:  # fmt: skip
     """A training of a recipe on images, which has been checked against them, the device and its memory.
 
@@ -68,6 +77,7 @@ def prepare(
         said: for config.json: the preset, the data specs, the command.
         validation: held-out images of the same shape.
         resume: the recipe's moments are those of the run, and stay.
+        initial: a model to begin at.
 
     Raises:
         ValueError: recipe, images, device and memory do not fit each other.
@@ -82,7 +92,43 @@ def prepare(
     check_training(recipe, network, settings, device, processes, here)
     config = {"recipe": papers.to_json(recipe), "parameters": sum(p.numel() for p in network.parameters()), **said}
     preview = previews(recipe, network, settings, images, validation or images)
-    return Training(recipe, network, images, validation, settings, config, preview)
+    if initial is None:
+        return Training(recipe, network, images, validation, settings, config, preview)
+    taken = _begun(initial, recipe, network, images)
+    origin = {**initial.about, "taken": str(taken)}
+    return Training(
+        recipe, network, images, validation, settings, {**config, "from": origin}, preview, taken,
+        (_described(initial.about), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
+    )  # fmt: skip
+
+
+def start_from(target: str, weights: str | None = None) -> Initial:
+    """A trained model to begin at: whatever `sfumato.load` takes. ValueError as `load`."""
+    model = load(target, weights=weights)
+    tensors = {name: value.detach().clone() for name, value in model.network.state_dict().items()}
+    about = {
+        "source": target,
+        "weights": model.about.get("weights"),
+        "images": model.about.get("images", 0),
+        "data": model.about.get("data", {}).get("spec"),
+        "fingerprint": fingerprint(tensors),
+    }
+    return Initial(model.recipe, tensors, model.classes, about)
+
+
+def _begun(initial: Initial, recipe: Any, network: nn.Module, images: Images) -> Fitted:
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    try:
+        return fitted(initial, recipe, shapes, images.classes)
+    except ValueError as error:
+        theirs = written(NETWORKS, initial.recipe.network)
+        hint = "" if theirs == written(NETWORKS, recipe.network) else f'; the source has --recipe.network "{theirs}"'
+        raise ValueError(f"{initial.about['source']} cannot be started from: {error}{hint}") from None
+
+
+def _described(about: Mapping[str, Any]) -> str:
+    seen = f"{about['images']:,} images of {about['data']} seen" if about["images"] else "images seen unknown"
+    return f"from     {about['source']}, {about['weights']} weights, {seen}, sha256 {about['fingerprint'][:16]}"
 
 
 def check_out(out: Path) -> None:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+
+import tyro
 
 from sfumato.cli.parsing import UsageError, parse
 from sfumato.data.splits import test_split
@@ -35,6 +37,11 @@ class TrainArguments(Generic[R]):
     """Images for the loss by noise level; by default the :test split where the data have one."""
     out: Path | None = None
     """The run folder; by default runs/PAPER-DATA-TIME."""
+    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Begin at the weights of this model: a run folder, a checkpoint, a shipped model, an official or diffusers file.
+    The learning rate is then a fifth of the preset's and rises over 500 steps, unless they are named."""
+    from_weights: str | None = None
+    """Which of its weights: `online`, or an EMA rate; by default the first EMA."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ def train_command(arguments: list[str]) -> int:
     budgets = {flag.partition("=")[0] for flag in rest}
     if "--train.images" in budgets and "--train.minutes" not in budgets:  # one's own budget replaces the preset's
         chosen = replace(chosen, train=replace(chosen.train, minutes=None))
+    if "--from" in budgets:
+        chosen = replace(chosen, train=gentle(chosen.train))
     default = TrainArguments(recipe, chosen.train, chosen.data)
     kind: Any = TrainArguments
     parsed: TrainArguments[Any] = parse(kind[type(recipe)], rest, f"sfumato train {name}", default)
@@ -72,6 +81,11 @@ def train_command(arguments: list[str]) -> int:
         return _resume(parsed.out)
     out = parsed.out or Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     return _train(parsed, name, out)
+
+
+def gentle(settings: TrainConfig) -> TrainConfig:
+    """The training numbers for weights that are good already: Adam's moments begin empty, so the rate rises slowly."""
+    return replace(settings, learning_rate=settings.learning_rate / 5, warmup=500 * settings.batch)
 
 
 def with_parts(recipe: Any, arguments: list[str]) -> tuple[Any, list[str]]:
@@ -141,25 +155,32 @@ def _train(
     """Train, or go on where the configuration `before` is given; whatever can be refused is, before `out` is made."""
     from sfumato.data import open_source
     from sfumato.data.stream import open_for_training
-    from sfumato.fitting import check_out, prepare
+    from sfumato.fitting import check_out, prepare, start_from
     from sfumato.runtime.precision import usable_device
 
     resume = before is not None
     usable_device(arguments.train.device)
     if not resume and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         check_out(out)
+    if arguments.from_weights and arguments.source is None:
+        raise UsageError("--from-weights chooses among the weights of --from MODEL")
+    initial = start_from(arguments.source, arguments.from_weights) if arguments.source else None
     images = open_for_training(arguments.data)
     validation = arguments.validation or test_split(arguments.data)
-    said = {
+    said: dict[str, Any] = {
         "preset": name,
         "data": arguments.data,
         "validation": validation,
         "command": shlex.join(["sfumato", *sys.argv[1:]]) if before is None else before.get("command", ""),
     }
+    if before is not None and "from" in before:
+        said["from"] = before["from"]
     training = prepare(
-        arguments.recipe, images, arguments.train, said, resume=resume,
+        arguments.recipe, images, arguments.train, said, resume=resume, initial=initial,
         validation=open_source(validation) if validation else None,
     )  # fmt: skip
+    for line in training.remarks:
+        print(line)
     result = training.run(out, resume=resume)
     if result.main_process:
         _report(result, training.recipe, validation or arguments.data)
@@ -185,6 +206,7 @@ def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
 
 
 HELP = """sfumato train PRESET [--data SPEC] [--out DIR] [--train.minutes M | --train.images N] [--recipe.OPTION ...]
+sfumato train PRESET --from MODEL                 begin at the weights of another model (docs/own_pictures.md)
 sfumato train --resume RUN [--train.images N | --train.minutes M]
 
 sfumato presets lists the presets; sfumato train PRESET --help lists every option with the preset's value.

@@ -77,7 +77,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Take away a run that never began: what `create` and the first lines about it left, and nothing else."""
-        for name in ("config.json", "data_card.json", "metrics.jsonl", "samples/data.png"):
+        first = "checkpoints/000000000.safetensors"
+        for name in ("config.json", "data_card.json", "metrics.jsonl", "samples/data.png", first):
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.path / "samples", self.path / "checkpoints"):
             with contextlib.suppress(OSError):  # there is something of somebody else's in it

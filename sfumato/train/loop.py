@@ -77,6 +77,7 @@ def train(
     preview: Preview | None = None,
     resume: bool = False,
     quiet: bool = False,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> TrainResult:
     """Train a recipe on images until the budget is spent or a signal arrives.
 
@@ -89,6 +90,8 @@ def train(
         preview: makes pictures from a network, the same ones each time.
         resume: go on from the newest checkpoint.
         quiet: print nothing.
+        initial: weights to begin at, by key (`initial.fitted`); the others are from the seed. A new run saves itself
+            before its first step, so that it can go on without them.
 
     Raises:
         RunError: the folder holds something else, or the run in it is another one.
@@ -103,7 +106,7 @@ def train(
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
     with listening() as interrupt, _threads(settings.threads):
         sharded = settings.shard and accelerator.num_processes > 1
-        state = first_state(recipe, diffusion.times, settings, device, sharded)
+        state = first_state(recipe, diffusion.times, settings, device, sharded, None if resume else initial)
         rehearse(recipe, diffusion, state, images, precision)
         place = run_folder(accelerator, Path(out), state, images, settings, config, resume)
         with place as folder, _display(accelerator, settings, state, quiet) as display:
@@ -124,6 +127,8 @@ def train(
             few = too_few_to_pair(recipe, settings, accelerator.num_processes)
             for warning in filter(None, (too_little_noise(recipe, diffusion), few)):
                 display.say(f"note     {warning}")
+            if initial is not None and not resume:
+                save(session)
             return _loop(session, progress)
 
 

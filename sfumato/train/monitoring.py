@@ -115,6 +115,8 @@ def save(session: Session) -> None:
             "progress": session.state.progress(),
             "ema": [str(rate) for rate in session.state.ema.rates],
         }
+        if origin := session.config.get("from"):
+            about["from"] = origin
         session.folder.save_checkpoint(
             session.state.images, session.state.tensors(), about, session.settings.keep, parts=session.state.sharded
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from sfumato.core.diffusion import Classification, Diffusion
 from sfumato.core.randomness import ImageNoise, mix
@@ -73,11 +75,18 @@ def rehearse(
 
 
 def first_state(
-    recipe: Trainable, times: TrainingTimes, settings: TrainConfig, device: torch.device, sharded: bool
-) -> State:
-    """Weights from the seed, on the device or sharded among the processes; optimiser, averages, training times."""
+    recipe: Trainable, times: TrainingTimes, settings: TrainConfig, device: torch.device, sharded: bool,
+    initial: Mapping[str, Tensor] | None = None,
+) -> State:  # fmt: skip
+    """Weights from the seed, on the device or sharded among the processes; optimiser, averages, training times.
+
+    Args:
+        initial: weights to begin at instead, by key; those that are not named are from the seed.
+    """
     torch.manual_seed(mix(settings.seed, WEIGHTS))
     network = recipe.model().train()
+    if initial is not None:
+        network.load_state_dict({**network.state_dict(), **initial})
     if settings.checkpoint_activations:
         recompute_blocks(network)
     if sharded:
