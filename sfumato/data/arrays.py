@@ -9,27 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.data import pictures
+from sfumato.data import framing
 from sfumato.data.card import make_card
-from sfumato.data.decoding import to_tensor
 from sfumato.data.images import Images
 from sfumato.data.npz import arrays
 from sfumato.data.room import check_enlarged, check_labels
-from sfumato.data.spec import DataError, Spec
-from sfumato.data.upright import fit
+from sfumato.data.spec import DataError, Size, Spec
 
 
-def _resized(images: Tensor, spec: Spec) -> tuple[Tensor, tuple[str, ...]]:
+def _resized(images: Tensor, spec: Spec, keys: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
     """Named sets and arrays under `size` and `channels`."""
     notes = []
     size = spec.size
-    if size is not None and images.shape[-2:] != (size, size):
-        notes.append(f"resized from {images.shape[-1]}x{images.shape[-2]} to {size}x{size}")
-        shape = (*images.shape[:2], size, size)
+    if size is not None and images.shape[-2:] != size[::-1]:
+        before = Size(images.shape[-1], images.shape[-2])
+        notes.append(framing.note(before, spec) or f"resized from {before} to {size}")
+        shape = (*images.shape[:2], size.height, size.width)
         check_enlarged(spec.text, images.numel(), math.prod(shape))
         resized = torch.empty(shape, dtype=torch.uint8)
-        for small, image in zip(resized, images, strict=True):
-            small.copy_(to_tensor(fit(pictures.to_pillow(image), size)))
+        for small, image, key in zip(resized, images, keys, strict=True):
+            small.copy_(framing.framed_array(image, spec, framing.place_of(key)))
         images = resized
     if (wanted := spec.channels) is not None:
         if images.shape[1] == 1 and wanted == 3:
@@ -50,7 +49,7 @@ def finished(
     texts: tuple[str, ...] | None = None, notes: tuple[str, ...] = (), bits: str = "8 bits a channel",
     licence: str = "",
 ) -> Images:  # fmt: skip
-    images, more = _resized(images, spec)
+    images, more = _resized(images, spec, keys)
     card = make_card(spec.text, images, labels, classes, bits=bits, notes=(*notes, *more), licence=licence)
     return Images(images, labels, texts, keys, classes, card)
 

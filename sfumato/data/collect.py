@@ -10,6 +10,7 @@ from torch import Tensor
 from sfumato.data import pictures
 from sfumato.data.card import make_card
 from sfumato.data.decoding import Unreadable, to_tensor
+from sfumato.data.framing import place_of
 from sfumato.data.images import Images
 from sfumato.data.reading import Record, Shelf, reason
 from sfumato.data.room import Room
@@ -65,7 +66,7 @@ def _read_all(shelf: Shelf, met: Met) -> list[Found]:
     for record in tqdm(shelf.records(), f"reading {shelf.place}", len(shelf), unit="image", disable=None, leave=False):
         assert not isinstance(record.picture, Tensor)
         try:
-            picture = upright(record.picture, spec, room)
+            picture = upright(record.picture, spec, room, place_of(record.key))
         except Unreadable as error:
             met.corrupt.append(record.key + reason(error))
             continue

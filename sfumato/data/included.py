@@ -14,7 +14,7 @@ from sfumato.data import toys
 from sfumato.data.arrays import finished
 from sfumato.data.decoding import picture
 from sfumato.data.images import Images
-from sfumato.data.spec import DataError, Spec, split_of
+from sfumato.data.spec import FRAMING, DataError, Size, Spec, split_of
 
 LEAVES = 10_000 * 32**3
 """Pictures of dead leaves times their side cubed, as which the work grows or faster: about a minute of one core."""
@@ -74,7 +74,10 @@ def heartbeat(spec: Spec) -> Images:
 def dead_leaves(spec: Spec) -> Images:
     """Occluding discs of all sizes, 16x16 or `size`: 10,000 pictures, and 1,000 for test."""
     test = split_of(spec) == "test"
-    side = spec.size or 16
+    size = spec.size or Size(16, 16)
+    side = size.width
+    if size.height != side or spec.crop != "center":
+        raise DataError(f"{spec.text!r}: dead leaves are made square and as large as they are asked for: ?size={side}")
     n = min(1_000 if test else 10_000, spec.limit or 10_000)
     if n * side**3 > LEAVES:
         raise DataError(f"{spec.text!r}: to make {n:,} pictures of {side}x{side} takes too long; set ?size= or ?limit=")
@@ -84,7 +87,7 @@ def dead_leaves(spec: Spec) -> Images:
 
 def _made(spec: Spec) -> bool:
     """Whether the test split is meant, of a set that is made as it is."""
-    if fixed := [o for o in ("size", "channels") if o in spec.options]:
+    if fixed := [o for o in (*FRAMING, "channels") if o in spec.options]:
         raise DataError(f"{spec.name} has one shape only; {fixed[0]} in {spec.text!r} does not apply")
     return split_of(spec) == "test"
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from sfumato.data.card import card_from_json, fingerprint
 from sfumato.data.images import Images
 from sfumato.data.room import MOST_CLASSES
-from sfumato.data.spec import DataError, Spec
+from sfumato.data.spec import FRAMING, DataError, Spec
 from sfumato.runtime.opening import open_regular, read_bounded
 
 HEADER = 128
@@ -45,7 +45,7 @@ def read(spec: Spec) -> Images:
     folder = Path(spec.rest)
     if not (folder / "set.json").exists():
         raise DataError(f"{folder} is no prepared set (make one: sfumato prepare SOURCE {folder})")
-    if fixed := [o for o in ("size", "channels", "background") if o in spec.options]:
+    if fixed := [o for o in (*FRAMING, "channels", "background") if o in spec.options]:
         raise DataError(f"{folder} is mapped as it is; sfumato prepare takes a SOURCE with ?{fixed[0]}=...")
     try:
         about = json.loads(read_bounded(folder / "set.json", ABOUT))

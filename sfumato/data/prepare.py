@@ -109,7 +109,7 @@ def _together(reader: Reader, shelf: Shelf) -> int:
     if reader.shape is not None:
         return max(1, TOGETHER // math.prod(reader.shape))
     if shelf.spec.size is not None:
-        return max(1, TOGETHER // (3 * shelf.spec.size**2))
+        return max(1, TOGETHER // (3 * math.prod(shelf.spec.size)))
     for record in islice(shelf.records(), 8):
         if isinstance(record.picture, Tensor):
             return max(1, TOGETHER // record.picture.nbytes)

@@ -5,7 +5,7 @@ A shelf says which records there are; nothing is decoded before the reader is gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sfumato.data.decoding import Source, Unreadable, to_tensor
+from sfumato.data.framing import Place, framed_array, place_of
 from sfumato.data.loader import Order
 from sfumato.data.room import Room, gigabytes
 from sfumato.data.spec import Spec, UnfitError
@@ -131,12 +132,19 @@ class Reader:
         found = zip(self.tensors(records), records, strict=True)
         return [(pixels, record) for pixels, record in found if pixels is not None]
 
-    def tensors(self, records: Iterable[Record]) -> list[Tensor | None]:
-        """The same, with None for those that cannot be read."""
+    def tensors(self, records: Iterable[Record], places: Sequence[Place] | None = None) -> list[Tensor | None]:
+        """The same, with None for those that cannot be read.
+
+        Args:
+            places: where a part is cut out of each, with ?crop=random; by default where their keys say.
+        """
         records, found = list(records), []
+        where = [place_of(record.key) for record in records] if places is None else places
         for start in range(0, len(records), 4 * self.threads):
-            part = records[start : start + 4 * self.threads]
-            for record, read in zip(part, self.pool.map(partial(_read, self.spec, self.room), part), strict=True):
+            end = start + 4 * self.threads
+            part = records[start:end]
+            read_part = self.pool.map(partial(_read, self.spec, self.room), part, where[start:end])
+            for record, read in zip(part, read_part, strict=True):
                 found.append((record.key, read))
                 self.met.add(read.met)
                 if isinstance(read.pixels, str):
@@ -190,11 +198,11 @@ class _Read(NamedTuple):
     either: bool = False
 
 
-def _read(spec: Spec, room: Room, record: Record) -> _Read:
+def _read(spec: Spec, room: Room, record: Record, at: Place) -> _Read:
     if isinstance(record.picture, Tensor):
-        return _Read(record.picture, Met())
+        return _Read(framed_array(record.picture, spec, at), Met())
     try:
-        picture = upright(record.picture, spec, room)
+        picture = upright(record.picture, spec, room, at)
     except Unreadable as error:
         return _Read(reason(error), Met())
     image, met = picture.image, picture.met

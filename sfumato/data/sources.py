@@ -2,7 +2,8 @@
 
 digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
 from where they are installed; folder:, npz:, map:, wds: and hf: are the user's own, and a path follows, in which ~ is
-the home folder; options begin at the last ?. Nothing downloads: a set that is missing says which command gets it.
+the home folder; options begin at the last ?. ?size=64 or ?size=48x32 (width and height) brings pictures to one size,
+with crop, resize and pad (`framing`). Nothing downloads: a set that is missing says which command gets it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def parse_spec(text: str) -> Spec:
         if option not in known:
             raise DataError(f"unknown option {option!r} in {text!r}; known: {', '.join(o + '=...' for o in known)}")
     spec = Spec(text, name, os.path.expanduser(rest) if name in PATHS else rest, options)
-    _ = spec.size, spec.limit, spec.channels, spec.background  # whatever they are for, wrong values are found
+    spec.check()
     return spec
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-OPTIONS = ("size", "channels", "background", "limit", "classes")
+FRAMING = ("size", "crop", "resize", "pad")
+"""Options of how a picture is brought to one size (`framing`)."""
+
+OPTIONS = (*FRAMING, "channels", "background", "limit", "classes")
 COLUMNS = ("split", "image", "label")
 """Options of hf: only."""
 
@@ -12,7 +15,12 @@ PATHS = ("folder", "npz", "map", "wds", "hf")
 """The sources that a path follows."""
 
 SIDE = 4096
-"""The largest `size`."""
+"""The largest side of a `size`."""
+
+CROPS = ("center", "random", "none")
+"""What is kept of a picture of other proportions: its centre, a random part, or all of it."""
+
+COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
 
 class DataError(ValueError):
@@ -21,6 +29,16 @@ class DataError(ValueError):
 
 class UnfitError(DataError):
     """Pictures that do not go together, or take too much, as the spec stands: to begin again would end the same."""
+
+
+class Size(NamedTuple):
+    """Width and height in pixels, in the order in which they are written: 48x32."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
 
 class Spec(NamedTuple):
@@ -32,12 +50,44 @@ class Spec(NamedTuple):
     options: dict[str, str]
 
     @property
-    def size(self) -> int | None:
-        """The side that pictures are brought to."""
-        size = positive(self, "size") if "size" in self.options else None
-        if size is not None and size > SIDE:
-            raise DataError(f"size in {self.text!r} is at most {SIDE:,}, not {size:,}")
-        return size
+    def size(self) -> Size | None:
+        """The size that pictures are brought to: `64`, a square, or `48x32`, width and height."""
+        if "size" not in self.options:
+            if given := [option for option in FRAMING if option in self.options]:
+                raise DataError(f"{given[0]} in {self.text!r} goes with a size: ?size=64, or WIDTHxHEIGHT")
+            return None
+        width, cross, height = self.options["size"].partition("x")
+        for side in (width, height) if cross else (width,):
+            if _whole(side, f"size in {self.text!r} is WIDTHxHEIGHT or one side,") > SIDE:
+                raise DataError(f"size in {self.text!r} is at most {SIDE:,}, not {int(side):,}")
+        return Size(int(width), int(height if cross else width))
+
+    @property
+    def crop(self) -> str:
+        """What is kept of pictures of other proportions or larger: `center`, `random` or `none`, which is all."""
+        crop = self.options.get("crop", "none" if "pad" in self.options else "center")
+        if crop not in CROPS:
+            raise DataError(f"crop in {self.text!r} is {', '.join(CROPS[:-1])} or {CROPS[-1]}, not {crop!r}")
+        if crop != "none" and "pad" in self.options:
+            raise DataError(f"pad in {self.text!r} keeps the whole picture, and crop={crop} does not; leave one out")
+        return crop
+
+    @property
+    def resize(self) -> int | None:
+        """The shorter side of pictures before a random part of them is cut out; as they are where None."""
+        if "resize" not in self.options:
+            return None
+        if self.crop != "random":
+            raise DataError(f"resize in {self.text!r} is for crop=random; otherwise pictures are resized to size alone")
+        side, size = positive(self, "resize"), self.size
+        if side > SIDE or (size is not None and side < min(size)):
+            raise DataError(f"resize in {self.text!r} is from the shorter side of size to {SIDE:,}, not {side:,}")
+        return side
+
+    @property
+    def pad(self) -> tuple[int, int, int] | None:
+        """The colour beside whole pictures of other proportions; where None they are not padded."""
+        return self._colour("pad") if "pad" in self.options else None
 
     @property
     def limit(self) -> int | None:
@@ -54,15 +104,27 @@ class Spec(NamedTuple):
     @property
     def background(self) -> tuple[int, int, int]:
         """The colour under transparent pictures."""
-        value = self.options.get("background", "white")
-        named = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
-        if value in named:
-            return named[value]
+        return self._colour("background") if "background" in self.options else COLOURS["white"]
+
+    def _colour(self, option: str) -> tuple[int, int, int]:
+        value = self.options[option]
+        if value in COLOURS:
+            return COLOURS[value]
         parts = value.split(",")
         if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 4 and int(p) < 256 for p in parts):
-            raise DataError(f"background in {self.text!r} is white, black, grey or R,G,B, not {value!r}")
+            raise DataError(f"{option} in {self.text!r} is white, black, grey or R,G,B, not {value!r}")
         r, g, b = map(int, parts)
         return r, g, b
+
+    def without(self, *options: str) -> str:
+        """The text of the spec without these options."""
+        kept = "&".join(f"{name}={value}" for name, value in self.options.items() if name not in options)
+        head = self.text[: len(self.text) - self.text[::-1].index("?") - 1] if self.options else self.text
+        return f"{head}?{kept}" if kept or "?" in head else head
+
+    def check(self) -> None:
+        """Look at every option. DataError for values that are wrong, whatever they are for."""
+        _ = self.size, self.crop, self.resize, self.pad, self.limit, self.channels, self.background
 
 
 def of_path(name: str, path: str) -> str:
@@ -72,9 +134,12 @@ def of_path(name: str, path: str) -> str:
 
 def positive(spec: Spec, option: str) -> int:
     """The value of an option that counts; DataError where it is no whole number above 0."""
-    value = spec.options[option]
+    return _whole(spec.options[option], f"{option} in {spec.text!r} is")
+
+
+def _whole(value: str, what: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 19) or int(value) < 1:
-        raise DataError(f"{option} in {spec.text!r} is a whole number above 0, not {value!r}")
+        raise DataError(f"{what} a whole number above 0, not {value!r}")
     return int(value)
 
 

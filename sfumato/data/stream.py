@@ -20,17 +20,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.randomness import mix
 from sfumato.data.card import FEW, SMALL, make_card
+from sfumato.data.framing import place_at
 from sfumato.data.images import Images
 from sfumato.data.reading import Reader, Record, Shelf
 from sfumato.data.sources import SHELVES, open_source, parse_spec
-from sfumato.data.spec import DataError
+from sfumato.data.spec import FRAMING, DataError, Spec
 
 LANES = 32
 """Lanes at most: so many blocks are open at a time, over all processes."""
 
 LOOK = 256
 """Images of the first look."""
+
+CUT = 1
+"""Of the random numbers of a seed, those for the places of random parts."""
 
 AHEAD = 3
 """Batches that are read ahead."""
@@ -100,7 +105,7 @@ class Feed:
     def __init__(self, stream: Stream, batch: int, seed: int) -> None:
         self.shelf, self.lanes = stream.shelf, Lanes(stream.shelf.sizes, batch, seed)
         self.reader = Reader(stream.shelf.spec, stream.shape, min(8, os.cpu_count() or 1))
-        self.loader = ThreadPoolExecutor(1, "stream")
+        self.loader, self.cut = ThreadPoolExecutor(1, "stream"), mix(seed, CUT)
         self.ahead: dict[range, Future[list[tuple[Tensor, Record]]]] = {}
         self.open: dict[int, dict[int, list[Record]]] = {}
 
@@ -120,7 +125,8 @@ class Feed:
     def _load(self, counters: range) -> list[tuple[Tensor, Record]]:
         places = [self.lanes.at(counter) for counter in counters]
         records = [self._block(lane, block)[row] for lane, block, row in places]
-        pictures = self.reader.tensors(records)
+        cut = [place_at(self.cut, counter) for counter in counters]
+        pictures = self.reader.tensors(records, cut)
         return [
             (image, record) if image is not None else self._neighbour(self._block(lane, block), row)
             for image, record, (lane, block, row) in zip(pictures, records, places, strict=True)
@@ -158,18 +164,30 @@ class Stream:
 
 
 def open_for_training(spec: str) -> Images:
-    """As `open_source`; but of wds: and hf: only a first look is taken, and the rest is its `stream`.
+    """As `open_source`; but of wds: and hf:, and with ?crop=random of any, only a first look is taken, and the rest is
+    its `stream`.
 
     Raises:
         DataError: as there.
     """
     parsed = parse_spec(spec)
-    if parsed.name not in ("wds", "hf"):
+    if parsed.name not in ("wds", "hf") and parsed.crop != "random":
         return open_source(spec)
     if "classes" in parsed.options:
         raise DataError(f"{spec}: classes are chosen when a set is prepared: sfumato prepare {spec!r} OUT")
-    shelf = SHELVES[parsed.name](parsed).limited()
-    return _look(shelf)
+    return _look(SHELVES[parsed.name](parsed).limited() if parsed.name in SHELVES else _larger(parsed))
+
+
+def _larger(spec: Spec) -> Shelf:
+    """The pictures of a set in memory or mapped, of which random parts are cut out as they are read."""
+    whole = open_source(spec.without(*FRAMING))
+    if whole.images.is_floating_point():
+        raise DataError(f"{spec.text} holds points, not pictures; there is nothing to cut out")
+    card = whole.card
+    return Shelf.of_rows(
+        spec, spec.text, len(whole), lambda i: Record(*whole[i]), card.fingerprint, whole.classes, card.licence,
+        card.own_notes,
+    )  # fmt: skip
 
 
 def _look(shelf: Shelf) -> Images:

@@ -5,6 +5,7 @@ Conversions go strip by strip, so that a large picture is held about twice and n
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from sfumato.data import framing
 from sfumato.data.decoding import Source, decoded_bytes, is_deep, opened, stored, strips
 from sfumato.data.room import Room
 from sfumato.data.spec import Spec
@@ -67,8 +69,11 @@ class Picture(NamedTuple):
     either: bool
 
 
-def upright(picture: Source, spec: Spec, room: Room) -> Picture:
+def upright(picture: Source, spec: Spec, room: Room, at: framing.Place = framing.MIDDLE) -> Picture:
     """One file as an upright L or RGB picture of the spec's size.
+
+    Args:
+        at: where a part is cut out, with ?crop=random.
 
     Raises:
         Unreadable: it is damaged or too large.
@@ -76,7 +81,7 @@ def upright(picture: Source, spec: Spec, room: Room) -> Picture:
     """
     with opened(picture) as file:
         deep, mode = is_deep(file), file.mode
-        taken = 3 * spec.size**2 if spec.size else 0
+        taken = 3 * math.prod(spec.size) if spec.size else 0
         room.add(decoded=max(decoded_bytes(file), taken), stored=stored(picture))
         animated = bool(getattr(file, "is_animated", False))  # counting the frames would read them all
         file.load()
@@ -85,11 +90,9 @@ def upright(picture: Source, spec: Spec, room: Room) -> Picture:
         image, notes, either = _plain(file, mode, deep, spec.background)
         if animated:
             notes.insert(0, "animated, first frame kept")
-        size = spec.size
-        if size is not None and image.size != (size, size):
-            if image.width != image.height:
-                notes.append("not square, centre kept")
-            image = fit(image, size)
+        if note := framing.note(image.size, spec):
+            notes.append(note)
+        image = framing.framed(image, spec, at)
     met.converted.update(notes)
     return Picture(image, met, either)
 
@@ -143,8 +146,3 @@ def _laid(image: Image.Image, background: tuple[int, int, int], mode: str) -> Im
         under.alpha_composite(part.convert("RGBA"))
         out.paste(under.convert(mode), (0, top))
     return out
-
-
-def fit(image: Image.Image, size: int) -> Image.Image:
-    """Shorter side to size, then the centre."""
-    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)

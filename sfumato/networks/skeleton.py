@@ -228,8 +228,11 @@ def check_images(x: Tensor, channels: int, multiple: int) -> None:
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"x is (B, {channels}, H, W) for this network, not {tuple(x.shape)}")
     if x.shape[2] % multiple or x.shape[3] % multiple:
+        down, up = ([-(-side * sign // multiple) * sign * multiple for side in x.shape[3:1:-1]] for sign in (-1, 1))
+        fitting = [f"{width}x{height}" for width, height in (down, up) if min(width, height) > 0]
         raise ValueError(
-            f"{x.shape[2]}x{x.shape[3]} images do not fit this network: the sides must be multiples of {multiple}"
+            f"{x.shape[3]}x{x.shape[2]} images do not fit this network: the sides must be multiples of {multiple}; "
+            f"choose ?size={' or ?size='.join(fitting)}"
         )
 
 

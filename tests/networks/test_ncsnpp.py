@@ -203,7 +203,7 @@ def _assert_near(ours: Tensor, expected: Tensor, tolerance: float) -> None:
     ("inputs", "message"),
     [
         ((torch.zeros(2, 1, 8, 8), T), r"x is \(B, 3, H, W\) for this network, not \(2, 1, 8, 8\)"),
-        ((torch.zeros(2, 3, 9, 8), T), "9x8 images do not fit this network: the sides must be multiples of 2"),
+        ((torch.zeros(2, 3, 9, 8), T), "8x9 images do not fit this network: the sides must be multiples of 2"),
         ((torch.zeros(2, 3, 8, 8), torch.tensor(1)), r"t is one number an image, \(2,\), not \(\)"),
     ],
 )

@@ -208,7 +208,7 @@ def _assert_near(ours: Tensor, expected: Tensor, tolerance: float) -> None:
     ("options", "inputs", "message"),
     [
         ({}, (X[:, :1],), r"x is \(B, 3, H, W\) for this network, not \(2, 1, 8, 8\)"),
-        ({}, (X[..., :7],), "8x7 images do not fit this network: the sides must be multiples of 2"),
+        ({}, (X[..., :7],), "7x8 images do not fit this network: the sides must be multiples of 2"),
         ({"levels": 3}, (X,), r"t is the number of each image's noise level, \(2,\), not nothing"),
         ({"sigmas": (1.0, 0.1)}, (X, T[:1]), r"\(2,\), not \(1,\)"),
         ({"sigmas": (1.0, 0.1)}, (X, T), "noise levels are numbered from 0 to 1, but t holds 2"),

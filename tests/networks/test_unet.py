@@ -169,7 +169,7 @@ X, T, Y = torch.zeros(2, 3, 8, 8), torch.tensor([1, 2]), torch.tensor([0, 1])
     ("options", "inputs", "message"),
     [
         ({}, (torch.zeros(2, 1, 8, 8), T), r"x is \(B, 3, H, W\) for this network, not \(2, 1, 8, 8\)"),
-        ({}, (torch.zeros(2, 3, 9, 8), T), "9x8 images do not fit this network: the sides must be multiples of 2"),
+        ({}, (torch.zeros(2, 3, 9, 8), T), "8x9 images do not fit this network: the sides must be multiples of 2"),
         ({}, (X, torch.tensor(1)), r"t is one number an image, \(2,\), not \(\)"),
         ({}, (X, T, Y), "labels y were given to a network without classes"),
         ({"num_classes": 3}, (X, T), r"needs labels y, \(2,\) integers from 0 to 2"),

@@ -1,0 +1,106 @@
+"""Framing: how pictures of any size and proportions are brought to the one size of a spec, a square or a rectangle.
+
+Resampling is Lanczos over the whole area of a pixel. A random part (`?crop=random`) is cut out at a place that is
+given: by the image counter in training, once and for all by the picture's key elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from sfumato.core.randomness import mix
+from sfumato.data.spec import Size, Spec
+
+Place = tuple[float, float]
+"""Where a part is cut out of a picture: from 0, left or top, to 1, right or bottom."""
+
+MIDDLE: Place = (0.5, 0.5)
+
+LANCZOS = Image.Resampling.LANCZOS
+
+
+def place_of(key: str) -> Place:
+    """The place that a key stands for: the same whenever and wherever the picture is read."""
+    digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+    return _place(int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big"))
+
+
+def place_at(seed: int, counter: int) -> Place:
+    """The place of an image counter, which is another in each epoch and the same in every resumed run."""
+    return _place(mix(seed, counter, 0), mix(seed, counter, 1))
+
+
+def _place(x: int, y: int) -> Place:
+    return x % 2**53 / 2**53, y % 2**53 / 2**53
+
+
+def note(size: tuple[int, int], spec: Spec) -> str:
+    """What is done to a picture of this width and height, for the data card; empty where it loses nothing."""
+    wanted = spec.size
+    if wanted is None or size == wanted:
+        return ""
+    if spec.crop == "random":
+        return f"cut at random to {wanted}"
+    if size[0] * wanted.height == size[1] * wanted.width:
+        return ""
+    if spec.crop == "none":
+        return "of other proportions, padded" if spec.pad else "of other proportions, stretched"
+    return "not square, centre kept" if wanted.width == wanted.height else "of other proportions, centre kept"
+
+
+def framed(image: Image.Image, spec: Spec, at: Place = MIDDLE) -> Image.Image:
+    """A picture in the size of the spec, where it has one: cut, resized or padded as its options say."""
+    size = spec.size
+    if size is None or (image.size == size and spec.resize is None):
+        return image
+    if spec.crop == "random":
+        image = _covering(image, size, spec.resize)
+        left, top = corner(Size(*image.size), size, at)
+        return image.crop((left, top, left + size.width, top + size.height))
+    if spec.crop == "center":
+        return ImageOps.fit(image, size, LANCZOS)
+    if (colour := spec.pad) is None:
+        return image.resize(size, LANCZOS)
+    paper = colour if image.mode == "RGB" else ImageOps.grayscale(Image.new("RGB", (1, 1), colour)).getpixel((0, 0))
+    return ImageOps.pad(image, size, LANCZOS, color=paper)  # type: ignore[arg-type]  # a number for grey pictures
+
+
+def _covering(image: Image.Image, size: Size, shorter: int | None) -> Image.Image:
+    """The picture with its shorter side resized where that is asked for, and at least as large as what is cut out."""
+    factor = 1.0 if shorter is None else shorter / min(image.size)
+    factor = max(factor, size.width / image.width, size.height / image.height)
+    if factor == 1:
+        return image
+    width, height = (round(side * factor) for side in image.size)
+    return image.resize((max(width, size.width), max(height, size.height)), LANCZOS)
+
+
+def corner(picture: Size, size: Size, at: Place) -> tuple[int, int]:
+    """Left and top of the part of this size that lies at a place of a picture."""
+    left, top = (int(u * (p - s + 1)) for u, p, s in zip(at, picture, size, strict=True))
+    return left, top
+
+
+def framed_array(pixels: Tensor, spec: Spec, at: Place = MIDDLE) -> Tensor:
+    """uint8 (C, H, W) in the size of the spec, each channel by itself."""
+    size = spec.size
+    if size is None or (pixels.shape[1:] == size[::-1] and spec.resize is None):
+        return pixels
+    if (
+        spec.crop == "random"
+        and spec.resize is None
+        and size.width <= pixels.shape[2]
+        and size.height <= pixels.shape[1]
+    ):
+        left, top = corner(Size(pixels.shape[2], pixels.shape[1]), size, at)
+        return pixels[:, top : top + size.height, left : left + size.width]
+    if len(pixels) == 3:
+        rgb = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        return torch.from_numpy(np.array(framed(rgb, spec, at)).transpose(2, 0, 1))
+    planes = [np.array(framed(Image.fromarray(plane.numpy()), spec, at)) for plane in pixels]
+    return torch.from_numpy(np.stack(planes))
