@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import papers
+from sfumato.cost.inspection import Plan, costs
 from sfumato.cost.room import check_training
 from sfumato.data import to_float
 from sfumato.data.images import Images
@@ -24,12 +25,13 @@ from sfumato.models.real import shrunk
 from sfumato.networks import NETWORKS
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
-from sfumato.runtime.precision import usable_device
+from sfumato.runtime.precision import best_precision, usable_device
 from sfumato.spec import written
 from sfumato.train.initial import Fitted, Initial, fingerprint, fitted
 from sfumato.train.loop import TrainResult, train
 from sfumato.train.reading import compared
 from sfumato.train.session import Preview
+from sfumato.train.setup import accelerator_for, first_state, rehearse
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,27 @@ class Training:
     """Weights to begin at."""
     remarks: tuple[str, ...] = ()
     """What is to be said of those."""
+
+    def rehearse(self) -> None:
+        """Make the first state and the loss of two images, and keep nothing. ValueError where they do not fit."""
+        settings, built = self.settings, self.recipe.build()
+        accelerator = accelerator_for(settings)
+        device = accelerator.device
+        precision = best_precision(device)[0] if settings.precision == "auto" else settings.precision
+        weights = None if self.initial is None else self.initial.tensors
+        state = first_state(self.recipe, built.times, settings, device, False, weights)
+        rehearse(self.recipe, built, state, self.images, precision)
+
+    def costs(self) -> Iterator[str]:
+        """The lines on what would run: budget, data, network, memory, operations and the measured time of a step."""
+        yield f"budget   {self.settings.budget()}, {self.settings.batch} images a step"
+        yield from str(self.images.card).splitlines()
+        settings, processes = self.settings, int(os.environ.get("WORLD_SIZE", "1"))
+        plan = Plan(
+            settings.batch, settings.precision, settings.accumulate, settings.checkpoint_activations, processes,
+            settings.shard, usable_device(settings.device),
+        )  # fmt: skip
+        yield from costs(self.recipe, settings, plan, True)
 
     def run(self, out: Path, *, resume: bool = False, **more: Any) -> TrainResult:
         """Train, or go on with what `out` holds; see `train.loop.train`."""

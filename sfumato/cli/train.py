@@ -42,6 +42,8 @@ class TrainArguments(Generic[R]):
     The learning rate is then a fifth of the preset's and rises over 500 steps, unless they are named."""
     from_weights: str | None = None
     """Which of its weights: `online`, or an EMA rate; by default the first EMA."""
+    dry_run: bool = False
+    """Check everything and say what would run and what it costs here; write nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +59,62 @@ class ResumeArguments:
 def train_command(arguments: list[str]) -> int:
     if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
         return _resume_command(arguments)
-    if not arguments or arguments[0].startswith("-"):
-        if set(arguments) & {"-h", "--help"}:
+    if not arguments or set(arguments[:1]) & {"-h", "--help"}:
+        if arguments:
             print(HELP)
             return 0
         raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
-    from sfumato.papers.presets import preset
     from sfumato.runtime.processes import started
 
-    name, chosen = arguments[0], preset(arguments[0])
-    recipe, rest = with_parts(chosen.recipe, arguments[1:])
-    budgets = {flag.partition("=")[0] for flag in rest}
-    if "--train.images" in budgets and "--train.minutes" not in budgets:  # one's own budget replaces the preset's
-        chosen = replace(chosen, train=replace(chosen.train, minutes=None))
-    if "--from" in budgets:
-        chosen = replace(chosen, train=gentle(chosen.train))
-    default = TrainArguments(recipe, chosen.train, chosen.data)
+    name, default, rest = _defaults(arguments)
     kind: Any = TrainArguments
-    parsed: TrainArguments[Any] = parse(kind[type(recipe)], rest, f"sfumato train {name}", default)
+    parsed: TrainArguments[Any] = parse(kind[type(default.recipe)], rest, f"sfumato train {name}", default)
     if parsed.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes need one run folder: --out DIR")
     if parsed.out and started(parsed.out, parsed.train.device):
         return _resume(parsed.out)
     out = parsed.out or Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     return _train(parsed, name, out)
+
+
+def _defaults(arguments: list[str]) -> tuple[str, TrainArguments[Any], list[str]]:
+    """What runs where no flag says otherwise, by a preset and a file; returns its name, that, and the other flags."""
+    from sfumato.papers.presets import preset
+
+    named = None if arguments[0].startswith("-") else arguments[0]
+    file, words = _taken(arguments[named is not None :], "--config")
+    flags = {flag.partition("=")[0] for flag in words}
+    change = gentle if "--from" in flags else (lambda settings: settings)
+    if file is not None:
+        from sfumato.cli.config_file import configured
+
+        said = configured(Path(file), named, change)
+        recipe, rest = with_parts(said.recipe, words)
+        default = TrainArguments(
+            recipe, said.train, said.data, said.validation, said.out, said.source, said.from_weights
+        )  # fmt: skip
+        name = said.name
+    elif named is None:
+        raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
+    else:
+        chosen, name = preset(named), named
+        recipe, rest = with_parts(chosen.recipe, words)
+        default = TrainArguments(recipe, change(chosen.train), chosen.data)
+    if "--train.images" in flags and "--train.minutes" not in flags:  # one's own budget replaces the preset's
+        default = replace(default, train=replace(default.train, minutes=None))
+    return name, default, rest
+
+
+def _taken(words: list[str], option: str) -> tuple[str | None, list[str]]:
+    """The value of an option, and the words without it."""
+    for i, word in enumerate(words):
+        if word == option:
+            if i + 1 == len(words):
+                raise UsageError(f"{option} needs a value")
+            return words[i + 1], words[:i] + words[i + 2 :]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2], words[:i] + words[i + 1 :]
+    return None, words
 
 
 def gentle(settings: TrainConfig) -> TrainConfig:
@@ -181,6 +215,11 @@ def _train(
     )  # fmt: skip
     for line in training.remarks:
         print(line)
+    if arguments.dry_run:
+        training.rehearse()
+        for line in (f"run      {out}, which is not made", *training.costs()):
+            print(line)
+        return 0
     result = training.run(out, resume=resume)
     if result.main_process:
         _report(result, training.recipe, validation or arguments.data)
@@ -207,6 +246,8 @@ def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
 
 HELP = """sfumato train PRESET [--data SPEC] [--out DIR] [--train.minutes M | --train.images N] [--recipe.OPTION ...]
 sfumato train PRESET --from MODEL                 begin at the weights of another model (docs/own_pictures.md)
+sfumato train --config FILE.toml [...]            a run's config.json, or some of its keys; flags override them
+sfumato train ... --dry-run                       check everything, say what it costs here, write nothing
 sfumato train --resume RUN [--train.images N | --train.minutes M]
 
 sfumato presets lists the presets; sfumato train PRESET --help lists every option with the preset's value.

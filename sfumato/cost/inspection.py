@@ -59,7 +59,7 @@ def describe(what: str, *, plan: Plan = Plan(), measure: bool = True) -> Iterato
         chosen = PRESETS[what]
         yield f"{what}: {chosen.about}"
         yield f"data: {chosen.data}"
-        yield from _recipe(chosen.recipe, chosen.train, plan, measure)
+        yield from costs(chosen.recipe, chosen.train, plan, measure)
         if what in shipped():
             yield f"ships with a checkpoint: sfumato sample {what}"
     elif (path / "config.json").is_file() or path.suffix == ".safetensors":
@@ -69,7 +69,7 @@ def describe(what: str, *, plan: Plan = Plan(), measure: bool = True) -> Iterato
         yield f"trained on {about['data'].get('spec')}, {about.get('images', 0):,} images seen"
         if model.classes:
             yield f"classes: {', '.join(model.classes)}"
-        yield from _recipe(model.recipe, None, plan, measure)
+        yield from costs(model.recipe, None, plan, measure)
     else:
         yield str(open_source(what).card)
 
@@ -84,7 +84,8 @@ def techniques(spec: str) -> Iterator[str]:
            f"--recipe.step-size {recipe.step_size:.3g}")  # fmt: skip
 
 
-def _recipe(recipe: Trainable, config: TrainConfig | None, plan: Plan, measure: bool) -> Iterator[str]:
+def costs(recipe: Trainable, config: TrainConfig | None, plan: Plan, measure: bool) -> Iterator[str]:
+    """The lines on what a recipe costs: parameters, FLOPs, memory and, where measured, throughput on this machine."""
     with torch.device("meta"):
         network = recipe.model()
     count, flops = parameters(network), forward_flops(recipe)
@@ -105,7 +106,7 @@ def _recipe(recipe: Trainable, config: TrainConfig | None, plan: Plan, measure: 
     precision, reason = best_precision(device)
     training, sampling = throughput(recipe, recipe.model().to(device), batch, precision)
     yield f"here ({device.type}, {precision}: {reason}), batch {batch}:"
-    yield f"  training {training:.0f} images/s"
+    yield f"  training {training:.0f} images/s, {batch / training:.2g} s a step"
     yield f"  sampling {sampling:.0f} network evaluations/s: {sampling / 50:.1f} pictures/s in 50 steps"
     if config and config.minutes:
         yield f"  its budget of {config.minutes:g} minutes sees about {training * 60 * config.minutes:,.0f} images"

@@ -124,9 +124,7 @@ def train(
                 preview=preview, precision=precision,
             )  # fmt: skip
             _announce(session, reason, progress, resume)
-            few = too_few_to_pair(recipe, settings, accelerator.num_processes)
-            for warning in filter(None, (too_little_noise(recipe, diffusion), few)):
-                display.say(f"note     {warning}")
+            _note(session, recipe)
             if initial is not None and not resume:
                 save(session)
             return _loop(session, progress)
@@ -146,6 +144,13 @@ def _announce(session: Session, reason: str, progress: float, resume: bool) -> N
     session.display.say(f"run      {session.folder.path}")
     session.display.say(f"machine  {device.type}{many}, {session.precision} ({reason}), {best_layout(device)[1]}")
     session.display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
+
+
+def _note(session: Session, recipe: Trainable) -> None:
+    """Warn of what is allowed, and seldom meant."""
+    few = too_few_to_pair(recipe, session.settings, session.accelerator.num_processes)
+    for warning in filter(None, (too_little_noise(recipe, session.diffusion), few)):
+        session.display.say(f"note     {warning}")
 
 
 @contextlib.contextmanager
