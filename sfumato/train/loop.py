@@ -111,8 +111,6 @@ def train(
         place = run_folder(accelerator, Path(out), state, images, settings, config, resume)
         with place as folder, _display(accelerator, settings, state, quiet) as display:
             progress = settings.progress(state.images, state.seconds)
-            if not resume:
-                display.say(f"{images.card}\n")
             model: Any = state.network if sharded else accelerator.prepare_model(state.network)
             compiled: Any = torch.compile(model) if settings.compile else model
             labelled = bool(recipe.conditioning.classes)
@@ -123,8 +121,7 @@ def train(
                 clock=Clock(state.seconds), images=images, validation=validation or images, labelled=labelled,
                 preview=preview, precision=precision,
             )  # fmt: skip
-            _announce(session, reason, progress, resume)
-            _note(session, recipe)
+            _announce(session, recipe, reason, progress, resume)
             if initial is not None and not resume:
                 save(session)
             return _loop(session, progress)
@@ -134,8 +131,10 @@ def _display(accelerator: Any, settings: TrainConfig, state: State, quiet: bool)
     return Display(state, settings.progress(state.images, state.seconds), accelerator.is_main_process and not quiet)
 
 
-def _announce(session: Session, reason: str, progress: float, resume: bool) -> None:
-    """Say where the run is, on what it runs, and for how long."""
+def _announce(session: Session, recipe: Trainable, reason: str, progress: float, resume: bool) -> None:
+    """Say what a new run is trained on, where it is, on what it runs, for how long, and what is seldom meant."""
+    if not resume:
+        session.display.say(f"{session.images.card}\n")
     settings, state, device = session.settings, session.state, session.accelerator.device
     processes = session.accelerator.num_processes
     many = f", {processes} processes" if processes > 1 else ""
@@ -144,10 +143,6 @@ def _announce(session: Session, reason: str, progress: float, resume: bool) -> N
     session.display.say(f"run      {session.folder.path}")
     session.display.say(f"machine  {device.type}{many}, {session.precision} ({reason}), {best_layout(device)[1]}")
     session.display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
-
-
-def _note(session: Session, recipe: Trainable) -> None:
-    """Warn of what is allowed, and seldom meant."""
     few = too_few_to_pair(recipe, session.settings, session.accelerator.num_processes)
     for warning in filter(None, (too_little_noise(recipe, session.diffusion), few)):
         session.display.say(f"note     {warning}")
