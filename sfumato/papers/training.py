@@ -81,6 +81,9 @@ class TrainConfig:
     """Mirror half of the images left to right."""
     times: Literal["stratified", "random", "antithetic"] = "stratified"
     """How noise levels are drawn: evenly spread over consecutive images, independently, or in mirrored pairs."""
+    uncertainty: bool = False
+    """Weigh levels by learned uncertainty: each loss is divided by what is expected at its level, which is learned
+    along (EDM2, Karras et al. 2024). The training loss that is logged is then loss / exp(u) + u, about 1 + u."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Decides the first weights, the order of the images, flips, levels, noise and dropout."""
     log_every: Interval = 0.002
@@ -114,6 +117,8 @@ class TrainConfig:
         check(self)
         if len(set(self.ema)) < len(self.ema):
             raise ValueError(f"ema is one or more different rates, not {self.ema}")
+        if self.uncertainty and self.shard:
+            raise ValueError("learned uncertainty is held whole by every process: leave out uncertainty or shard")
         if self.accumulate > self.batch:
             raise ValueError(f"a batch of {self.batch} images cannot be split into {self.accumulate} parts")
 

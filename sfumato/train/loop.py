@@ -220,6 +220,9 @@ def _step(session: Session, counters: range, rate: float) -> Tensor:
     report = torch.cat([loss[None], torch.tensor(said, dtype=loss.dtype).to(loss.device, non_blocking=True)])
     if accelerator.num_processes > 1:
         report = accelerator.reduce(report, "sum")
+    if accelerator.num_processes > 1 and session.state.uncertainty is not None:
+        weight = session.state.uncertainty.weight
+        weight.grad = accelerator.reduce(weight.grad, "mean")
     norm = nn.utils.clip_grad_norm_(session.state.network.parameters(), settings.clip or math.inf, foreach=True)
     norm = sharding.whole(norm)
     skip = ~(report[0] + norm).isfinite()
@@ -240,7 +243,7 @@ def _accumulate_gradients(session: Session, parts: list[range]) -> Tensor:
         seed_dropout(settings.seed, counters, accelerator.device)
         with _sending(session, i + 1 == len(parts)):
             losses = session.losses(session.model, batch)
-            loss = (losses * batch.weight).sum() / settings.batch
+            loss = (session.weighed(losses, batch.t) * batch.weight).sum() / settings.batch
             accelerator.backward(loss * accelerator.num_processes)  # processes average their gradients
         total += loss.detach()
         if session.state.times.learns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from sfumato.data import pictures
 from sfumato.runtime import sharding
 from sfumato.train.batches import Batch, seed_dropout, shard
 from sfumato.train.session import Session
-from sfumato.train.validation import Validation, colours, evaluating
+from sfumato.train.validation import BINS, Validation, colours, evaluating
 
 PATIENCE = 10
 """So many steps in a row may be skipped because their loss or gradient is not finite."""
@@ -67,7 +68,12 @@ def _validate(session: Session) -> None:
     with state.ema.swapped(settings.ema[0]) as averaged:
         ema = measure.loss_by_level(averaged)
     on = "training images" if session.validation is session.images else session.validation.card.spec
-    session.record("validation", on=on, online=online, ema=ema, rate=settings.ema[0])
+    expected: dict[str, Any] = {}
+    if state.uncertainty is not None:
+        t, _ = session.diffusion.times.draw((torch.arange(BINS) + 0.5) / BINS)
+        with torch.no_grad():
+            expected["uncertainty"] = state.uncertainty(session.log_snr(t)).exp().tolist()
+    session.record("validation", on=on, online=online, ema=ema, rate=settings.ema[0], **expected)
 
 
 def _show(session: Session) -> None:

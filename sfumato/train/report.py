@@ -133,22 +133,29 @@ def _results(run: RunFolder) -> str:
     return f'<h2>What it makes</h2><div class="pair">{"".join(figures)}</div>' if figures else ""
 
 
+BY_LEVEL = {
+    "ema": "Loss of the averaged weights by share of the schedule (light is clean), on fixed images and noise.",
+    "uncertainty": "The loss that is expected in training by share of the schedule: exp(u) of the learned uncertainty.",
+}
+"""What is recorded by level, and its caption."""
+
+
 def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
     if len(train) < 2:
         return ""
     seen = [r["images"] for r in train]
     loss = [(seen, _smooth([r["loss"] for r in train]), "training", "#b4552d")]
     figures = [_chart(loss, "Training loss (smoothed), by images seen.", log_y=True)]
-    by_level = {key: [r[key] for r in validation if key in r] for key in ("online", "ema")}
-    if validation and by_level["ema"]:
-        at = [r["images"] for r in validation if "ema" in r]
-        bins = len(by_level["ema"][0])
+    for key, text in BY_LEVEL.items():
+        found = [r for r in validation if r.get(key)]
+        bins = len(found[0][key]) if found else 0
+        at = [r["images"] for r in found]
         lines = [
-            (at, [v[b] for v in by_level["ema"]], f"{100 * b // bins}-{100 * (b + 1) // bins} %", _shade(b / bins))
+            (at, [r[key][b] for r in found], f"{100 * b // bins}-{100 * (b + 1) // bins} %", _shade(b / bins))
             for b in range(bins)
         ]
-        text = "Loss of the averaged weights by share of the schedule (light is clean), on fixed images and noise."
-        figures.append(_chart(lines, text, log_y=True))
+        if lines:
+            figures.append(_chart(lines, text, log_y=True))
     rate = [(seen, [r["learning_rate"] for r in train], "learning rate", "#4a7a8c")]
     speed = [(seen, _speeds(train), "images/s", "#6b7f3f")]
     figures += [_chart(rate, "Learning rate."), _chart(speed, "Images a second.", zero=True)]

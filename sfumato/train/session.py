@@ -72,6 +72,16 @@ class Session:
         with autocast(self.accelerator.device, self.precision):
             return self.diffusion.loss(model, batch.x0, batch.t, batch.noise, **batch.labels).float()
 
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log(alpha^2 / sigma^2) at times t, by the forward process."""
+        assert self.diffusion.process is not None
+        return self.diffusion.process.schedule.log_snr(t)
+
+    def weighed(self, losses: Tensor, t: Tensor) -> Tensor:
+        """Losses (B,) at times t (B,) as they are trained on: balanced where uncertainty is learned."""
+        uncertainty = self.state.uncertainty
+        return losses if uncertainty is None else uncertainty.balanced(losses, self.log_snr(t))
+
     def record(self, kind: str, **values: Any) -> None:
         """A line of metrics.jsonl, written by the main process."""
         if self.accelerator.is_main_process:

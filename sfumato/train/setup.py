@@ -12,6 +12,7 @@ from torch import Tensor
 from sfumato.core.diffusion import Classification, Diffusion
 from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.times import TrainingTimes
+from sfumato.core.uncertainty import Uncertainty
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.networks.recompute import recompute_blocks
@@ -55,6 +56,8 @@ def rehearse(
 
     Raises: ValueError where network and images do not fit each other.
     """
+    if state.uncertainty is not None and built.process is None:
+        raise ValueError("uncertainty is learned by log-SNR, which bits and learned noise levels of 2015 do not have")
     first: Any = next(state.network.parameters())
     device = first.device
     x0 = to_float(images.images[:2]).to(device)
@@ -98,7 +101,10 @@ def first_state(
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=True,
     )  # fmt: skip
-    return State(network, optimizer, EMA(network, settings.ema), copy.deepcopy(times), sharded)
+    uncertainty = Uncertainty().to(device) if settings.uncertainty else None
+    if uncertainty is not None:
+        optimizer.add_param_group({"params": [uncertainty.weight], "weight_decay": 0.0})
+    return State(network, optimizer, EMA(network, settings.ema), copy.deepcopy(times), uncertainty, sharded)
 
 
 def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.times import TrainingTimes
+from sfumato.core.uncertainty import Uncertainty
 from sfumato.runtime import parts
 from sfumato.runtime.checkpoint import Checkpoint, CheckpointError
 from sfumato.runtime.sharding import shard_like
@@ -31,6 +32,7 @@ class State:
         optimizer: its moments.
         ema: the averaged weights.
         times: which levels to train on; the run's own, since it may learn.
+        uncertainty: of the loss by level, where it is learned; it trains along, and no network needs it later.
         sharded: whether each process holds a part of the weights only (`runtime.sharding`).
         images, step, seconds: progress.
         skipped, skipped_in_a_row: steps whose loss or gradient was not finite.
@@ -41,6 +43,7 @@ class State:
     optimizer: torch.optim.Optimizer
     ema: EMA
     times: TrainingTimes
+    uncertainty: Uncertainty | None = None
     sharded: bool = False
     images: int = 0
     step: int = 0
@@ -58,6 +61,7 @@ class State:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 named[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
         named |= {f"times/{key}": value for key, value in self.times.state_dict().items()}
+        named |= {f"uncertainty/{key}": value for key, value in self._uncertainty().items()}
         named["recent"] = torch.tensor(self.recent, dtype=torch.float64).reshape(-1, 2)
         return named
 
@@ -87,6 +91,29 @@ class State:
             held = {key.removeprefix(f"{name}/"): v for key, v in moments.items() if key.rpartition("/")[0] == name}
             self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in held.items()}
         self.times.load_state_dict(saved.tensors("times/"))
+        if self.uncertainty is not None:
+            self._load_uncertainty(saved)
+
+    def _uncertainty(self) -> dict[str, Tensor]:
+        """The uncertainty's weights, and its moments."""
+        if self.uncertainty is None:
+            return {}
+        moments = self.optimizer.state.get(self.uncertainty.weight, {})
+        return self.uncertainty.state_dict() | {f"moment/{k}": torch.as_tensor(v) for k, v in moments.items()}
+
+    def _load_uncertainty(self, saved: Checkpoint) -> None:
+        assert self.uncertainty is not None
+        found, wanted = saved.tensors("uncertainty/"), self.uncertainty.state_dict()
+        weight = self.uncertainty.weight
+        for key, value in found.items():
+            shape = wanted[key].shape if key in wanted else weight.shape if key.startswith("moment/exp") else ()
+            if tuple(value.shape) != tuple(shape):
+                raise CheckpointError(f"{saved.path} holds another uncertainty: {key} is {tuple(value.shape)}")
+        if missing := [key for key in wanted if key not in found]:
+            raise CheckpointError(f"{saved.path} is damaged: its uncertainty lacks {missing[0]}")
+        self.uncertainty.load_state_dict({key: found[key] for key in wanted})
+        moments = {k.removeprefix("moment/"): v for k, v in found.items() if k.startswith("moment/")}
+        self.optimizer.state[weight] = {key: _like(weight, value) for key, value in moments.items()}
 
     def _check(self, saved: Checkpoint) -> None:
         """CheckpointError unless it holds how far the run has come, and moments that fit the network."""
