@@ -75,3 +75,26 @@ def zero_terminal_snr(betas: Tensor) -> Tensor:
     alpha = torch.cumprod(1 - betas.double(), 0).sqrt()
     alpha_bar = ((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])) ** 2
     return torch.cat([betas[:1].double(), 1 - alpha_bar[1:] / alpha_bar[:-1]])
+
+
+def shifted(betas: Tensor, clean: float, noisy: float) -> Tensor:
+    """The betas (T,) whose sigma / alpha is so many times as large at every level: a shift of log-SNR, for resolution.
+
+    From `clean` at the least noise to `noisy` at the last level, geometrically between (Hoogeboom et al. 2023, simple
+    diffusion, section 3.1). An image of twice the side needs a shift of 2 to be as noisy once it is made smaller.
+
+    Raises: ValueError where noise would not grow from level to level.
+    """
+    alpha_bar = torch.cumprod(1 - betas.double(), 0)
+    t = torch.arange(1, len(betas) + 1, dtype=torch.float64) / len(betas)
+    factor = shift_at(t, clean, noisy) ** 2
+    moved = alpha_bar / (alpha_bar + factor * (1 - alpha_bar))
+    before = torch.cat([torch.ones_like(moved[:1]), moved[:-1]])
+    if not bool((moved < before).all()):
+        raise ValueError(f"a shift from {clean:g} to {noisy:g} would make some levels less noisy than those below them")
+    return 1 - moved / before
+
+
+def shift_at(t: Tensor, clean: float, noisy: float) -> Tensor:
+    """The factor of sigma / alpha at t from 0 (clean data) to 1, like t: log-SNR is interpolated between two shifts."""
+    return torch.exp(math.log(clean) + t * math.log(noisy / clean))

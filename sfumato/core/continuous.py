@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from sfumato.core.betas import shift_at
 from sfumato.core.schedules import Continuous, Steps
 from sfumato.core.steps import possible
 
@@ -123,3 +124,23 @@ class LinearFlow(Continuous):
     def at(self, half_log_snr: Tensor) -> Tensor:
         """In closed form."""
         return torch.sigmoid(-half_log_snr.double() - math.log(self.shift))
+
+
+class Shifted(Continuous):
+    """Another variance-preserving schedule with log-SNR shifted, for resolution (Hoogeboom et al. 2023, section 3.1).
+
+    Args:
+        schedule: variance preserving.
+        clean, noisy: what sigma / alpha is multiplied with at time 0 and at the end, geometrically between.
+    """
+
+    def __init__(self, schedule: Continuous, clean: float = 1.0, noisy: float = 1.0) -> None:
+        super().__init__()
+        self.schedule, self.clean, self.noisy = schedule, clean, noisy
+        self.first, self.last, self.levels = schedule.first, schedule.last, schedule.levels
+
+    def alpha_variance(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, variance = self.schedule.alpha_variance(t)
+        more = shift_at(t / self.end, self.clean, self.noisy) ** 2 * variance
+        norm = alpha**2 + more
+        return alpha / norm.sqrt(), more / norm

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Labels
-from sfumato.core import losses, schedules
+from sfumato.core import losses
 from sfumato.core.betas import cosine_betas, scaled_linear_betas
 from sfumato.core.denoisers import (
     Denoise,
@@ -32,7 +32,7 @@ from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ADMUNet
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ddpm import index
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, Shift, build_network, check_fields, denoising_loss, levels_of
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -59,6 +59,9 @@ class ADM:
     """T, the number of noise levels."""
     betas: str = "linear"
     """The noise schedule; the paper takes cosine for 64x64 images."""
+    shift: Shift = (1.0,)
+    """Multiplies sigma / alpha at every level, for large images: their side beside that of a choice of betas. Two
+    numbers: at clean data and at the last level (Hoogeboom et al. 2023)."""
     prediction: str = "eps"
     """What the network returns: eps or v."""
     clip: bool = True
@@ -71,7 +74,7 @@ class ADM:
         return build_network(self, 2 * self.shape[0], self.steps)
 
     def build(self) -> Diffusion:
-        process = GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
+        process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
         parameterization = with_variance(PREDICTIONS[self.prediction])
 
         def denoise(network: nn.Module, inputs: Inputs) -> Denoise:

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Labels
-from sfumato.core import schedules
 from sfumato.core.betas import cosine_betas, scaled_linear_betas
 from sfumato.core.diffusion import Classification
 from sfumato.core.distributions import Noise
@@ -21,7 +20,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.classifier import Encoder
-from sfumato.papers.recipe import Levels, Shape, check_fields
+from sfumato.papers.recipe import Levels, Shape, Shift, check_fields, levels_of
 from sfumato.spaces import Pixels, Space
 
 BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
@@ -43,6 +42,8 @@ class NoisyClassifier:
     """T, the number of noise levels; as in the model that it guides."""
     betas: str = "linear"
     """The noise schedule; as in the model that it guides."""
+    shift: Shift = (1.0,)
+    """Multiplies sigma / alpha; as in the model that it guides."""
 
     def __post_init__(self) -> None:
         check_fields(self, betas=BETAS)
@@ -51,7 +52,7 @@ class NoisyClassifier:
         return self.network.build(self.space.shape(self.shape), self.conditioning.classes)
 
     def build(self) -> Classification:
-        process = GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
+        process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
 
         def classify(network: nn.Module) -> Classify:
             return lambda x, t: network(x, (t - 1).to(x.device, torch.float32, non_blocking=True).expand(x.shape[0]))

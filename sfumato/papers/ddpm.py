@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
-from sfumato.core import losses, schedules, variances
+from sfumato.core import losses, variances
 from sfumato.core.betas import (
     const_betas,
     cosine_betas,
@@ -42,7 +42,7 @@ from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, Shift, build_network, check_fields, denoising_loss, levels_of
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -87,6 +87,9 @@ class DDPM:
     """T, the number of noise levels."""
     betas: str = "linear"
     """The noise schedule: linear from 1e-4 to 0.02 (section 4), quad, const, warmup, jsd, sigmoid or cosine."""
+    shift: Shift = (1.0,)
+    """Multiplies sigma / alpha at every level, for large images: their side beside that of a choice of betas. Two
+    numbers: at clean data and at the last level (Hoogeboom et al. 2023)."""
     zero_terminal_snr: bool = False
     """Rescale the betas so that no signal is left at the last level, where sampling starts (Lin et al. 2024)."""
     prediction: str = "eps"
@@ -111,7 +114,8 @@ class DDPM:
 
     def build(self) -> Diffusion:
         betas = BETAS[self.betas](self.steps)
-        process = GaussianDiffusion(schedules.from_betas(zero_terminal_snr(betas) if self.zero_terminal_snr else betas))
+        betas = zero_terminal_snr(betas) if self.zero_terminal_snr else betas
+        process = GaussianDiffusion(levels_of(betas, self.shift))
         variance, parameterization = VARIANCES[self.variance], PREDICTIONS[self.prediction]
         if self.variance == "learned":
             parameterization = with_variance(parameterization)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
-from sfumato.core import losses, schedules, times, variances
+from sfumato.core import losses, times, variances
 from sfumato.core.betas import cosine_betas, scaled_linear_betas
 from sfumato.core.denoisers import (
     Denoise,
@@ -32,7 +32,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ImprovedUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, Shift, build_network, check_fields, denoising_loss, levels_of
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -62,6 +62,9 @@ class ImprovedDDPM:
     """T, the number of noise levels."""
     betas: str = "cosine"
     """The noise schedule; cosine is eq. 17, linear is Ho et al.'s, stretched to T."""
+    shift: Shift = (1.0,)
+    """Multiplies sigma / alpha at every level, for large images: their side beside that of a choice of betas. Two
+    numbers: at clean data and at the last level (Hoogeboom et al. 2023)."""
     prediction: str = "eps"
     """What the network returns: eps, x0 or v."""
     variance: str = "learned_range"
@@ -86,7 +89,7 @@ class ImprovedDDPM:
         return build_network(self, self.shape[0] * (2 if self.variance == "learned_range" else 1), self.steps)
 
     def build(self) -> Diffusion:
-        process = GaussianDiffusion(schedules.from_betas(BETAS[self.betas](self.steps)))
+        process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
         variance, parameterization = VARIANCES[self.variance], PREDICTIONS[self.prediction]
         if self.variance == "learned_range":
             parameterization = with_variance(parameterization)

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning
+from sfumato.core.betas import shifted
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.diffusion import Classification, Diffusion, Inputs, Loss
 from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.schedules import Table, from_betas
 from sfumato.fields import Length, Range, check, shown
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.noising import INDEPENDENT, Noising
@@ -32,6 +34,8 @@ Levels = Annotated[int, Range(1, 1_000_000)]
 """T, the number of noise levels, or of steps; published are up to 4000."""
 Sigma = Annotated[float, Range(0, 1_000_000, above=True)]
 Rate = Annotated[float, Range(0, 1_000_000, above=True)]
+Shift = Annotated[tuple[Annotated[float, Range(1e-3, 1e3)], ...], Length(1, 2)]
+"""What sigma / alpha is multiplied with at every level, or at clean data and at the last level."""
 Moves = Annotated[int, Range(0, 100_000)]
 """Evaluations at each level."""
 
@@ -78,6 +82,12 @@ def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module
     """The recipe's backbone for its shape, space and conditioning, with so many output channels."""
     given = recipe.conditioning.embedded(recipe.shape, Embedded(levels=levels))
     return recipe.network.build(recipe.space.shape(recipe.shape), outputs, given)
+
+
+def levels_of(betas: Tensor, shift: tuple[float, ...]) -> Table:
+    """The levels of betas (T,), their log-SNR shifted for resolution (`betas.shifted`); a shift of 1 leaves them."""
+    clean, noisy = shift[0], shift[-1]
+    return from_betas(betas if clean == noisy == 1 else shifted(betas, clean, noisy))
 
 
 Criterion = Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]

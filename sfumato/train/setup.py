@@ -56,8 +56,8 @@ def rehearse(
 
     Raises: ValueError where network and images do not fit each other.
     """
-    if state.uncertainty is not None and built.process is None:
-        raise ValueError("uncertainty is learned by log-SNR, which bits and learned noise levels of 2015 do not have")
+    if state.uncertainty is not None and (built.process is None or getattr(built, "lower_bound", None)):
+        raise ValueError("uncertainty is learned of losses above 0, which the bound K of 2015 is not: leave it out")
     first: Any = next(state.network.parameters())
     device = first.device
     x0 = to_float(images.images[:2]).to(device)

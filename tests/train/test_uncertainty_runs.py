@@ -53,7 +53,7 @@ def test_it_is_in_metrics_and_report_but_in_no_weights(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave out uncertainty or shard"):
         TrainConfig(uncertainty=True, shard=True)
-    with pytest.raises(ValueError, match="learned by log-SNR"):
+    with pytest.raises(ValueError, match="learned of losses above 0"):
         toy.run(tmp_path / "run", DPM((1, 8, 8)), **OPTIONS)
     assert not (tmp_path / "run").exists()
 
