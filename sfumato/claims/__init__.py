@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from sfumato.claims import adm, ddim, ddpm, dpm, iddpm, measuring, ncsn, ncsnv2, score_sde
+from sfumato.claims import adm, ddim, ddpm, dpm, iddpm, measuring, ncsn, ncsnv2, score_sde, solvers
 from sfumato.claims.claim import Claim, Measured, Verdict, judge
 
-PAPERS = (dpm, ncsn, ncsnv2, ddpm, ddim, iddpm, score_sde, adm, measuring)
+PAPERS = (dpm, ncsn, ncsnv2, ddpm, ddim, iddpm, score_sde, adm, solvers, measuring)
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for paper in PAPERS for claim in paper.CLAIMS}
 
