@@ -127,8 +127,7 @@ def with_parts(recipe: Any, arguments: list[str]) -> tuple[Any, list[str]]:
 
     Returns: the recipe, and the arguments without those flags.
     """
-    from sfumato.papers import PARTS
-    from sfumato.spec import construct
+    from sfumato.papers import PARTS, part_of
 
     parts, rest, words = {}, [], iter(arguments)
     for word in words:
@@ -137,7 +136,7 @@ def with_parts(recipe: Any, arguments: list[str]) -> tuple[Any, list[str]]:
         if flag == part or part not in PARTS:
             rest.append(word)
         else:
-            parts[part] = construct(PARTS[part], value if equals else next(words, ""), part)
+            parts[part] = part_of(part, value if equals else next(words, ""))
     return replace(recipe, **parts), rest
 
 
@@ -254,5 +253,5 @@ sfumato presets lists the presets; sfumato train PRESET --help lists every optio
 Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or :test), folder:PATH,
 npz:PATH, with ?size=64 or ?size=48x32 and the like (docs/data.md). Options of a part:
 --recipe.network.channels 64; another part: --recipe.network "ncsnpp?channels=64", --recipe.noising immiscible,
---recipe.conditioning "labels?dropout=0.1".
+--recipe.conditioning "labels?dropout=0.1", or several at once: "labels+augmented?p=0.12".
 """

@@ -36,6 +36,8 @@ class Embedded:
     """Kinds of class labels y, the null label of classifier-free guidance included; 0 for no labels."""
     picture: int = 0
     """Channels of a further picture `low_res`; 0 for none."""
+    numbers: int = 0
+    """Real numbers that describe the image, such as those of an augmentation; 0 for none."""
     levels: int = 0
     """T, the number of noise levels, for networks that are given a level's number; 0 in continuous time."""
 
@@ -66,9 +68,9 @@ class Backbone:
 
 
 def refuse(network: str, given: Embedded, outputs: int, expected: int) -> None:
-    """Raise ValueError for labels, pictures and numbers of outputs that this network does not have."""
-    if given.labels or given.picture:
-        what = "labels" if given.labels else "a further picture"
+    """Raise ValueError for labels, pictures, numbers and channels of outputs that this network does not have."""
+    if given.labels or given.picture or given.numbers:
+        what = "labels" if given.labels else "a further picture" if given.picture else "the numbers of an augmentation"
         raise ValueError(f"{network} cannot be conditioned on {what}")
     if outputs != expected:
         raise ValueError(f"{network} returns {expected} channels here, not {outputs}")

@@ -122,6 +122,20 @@ class Pointwise(nn.Linear):
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
 
+class Numbers(nn.Module):
+    """A linear embedding of real numbers without a bias, (B, numbers) -> (B, emb_channels), that begins as nothing.
+
+    Zeros give nothing after training, too; to make it draws no random numbers.
+    """
+
+    def __init__(self, numbers: int, emb_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(emb_channels, numbers))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return F.linear(numbers.to(self.weight.dtype), self.weight)
+
+
 def conv_shortcut(channels: int, out_channels: int, resampled: bool) -> nn.Module:
     """Ho et al.'s shortcut of a residual block: a 1x1 convolution where the number of channels changes."""
     return nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)

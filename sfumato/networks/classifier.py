@@ -165,12 +165,15 @@ class EncoderUNet(Skeleton):
         found = Pooled(last, sum(skips) + last, count_heads(last, heads, head_channels), size)
         self.out = pool(found, num_classes)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None,
+        numbers: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """x (B, in_channels, H, W), t (B,) the number that stands for the noise level -> logits (B, num_classes).
 
         Raises: ValueError where an input does not fit the network.
         """
-        self.check(x, t, y, low_res)
+        self.check(x, t, y, low_res, numbers)
         emb = self.condition(t)
         features = self.descend(x, emb)
         return self.out([*features, self.bottom(features[-1], emb)]).to(x.dtype)
@@ -200,7 +203,7 @@ class Encoder(Backbone):
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> EncoderUNet:
         """The classifier of images of this shape; `outputs` is the number of classes that it tells apart."""
-        if given.labels or given.picture:
+        if given.labels or given.picture or given.numbers:
             raise ValueError("a classifier is conditioned on the noise level alone")
         return EncoderUNet(
             in_channels=shape[0], num_classes=outputs, channels=self.channels, multipliers=self.multipliers,

@@ -57,7 +57,7 @@ class ScoreUNet(Skeleton):
         in_channels, out_channels: of the images; as many out as in where None.
         channels: the unit of width.
         multipliers: the width of each level in units of `channels`; their number is the number of levels.
-        blocks_per_level, attention_factors, num_classes, low_res_channels: see `Skeleton`.
+        blocks_per_level, attention_factors, num_classes, low_res_channels, numbers: see `Skeleton`.
         dropout: rate inside the residual blocks.
         resample: between levels, `residual`, `convolved` or `pooled`.
         fir: taps of the filter through which everything is resampled; None for DDPM's ways, see `fir.Down`.
@@ -72,6 +72,8 @@ class ScoreUNet(Skeleton):
         sigmas: the noise levels, where t numbers them from 0.
     """
 
+    sigmas: Tensor | None
+
     def __init__(
         self,
         *,
@@ -84,6 +86,7 @@ class ScoreUNet(Skeleton):
         dropout: float = 0.1,
         num_classes: int | None = None,
         low_res_channels: int = 0,
+        numbers: int = 0,
         resample: Resample = residual,
         fir: Sequence[float] | None = (1, 3, 3, 1),
         progressive_input: type[InputSkip] | type[InputResidual] | None = InputResidual,
@@ -98,30 +101,29 @@ class ScoreUNet(Skeleton):
         sigmas: Sequence[float] | None = None,
     ) -> None:
         widths = [int(multiplier * channels) for multiplier in multipliers]
-        super().__init__(in_channels, widths, blocks_per_level, attention_factors, num_classes, low_res_channels, act)
+        told = (num_classes, low_res_channels, act, numbers)
+        super().__init__(in_channels, widths, blocks_per_level, attention_factors, *told)
         if fir is not None and len(fir) < 2:
             raise ValueError(f"a filter that resamples by 2 has at least 2 taps, not {len(fir)}")
         if sigmas is None and scale_by_sigma and fourier_scale is None:
             raise ValueError("scale_by_sigma needs the sigmas where t is not the noise level itself")
         self.channels, self.conditional, self.resample = channels, conditional, resample
         self.unit_range, self.scale_by_sigma = unit_range, scale_by_sigma
-        self.sigmas: Tensor | None
         self.register_buffer("sigmas", None if sigmas is None else torch.tensor(sigmas, dtype=torch.float32))
         out_channels, scale = out_channels or in_channels, 0.5**0.5 if skip_rescale else None
 
         def norm(width: int) -> GroupNorm:
             return GroupNorm(width, max(1, min(32, width // channels_per_group)), eps=1e-6)
 
-        emb_channels = 4 * channels if conditional or num_classes else None
         styled: dict[str, Any] = {"norm": norm, "act": act, "scale": scale}
-        block = partial(ResBlock, emb_channels=emb_channels, dropout=dropout, shortcut=dense_shortcut, **styled)
+        width = 4 * channels if conditional or num_classes or numbers else None
+        block = partial(ResBlock, emb_channels=width, dropout=dropout, shortcut=dense_shortcut, **styled)
         down, up = partial(Down, fir=fir), partial(Up, fir=fir)
         attention = partial(Attention, norm=norm, scale=scale)
         beside_down = progressive_input and partial(progressive_input, fir=fir, scale=scale)
         beside_up = progressive_output and partial(progressive_output, image=out_channels, fir=fir, **styled)
 
-        scaled = fourier_scale if conditional else None
-        self.fourier = None if scaled is None else FourierFeatures(channels, scaled)
+        self.fourier = FourierFeatures(channels, fourier_scale) if conditional and fourier_scale is not None else None
         ends = [channels if self.fourier is None else 2 * channels, 4 * channels, 4 * channels]
         self.time_mlp = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(ends) if conditional)
         self.embed_labels(4 * channels)
@@ -133,9 +135,12 @@ class ScoreUNet(Skeleton):
             zeroed(self.out.conv)
         fan_average(self)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None,
+        numbers: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """One evaluation, as `Skeleton`'s. With Fourier features t is the noise level itself, positive."""
-        out = super().forward(2 * x - 1 if self.unit_range else x, t, y, low_res)
+        out = super().forward(2 * x - 1 if self.unit_range else x, t, y, low_res, numbers)
         if not self.scale_by_sigma:
             return out
         sigma = t if self.sigmas is None else self.sigmas[t.long()]
@@ -181,6 +186,7 @@ class ScoreBackbone(Backbone):
             "in_channels": shape[0], "out_channels": outputs, "channels": self.channels,
             "multipliers": self.multipliers, "blocks_per_level": self.blocks, "attention_factors": self.attention,
             "dropout": self.dropout, "num_classes": given.labels or None, "low_res_channels": given.picture,
+            "numbers": given.numbers,
         }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks.blocks import Act
+from sfumato.networks.blocks import Act, Numbers
 
 
 class Stage(nn.Module):
@@ -65,6 +65,7 @@ class Skeleton(nn.Module):
         num_classes: makes the network conditional on a label y.
         low_res_channels: makes the network see a smaller image with this many channels.
         act: the activation.
+        numbers: makes the network conditional on so many real numbers, which are 0 where it is not told.
     """
 
     conv_in: nn.Conv2d
@@ -83,6 +84,7 @@ class Skeleton(nn.Module):
         num_classes: int | None = None,
         low_res_channels: int = 0,
         act: Act = F.silu,
+        numbers: int = 0,
     ) -> None:
         super().__init__()
         if unused := set(attention_factors) - {2**i for i in range(len(widths))}:
@@ -90,11 +92,15 @@ class Skeleton(nn.Module):
         self.in_channels, self.num_classes, self.low_res_channels = in_channels, num_classes, low_res_channels
         self.widths, self.blocks, self.factors, self.act = tuple(widths), blocks, tuple(attention_factors), act
         self.label_embedding: nn.Embedding | None = None
+        self.numbers = numbers
+        self.numbers_embedding: Numbers | None = None
 
     # ------------------------------------------------------------ made
 
     def embed_labels(self, emb_channels: int) -> None:
-        """The embedding of labels, where the network has classes."""
+        """The embedding of labels, where the network has classes, and of numbers."""
+        if self.numbers:
+            self.numbers_embedding = Numbers(self.numbers, emb_channels)
         if self.num_classes is not None:
             self.label_embedding = nn.Embedding(self.num_classes, emb_channels)
 
@@ -141,7 +147,10 @@ class Skeleton(nn.Module):
 
     # ------------------------------------------------------------ applied
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None,
+        numbers: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """One evaluation.
 
         Args:
@@ -149,13 +158,14 @@ class Skeleton(nn.Module):
             t: (B,) the number that stands for the noise level, integer or real.
             y: (B,) labels from 0 to num_classes - 1, where the network has classes.
             low_res: (B, low_res_channels, h, w), where it has low_res_channels; enlarged bilinearly to x's size.
+            numbers: (B, numbers) real numbers, where it embeds some; zeros where None.
 
         Returns: (B, out_channels, H, W) in x's precision.
 
         Raises: ValueError where an input does not fit the network.
         """
-        self.check(x, t, y, low_res)
-        emb = self.condition(t, y)
+        self.check(x, t, y, low_res, numbers)
+        emb = self.condition(t, y, numbers)
         image = x
         if low_res is not None:
             image = torch.cat([x, F.interpolate(low_res.to(x.dtype), x.shape[2:], mode="bilinear")], dim=1)
@@ -170,11 +180,15 @@ class Skeleton(nn.Module):
         """The features at full resolution, and what came up beside them -> the output."""
         raise NotImplementedError
 
-    def condition(self, t: Tensor, y: Tensor | None = None) -> Tensor | None:
-        """The embedding that every block sees: of t, plus that of the labels."""
+    def condition(self, t: Tensor, y: Tensor | None = None, numbers: Tensor | None = None) -> Tensor | None:
+        """The embedding that every block sees: of t, plus that of the labels and that of the numbers."""
         emb = self.embed(t, self.conv_in.weight.dtype)
         if self.label_embedding is not None:
             emb = self.label_embedding(y) if emb is None else emb + self.label_embedding(y)
+        if self.numbers_embedding is not None:
+            given = t.new_zeros(len(t), self.numbers, dtype=torch.float32) if numbers is None else numbers
+            told = self.numbers_embedding(given)
+            emb = told if emb is None else emb + told
         return None if emb is None else self.act(emb)
 
     def descend(self, image: Tensor, emb: Tensor | None) -> list[Tensor]:
@@ -211,7 +225,10 @@ class Skeleton(nn.Module):
                 h = stage.resample(h, emb)
         return h, beside
 
-    def check(self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None) -> None:
+    def check(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None,
+        numbers: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """Raise ValueError unless the inputs fit the network."""
         check_images(x, self.in_channels, 2 ** (len(self.down) - 1))
         if t.shape != x.shape[:1]:
@@ -221,6 +238,8 @@ class Skeleton(nn.Module):
             raise ValueError("this network needs low_res" if low_res is None else "this network takes no low_res")
         if low_res is not None and (low_res.ndim != 4 or low_res.shape[:2] != (x.shape[0], self.low_res_channels)):
             raise ValueError(f"low_res is ({len(x)}, {self.low_res_channels}, h, w), not {tuple(low_res.shape)}")
+        if numbers is not None and numbers.shape != (len(x), self.numbers):
+            raise ValueError(f"numbers are ({len(x)}, {self.numbers}) for this network, not {tuple(numbers.shape)}")
 
 
 def check_images(x: Tensor, channels: int, multiple: int) -> None:

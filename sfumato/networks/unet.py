@@ -50,7 +50,7 @@ class UNet(Skeleton):
         in_channels, out_channels: of the images; out_channels is twice in_channels where a variance is learned too.
         channels: the unit of width.
         multipliers: the width of each level in units of `channels`; their number is the number of levels.
-        blocks_per_level, attention_factors, num_classes, low_res_channels: see `Skeleton`.
+        blocks_per_level, attention_factors, num_classes, low_res_channels, numbers: see `Skeleton`.
         heads: attention heads; `heads_up` of them on the way up, if given. Or:
         head_channels: channels of a head, from which the number of heads follows.
         dropout: rate inside the residual blocks.
@@ -77,6 +77,7 @@ class UNet(Skeleton):
         dropout: float = 0.0,
         num_classes: int | None = None,
         low_res_channels: int = 0,
+        numbers: int = 0,
         scale_shift: bool = False,
         resample: Resample = convolved,
         asymmetric: bool = False,
@@ -86,7 +87,9 @@ class UNet(Skeleton):
         stem: int | None = None,
     ) -> None:
         widths = [int(multiplier * channels) for multiplier in multipliers]
-        super().__init__(in_channels, widths, blocks_per_level, attention_factors, num_classes, low_res_channels)
+        super().__init__(
+            in_channels, widths, blocks_per_level, attention_factors, num_classes, low_res_channels, numbers=numbers
+        )
         self.channels, self.embedding = channels, embedding
         norm = partial(GroupNorm, groups=groups, eps=norm_eps)
         block = partial(ResBlock, emb_channels=4 * channels, dropout=dropout, scale_shift=scale_shift, norm=norm)
@@ -135,8 +138,8 @@ class HoUNet(Backbone):
         net = UNet(
             in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, dropout=self.dropout,
-            num_classes=given.labels or None, low_res_channels=given.picture, asymmetric=True, embedding=sin_cos,
-            norm_eps=1e-6, stem=self.channels,
+            num_classes=given.labels or None, low_res_channels=given.picture, numbers=given.numbers,
+            asymmetric=True, embedding=sin_cos, norm_eps=1e-6, stem=self.channels,
         )  # fmt: skip
         return fan_average(net)
 
@@ -168,7 +171,8 @@ class ImprovedUNet(Backbone):
         return UNet(
             in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, heads=self.heads, dropout=self.dropout,
-            num_classes=given.labels or None, low_res_channels=given.picture, scale_shift=self.scale_shift,
+            num_classes=given.labels or None, low_res_channels=given.picture, numbers=given.numbers,
+            scale_shift=self.scale_shift,
         )  # fmt: skip
 
 
@@ -199,5 +203,5 @@ class ADMUNet(Backbone):
             in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, heads=self.heads,
             head_channels=self.head_channels or None, dropout=self.dropout, num_classes=given.labels or None,
-            low_res_channels=given.picture, scale_shift=True, resample=residual,
+            low_res_channels=given.picture, numbers=given.numbers, scale_shift=True, resample=residual,
         )  # fmt: skip

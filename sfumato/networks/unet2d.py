@@ -67,6 +67,7 @@ class UNet2D(Backbone):
             in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, head_channels=self.head_channels or None,
             dropout=self.dropout, num_classes=given.labels or None, low_res_channels=given.picture,
+            numbers=given.numbers,
             asymmetric=self.padding == "after", embedding=partial(sinusoids, first=self.first, shift=self.shift),
             groups=self.groups, norm_eps=self.epsilon, stem=int(self.channels * self.multipliers[0]),
         )  # fmt: skip

@@ -5,10 +5,12 @@ A recipe becomes JSON and comes back; what is nested in it (network, conditionin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from sfumato import spec
 from sfumato.conditioning import CONDITIONINGS
 from sfumato.networks import NETWORKS
 from sfumato.noising import NOISINGS
@@ -50,6 +52,16 @@ PARTS: dict[str, Mapping[str, type[Any]]] = {
 
 FORMER = {"flow": ("pairing", "noising")}
 """Words of a paper that are the kind of a part now: the field then, and the part. Files of before have them."""
+
+
+def part_of(name: str, text: str) -> Any:
+    """The part of a recipe that a spec names, such as a network; several conditionings at once with + between.
+
+    ValueError, in one line, for what is unknown.
+    """
+    words = re.split(r"\+(?=[a-z])", text) if "together" in PARTS[name] else [text]
+    made = [spec.construct(PARTS[name], word, name) for word in words]
+    return made[0] if len(made) == 1 else PARTS[name]["together"](tuple(made))
 
 
 def to_json(recipe: Trainable) -> dict[str, Any]:

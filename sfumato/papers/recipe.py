@@ -7,7 +7,7 @@ can carry it as JSON. It is built once into what runs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Protocol
 
 import torch
@@ -103,6 +103,7 @@ def denoising_loss(
     """The training loss of a diffusion model: noise images, predict, compare (Ho et al. 2020, algorithm 1).
 
     Noise is drawn as the recipe's `noising` has it; independently where a recipe has none.
+    In training mode of the network the conditioning may augment the images first.
     """
     space, conditioning = recipe.space, recipe.conditioning
     noising: Noising = getattr(recipe, "noising", INDEPENDENT)
@@ -110,9 +111,12 @@ def denoising_loss(
     def loss(
         network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
     ) -> Tensor:
+        known: Mapping[str, Tensor] = given
+        if network.training:
+            images, known = conditioning.changed(images, given, noise)
         x0 = space.encode(images, noise)
-        eps = noising.draw(x0, noise, given.get("y") if conditioning.classes else None)
-        inputs = conditioning.training(images, given, noise)
+        eps = noising.draw(x0, noise, known.get("y") if conditioning.classes else None)
+        inputs = conditioning.training(images, known, noise)
         x_t = process.level(t, x0).noise(x0, eps)
         return criterion(denoise(network, inputs)(x_t, t), x0, eps, t)
 

@@ -1,7 +1,7 @@
 """Presets of Karras et al. 2022, table 7: FID by the deterministic sampler, or the stochastic one for ImageNet.
 
-Each FID is the least of three. The paper's trainings, but for ImageNet's, augment by more than mirroring, and tell the
-network how; that is not here. The networks are those of its VP rows, DDPM++, and ADM.
+Each FID is the least of three. The paper's trainings, but for ImageNet's, augment the images and tell the network how.
+The networks are those of its VP rows, DDPM++, and ADM.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sfumato.conditioning import Conditioning, Labels, Unconditional
+from sfumato.conditioning import Augmented, Conditioning, Labels, Together, Unconditional
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.networks.unet import ADMUNet, HoUNet
 from sfumato.papers.edm import EDM
@@ -32,15 +32,15 @@ def karras(millions: int, batch: int, learning_rate: float, half_life: float, **
     return long(millions * 1_000_000 // batch, batch, learning_rate, ema, warmup=10_000_000, **more)
 
 
-CIFAR = EDM(space=Pixels())
-CIFAR_CLASSES = replace(CIFAR, conditioning=Labels(10))
-FFHQ = EDM((3, 64, 64), DDPMpp(attention=(4,), dropout=0.05), space=Pixels(), steps=40)
+CIFAR = EDM(conditioning=Augmented(0.12), space=Pixels())
+CIFAR_CLASSES = replace(CIFAR, conditioning=Together((Labels(10), Augmented(0.12))))
+FFHQ = EDM((3, 64, 64), DDPMpp(attention=(4,), dropout=0.05), Augmented(0.15), Pixels(), steps=40)
 AFHQ = replace(FFHQ, network=DDPMpp(attention=(4,), dropout=0.25))
 NET64 = EDM(
     (3, 64, 64), ADMUNet(192, (1, 2, 3, 4), blocks=3, attention=(2, 4, 8), dropout=0.1), Labels(1000), Pixels(),
     steps=256, churn=40.0,
 )  # fmt: skip
-TRAIN32, TRAIN64 = karras(200, 512, 1e-3, 5e5, flip=True), karras(200, 256, 2e-4, 5e5, flip=True)
+TRAIN32, TRAIN64 = karras(200, 512, 1e-3, 5e5), karras(200, 256, 2e-4, 5e5)
 TRAIN_NET = karras(2500, 4096, 1e-4, 5e7)
 
 SMALL = {
