@@ -103,7 +103,8 @@ def denoising_loss(
     """The training loss of a diffusion model: noise images, predict, compare (Ho et al. 2020, algorithm 1).
 
     Noise is drawn as the recipe's `noising` has it; independently where a recipe has none.
-    In training mode of the network the conditioning may augment the images first.
+    In training mode of the network the conditioning may augment the images first. Where the noise of each image is
+    given as `eps`, like what the space makes of the images, that is taken (reflow, Liu et al. 2023).
     """
     space, conditioning = recipe.space, recipe.conditioning
     noising: Noising = getattr(recipe, "noising", INDEPENDENT)
@@ -115,7 +116,9 @@ def denoising_loss(
         if network.training:
             images, known = conditioning.changed(images, given, noise)
         x0 = space.encode(images, noise)
-        eps = noising.draw(x0, noise, known.get("y") if conditioning.classes else None)
+        eps = known.get("eps")
+        if eps is None:
+            eps = noising.draw(x0, noise, known.get("y") if conditioning.classes else None)
         inputs = conditioning.training(images, known, noise)
         x_t = process.level(t, x0).noise(x0, eps)
         return criterion(denoise(network, inputs)(x_t, t), x0, eps, t)
