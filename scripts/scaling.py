@@ -32,6 +32,7 @@ from sfumato.papers.presets import PRESETS
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 PRESET = PRESETS["adm/imagenet256"]
+PRESET = replace(PRESET, train=replace(PRESET.train, profiles=()))  # the paper tracks one average
 GPUS = (1, 8, 64, 512)
 
 # ---------------------------------------------------------------- facts of the device (its maker's)
@@ -212,7 +213,7 @@ def roofline() -> Roofline:
 
 def checkpoint_bytes() -> int:
     """Weights, two moments and the averages, float32."""
-    return 4 * parameters() * (3 + len(PRESET.train.ema))
+    return 4 * parameters() * (3 + memory.averages_of(PRESET.train))
 
 
 def writing(job: Job) -> float:

@@ -17,7 +17,7 @@ import torch
 from sfumato.compare.entries import makes_pictures, presets
 from sfumato.data import pictures
 from sfumato.models import load_model
-from sfumato.runtime import checkpoint
+from sfumato.runtime import checkpoint, weights
 from sfumato.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ def pack(run: Path, preset: str) -> Path:
     """The averaged weights of a run's last checkpoint, in the package."""
     saved = checkpoint.read(RunFolder.open(run).latest_checkpoint() or Path())
     target = ROOT / "sfumato" / "checkpoints" / f"{preset.replace('/', '-')}.safetensors"
-    checkpoint.save_weights(target, saved, half=True)
+    weights.save_weights(target, saved, half=True)
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.2f} MB, {saved.progress['images']:,} images")
     return target
 

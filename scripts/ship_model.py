@@ -1,7 +1,8 @@
 """Pack a run's averaged weights for the package, and say how close its samples are to memorised training images.
 
-`python scripts/ship_model.py RUN NAME` writes sfumato/checkpoints/NAME.safetensors (float16) and, into docs/images, a
-sheet of samples above their nearest training images; it prints the distances beside those of held-out images.
+`python scripts/ship_model.py RUN NAME [WEIGHTS]` writes sfumato/checkpoints/NAME.safetensors (float16; of WEIGHTS where
+they are named, as `--weights` takes them) and, into docs/images, a sheet of samples above their
+nearest training images; it prints the distances beside those of held-out images.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from sfumato.data import open_source, pictures, to_float
 from sfumato.models import load_model
-from sfumato.runtime import checkpoint
+from sfumato.runtime import checkpoint, weights
 from sfumato.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -28,11 +29,11 @@ def nearest(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     return two.values, two.indices[:, 0]
 
 
-def main(run: Path, name: str) -> None:
+def main(run: Path, name: str, which: str | None = None) -> None:
     saved = checkpoint.read(RunFolder.open(run).latest_checkpoint() or Path())
     target = ROOT / "sfumato" / "checkpoints" / f"{name}.safetensors"
     target.parent.mkdir(exist_ok=True)
-    checkpoint.save_weights(target, saved, half=True)
+    weights.save_weights(target, saved, which, half=True)
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.2f} MB, {saved.progress}")
 
     model, data = load_model(target), saved.data["spec"]
@@ -50,4 +51,4 @@ def main(run: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:4])

@@ -26,7 +26,7 @@ class ConvertArguments:
     out: Path | None = None
     """Where to: a .safetensors file, a .pt file, or a new folder."""
     weights: str | None = None
-    """Of ours: `online`, or an EMA rate; by default the first EMA."""
+    """Of ours: `online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     half: bool = False
     """To sfumato: store float16."""
     write_order: Literal["legacy", "new"] | None = None

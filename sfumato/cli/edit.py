@@ -34,7 +34,7 @@ class ReconstructArguments:
     steps: Moves = 100
     """Steps each way."""
     weights: str | None = None
-    """`online`, or an EMA rate; by default the first EMA."""
+    """`online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
     out: Path | None = None
@@ -66,7 +66,7 @@ class InterpolateArguments:
     classes: tuple[str, ...] = ()
     """For random latents: class names or numbers, one a pair, taken in turn."""
     weights: str | None = None
-    """`online`, or an EMA rate; by default the first EMA."""
+    """`online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
     out: Path | None = None

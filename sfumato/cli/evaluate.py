@@ -73,7 +73,7 @@ class EvaluateArguments:
     batch: Count = 64
     """Pictures at a time."""
     weights: str | None = None
-    """`online`, or an EMA rate; by default the first EMA."""
+    """`online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """Of the sampling; the feature net is always float32."""
     device: str = "auto"

@@ -47,7 +47,7 @@ class LikelihoodArguments:
     processes: Processes = 1
     """How many share the images, a batch at a time; the figures are the same."""
     weights: str | None = None
-    """`online`, or an EMA rate; by default the first EMA."""
+    """`online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
     out: Path | None = None

@@ -49,7 +49,7 @@ class RestoreArguments:
     seed: Seed = 0
     """Decides what is made up."""
     weights: str | None = None
-    """`online`, or an EMA rate; by default the first EMA."""
+    """`online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     device: str = "auto"
     """cpu, cuda, mps; auto takes a GPU where there is one."""
     out: Path | None = None

@@ -63,7 +63,7 @@ class SampleArguments:
     guide_model: str | None = None
     """A worse model of the same images, smaller or less trained, which guides: autoguidance, or as --guidance says."""
     guide_weights: str | None = None
-    """The guide's weights, `online` or an EMA rate; without --guide-model they are other weights of TARGET."""
+    """The guide's weights, as --weights; without --guide-model they are other weights of TARGET."""
     classifier: str | None = None
     """A run folder or checkpoint of a classifier of noisy images, to guide the model to the classes."""
     classifier_scale: Scale = 1.0
@@ -73,7 +73,7 @@ class SampleArguments:
     batch: Count = 64
     """Pictures at a time; bounds the memory."""
     weights: str | None = None
-    """`online`, or an EMA rate; by default the first EMA."""
+    """`online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """bf16 where the machine is fast at it."""
     device: str = "auto"

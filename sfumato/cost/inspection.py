@@ -94,9 +94,9 @@ def costs(recipe: Trainable, config: TrainConfig | None, plan: Plan, measure: bo
     yield f"network: {count / 1e6:.2f}M parameters"
     yield f"operations: {flops / 1e9:.3f} GFLOP an image forward, {3 * flops / 1e9:.3f} in training"
     weights = 4 * count / 1e6
-    rates = len(config.ema) if config else 1
+    rates = memory.averages_of(config or TrainConfig())
     state, saved = weights * (4 + rates), weights * (3 + rates)
-    yield f"memory for weights, gradients, Adam and {rates} EMA: {state:.0f} MB; a checkpoint: {saved:.0f} MB"
+    yield f"memory for weights, gradients, Adam and {rates} averages: {state:.0f} MB; a checkpoint: {saved:.0f} MB"
     settings = config or TrainConfig()
     yield from _memory(recipe, settings, plan.decided(settings.precision), any(True for _ in known_blocks(network)))
     if not measure:
@@ -134,7 +134,7 @@ def _memory(recipe: Trainable, config: TrainConfig, plan: Plan, has_blocks: bool
     exchange = f", {'whole blocks' if plan.shard else 'exchanged'} {size(found.buckets)}" if found.buckets else ""
     yield f"predicted peak memory ({plan.device}, {plan.precision}), batch {batch}; 1 GB is 10^9 bytes:"
     yield (f"  training {size(found.peak)}{many}: weights {size(found.weights)}, gradients {size(found.gradients)}, "
-           f"Adam {size(found.moments)}, {len(settings.ema)} EMA {size(found.averages)}{exchange}, "
+           f"Adam {size(found.moments)}, {memory.averages_of(settings)} averages {size(found.averages)}{exchange}, "
            f"kept for the backward pass {size(found.activations)}")  # fmt: skip
     if has_blocks and not settings.checkpoint_activations:
         less = training(replace(settings, checkpoint_activations=True))

@@ -54,6 +54,11 @@ class Memory:
     peak: int
 
 
+def averages_of(config: TrainConfig) -> int:
+    """How many averages of the weights a run keeps: EMA of fixed rates, and power-function profiles."""
+    return len(config.ema) + len(config.profiles)
+
+
 def training(
     recipe: Trainable, config: TrainConfig, *, device: str = "cpu", processes: int = 1, shard: bool = False
 ) -> Memory:
@@ -61,8 +66,8 @@ def training(
 
     Args:
         recipe: what is trained.
-        config: batch (of all processes), accumulate, checkpoint_activations and ema count; precision is "bf16" or
-            "float32".
+        config: batch (of all processes), accumulate, checkpoint_activations, ema and profiles count; precision is
+            "bf16" or "float32".
         device: "cpu", or "cuda" for a GPU, whether or not there is one.
         processes: among how many the batch is split.
         shard: weights, gradients, moments and averages are sharded as well (FSDP2).
@@ -84,7 +89,7 @@ def training(
     share = 1 / processes if shard else 1.0
     weights = ledger.enter([*network.parameters(), *network.buffers()], share)
     parameters, trained = _bytes(network, all_of=True), _bytes(network)
-    gradients, moments, averages = (int(share * n) for n in (trained, 2 * trained, len(config.ema) * parameters))
+    gradients, moments, averages = (int(share * n) for n in (trained, 2 * trained, averages_of(config) * parameters))
     buckets = gathered(network) if shard else trained if processes > 1 else 0
     ledger.live += moments + averages + buckets
     simulated = min(config.accumulate, 3)  # first, middle and last part

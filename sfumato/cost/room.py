@@ -37,7 +37,7 @@ def check_training(
     Raises: ValueError, in one line with both figures and what needs less.
     """
     free = free_memory() // here if device == "cpu" else torch.cuda.mem_get_info()[0] if device == "cuda" else 1 << 62
-    held = sum(p.numel() * p.element_size() for p in network.parameters()) * (4 + len(settings.ema))
+    held = sum(p.numel() * p.element_size() for p in network.parameters()) * (4 + memory.averages_of(settings))
     held = held // processes if settings.shard else held
     if held > free:
         raise ValueError(

@@ -68,7 +68,7 @@ def sampled(
     request: Request,
     *,
     classes: Sequence[str | int] | None = None,
-    weights: str | None = None,
+    weights: str | float | None = None,
     device: torch.device | str = "cpu",
     processes: int = 1,
     progress: Callable[[int], object] | None = None,
@@ -79,7 +79,7 @@ def sampled(
         target: a run folder, a checkpoint, the name of a shipped model, or a Model (for one process).
         request: how many, in how many steps, by which sampler, from which seed.
         classes: names or numbers, taken in turn; evenly over all classes where None.
-        weights: "online" or an EMA rate; the first EMA where None.
+        weights: "online", an EMA rate, a length sigma_rel or "best"; the first EMA where None (see `load`).
         processes: how many share the work; on several GPUs each takes its own.
         progress: called with the number of pictures finished since the last call.
 

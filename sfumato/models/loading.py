@@ -14,6 +14,7 @@ from sfumato.models.classifier import Classifier
 from sfumato.models.model import Model
 from sfumato.runtime import checkpoint
 from sfumato.runtime.folder import RunFolder
+from sfumato.runtime.weights import load_weights
 
 FOREIGN = (".pt", ".pth", ".ckpt", ".bin")
 """Endings of the files that other codes write, in small or capital letters; .tar may follow."""
@@ -26,7 +27,7 @@ def shipped() -> dict[str, Path]:
 
 
 def load(
-    target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu", **choices: Any
+    target: str | Path, *, weights: str | float | None = None, device: torch.device | str = "cpu", **choices: Any
 ) -> Model | Classifier:
     """Load a trained model: a run folder, one of our checkpoints, the name of a shipped model, or a foreign checkpoint.
 
@@ -34,7 +35,9 @@ def load(
         target: for example "runs/mine", "model.safetensors", "ddpm/emoji32", "256x256_diffusion.pt" (the official files
             of ddim, improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch, also as safetensors) or a
             folder of diffusers' `UNet2DModel` or `DDPMPipeline`. ~ is the home folder.
-        weights: "online", or an EMA rate such as "0.999"; the first EMA where None.
+        weights: "online", or an EMA rate that is stored, such as "0.999"; of a run with snapshots also a length
+            sigma_rel, such as 0.05 (a power-function average, rebuilt: `runtime.weights`), or "best", the length of the
+            least distance or loss that was measured. The first EMA where None.
         device: where the network goes.
         choices: what a foreign file cannot say of itself, see `convert.foreign`; the error names what is missing.
 
@@ -97,7 +100,7 @@ def is_foreign(path: Path) -> bool:
 
 
 def load_model(
-    target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu", **choices: Any
+    target: str | Path, *, weights: str | float | None = None, device: torch.device | str = "cpu", **choices: Any
 ) -> Model:
     """Load a trained model that makes pictures; see `load`. ValueError for a classifier."""
     found = load(target, weights=weights, device=device, **choices)
@@ -107,7 +110,7 @@ def load_model(
 
 
 def load_classifier(
-    target: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu", **choices: Any
+    target: str | Path, *, weights: str | float | None = None, device: torch.device | str = "cpu", **choices: Any
 ) -> Classifier:
     """Load a trained classifier of noisy images; see `load`. ValueError for a model that makes pictures."""
     found = load(target, weights=weights, device=device, **choices)
@@ -132,7 +135,7 @@ def _is_diffusers(path: Path) -> bool:
 
 
 def from_checkpoint(
-    saved: checkpoint.Checkpoint, *, weights: str | None = None, device: torch.device | str = "cpu"
+    saved: checkpoint.Checkpoint, *, weights: str | float | None = None, device: torch.device | str = "cpu"
 ) -> Model | Classifier:
     """A model or classifier from an opened checkpoint.
 
@@ -154,7 +157,7 @@ def from_checkpoint(
     own = recipe.conditioning.fitted(len(classes), True).classes == count  # its classes are not those of the data
     if count and classes and len(classes) != count and not own:
         raise checkpoint.CheckpointError(f"{saved.path} names {len(classes)} classes; its recipe has {count}")
-    kind = saved.load_weights(network, weights)
+    kind = load_weights(saved, network, weights)
     network.to(device).eval().requires_grad_(False)
     about = {**saved.progress, "data": saved.data, "weights": kind, "path": str(saved.path)}
     return _trained(recipe, network, classes, about)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
+from sfumato.core.profiles import LONGEST
 from sfumato.fields import Length, Range, check, shown
 
 DEFAULT_MINUTES = 10.0
@@ -33,13 +34,15 @@ Interval = Annotated[float, Range(1e-9, 1)]
 """A share of the run."""
 Decay = Annotated[float, Range(0, 1, below=True)]
 """The rate of a moving average."""
+SigmaRel = Annotated[float, Range(0.01, LONGEST)]
+"""The relative length of a power-function average."""
 
 
 BUDGET = ("images", "minutes")
 MAY_CHANGE = (
     *BUDGET, "accumulate", "checkpoint_activations", "log_every", "validate_every", "preview_every", "checkpoint_every",
-    "keep", "validation_images", "preview_images", "preview_steps", "compile", "channels_last", "shard", "device",
-    "threads",
+    "keep", "snapshots", "validation_images", "preview_images", "preview_steps", "compile", "channels_last", "shard",
+    "device", "threads",
 )  # fmt: skip
 """The training numbers that a run may go on with others of: its budget, how it is watched, and what suits a machine.
 All others are the run itself."""
@@ -75,6 +78,11 @@ class TrainConfig:
     ema: Annotated[tuple[Decay, ...], Length(1, 16)] = (0.999,)
     """Rates of the moving averages of the weights; each is shortened where it would look back over more than a tenth of
     the run. The first is the one that is sampled by default."""
+    profiles: Annotated[tuple[SigmaRel, ...], Length(0, 8)] = (0.05, 0.10)
+    """Relative lengths (sigma_rel) of the power-function averages that are tracked from the start, so that any length
+    can be chosen after training (`--weights 0.12`); none tracks nothing."""
+    snapshots: Annotated[int, Range(1, 1024)] = 16
+    """Snapshots of these averages, evenly spread over the run: 16 give lengths from 0.03 to 0.25."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Arithmetic of the network; auto takes bf16 where the machine is fast at it."""
     flip: bool = False
@@ -119,6 +127,8 @@ class TrainConfig:
             raise ValueError(f"ema is one or more different rates, not {self.ema}")
         if self.uncertainty and self.shard:
             raise ValueError("learned uncertainty is held whole by every process: leave out uncertainty or shard")
+        if len(set(self.profiles)) < len(self.profiles):
+            raise ValueError(f"profiles are different lengths, not {self.profiles}")
         if self.accumulate > self.batch:
             raise ValueError(f"a batch of {self.batch} images cannot be split into {self.accumulate} parts")
 

@@ -1,9 +1,9 @@
 """Checkpoints: one safetensors file that holds a run as it stands, written whole or not at all, and its reader, which
 takes the folders of sharded runs as well (`parts`).
 
-Tensors are named model/KEY, ema/RATE/KEY, optimizer/PARAMETER/KEY and times/KEY; one JSON text in the header carries
-the recipe, the training numbers, the data and the progress. Nothing is ever unpickled; checksums are verified, and
-weights are finite.
+Tensors are named model/KEY, ema/RATE/KEY, profile/LENGTH/KEY, optimizer/PARAMETER/KEY and times/KEY; one JSON text in
+the header carries the recipe, the training numbers, the data and the progress. Nothing is ever unpickled; checksums are
+verified, and weights are finite.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.runtime import parts, tensor_file
 from sfumato.runtime.json_file import parsed
 from sfumato.runtime.tensor_file import CheckpointError
 from sfumato.version import __version__
 
-__all__ = ["PARTS", "Checkpoint", "CheckpointError", "halved", "read", "save", "save_parts", "save_weights"]
+__all__ = ["PARTS", "Checkpoint", "CheckpointError", "halved", "read", "save", "save_parts"]
 
 FORMAT = 1
 KEY = "sfumato"
-WEIGHTS = ("model/", "ema/")
+WEIGHTS = ("model/", "ema/", "profile/")
 """What the names of weights begin with; they are finite, which a run's losses need not be."""
 PARTS = ".parts"
 """The ending of a checkpoint that is a folder, which several processes wrote."""
@@ -106,6 +106,15 @@ class Checkpoint:
     def weights(self) -> tuple[str, ...]:
         """The sets of weights it holds: "online" and EMA rates, in the order of the run."""
         prefixes = {"online": "model/"} | {str(rate): f"ema/{rate}/" for rate in self.about.get("ema", ())}
+        return self._held(prefixes)
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The lengths sigma_rel of the power-function averages that it holds."""
+        return self._held({length: f"profile/{length}/" for length in self.about.get("profiles", ())})
+
+    def _held(self, prefixes: Mapping[str, str]) -> tuple[str, ...]:
+        """The names below whose prefix there are tensors."""
         return tuple(name for name, prefix in prefixes.items() if any(key.startswith(prefix) for key in self.shapes))
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
@@ -120,23 +129,6 @@ class Checkpoint:
                 raise CheckpointError(f"{self.path} cannot be used: {name} holds NaN or infinite values")
         return {name.removeprefix(prefix): value for name, value in found.items()}
 
-    def load_weights(self, network: nn.Module, weights: str | None = None) -> str:
-        """Put one set of weights into the network, which may be on the meta device; returns which.
-
-        Args:
-            weights: "online" or an EMA rate; the first EMA where None, or "online" where there is none.
-
-        Raises:
-            CheckpointError: no such set, or the network is of another architecture.
-        """
-        chosen = _choose(self, weights)
-        prefix = "model/" if chosen == "online" else f"ema/{chosen}/"
-        wanted = network.state_dict()
-        self.check_fits({name: tuple(value.shape) for name, value in wanted.items()}, prefix)
-        state = {name: value.to(wanted[name].dtype) for name, value in self.tensors(prefix).items()}
-        network.load_state_dict(state, assign=any(value.is_meta for value in wanted.values()))
-        return chosen
-
     def check_fits(self, wanted: Mapping[str, tuple[int, ...]], prefix: str = "model/") -> None:
         """Raise CheckpointError unless the tensors below a prefix have exactly these names and shapes."""
         found = {name.removeprefix(prefix): shape for name, shape in self.shapes.items() if name.startswith(prefix)}
@@ -148,25 +140,6 @@ class Checkpoint:
             )
             more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise CheckpointError(f"{self.path} holds another architecture: {listed}{more}")
-
-
-def _choose(saved: Checkpoint, wanted: str | None) -> str:
-    held = saved.weights
-    if not held:
-        raise CheckpointError(f"{saved.path} holds no weights")
-    if wanted is None:
-        return next((name for name in held if name != "online"), "online")
-    for name in held:
-        if name == wanted or (_number(name) is not None and _number(name) == _number(wanted)):
-            return name
-    raise CheckpointError(f"{saved.path} holds no weights {wanted!r}; it holds {', '.join(held)}")
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -198,7 +171,8 @@ def is_ours(path: Path) -> bool:
 
 def _check_about(path: Path, about: Mapping[str, Any]) -> None:
     """CheckpointError unless a checkpoint describes itself by values of the kinds that are written."""
-    for name, kind in {"recipe": dict, "train": dict, "data": dict, "progress": dict, "ema": list}.items():
+    kinds = {"recipe": dict, "train": dict, "data": dict, "progress": dict, "ema": list, "profiles": list}
+    for name, kind in kinds.items():
         if not isinstance(about.get(name, kind()), kind):
             raise CheckpointError(f"{path} is damaged: {name} in its description is {about[name]!r:.100}")
     if "recipe" not in about:
@@ -206,29 +180,11 @@ def _check_about(path: Path, about: Mapping[str, Any]) -> None:
     for name, value in about.get("progress", {}).items():
         if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
             raise CheckpointError(f"{path} is damaged: {name} in its progress is {value!r:.100}")
-    texts = {"ema": about.get("ema", []), "classes": about.get("data", {}).get("classes", [])}
+    texts = {name: about.get(name, []) for name in ("ema", "profiles")}
+    texts["classes"] = about.get("data", {}).get("classes", [])
     for name, values in texts.items():
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise CheckpointError(f"{path} is damaged: {name} in its description is no list of names")
-
-
-# ---------------------------------------------------------------- weights alone
-
-
-def save_weights(path: Path, source: Checkpoint, weights: str | None = None, *, half: bool = False) -> None:
-    """Write a light checkpoint that holds one set of weights and no optimiser, with the same reader.
-
-    Args:
-        weights: "online" or an EMA rate; the first EMA where None.
-        half: store float16, which halves the file; they are float32 again once loaded.
-
-    Raises:
-        ValueError: no such weights, or some that float16 cannot hold.
-    """
-    chosen = _choose(source, weights)
-    prefix = "model/" if chosen == "online" else f"ema/{chosen}/"
-    tensors = {prefix + name: halved(name, value) if half else value for name, value in source.tensors(prefix).items()}
-    save(path, tensors, {name: value for name, value in source.about.items() if name not in ("format", "versions")})
 
 
 def halved(name: str, value: Tensor) -> Tensor:

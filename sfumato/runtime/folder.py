@@ -1,4 +1,4 @@
-"""The run folder, which holds everything about a run: config, data card, metrics, pictures and checkpoints.
+"""The run folder, which holds everything about a run: config, data card, metrics, pictures, checkpoints and snapshots.
 
 Each file is complete or absent, except metrics.jsonl, to which lines are appended; a resumed run first forgets whatever
 is later than its checkpoint.
@@ -26,7 +26,7 @@ from sfumato.runtime.json_file import read_object
 from sfumato.runtime.opening import read_bounded
 
 NAME = r"\d+\.(safetensors|parts)"
-"""Checkpoints are called so."""
+"""Checkpoints and snapshots are called so."""
 METRICS = 1 << 30
 """Bytes of metrics that are read, at most."""
 
@@ -129,8 +129,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the newest first."""
-        found = [path for path in (self.path / "checkpoints").glob("*") if re.fullmatch(NAME, path.name)]
-        return sorted(found, key=lambda path: int(path.stem), reverse=True)
+        return _numbered(self.path / "checkpoints")
 
     def save_checkpoint(
         self, images: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any], keep: int = 2, parts: bool = False
@@ -139,12 +138,29 @@ class RunFolder:
 
         With `parts` it is a folder, IMAGES.parts, and all processes do this together.
         """
-        path = self.path / "checkpoints" / f"{images:09d}.{'parts' if parts else 'safetensors'}"
-        save = checkpoint.save_parts if parts else checkpoint.save
-        save(path, tensors, about)
+        path = self._save("checkpoints", images, tensors, about, parts)
         for old in self.checkpoints()[keep:]:
             _remove(old)
         return path
+
+    def _save(
+        self, folder: str, images: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any], parts: bool
+    ) -> Path:
+        path = self.path / folder / f"{images:09d}.{'parts' if parts else 'safetensors'}"
+        path.parent.mkdir(exist_ok=True)
+        save = checkpoint.save_parts if parts else checkpoint.save
+        save(path, tensors, about)
+        return path
+
+    def save_snapshot(
+        self, images: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any], parts: bool = False
+    ) -> Path:
+        """Write snapshots/IMAGES.safetensors, as a checkpoint is written, of averages that give others later."""
+        return self._save("snapshots", images, tensors, about, parts)
+
+    def snapshots(self) -> list[Path]:
+        """All snapshots of averages, the newest first."""
+        return _numbered(self.path / "snapshots")
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that can be read, saying so where it is not the newest; None where there is none."""
@@ -175,11 +191,11 @@ class RunFolder:
         for picture in (self.path / "samples").glob("*-*.png"):
             if picture.name.split("-")[0].isdigit() and int(picture.name.split("-")[0]) > images:
                 picture.unlink()
-        for path in self.checkpoints():
+        for path in [*self.checkpoints(), *self.snapshots()]:
             if int(path.stem) > images:
                 _remove(path)
-        for folder in (self.path, self.path / "samples", self.path / "checkpoints"):
-            for leftover in folder.iterdir():
+        for folder in (self.path, *(self.path / name for name in ("samples", "checkpoints", "snapshots"))):
+            for leftover in folder.iterdir() if folder.is_dir() else ():
                 if re.match(r"\..+\.(json|jsonl|png|html|safetensors|parts)\.", leftover.name):
                     _remove(leftover)
 
@@ -191,6 +207,13 @@ def _is_record(record: Any) -> bool:
         return False
     needed = ("images", "step", "seconds", *(("loss", "learning_rate") if record["kind"] == "train" else ()))
     return all(isinstance(record.get(name), int | float) for name in needed)
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, or its snapshots, the newest first."""
+    found = [path for path in folder.glob("*") if re.fullmatch(NAME, path.name)]
+    return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
 
 def _remove(path: Path) -> None:
     """Remove a file, or a folder, which is hidden first, so that it is never there in part."""

@@ -27,7 +27,7 @@ from sfumato.runtime.parts_index import ABOUT, CHECKSUMS, INDEX
 from sfumato.runtime.pickles import LARGEST
 from sfumato.runtime.tensor_file import CheckpointError, is_finite
 
-FINITE = ("model/", "ema/")
+FINITE = ("model/", "ema/", "profile/")
 """What the names of weights begin with."""
 
 

@@ -1,7 +1,8 @@
-"""Exponential moving averages of a network's weights, several rates at once, in float32.
+"""Exponential moving averages of a network's weights, several at once, in float32.
 
-Each average warms up with the run and never looks back over more than a tenth of it, so that short runs are not haunted
-by their first weights.
+An average of a fixed rate warms up with the run and never looks back over more than a tenth of it, so that short runs
+are not haunted by their first weights. One of a power-function profile stretches with the run (Karras et al. 2024,
+EDM2), and its snapshots give averages of other lengths afterwards (`core.profiles`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from sfumato.core import profiles
 from sfumato.runtime.sharding import is_sharded
 
 
@@ -24,26 +26,57 @@ def decay_at(rate: float, n: int, total: float) -> float:
     return max(0.0, min(rate, (1 + n) / (10 + n), 1 - 10 / total))
 
 
-class EMA:
-    """Averages of the network's parameters; buffers are the network's own, as they are.
+class Averages:
+    """Averages of the network's parameters, each by its number; buffers are the network's own, as they are.
 
     Args:
         network: whose weights are averaged; it is not copied.
-        rates: the slowest decay of each average.
+        numbers: what the averages are called: rates, or lengths.
     """
 
-    def __init__(self, network: nn.Module, rates: Sequence[float]) -> None:
+    def __init__(self, network: nn.Module, numbers: Sequence[float]) -> None:
         self.network = network
-        self.rates = tuple(rates)
         self.parameters: list[Tensor] = list(network.parameters())  # not their data, which a wrapper may exchange
-        self.shadows = {rate: [p.detach().clone().float() for p in self.parameters] for rate in self.rates}
+        self.shadows = {number: [p.detach().clone().float() for p in self.parameters] for number in numbers}
 
     @torch.no_grad()
+    def take_in(self, decays: Mapping[float, float]) -> None:
+        """Move each average towards the weights, by 1 - decay."""
+        for number, shadow in self.shadows.items():
+            torch._foreach_lerp_(shadow, self.parameters, 1 - decays[number])
+
+    @contextlib.contextmanager
+    def swapped(self, number: float) -> Iterator[nn.Module]:
+        """The network with averaged weights, for as long as the context lasts."""
+        _swap(self.parameters, self.shadows[number])
+        try:
+            yield self.network
+        finally:
+            _swap(self.parameters, self.shadows[number])
+
+    def state_dict(self, number: float) -> dict[str, Tensor]:
+        """The network's state with averaged weights; shares memory with the average."""
+        averaged = {id(p): s for p, s in zip(self.parameters, self.shadows[number], strict=True)}
+        held = self.network.state_dict(keep_vars=True)
+        return {name: averaged.get(id(value), value.detach()) for name, value in held.items()}
+
+    def load_state_dict(self, number: float, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+        with self.swapped(number):
+            self.network.load_state_dict(state)
+
+
+class EMA(Averages):
+    """Exponential moving averages of fixed rates; rates: the slowest decay of each."""
+
+    def __init__(self, network: nn.Module, rates: Sequence[float]) -> None:
+        super().__init__(network, rates)
+        self.rates = tuple(rates)
+
     def update(self, n: int, total: float) -> dict[float, float]:
         """Take in the weights after update n (from 0) of about `total`; returns the decay of each rate."""
         decays = {rate: decay_at(rate, n, total) for rate in self.rates}
-        for rate, shadow in self.shadows.items():
-            torch._foreach_lerp_(shadow, self.parameters, 1 - decays[rate])
+        self.take_in(decays)
         return decays
 
     def shortened(self, total: float) -> list[str]:
@@ -55,25 +88,25 @@ class EMA:
             if decay_at(rate, 1 << 62, total) < rate
         ]
 
-    @contextlib.contextmanager
-    def swapped(self, rate: float) -> Iterator[nn.Module]:
-        """The network with averaged weights, for as long as the context lasts."""
-        _swap(self.parameters, self.shadows[rate])
-        try:
-            yield self.network
-        finally:
-            _swap(self.parameters, self.shadows[rate])
 
-    def state_dict(self, rate: float) -> dict[str, Tensor]:
-        """The network's state with averaged weights; shares memory with the average."""
-        averaged = {id(p): s for p, s in zip(self.parameters, self.shadows[rate], strict=True)}
-        held = self.network.state_dict(keep_vars=True)
-        return {name: averaged.get(id(value), value.detach()) for name, value in held.items()}
+class PowerEMA(Averages):
+    """Power-function EMA (EDM2): averages whose profiles stretch with the run; lengths: sigma_rel of each."""
 
-    def load_state_dict(self, rate: float, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` gave."""
-        with self.swapped(rate):
-            self.network.load_state_dict(state)
+    def __init__(self, network: nn.Module, lengths: Sequence[float]) -> None:
+        super().__init__(network, lengths)
+        self.gammas = {length: profiles.gamma(length) for length in lengths}
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        return tuple(self.gammas)
+
+    def update(self, before: int, after: int) -> None:
+        """Take in the weights of an update that went from `before` to `after` images seen, from 0 on."""
+        self.take_in({length: profiles.decay(gamma, before, after) for length, gamma in self.gammas.items()})
+
+    def forget(self, length: float) -> None:
+        """Track an average no longer, which the run did not have from its start."""
+        del self.shadows[length], self.gammas[length]
 
 
 @torch.no_grad()

@@ -27,7 +27,8 @@ from sfumato.runtime.signals import listening
 from sfumato.train.batches import Batches, seed_dropout, shard
 from sfumato.train.display import Display
 from sfumato.train.learning_rate import learning_rate_at
-from sfumato.train.monitoring import PATIENCE, due, dump, log, monitor, save
+from sfumato.train.lengths import measure_lengths
+from sfumato.train.monitoring import PATIENCE, due, dump, log, monitor, save, save_snapshot
 from sfumato.train.place import run_folder
 from sfumato.train.session import Clock, Preview, Session
 from sfumato.train.setup import accelerator_for, first_state, rehearse, too_few_to_pair, too_little_noise
@@ -177,6 +178,7 @@ def _loop(session: Session, progress: float) -> TrainResult:
         last, progress = progress, settings.progress(state.images, state.seconds)
         steps = state.step / max(progress, 1e-9)  # that the whole run will have taken
         decays = state.ema.update(state.step - 1, steps)
+        state.profiles.update(state.images - settings.batch, state.images)
         finished = progress >= 1
         saving = bool(finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every)
         while reports and saving:
@@ -190,9 +192,13 @@ def _loop(session: Session, progress: float) -> TrainResult:
         with session.clock.standing():
             if finished or not stop:
                 monitor(session, last, progress)
+            if due(last, progress, 1 / settings.snapshots):
+                save_snapshot(session)
             if saving:
                 saved = state.seconds
                 save(session)
+            if finished:
+                measure_lengths(session)
 
     session.accelerator.wait_for_everyone()
     return TrainResult(

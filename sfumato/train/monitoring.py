@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 
 from sfumato.data import pictures
 from sfumato.runtime import sharding
+from sfumato.runtime.checkpoint import halved
 from sfumato.train.batches import Batch, seed_dropout, shard
 from sfumato.train.session import Session
-from sfumato.train.validation import BINS, Validation, colours, evaluating
+from sfumato.train.validation import BINS, colours, evaluating, validation_of
 
 PATIENCE = 10
 """So many steps in a row may be skipped because their loss or gradient is not finite."""
@@ -60,10 +62,7 @@ def _affordable(session: Session) -> bool:
 def _validate(session: Session) -> None:
     """The loss by noise level, of the online weights and of the first average."""
     state, settings = session.state, session.settings
-    measure = Validation(
-        session.diffusion.loss, session.diffusion.times, session.validation, session.labelled,
-        settings.validation_images, settings.seed, session.accelerator.device, session.precision,
-    )  # fmt: skip
+    measure = validation_of(session)
     online = measure.loss_by_level(state.network)
     with state.ema.swapped(settings.ema[0]) as averaged:
         ema = measure.loss_by_level(averaged)
@@ -108,24 +107,40 @@ def log(session: Session, rate: float, decays: dict[float, float], images_per_se
 def save(session: Session) -> None:
     """A checkpoint of the run as it stands."""
     if session.accelerator.is_main_process or session.state.sharded:
-        card = session.images.card
-        about = {
-            "recipe": session.config["recipe"],
-            "train": session.settings.to_json(),
-            "data": {
-                "spec": card.spec,
-                "shape": card.shape,
-                "classes": session.images.classes,
-                "fingerprint": card.fingerprint,
-            },
-            "progress": session.state.progress(),
-            "ema": [str(rate) for rate in session.state.ema.rates],
-        }
-        if origin := session.config.get("from"):
-            about["from"] = origin
+        about = {**_about(session), "ema": [str(rate) for rate in session.state.ema.rates]}
         session.folder.save_checkpoint(
             session.state.images, session.state.tensors(), about, session.settings.keep, parts=session.state.sharded
         )
+
+
+def save_snapshot(session: Session) -> None:
+    """A snapshot of the power-function averages, in float16 where one process holds them and float16 can."""
+    state = session.state
+    if not state.profiles.lengths or not (session.accelerator.is_main_process or state.sharded):
+        return
+    tensors = state.profile_tensors()
+    if not state.sharded:
+        with contextlib.suppress(ValueError):
+            tensors = {name: halved(name, value) for name, value in tensors.items()}
+    session.folder.save_snapshot(state.images, tensors, _about(session), parts=state.sharded)
+
+
+def _about(session: Session) -> dict[str, Any]:
+    """What a file of this run says of it."""
+    card, origin = session.images.card, session.config.get("from")
+    return {
+        **({"from": origin} if origin else {}),
+        "recipe": session.config["recipe"],
+        "train": session.settings.to_json(),
+        "data": {
+            "spec": card.spec,
+            "shape": card.shape,
+            "classes": session.images.classes,
+            "fingerprint": card.fingerprint,
+        },
+        "progress": session.state.progress(),
+        "profiles": [str(length) for length in session.state.profiles.lengths],
+    }
 
 
 def _sigmas(session: Session, batch: Batch) -> list[float]:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sfumato.data import pictures
 from sfumato.runtime.folder import RunFolder
+from sfumato.train.charts import chart
 
 STYLE = """
 :root { --ink: #23282f; --soft: #6a7280; --paper: #faf9f7; --card: #fff; --line: #e4e1dc; --accent: #b4552d; }
@@ -66,6 +66,7 @@ def write_report(path: Path) -> Path:
         _notes(config, train),
         _results(run),
         _curves(train, validation),
+        _lengths(run),
         _over_time(run),
         _data(run, card),
         _commands(path, config),
@@ -145,7 +146,7 @@ def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> st
         return ""
     seen = [r["images"] for r in train]
     loss = [(seen, _smooth([r["loss"] for r in train]), "training", "#b4552d")]
-    figures = [_chart(loss, "Training loss (smoothed), by images seen.", log_y=True)]
+    figures = [chart(loss, "Training loss (smoothed), by images seen.", log_y=True)]
     for key, text in BY_LEVEL.items():
         found = [r for r in validation if r.get(key)]
         bins = len(found[0][key]) if found else 0
@@ -155,11 +156,31 @@ def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> st
             for b in range(bins)
         ]
         if lines:
-            figures.append(_chart(lines, text, log_y=True))
+            figures.append(chart(lines, text, log_y=True))
     rate = [(seen, [r["learning_rate"] for r in train], "learning rate", "#4a7a8c")]
     speed = [(seen, _speeds(train), "images/s", "#6b7f3f")]
-    figures += [_chart(rate, "Learning rate."), _chart(speed, "Images a second.", zero=True)]
+    figures += [chart(rate, "Learning rate."), chart(speed, "Images a second.", zero=True)]
     return f'<h2>How it went</h2><div class="pair">{"".join(figures)}</div>'
+
+
+def _lengths(run: RunFolder) -> str:
+    """The validation loss by the length of the average, with that of the default average for comparison."""
+    found = run.metrics("lengths")[-1:]
+    at = [r for r in run.metrics("validation") if found and r["images"] == found[0]["images"]][-1:]
+    lengths, loss = (found[0].get(key, []) for key in ("lengths", "loss")) if found else ([], [])
+    if len(lengths) < 3 or len(lengths) != len(loss):
+        return ""
+    lines = [(lengths, loss, "power-function averages", "#b4552d")]
+    if at and at[0].get("ema"):
+        mean = sum(at[0]["ema"]) / len(at[0]["ema"])
+        lines.append(([lengths[0], lengths[-1]], [mean, mean], f"default, EMA {at[0].get('rate', '')}", "#4a7a8c"))
+    best = min(zip(loss, lengths, strict=True))[1]
+    text = (
+        "Validation loss (mean over the levels, fixed images and noise) of averages of other lengths, rebuilt from "
+        f"snapshots; the least is at {best:g}. Sample with one by --weights {best:g}, or --weights best."
+    )
+    figure = chart(lines, text, x="length of the average, sigma_rel", marked=True)
+    return f'<h2>Which average</h2><div class="pair">{figure}</div>'
 
 
 def _over_time(run: RunFolder) -> str:
@@ -215,45 +236,6 @@ def _picture(path: Path, caption: str) -> str:
     encoded = base64.b64encode(path.read_bytes()).decode()
     text = html.escape(caption)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
-
-
-Line = tuple[Sequence[float], Sequence[float], str, str]
-
-
-def _chart(lines: Iterable[Line], caption: str, *, log_y: bool = False, zero: bool = False) -> str:
-    """A figure with an inline SVG; colours that read on light and dark."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
-
-    grey = "#8a8f98"
-    style: dict[Any, Any] = {
-             "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "axes.edgecolor": grey,
-             "text.color": grey, "axes.labelcolor": grey, "xtick.color": grey, "ytick.color": grey}  # fmt: skip
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(6.2, 3.3), layout="constrained")
-        axes = figure.add_subplot()
-        drawn = list(lines)
-        for x, y, label, colour in drawn:
-            axes.plot(x, y, color=colour, linewidth=1.6, label=label)
-        if log_y and all(v > 0 for _, y, _, _ in drawn for v in y if math.isfinite(v)):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        if zero:
-            axes.set_ylim(bottom=0)
-        axes.set_xlabel("images seen")
-        axes.xaxis.set_major_formatter(lambda v, _: f"{v / 1e6:g}M" if v >= 1e6 else f"{v / 1e3:g}k" if v else "0")
-        axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-        axes.yaxis.set_minor_formatter(lambda v, _: "")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.2)
-        if len(drawn) > 1:
-            figure.legend(frameon=False, fontsize=8, loc="outside right upper")
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # the page names no address but the SVG standard
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = buffer.getvalue()
-    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _shade(share: float) -> str:

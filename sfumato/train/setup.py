@@ -22,7 +22,7 @@ from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes, sharding
 from sfumato.runtime.precision import autocast, usable_device
 from sfumato.train.batches import WEIGHTS, layout
-from sfumato.train.ema import EMA
+from sfumato.train.ema import EMA, PowerEMA
 from sfumato.train.state import State
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def first_state(
     uncertainty = Uncertainty().to(device) if settings.uncertainty else None
     if uncertainty is not None:
         optimizer.add_param_group({"params": [uncertainty.weight], "weight_decay": 0.0})
-    return State(network, optimizer, EMA(network, settings.ema), copy.deepcopy(times), uncertainty, sharded)
+    averages = EMA(network, settings.ema), PowerEMA(network, settings.profiles)
+    return State(network, optimizer, *averages, copy.deepcopy(times), uncertainty, sharded)
 
 
 def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> str:

@@ -16,7 +16,7 @@ from sfumato.core.uncertainty import Uncertainty
 from sfumato.runtime import parts
 from sfumato.runtime.checkpoint import Checkpoint, CheckpointError
 from sfumato.runtime.sharding import shard_like
-from sfumato.train.ema import EMA
+from sfumato.train.ema import EMA, PowerEMA
 
 
 class NonFiniteError(ValueError):
@@ -31,6 +31,7 @@ class State:
         network: the online weights.
         optimizer: its moments.
         ema: the averaged weights.
+        profiles: the power-function averages, of which snapshots are kept.
         times: which levels to train on; the run's own, since it may learn.
         uncertainty: of the loss by level, where it is learned; it trains along, and no network needs it later.
         sharded: whether each process holds a part of the weights only (`runtime.sharding`).
@@ -42,6 +43,7 @@ class State:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     ema: EMA
+    profiles: PowerEMA
     times: TrainingTimes
     uncertainty: Uncertainty | None = None
     sharded: bool = False
@@ -57,12 +59,20 @@ class State:
         named = {f"model/{key}": value for key, value in self.network.state_dict().items()}
         for rate in self.ema.rates:
             named |= {f"ema/{rate}/{key}": value for key, value in self.ema.state_dict(rate).items()}
+        named |= self.profile_tensors()
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 named[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
         named |= {f"times/{key}": value for key, value in self.times.state_dict().items()}
         named |= {f"uncertainty/{key}": value for key, value in self._uncertainty().items()}
         named["recent"] = torch.tensor(self.recent, dtype=torch.float64).reshape(-1, 2)
+        return named
+
+    def profile_tensors(self) -> dict[str, Tensor]:
+        """The power-function averages by name; shares memory with the run."""
+        named: dict[str, Tensor] = {}
+        for length in self.profiles.lengths:
+            named |= {f"profile/{length}/{key}": value for key, value in self.profiles.state_dict(length).items()}
         return named
 
     def progress(self) -> dict[str, Any]:
@@ -77,6 +87,8 @@ class State:
         self._check(saved)
         for name in self.progress():
             setattr(self, name, saved.progress[name])
+        for length in set(self.profiles.lengths) - {float(name) for name in saved.profiles}:
+            self.profiles.forget(length)  # an average of a part of the run has another profile
         self.recent = [(loss, norm) for loss, norm in saved.tensors("recent")[""].tolist()]
         if saved.in_parts:
             self._fill(saved)
@@ -85,6 +97,8 @@ class State:
         for rate in self.ema.rates:  # an average that the run did not have begins at the online weights
             prefix = "model/" if rate in missing else f"ema/{rate}/"
             self.ema.load_state_dict(rate, self._held(saved, prefix))
+        for length in self.profiles.lengths:
+            self.profiles.load_state_dict(length, self._held(saved, f"profile/{length}/"))
         self.network.load_state_dict(self._held(saved, "model/"))
         moments = saved.tensors("optimizer/")
         for name, parameter in self.network.named_parameters():

@@ -20,6 +20,7 @@ from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.runtime.precision import autocast
 from sfumato.train.batches import VALIDATION
+from sfumato.train.session import Session
 
 BINS = 8
 
@@ -62,6 +63,15 @@ class Validation:
                 losses.append(self.loss(network, x0, t[part], noise, **labels).float().cpu())
         total = torch.zeros(BINS).index_add_(0, bins, torch.cat(losses))
         return (total / (n // BINS)).tolist()
+
+
+def validation_of(session: Session) -> Validation:
+    """The validation of a run."""
+    settings = session.settings
+    return Validation(
+        session.diffusion.loss, session.diffusion.times, session.validation, session.labelled,
+        settings.validation_images, settings.seed, session.accelerator.device, session.precision,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

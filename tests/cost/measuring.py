@@ -19,7 +19,7 @@ from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import autocast
 from sfumato.train.batches import layout, shard
-from sfumato.train.ema import EMA
+from sfumato.train.ema import EMA, PowerEMA
 
 
 def peak_bytes(program: Callable[[], object], device: str = "cpu") -> int:
@@ -55,7 +55,7 @@ def train_two_steps(
     network.to(memory_format=layout(config, device))  # type: ignore[call-overload]
     network = network if prepared is None else prepared(network)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    ema = EMA(network, config.ema)
+    ema, profiles = EMA(network, config.ema), PowerEMA(network, config.profiles)
     for step in range(2):
         optimizer.zero_grad()
         for part in shard(range(config.batch), config.accumulate):
@@ -69,6 +69,7 @@ def train_two_steps(
             nn.utils.clip_grad_norm_(network.parameters(), config.clip, foreach=True)
         optimizer.step()
         ema.update(step, 100)
+        profiles.update(step * config.batch, (step + 1) * config.batch)
 
 
 def sample_two_moves(recipe: Trainable, batch: int, precision: str, device: str = "cpu") -> None:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.runtime import checkpoint, tensor_file
+from sfumato.runtime import checkpoint, tensor_file, weights
 from sfumato.runtime.checkpoint import CheckpointError
 from sfumato.runtime.files import whole_file
 from tests.train import toy
@@ -64,17 +64,17 @@ def test_weights_go_into_a_network(tmp_path: Path, meta: bool) -> None:
     for wanted, found in ((None, "0.99"), ("online", "online"), ("0.990", "0.99")):
         with torch.device("meta" if meta else "cpu"):
             net = toy.Net(4, 0.0, 3)
-        assert saved.load_weights(net, wanted) == found
+        assert weights.load_weights(saved, net, wanted) == found
         prefix = "model/" if found == "online" else "ema/0.99/"
         assert all(torch.equal(v, tensors[prefix + k]) for k, v in net.state_dict().items())
     with pytest.raises(CheckpointError, match=r"holds no weights '0.5'; it holds online, 0.99"):
-        saved.load_weights(net, "0.5")
+        weights.load_weights(saved, net, "0.5")
 
 
 def test_another_architecture_is_named_by_its_first_differences(tmp_path: Path) -> None:
     example(tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.read(tmp_path / "a.safetensors").load_weights(toy.Net(6, 0.0, 0), "online")
+        weights.load_weights(checkpoint.read(tmp_path / "a.safetensors"), toy.Net(6, 0.0, 0), "online")
     message = str(caught.value)
     assert "another architecture: first.weight is (4, 1, 3, 3) in the file, (6, 1, 3, 3) in the network" in message
     assert message.endswith("; and 1 more")
@@ -145,19 +145,19 @@ def test_light_weights(tmp_path: Path) -> None:
     tensors = example(tmp_path / "a.safetensors")
     whole = checkpoint.read(tmp_path / "a.safetensors")
     for half in (False, True):
-        checkpoint.save_weights(tmp_path / "light.safetensors", whole, half=half)
+        weights.save_weights(tmp_path / "light.safetensors", whole, half=half)
         light = checkpoint.read(tmp_path / "light.safetensors")
         assert light.weights == ("0.99",)
         assert light.recipe == whole.recipe
         net = toy.Net(4, 0.0, 3)
-        assert light.load_weights(net) == "0.99"
+        assert weights.load_weights(light, net) == "0.99"
         for name, value in net.state_dict().items():
             assert value.dtype == torch.float32
             torch.testing.assert_close(value, tensors[f"ema/0.99/{name}"], rtol=1e-3 if half else 0, atol=0)
         with pytest.raises(CheckpointError, match=r"it holds 0\.99"):
-            light.load_weights(net, "online")
-    checkpoint.save_weights(tmp_path / "online.safetensors", whole, "online")
-    assert checkpoint.read(tmp_path / "online.safetensors").load_weights(net) == "online"
+            weights.load_weights(light, net, "online")
+    weights.save_weights(tmp_path / "online.safetensors", whole, "online")
+    assert weights.load_weights(checkpoint.read(tmp_path / "online.safetensors"), net) == "online"
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:

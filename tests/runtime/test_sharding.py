@@ -18,7 +18,7 @@ from sfumato import cli
 from sfumato.core.randomness import ImageNoise
 from sfumato.models import load_model
 from sfumato.papers.presets import PRESETS
-from sfumato.runtime import checkpoint, sharding
+from sfumato.runtime import checkpoint, sharding, weights
 from sfumato.runtime.checkpoint import CheckpointError
 from sfumato.runtime.folder import RunFolder
 from sfumato.train.ema import EMA
@@ -178,10 +178,10 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert saved.weights == ("online",)
     assert toy.same(saved.tensors(""), tensors)
     network = toy.Net(4, 0.0, 3)
-    assert saved.load_weights(network) == "online"
+    assert weights.load_weights(saved, network) == "online"
     assert torch.equal(network.first.weight, tensors["model/first.weight"])
     with pytest.raises(CheckpointError, match="another architecture"):
-        saved.load_weights(toy.Net(5, 0.0, 3))
+        weights.load_weights(saved, toy.Net(5, 0.0, 3))
     assert [child.name for child in tmp_path.iterdir()] == [path.name]
 
 

@@ -46,7 +46,7 @@ def test_a_run_leaves_everything_behind(tmp_path: Path, capsys: pytest.CaptureFi
     }  # fmt: skip
     assert [path.name for path in run.checkpoints()] == ["000000240.safetensors"]
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoints", "config.json", "data_card.json", "metrics.jsonl", "samples",
+        "checkpoints", "config.json", "data_card.json", "metrics.jsonl", "samples", "snapshots",
     ]  # fmt: skip
 
     steps = run.metrics("train")
