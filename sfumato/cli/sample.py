@@ -88,6 +88,7 @@ class SampleArguments:
 
 def sample_command(arguments: list[str]) -> int:
     parsed = parse(SampleArguments, arguments, "sfumato sample", about=_help(arguments))
+    from sfumato.data.sources import shown_channels
     from sfumato.models.generate import plan
     from sfumato.models.loading import load_model
     from sfumato.runtime.workers import WorkerPool
@@ -109,7 +110,7 @@ def sample_command(arguments: list[str]) -> int:
         store(out, whole, _files(parsed, request))
         _record(parsed, model, made, moves, seconds, out)
         with beside(out / "images.npz"):
-            written = _sheets(out, made, request)
+            written = _sheets(out, made, request, shown_channels(str(model.about.get("data", {}).get("spec", ""))))
     print(f"{parsed.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
           f"({parsed.n / seconds:.1f} pictures/s)")  # fmt: skip
     print(f"{out}/{{{','.join(written)}}}")
@@ -223,12 +224,12 @@ def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
     return shrunk(images[: parsed.n], side) if images.shape[-1] > side else images[: parsed.n]
 
 
-def _sheets(out: Path, made: Sampled, request: Request) -> list[str]:
+def _sheets(out: Path, made: Sampled, request: Request, show: tuple[int, ...] | None) -> list[str]:
     """Write what is made from the pictures; returns the names of all files, with what they show of many."""
     from sfumato.data import pictures
 
     images, n = made.images, request.n
-    pictures.save_png(out / "grid.png", pictures.grid(images))
+    pictures.save_png(out / "grid.png", pictures.grid(images, show=show))
     names = [first("grid.png", len(images), n), "images.npz"]
     if request.low_res is not None:
         import torch
@@ -237,11 +238,11 @@ def _sheets(out: Path, made: Sampled, request: Request) -> list[str]:
         some = images[: max(1, len(images) // 2)] if len(images) < n else images
         before = interpolate(request.low_res[: len(some)].float(), images.shape[-1], mode="nearest").byte()
         pairs = torch.stack([before, some], dim=1).flatten(0, 1)
-        pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8))
+        pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8, show=show))
         names.append(first("pairs.png", len(some), n))
     for name, film in (("trajectory", made.frames), ("predictions", made.predictions)):
         if film:
-            pictures.save_animation(out / f"{name}.webp", [pictures.grid(frame) for frame in film])
+            pictures.save_animation(out / f"{name}.webp", [pictures.grid(frame, show=show) for frame in film])
             names.append(first(f"{name}.webp", len(film[0]), n))
     return names
 

@@ -14,7 +14,7 @@ from sfumato.data.card import make_card
 from sfumato.data.images import Images
 from sfumato.data.npz import arrays
 from sfumato.data.room import check_enlarged, check_labels
-from sfumato.data.spec import DataError, Size, Spec
+from sfumato.data.spec import MOST_CHANNELS, DataError, Size, Spec
 
 
 def _resized(images: Tensor, spec: Spec, keys: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
@@ -73,7 +73,7 @@ def npz(spec: Spec) -> Images:
         if name is None:
             held = ", ".join(name[:40] for name in found.names[:20]) or "nothing"
             raise DataError(f"{path} holds {held}; the images are called images, arr_0 or x")
-        pixels = _pixels(path, found[name])
+        pixels = _pixels(path, found[name], spec.channels)
         marks = None if marked is None else found[marked]
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
@@ -87,8 +87,8 @@ def npz(spec: Spec) -> Images:
     return finished(spec, torch.from_numpy(np.ascontiguousarray(pixels)), labels, classes, keys)
 
 
-def _pixels(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """uint8 (N, C, H, W), C 1 or 3. DataError says what an array of another kind is."""
+def _pixels(path: Path, pixels: np.ndarray, channels: int | None) -> np.ndarray:
+    """uint8 (N, C, H, W), C from 1 to 16, found by its length. DataError says what an array of another kind is."""
     shape = "x".join(map(str, pixels.shape))
     if pixels.dtype != np.uint8:
         hint = "; floats in 0..1 become it by (255 * x).round()" if pixels.dtype.kind == "f" else ""
@@ -101,11 +101,17 @@ def _pixels(path: Path, pixels: np.ndarray) -> np.ndarray:
         if pixels.shape[0] in (3, 4) and len(set(pixels.shape[1:])) == 1:
             raise DataError(f"{path}: {shape} may be one image (C, H, W); say so, as (1, C, H, W) or (N, 1, H, W)")
         return pixels[:, None]
-    if pixels.shape[-1] in (1, 3):
-        return pixels.transpose(0, 3, 1, 2)
-    if pixels.shape[1] in (1, 3):
-        return pixels
-    if 4 in (pixels.shape[-1], pixels.shape[1]):
-        order = "(N, H, W, 4)" if pixels.shape[-1] == 4 else "(N, 4, H, W)"
-        raise DataError(f"{path}: {shape} is RGBA, {order}; images have 1 or 3 channels: lay it on a background first")
-    raise DataError(f"{path}: {shape} has neither 1 nor 3 channels, as (N, H, W, C) or (N, C, H, W)")
+    last, first = (1 <= pixels.shape[axis] <= MOST_CHANNELS for axis in (-1, 1))
+    if channels is not None and channels not in (1, 3):
+        last, first = (pixels.shape[axis] == channels for axis in (-1, 1))
+    elif pixels.shape[-1] in (1, 3) or pixels.shape[1] in (1, 3):
+        last, first = pixels.shape[-1] in (1, 3), pixels.shape[1] in (1, 3) and pixels.shape[-1] not in (1, 3)
+    if last and first and pixels.shape[-1] != pixels.shape[1]:
+        last = pixels.shape[-1] < pixels.shape[1]
+        first = not last
+    if last and first:
+        raise DataError(f"{path}: {shape} may be (N, H, W, C) or (N, C, H, W); say how many ?channels= it has")
+    if not last and not first:
+        asked = f"{channels} channels" if channels else f"1 to {MOST_CHANNELS} channels"
+        raise DataError(f"{path}: {shape} does not have {asked}, as (N, H, W, C) or (N, C, H, W)")
+    return pixels.transpose(0, 3, 1, 2) if last else pixels

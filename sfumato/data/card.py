@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data.decoding import PIXELS
+from sfumato.data.spec import MOST_CHANNELS
 from sfumato.runtime.printable import printable
 
 SMALL = 5_000
@@ -88,7 +89,7 @@ def card_from_json(values: dict[str, Any]) -> DataCard:
     if not all(type(count) is int and count >= 0 for count in counts) or card.count < 1:
         raise ValueError("the data card has counts that are none")
     channels = card.shape[0] if len(card.shape) == 3 and min(card.shape) > 0 else 0
-    if channels not in (1, 3) or math.prod(card.shape) > 3 * PIXELS:
+    if not 1 <= channels <= MOST_CHANNELS or math.prod(card.shape) > 3 * PIXELS:
         raise ValueError(f"the data card has images of the shape {card.shape}")
     if not len(card.mean) == len(card.std) == channels or not numbers((*card.mean, *card.std)):
         raise ValueError("the data card has no mean and standard deviation of each channel")

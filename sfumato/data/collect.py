@@ -7,12 +7,11 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from sfumato.data import pictures
 from sfumato.data.card import make_card
-from sfumato.data.decoding import Unreadable, to_tensor
+from sfumato.data.decoding import Unreadable
 from sfumato.data.framing import place_of
 from sfumato.data.images import Images
-from sfumato.data.reading import Record, Shelf, reason
+from sfumato.data.reading import Record, Shelf, reason, with_channels
 from sfumato.data.room import Room
 from sfumato.data.spec import DataError
 from sfumato.data.upright import Met, upright
@@ -45,7 +44,7 @@ def collected(shelf: Shelf) -> Images:
     records = [record for _, record, _ in found]
     images = torch.empty((len(found), channels, *found[0][0].shape[1:]), dtype=torch.uint8)
     for i in range(len(found)):
-        images[i] = _with_channels(found[i][0], channels)
+        images[i] = with_channels(found[i][0], channels)
         found[i] = (images[i], *found[i][1:])  # the pixels are held once
     labels = torch.tensor([record.label for record in records]) if shelf.classes else None
     card = make_card(
@@ -71,7 +70,7 @@ def _read_all(shelf: Shelf, met: Met) -> list[Found]:
             met.corrupt.append(record.key + reason(error))
             continue
         met.add(picture.met)
-        pixels = to_tensor(picture.image)
+        pixels = picture.pixels
         room.add(held=pixels.nbytes)
         found.append((pixels, record, picture.either))
         if len(found) == most:
@@ -90,9 +89,3 @@ def _channels(shelf: Shelf, found: list[Found]) -> int:
             "choose with ?channels=3 or ?channels=1"
         )
     return next(iter(kinds), 1)
-
-
-def _with_channels(pixels: Tensor, channels: int) -> Tensor:
-    if len(pixels) == channels:
-        return pixels
-    return pixels.expand(3, -1, -1) if channels == 3 else to_tensor(pictures.to_pillow(pixels).convert("L"))

@@ -66,7 +66,7 @@ def framed(image: Image.Image, spec: Spec, at: Place = MIDDLE) -> Image.Image:
         return ImageOps.fit(image, size, LANCZOS)
     if (colour := spec.pad) is None:
         return image.resize(size, LANCZOS)
-    paper = colour if image.mode == "RGB" else ImageOps.grayscale(Image.new("RGB", (1, 1), colour)).getpixel((0, 0))
+    paper = Image.new("RGB", (1, 1), colour).convert(image.mode).getpixel((0, 0))
     return ImageOps.pad(image, size, LANCZOS, color=paper)  # type: ignore[arg-type]  # a number for grey pictures
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,34 @@ PAPER = 235
 """The grey between the pictures of a grid."""
 
 
-def grid(images: Tensor, columns: int | None = None, pad: int = 2, scale: int | None = None) -> Tensor:
+def visible(images: Tensor, show: Sequence[int] | None = None) -> Tensor:
+    """What can be shown of images (..., C, H, W): grey and colour as they are, of others some channels as a view.
+
+    Args:
+        show: one channel or three, from 0, of more than three; by default the first three, or the first of two.
+    """
+    channels = images.shape[-3]
+    if channels in (1, 3):
+        return images
+    chosen = list(show or ()) if show and max(show) < channels else [0] if channels == 2 else [0, 1, 2]
+    return images[..., chosen, :, :]
+
+
+def grid(
+    images: Tensor, columns: int | None = None, pad: int = 2, scale: int | None = None,
+    show: Sequence[int] | None = None,
+) -> Tensor:  # fmt: skip
     """One picture (C, H', W') of many (N, C, H, W), uint8.
 
     Args:
         columns: by default about as many as rows.
         pad: grey pixels between pictures, before scaling.
         scale: each pixel this many times; by default so that a picture is at least 64 wide.
+        show: the channels of more than three that are shown, see `visible`.
 
     Points in the plane, (N, 1, 1, 2), become one picture of them all.
     """
+    images = visible(images, show)
     n, channels, height, width = images.shape
     if (channels, height, width) == (1, 1, 2):
         return scatter(images)
@@ -51,7 +70,9 @@ def scatter(points: Tensor, side: int = 256) -> Tensor:
 
 
 def to_pillow(image: Tensor) -> Image.Image:
-    """uint8 (C, H, W) with 1 or 3 channels -> Pillow."""
+    """uint8 (C, H, W) -> Pillow: grey, grey and alpha, RGB or RGBA. ValueError for more channels."""
+    if len(image) > 4:
+        raise ValueError(f"a picture file has at most 4 channels, not {len(image)}: keep them as npz, or choose three")
     return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy())
 
 

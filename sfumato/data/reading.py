@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sfumato.data import pictures
 from sfumato.data.decoding import Source, Unreadable, to_tensor
 from sfumato.data.framing import Place, framed_array, place_of
 from sfumato.data.loader import Order
@@ -205,12 +206,19 @@ def _read(spec: Spec, room: Room, record: Record, at: Place) -> _Read:
         picture = upright(record.picture, spec, room, at)
     except Unreadable as error:
         return _Read(reason(error), Met())
-    image, met = picture.image, picture.met
-    mode = {1: "L", 3: "RGB", None: image.mode}[spec.channels]
-    if mode != image.mode:
-        met.converted["colour turned into grey" if mode == "L" else "grey repeated to three channels"] += 1
+    pixels, met = picture.pixels, picture.met
+    if spec.channels is not None and len(pixels) != spec.channels:
+        met.converted["colour turned into grey" if spec.channels == 1 else "grey repeated to three channels"] += 1
+        pixels = with_channels(pixels, spec.channels)
     either = picture.either and spec.channels is None
-    return _Read(to_tensor(image.convert(mode)), met, either)
+    return _Read(pixels, met, either)
+
+
+def with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Grey as colour (C, H, W), or colour as grey, by Pillow's weights (ITU-R 601)."""
+    if len(pixels) == channels:
+        return pixels
+    return pixels.expand(3, -1, -1) if channels == 3 else to_tensor(pictures.to_pillow(pixels).convert("L"))
 
 
 def reason(error: Unreadable) -> str:

@@ -182,6 +182,9 @@ def _index(folder: Path) -> dict[str, Any]:
 
 def write(path: Path, rows: Iterable[tuple[Tensor, Record]]) -> None:
     """A shard of PNG files, with labels and captions; complete or absent, and the same bytes each time."""
+    rows = list(rows)
+    if rows and len(rows[0][0]) > 4:
+        raise DataError(f"{path}: shards hold files of at most 4 channels, not {len(rows[0][0])}; prepare a map")
     buffer, written = io.BytesIO(), set[str]()
     with webdataset().TarWriter(buffer, encoder=False, mtime=0) as tar:
         for pixels, record in rows:

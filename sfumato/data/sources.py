@@ -1,9 +1,9 @@
 """Where images come from: one spec string, `NAME[:SPLIT or PATH][?option=value&...]`, opens any of them.
 
 digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
-from where they are installed; folder:, npz:, map:, wds: and hf: are the user's own, and a path follows, in which ~ is
-the home folder; options begin at the last ?. ?size=64 or ?size=48x32 (width and height) brings pictures to one size,
-with crop, resize and pad (`framing`). Nothing downloads: a set that is missing says which command gets it.
+from where they are installed; folder:, npz:, npy:, map:, wds: and hf: are the user's own, and a path follows, in which
+~ is the home folder; options begin at the last ?. ?size=64 or ?size=48x32 (width and height) brings pictures to one
+size, with crop, resize and pad (`framing`). Nothing downloads: a set that is missing says which command gets it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,14 @@ def parse_spec(text: str) -> Spec:
     spec = Spec(text, name, os.path.expanduser(rest) if name in PATHS else rest, options)
     spec.check()
     return spec
+
+
+def shown_channels(text: str) -> tuple[int, ...] | None:
+    """The channels that a spec, of a checkpoint for example, chooses to be shown; None where it chooses none."""
+    try:
+        return parse_spec(text).show
+    except DataError:
+        return None
 
 
 def _cut(text: str) -> tuple[str, str]:
@@ -131,6 +139,7 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "dead_leaves": included.dead_leaves,
     "folder": _collected,
     "npz": arrays.npz,
+    "npy": arrays.npz,
     "map": maps.read,
     "wds": _collected,
     "hf": _collected,

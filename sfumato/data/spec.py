@@ -7,15 +7,18 @@ from typing import NamedTuple
 FRAMING = ("size", "crop", "resize", "pad")
 """Options of how a picture is brought to one size (`framing`)."""
 
-OPTIONS = (*FRAMING, "channels", "background", "limit", "classes")
+OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
 COLUMNS = ("split", "image", "label")
 """Options of hf: only."""
 
-PATHS = ("folder", "npz", "map", "wds", "hf")
+PATHS = ("folder", "npz", "npy", "map", "wds", "hf")
 """The sources that a path follows."""
 
 SIDE = 4096
 """The largest side of a `size`."""
+
+MOST_CHANNELS = 16
+"""Of an image."""
 
 CROPS = ("center", "random", "none")
 """What is kept of a picture of other proportions: its centre, a random part, or all of it."""
@@ -96,10 +99,22 @@ class Spec(NamedTuple):
 
     @property
     def channels(self) -> int | None:
-        """1, 3, or as the pictures are."""
-        if self.options.get("channels", "1") not in ("1", "3"):
-            raise DataError(f"channels in {self.text!r} is 1 or 3, not {self.options['channels']!r}")
-        return int(self.options["channels"]) if "channels" in self.options else None
+        """1 (grey), 3 (colour), 2 and 4 (the same with alpha), or of several pages; None: as the pictures are."""
+        count = positive(self, "channels") if "channels" in self.options else None
+        if count is not None and count > MOST_CHANNELS:
+            raise DataError(f"channels in {self.text!r} is from 1 to {MOST_CHANNELS}, not {count:,}")
+        return count
+
+    @property
+    def show(self) -> tuple[int, ...] | None:
+        """The channels that pictures of more than three are shown by, from 0; written from 1, as ?show=4,2,1."""
+        if "show" not in self.options:
+            return None
+        words = self.options["show"].split(",")
+        if len(words) not in (1, 3) or not all(w.isascii() and w.isdigit() and 0 < int(w[:9]) <= 16 for w in words):
+            shown = self.options["show"]
+            raise DataError(f"show in {self.text!r} is one channel or three, numbered from 1, not {shown!r}")
+        return tuple(int(word) - 1 for word in words)
 
     @property
     def background(self) -> tuple[int, int, int]:
@@ -124,7 +139,7 @@ class Spec(NamedTuple):
 
     def check(self) -> None:
         """Look at every option. DataError for values that are wrong, whatever they are for."""
-        _ = self.size, self.crop, self.resize, self.pad, self.limit, self.channels, self.background
+        _ = self.size, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
 
 
 def of_path(name: str, path: str) -> str:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from sfumato.data import framing
-from sfumato.data.decoding import Source, decoded_bytes, is_deep, opened, stored, strips
+from sfumato.data.decoding import Source, Unreadable, decoded_bytes, is_deep, opened, stored, strips, to_tensor
 from sfumato.data.room import Room
 from sfumato.data.spec import Spec
 
@@ -60,17 +62,17 @@ class Picture(NamedTuple):
     """One picture as it is kept.
 
     Attributes:
-        image: upright, L or RGB, of the spec's size.
+        pixels: uint8 (C, H, W), upright and of the spec's size.
         either: it was stored with a palette of greys, and goes with grey pictures as well as with colour.
     """
 
-    image: Image.Image
+    pixels: Tensor
     met: Met
     either: bool
 
 
 def upright(picture: Source, spec: Spec, room: Room, at: framing.Place = framing.MIDDLE) -> Picture:
-    """One file as an upright L or RGB picture of the spec's size.
+    """One file as an upright picture of the spec's size and channels: grey or colour where it does not say more.
 
     Args:
         at: where a part is cut out, with ?crop=random.
@@ -81,20 +83,50 @@ def upright(picture: Source, spec: Spec, room: Room, at: framing.Place = framing
     """
     with opened(picture) as file:
         deep, mode = is_deep(file), file.mode
-        taken = 3 * math.prod(spec.size) if spec.size else 0
+        taken = max(3, spec.channels or 3) * math.prod(spec.size) if spec.size else 0
         room.add(decoded=max(decoded_bytes(file), taken), stored=stored(picture))
         animated = bool(getattr(file, "is_animated", False))  # counting the frames would read them all
         file.load()
         ImageOps.exif_transpose(file, in_place=True)
         met = Met(Counter([f"{file.width}x{file.height}"]), Counter([f"{mode} of 16 bits" if deep else mode]))
-        image, notes, either = _plain(file, mode, deep, spec.background)
-        if animated:
-            notes.insert(0, "animated, first frame kept")
-        if note := framing.note(image.size, spec):
+        if spec.channels in (None, 1, 3):
+            image, notes, either = _plain(file, mode, deep, spec.background)
+            if animated:
+                notes.insert(0, "animated, first frame kept")
+            pages = [image]
+        else:
+            pages, notes, either = _all_of(file, deep, spec.channels), ["16 bits kept as 8"] * deep, False
+        if note := framing.note(pages[0].size, spec):
             notes.append(note)
-        image = framing.framed(image, spec, at)
+        pixels = [to_tensor(framing.framed(page, spec, at)) for page in pages]
     met.converted.update(notes)
-    return Picture(image, met, either)
+    return Picture(torch.cat(pixels) if len(pixels) > 1 else pixels[0], met, either)
+
+
+def _all_of(file: Image.Image, deep: bool, channels: int) -> list[Image.Image]:
+    """Grey with alpha, colour with alpha, or the pages of a file one behind the other: together so many channels.
+
+    Raises:
+        Unreadable: it has others.
+    """
+    pages = getattr(file, "n_frames", 1) if file.format == "TIFF" else 1
+    if channels in (2, 4) and pages == 1:
+        if deep:
+            raise Unreadable("16 bits with transparency, which is not read")
+        wanted = "LA" if channels == 2 else "RGBA"
+        return [file if file.mode == wanted else file.convert(wanted)]
+    if pages > channels:
+        raise Unreadable(f"{pages:,} pages, where channels={channels} are asked for")
+    found: list[Image.Image] = []
+    for page in range(pages):
+        file.seek(page)
+        plain = file.copy() if file.mode in ("L", "RGB") else _plain(file, file.mode, is_deep(file), (255,) * 3)[0]
+        if found and plain.size != found[0].size:
+            raise Unreadable("pages of several sizes")
+        found.append(plain)
+    if (count := sum(len(page.getbands()) for page in found)) != channels:
+        raise Unreadable(f"{count} channels on {pages} pages, where channels={channels} are asked for")
+    return found
 
 
 def _plain(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sfumato.data import pictures
+from sfumato.data.sources import shown_channels
 from sfumato.runtime import sharding
 from sfumato.runtime.checkpoint import halved
 from sfumato.train.batches import Batch, seed_dropout, shard
@@ -84,9 +85,11 @@ def _show(session: Session) -> None:
         online = session.preview(state.network)
         with state.ema.swapped(session.settings.ema[0]) as averaged:
             ema = session.preview(averaged)
+    show = shown_channels(session.images.spec)
     for name, images in (("online", online), ("ema", ema)):
         if session.accelerator.is_main_process:
-            session.folder.save_picture(f"{state.images:09d}-{name}", pictures.png_bytes(pictures.grid(images)))
+            sheet = pictures.grid(images, show=show)
+            session.folder.save_picture(f"{state.images:09d}-{name}", pictures.png_bytes(sheet))
         seen[name] = colours(images)
     card = session.images.card
     session.record("preview", **seen, data={"mean": list(card.mean), "std": list(card.std)})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sfumato.data import pictures
-from sfumato.data.sources import Images
+from sfumato.data.sources import Images, shown_channels
 from sfumato.papers import rewritten
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes
@@ -110,7 +110,8 @@ def _write(
     folder.write_json("config.json", {**values, "history": history} if history else values)
     folder.write_json("data_card.json", images.card.to_json())
     shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
-    folder.save_picture("data", pictures.png_bytes(pictures.grid(images.images[shown])))
+    sheet = pictures.grid(images.images[shown], show=shown_channels(images.spec))
+    folder.save_picture("data", pictures.png_bytes(sheet))
 
 
 def _changes(before: Mapping[str, Any], state: State, values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -240,7 +240,7 @@ def test_bad_npz(tmp_path: Path) -> None:
     for arrays, words in (
         ({"images": np.zeros((2, 8, 8, 3), np.float32)}, "uint8"),
         ({"other": np.zeros(3)}, "holds other"),
-        ({"images": np.zeros((2, 8, 8, 5), np.uint8)}, "channels"),
+        ({"images": np.zeros((2, 18, 18, 17), np.uint8)}, "channels"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3, int)}, "labels"),
         ({"images": np.array([{"code": 1}], dtype=object)}, "cannot be read"),  # would be a pickle
     ):
@@ -272,7 +272,7 @@ def test_any_text_is_a_spec_or_a_clear_error(text: str) -> None:
         ("digit", "did you mean digits"),
         ("digits:val", "train and test"),
         ("digits?limit=0", "above 0"),
-        ("digits?channels=2", "1 or 3"),
+        ("digits?channels=2", "cannot make 2 channels of 1"),
         ("digits?colour=red", "unknown option"),
         ("digits?classes=eleven", "unknown class"),
         ("folder:.?background=red", "background"),
