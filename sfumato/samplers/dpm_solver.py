@@ -20,7 +20,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import NO_NOISE, Move, Past, Step, denoise_to_zero
 from sfumato.core.schedules import Level
 from sfumato.samplers.grids import OnGrid
-from sfumato.samplers.multistep import exponential_moments, half_log_snr, usable, weights
+from sfumato.samplers.multistep import exponential_weights, half_log_snr, usable
 
 FEW = 15
 """With fewer moves than this, the last ones are of lower order (Lu et al. 2022, appendix)."""
@@ -51,7 +51,7 @@ def polynomial(here: Prediction, past: list[Prediction], h: float) -> Tensor:
         return midpoint(here, past, h)
     start = half_log_snr(here.level)
     nodes = [0.0, *((half_log_snr(p.level) - start) / h for p in past)]
-    counts = weights(nodes, exponential_moments(h, len(nodes)))
+    counts = exponential_weights(tuple(nodes), h)
     first, *others = (count * p.x0 for count, p in zip(counts, (here, *past), strict=True))
     return sum(others, first)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sfumato.core.denoisers import Prediction
 from sfumato.core.sampling import Past
@@ -44,6 +45,12 @@ def exponential_moments(h: float, n: int) -> list[float]:
     for k in range(1, n):
         moments.append(1 - k / h * moments[-1])
     return moments
+
+
+@lru_cache(maxsize=4096)
+def exponential_weights(nodes: tuple[float, ...], h: float) -> list[float]:
+    """How much x0 at each node counts over a step of h in lambda; computed once for all batches of the same levels."""
+    return weights(nodes, exponential_moments(h, len(nodes)))
 
 
 def power_moments(n: int) -> list[float]:

@@ -20,7 +20,7 @@ from sfumato.core.sampling import NO_NOISE, Move, Past, Step, denoise_to_zero
 from sfumato.core.schedules import Level
 from sfumato.samplers.dpm_solver import orders
 from sfumato.samplers.grids import OnGrid
-from sfumato.samplers.multistep import exponential_moments, half_log_snr, noise_to_signal, usable, weights
+from sfumato.samplers.multistep import exponential_weights, half_log_snr, noise_to_signal, usable
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def integral(known: list[Prediction], there: Level, tau: float) -> Tensor:
     if not math.isfinite(h):
         return known[0].x0
     nodes = [0.0, *((half_log_snr(p.level) - start) / h for p in known[1:])]
-    counts = weights(nodes, exponential_moments((1 + tau**2) * h, len(nodes)))
+    counts = exponential_weights(tuple(nodes), (1 + tau**2) * h)
     first, *others = (count * p.x0 for count, p in zip(counts, known, strict=True))
     return sum(others, first)
 

@@ -21,7 +21,7 @@ from sfumato.core.sampling import NO_NOISE, Move, Past, Step, denoise_to_zero
 from sfumato.core.schedules import Level
 from sfumato.samplers.dpm_solver import orders
 from sfumato.samplers.grids import OnGrid
-from sfumato.samplers.multistep import exponential_moments, half_log_snr, usable, weights
+from sfumato.samplers.multistep import exponential_weights, half_log_snr, usable
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class UniPCStep:
             half_b = (-h if self.linear else math.expm1(-h)) / (2 * nodes[1])
             counts = [-math.expm1(-h) + half_b, -half_b]
         else:
-            counts = weights(nodes, exponential_moments(h, len(nodes)))
+            counts = exponential_weights(tuple(nodes), h)
         first, *rest = (count * p.x0 for count, p in zip(counts, (here, *others), strict=True))
         return base + float(there.alpha) * sum(rest, first)
 
