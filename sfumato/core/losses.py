@@ -46,6 +46,17 @@ def weighted(prediction: Prediction, x0: Tensor, eps: Tensor, weight: Weight) ->
     return per_image(scale * (prediction.v - level.v(x0, eps)) ** 2)
 
 
+def velocity_of_x0(prediction: Prediction, x0: Tensor, floor: float = 0.05) -> Tensor:
+    """The squared error in the velocity u of the straight path by a network that returns x0, (B,) (Li & He 2025).
+
+    u - u_hat = (x0_hat - x0) (alpha + sigma) / sigma, where the path's time sigma / (alpha + sigma) is held above
+    `floor`: finite, and without a division by zero, down to clean data.
+    """
+    level = prediction.level
+    time = (level.sigma / (level.alpha + level.sigma)).clamp(min=floor)
+    return per_image(((prediction.x0 - x0) / time) ** 2)
+
+
 def noise_to_signal(level: Level) -> Tensor:
     """1 / SNR = sigma^2 / alpha^2."""
     return (level.sigma / level.alpha) ** 2

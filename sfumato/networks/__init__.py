@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.classifier import Encoder
+from sfumato.networks.dit import DiT
 from sfumato.networks.dpm2015 import DPMBits, DPMImage, DPMLocal, DPMRadial
+from sfumato.networks.jit import JiT
+from sfumato.networks.mp_unet import MPUNet
 from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
 from sfumato.networks.refinenet import RefineNet, RefineNetV2
 from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
 from sfumato.networks.unet2d import UNet2D
+from sfumato.networks.uvit import UViT
 
 NETWORKS: dict[str, type[Backbone]] = {
     "ddpm-unet": HoUNet,
@@ -18,6 +22,10 @@ NETWORKS: dict[str, type[Backbone]] = {
     "ncsnpp": NCSNpp,
     "ddpmpp": DDPMpp,
     "song-unet": SongUNet,
+    "dit": DiT,
+    "uvit": UViT,
+    "jit": JiT,
+    "mp-unet": MPUNet,
     "refinenet": RefineNet,
     "refinenet-v2": RefineNetV2,
     "dpm-image": DPMImage,

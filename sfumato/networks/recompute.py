@@ -15,9 +15,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.networks import beside, blocks, refinenet
+from sfumato.networks import beside, blocks, magnitude, refinenet, tokens
 
-BLOCKS = (blocks.ResBlock, blocks.Attention, beside.Draw, refinenet.ResidualBlock, refinenet.ConvUnit)
+BLOCKS = (
+    blocks.ResBlock, blocks.Attention, beside.Draw, refinenet.ResidualBlock, refinenet.ConvUnit, tokens.Block,
+    magnitude.MPBlock,
+)  # fmt: skip
 """The modules that are computed again, each as a whole; none lies inside another."""
 
 

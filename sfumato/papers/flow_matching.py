@@ -3,25 +3,28 @@
 Beside the PDFs: the straight path is Lipman et al.'s eq. 20 with sigma_min = 0 (`continuous.LinearFlow`, where time 0
 is clean data and 1 noise, the other way than in that paper), the loss eq. 23 and Liu et al.'s eq. 1, the network's
 output the velocity u = eps - x0 (`denoisers.predict_u`), densities of time and shift Esser et al.'s section 3.1 and
-eq. 23. Since the path is a noise schedule like others, every sampler of this package takes it, stochastic ones too.
+eq. 23. A network may return clean data instead, as JiT does (Li & He 2025): the loss is the same error in u, whose
+divisor is held above a floor. Since the path is a noise schedule like others, every sampler of this package takes it,
+stochastic ones too.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import losses
 from sfumato.core.continuous import LinearFlow
-from sfumato.core.denoisers import Denoise, Denoiser, Prediction, predict_u
+from sfumato.core.denoisers import Denoise, Denoiser, Parameterization, Prediction, predict_u, predict_x0
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Sampler
 from sfumato.core.times import LogNormal, Mode, TrainingTimes, UniformInterval
+from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
@@ -31,6 +34,7 @@ from sfumato.spaces import Pixels, Space
 
 SOLVERS: dict[str, Sampler] = {"euler": DDIM(), "heun": Heun()}
 """On a straight path the step of DDIM is Euler's in the path's own time."""
+PREDICTIONS: dict[str, Parameterization] = {"u": predict_u, "x0": predict_x0}
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class FlowMatching:
     """Its own sampler."""
     steps: Levels = 25
     """Steps of its own sampler."""
+    prediction: Literal["u", "x0"] = "u"
+    """What the network returns: the velocity u = eps - x0, or clean data x0, for transformers of large patches."""
+    floor: Annotated[float, Range(0, 1)] = 0.05
+    """For x0: the least sigma by which its error is divided to be one in u (Li & He 2025: 0.05), for weight flow."""
 
     def __post_init__(self) -> None:
         check_fields(self, weight=losses.WEIGHTS)
@@ -80,14 +88,17 @@ class FlowMatching:
     def build(self) -> Diffusion:
         schedule = LinearFlow(self.shift)
         process, own = GaussianDiffusion(schedule), SOLVERS[self.solver]
+        clean = self.prediction == "x0" and self.weight == "flow"
 
         def condition(t: Tensor) -> Tensor:  # a thousand times the path's own time, as of a thousand levels
             return 1000 * schedule.alpha_sigma(t)[1]
 
         def denoise(network: nn.Module, inputs: Inputs) -> Denoise:
-            return Denoiser(network, process, predict_u, condition, inputs=inputs)
+            return Denoiser(network, process, PREDICTIONS[self.prediction], condition, inputs=inputs)
 
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+            if clean:
+                return losses.velocity_of_x0(prediction, x0, self.floor)
             return losses.weighted(prediction, x0, eps, losses.WEIGHTS[self.weight])
 
         return Diffusion(

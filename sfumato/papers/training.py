@@ -67,8 +67,11 @@ class TrainConfig:
     """AdamW's step size at its peak."""
     warmup: Annotated[int, Range(0, 10**15)] = 6_400
     """Images over which the learning rate rises from 0; never more than a tenth of the run."""
-    decay: Literal["cosine", "constant"] = "cosine"
-    """How the learning rate goes on: to 0 over the budget, or not at all."""
+    decay: Literal["cosine", "constant", "inverse-sqrt"] = "cosine"
+    """How the learning rate goes on: to 0 over the budget, not at all, or with the inverse square root of the images
+    seen (Karras et al. 2024)."""
+    decay_after: Annotated[int, Range(1, 10**15)] | None = None
+    """inverse-sqrt: the images after which it begins; by default a tenth of the run."""
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW's averaging rates."""
     weight_decay: Annotated[float, Range(0, 1000)] = 0.0

@@ -15,6 +15,7 @@ from sfumato.core.times import TrainingTimes
 from sfumato.core.uncertainty import Uncertainty
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
+from sfumato.networks import magnitude
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Trainable
@@ -101,6 +102,8 @@ def first_state(
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=True,
     )  # fmt: skip
+    if any(True for _ in magnitude.forced(network)):
+        optimizer.register_step_post_hook(lambda *_: magnitude.normalise(network))
     uncertainty = Uncertainty().to(device) if settings.uncertainty else None
     if uncertainty is not None:
         optimizer.add_param_group({"params": [uncertainty.weight], "weight_decay": 0.0})

@@ -12,7 +12,8 @@ import torch
 from sfumato.networks import NETWORKS, Embedded
 
 SMALL: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_channels": 4,
-                         "heads": 1, "hidden": 4, "layers": 2, "dense": 8, "bumps": 3}  # fmt: skip
+                         "heads": 1, "hidden": 4, "layers": 2, "dense": 8, "bumps": 3,
+                         "width": 32, "depth": 4, "patch": 2}  # fmt: skip
 SHAPES = {"dpm-radial": (1, 1, 2), "dpm-local": (1, 1, 2), "dpm-bits": (1, 1, 20)}
 OUTPUTS = {"dpm-image": 6, "dpm-radial": 2, "dpm-local": 2, "dpm-bits": 1, "encoder-unet": 5}
 

@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.classifier import Encoder
+from sfumato.networks.dit import DiT
 from sfumato.networks.dpm2015 import Bits
+from sfumato.networks.jit import JiT
+from sfumato.networks.mp_unet import MPUNet
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.networks.recompute import recompute_blocks, recomputes
 from sfumato.networks.refinenet import RefineNet, RefineNetV2
 from sfumato.networks.unet import ADMUNet, HoUNet
+from sfumato.networks.uvit import UViT
 
 SMALL: dict[str, Any] = {"channels": 16, "multipliers": (1, 2), "attention": (2,)}
 NETWORKS: dict[str, Backbone] = {
@@ -26,9 +30,13 @@ NETWORKS: dict[str, Backbone] = {
     "ncsnpp": NCSNpp(**SMALL, blocks=1, progressive="skip"),
     "ncsn": RefineNet(channels=8),
     "ncsnv2": RefineNetV2(channels=8),
+    "dit": DiT(2, 32, 4, 4, dropout=0.1),
+    "uvit": UViT(16, (1,), 1, 32, 3, 4),
+    "jit": JiT(2, 8, 32, 4, 4),
+    "mp": MPUNet(16, (1, 2), 1, (2,)),
     "classifier": Encoder(**SMALL, head_channels=16),
 }
-DROPPING = ("ho", "adm", "ncsnpp", "classifier")
+DROPPING = ("ho", "adm", "ncsnpp", "dit", "classifier")
 T = torch.tensor([3, 4])
 
 

@@ -172,3 +172,26 @@ def test_from_training_to_onnx(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         FlowMatching(**values)
+
+
+def test_clean_data_are_predicted_with_the_floor_of_jit() -> None:
+    """The loss is the squared error in u, with its divisor held above 0.05; above the floor it is the recipe's own."""
+    from torch import nn
+
+    class Half(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return 0.5 * x
+
+    recipe = FlowMatching((1, 4, 4), prediction="x0")
+    built, x0 = recipe.build(), torch.rand(4, 1, 4, 4, dtype=torch.float64) * 2 - 1
+    eps, t = torch.randn(4, 1, 4, 4, dtype=torch.float64), torch.tensor([0.0, 0.01, 0.3, 1.0], dtype=torch.float64)
+    loss = built.loss(Half(), x0, t, lambda like: eps)
+    s = t[:, None, None, None]
+    x_t = (1 - s) * x0 + s * eps
+    expected = (((0.5 * x_t - x0) / s.clamp(min=0.05)) ** 2).flatten(1).mean(1)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    said = built.denoise(Half(), {})(x_t, t)
+    torch.testing.assert_close(said.x0, 0.5 * x_t)
+    torch.testing.assert_close(said.eps[2:], ((x_t - (1 - s) * 0.5 * x_t) / s.clamp(min=1e-9))[2:])
+    plain = FlowMatching((1, 4, 4), prediction="x0", weight="v").build().loss(Half(), x0, t, lambda like: eps)
+    assert plain[1:].isfinite().all()

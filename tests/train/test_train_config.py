@@ -60,6 +60,14 @@ def test_a_constant_rate_stays_and_no_warmup_starts_at_once() -> None:
     assert {learning_rate_at(p / 10, 0, config) for p in range(11)} == {0.3}
 
 
+def test_the_inverse_square_root_begins_after_a_tenth_or_so_many_images() -> None:
+    config = TrainConfig(learning_rate=0.3, warmup=0, decay="inverse-sqrt")
+    rates = [learning_rate_at(p, 0, config) for p in (0.0, 0.1, 0.4, 1.0)]
+    assert rates == pytest.approx([0.3, 0.3, 0.15, 0.3 / 10**0.5])
+    config = TrainConfig(learning_rate=0.3, warmup=0, decay="inverse-sqrt", decay_after=1_000)
+    assert [learning_rate_at(0.9, n, config) for n in (10, 1_000, 9_000)] == pytest.approx([0.3, 0.3, 0.1])
+
+
 def test_a_short_run_is_not_all_warmup() -> None:
     config = TrainConfig(images=1_000, batch=10, warmup=1_000_000, learning_rate=1.0, decay="constant")
     assert learning_rate_at(0.1, 100, config) == 1.0
@@ -107,7 +115,7 @@ def test_settings_survive_json() -> None:
         ({"ema": (0.9, 0.9)}, "ema is one or more different rates"),
         ({"betas": (0.9, 1.0)}, "betas is several values, each at least 0 and below 1, not (0.9, 1.0)"),
         ({"betas": (0.9,)}, "betas is 2 values, not (0.9,)"),
-        ({"decay": "linear"}, "decay is one of cosine, constant, not 'linear'"),
+        ({"decay": "linear"}, "decay is one of cosine, constant, inverse-sqrt, not 'linear'"),
         ({"times": "all"}, "times is one of"),
         ({"batch": 4, "accumulate": 5}, "a batch of 4 images cannot be split into 5 parts"),
     ],

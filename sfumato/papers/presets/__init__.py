@@ -1,4 +1,4 @@
-"""Ready choices, `paper/data`: a recipe, a data set and training numbers, one aligned table a paper.
+"""Ready choices, `paper/data` or `backbone/data`: a recipe, a data set and training numbers, one aligned table each.
 
 The small ones train on a CPU in minutes. The papers' own end in size (parameters) and published result: FID is Fréchet
 inception distance, IS the Inception score, both as the authors measured them.
@@ -6,7 +6,22 @@ inception distance, IS the Inception score, both as the authors measured them.
 
 from __future__ import annotations
 
-from sfumato.papers.presets import adm, adm_classifier, ddpm, dpm, edm, flow, iddpm, ncsn, ncsnv2, score_sde
+from sfumato.papers.presets import (
+    adm,
+    adm_classifier,
+    ddpm,
+    dit,
+    dpm,
+    edm,
+    flow,
+    iddpm,
+    jit,
+    mp,
+    ncsn,
+    ncsnv2,
+    score_sde,
+    uvit,
+)
 from sfumato.papers.presets.preset import Preset
 from sfumato.spec import unknown
 
@@ -21,6 +36,10 @@ TABLES = {
     "score_sde": score_sde,
     "edm": edm,
     "flow": flow,
+    "dit": dit,
+    "uvit": uvit,
+    "jit": jit,
+    "mp": mp,
 }
 SMALL: dict[str, Preset] = {
     f"{paper}/{name}": row for paper, table in TABLES.items() for name, row in table.SMALL.items()
