@@ -1,7 +1,7 @@
 """The backbones beside the U-Net, at like operations and the same images seen: distance to real images, and speed.
 
-`python benchmarks/backbones.py [--minutes 20]` trains what is missing below runs/backbones for so long at most, keeps a row
-a run in benchmarks/results/backbones.json, and prints the table of docs/backbones.md; `--table` prints what is stored.
+`python benchmarks/backbones.py [--minutes 20]` trains what is missing below runs/backbones for so long at most, keeps a
+row a run in benchmarks/results/backbones.json, and prints the table of docs/backbones.md; `--table` prints what is stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sfumato.papers.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 RUNS, RESULTS = ROOT / "runs" / "backbones", ROOT / "benchmarks" / "results" / "backbones.json"
-BUDGETS = {"digits": ("40k", (0, 1, 2)), "fashion": ("40k", (0,))}
+BUDGETS = {"digits": ("30k", (0, 1, 2)), "fashion": ("40k", (0,))}
 """Images seen, and seeds."""
 WAYS = ("ddpm", "dit", "uvit", "flow", "jit", "edm", "mp")
 """Tables of presets: the U-Net of `ddpm`, `flow` and `edm`, each before the backbones that take its recipe."""
@@ -84,7 +84,8 @@ def table(found: dict[str, Any]) -> str:
             first, distances = rows[0], [r["fd"] for r in rows]
             spread = f" +- {(max(distances) - min(distances)) / 2:.2f}" if len(rows) > 1 else ""
             lines.append(
-                f"| `{way}/{data}` | {first['parameters'] / 1e6:.2f}M | {first['flops'] / 1e6:.0f} | {first['images']} | "
+                f"| `{way}/{data}` | {first['parameters'] / 1e6:.2f}M | {first['flops'] / 1e6:.0f} | "
+                f"{first['images']} | "
                 f"{len(rows)} | {mean(distances):.2f}{spread} | {mean(r['training'] for r in rows):.0f} | "
                 f"{mean(r['forward'] * r['flops'] for r in rows) / 1e9:.1f} |"
             )
