@@ -1,7 +1,8 @@
 """The backbones beside the U-Net, at like operations and the same images seen: distance to real images, and speed.
 
 `python benchmarks/backbones.py [--minutes 20]` trains what is missing below runs/backbones for so long at most, keeps a
-row a run in benchmarks/results/backbones.json, and prints the table of docs/backbones.md; `--table` prints what is stored.
+row a run in benchmarks/results/backbones.json, and prints the table of docs/backbones.md; `--table` prints what is
+stored.
 """
 
 from __future__ import annotations

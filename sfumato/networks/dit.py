@@ -23,6 +23,7 @@ from sfumato.networks.tokens import (
     check_sides,
     patchify,
     positions,
+    refuse_numbers,
     unpatchify,
 )
 
@@ -79,6 +80,7 @@ class DiT(Backbone):
     """Dropout inside the feed-forward layers; the paper has none."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> Transformer:
+        refuse_numbers("DiT", given)
         if self.width % 4:
             raise ValueError(f"width is a multiple of 4, since positions have four parts, not {self.width}")
         check_sides(shape[1], shape[2], self.patch, f"patches of {self.patch}")

@@ -29,6 +29,7 @@ from sfumato.networks.tokens import (
     check_sides,
     patchify,
     positions,
+    refuse_numbers,
     rotations,
     unpatchify,
 )
@@ -121,6 +122,7 @@ class JiT(Backbone):
     """Dropout inside the feed-forward layers; the paper's H has 0.2 in the middle half of them."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ImageTransformer:
+        refuse_numbers("JiT", given)
         if self.width % (4 * self.heads):
             raise ValueError(
                 f"rotary positions need heads whose channels are a multiple of 4: width {self.width} of {self.heads} "

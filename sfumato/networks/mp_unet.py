@@ -19,7 +19,7 @@ from sfumato.networks.backbone import NOTHING, Backbone, Channels, Embedded, Fac
 from sfumato.networks.blocks import count_heads
 from sfumato.networks.magnitude import Directions, Fourier, MPBlock, mp_cat, mp_silu, mp_sum
 from sfumato.networks.skeleton import check_labels
-from sfumato.networks.tokens import check_sides
+from sfumato.networks.tokens import check_sides, refuse_numbers
 
 
 class MagnitudeUNet(nn.Module):
@@ -149,6 +149,7 @@ class MPUNet(Backbone):
     give the number of one of a thousand levels."""
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> MagnitudeUNet:
+        refuse_numbers("EDM2's network", given)
         multiple = 2 ** (len(self.multipliers) - 1)
         check_sides(shape[1], shape[2], multiple, levels(multiple))
         return MagnitudeUNet(shape[0], outputs, given, self)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.fields import Range
+from sfumato.networks.backbone import Embedded
 from sfumato.networks.blocks import attend, cos_sin, count_heads, heads_first, time_mlp, zeroed
 from sfumato.networks.skeleton import check_labels
 
@@ -53,6 +54,12 @@ def check_sides(height: int, width: int, multiple: int, what: str) -> None:
         larger = "x".join(str(-(-side // multiple) * multiple) for side in (height, width))
         sizes = f"the next size is {larger}" if smaller == larger else f"the next sizes are {smaller} and {larger}"
         raise ValueError(f"{height}x{width} images do not fit {what}: sides are multiples of {multiple}; {sizes}")
+
+
+def refuse_numbers(network: str, given: Embedded) -> None:
+    """Raise ValueError where a network that embeds no real numbers is to be conditioned on some."""
+    if given.numbers:
+        raise ValueError(f"{network} cannot be conditioned on the numbers of an augmentation")
 
 
 def positions(rows: int, columns: int, width: int) -> Tensor:

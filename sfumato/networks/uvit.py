@@ -16,7 +16,18 @@ from torch import Tensor, nn
 from sfumato.fields import Length, Range
 from sfumato.networks.backbone import NOTHING, Backbone, Channels, Embedded, Few, Heads, Share
 from sfumato.networks.blocks import GroupNorm, Pointwise, ResBlock, norm_act, zeroed
-from sfumato.networks.tokens import MLP, Block, Conditioned, Depth, Patch, Sizes, Width, check_sides, positions
+from sfumato.networks.tokens import (
+    MLP,
+    Block,
+    Conditioned,
+    Depth,
+    Patch,
+    Sizes,
+    Width,
+    check_sides,
+    positions,
+    refuse_numbers,
+)
 
 Levels = Annotated[tuple[Annotated[int, Range(1, 256)], ...], Length(1, 11)]
 
@@ -119,6 +130,7 @@ class UViT(Backbone):
         return int(self.patch * 2 ** len(self.multipliers))
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UTransformer:
+        refuse_numbers("U-ViT", given)
         if self.width % 4:
             raise ValueError(f"width is a multiple of 4, since positions have four parts, not {self.width}")
         check_sides(shape[1], shape[2], self.factor, what(self.factor))
