@@ -1,12 +1,13 @@
 """Conditioning: what a network is given besides x and its noise level, in training, in sampling and under guidance.
 
 Class labels with dropout (Ho & Salimans 2022), the small image that an upsampler enlarges (Nichol & Dhariwal 2021,
-section 6; Dhariwal & Nichol 2021, section 5), and the numbers of an augmentation (Karras et al. 2022, appendix F.2).
+section 6; Dhariwal & Nichol 2021, section 5), the numbers of an augmentation (Karras et al. 2022, appendix F.2), and the
+model's own prediction (Chen, Zhang & Hinton 2023).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Annotated
@@ -16,11 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.core import augmentation
+from sfumato.core.denoisers import Denoise
 from sfumato.core.diffusion import Inputs
 from sfumato.core.distributions import Noise
+from sfumato.core.feedback import Feedback
 from sfumato.core.guidance import drop_labels
 from sfumato.fields import Length, Range, check
 from sfumato.networks.backbone import Embedded, Share
+
+Predict = Callable[[Inputs, Tensor], Tensor]
+"""(inputs, indices in the batch) -> x0 of these images, inside the range of clean data."""
 
 
 class Conditioning:
@@ -31,12 +37,14 @@ class Conditioning:
         dropout: the share of labels hidden in training.
         picture: height and width of a further, small picture; 0 where the network is given none.
         numbers: how many real numbers describe an image of training; 0 for none. They are zeros in sampling.
+        feeds_back: whether predictions are fed back to the network.
     """
 
     classes: int = 0
     dropout: float = 0.0
     picture: int = 0
     numbers: int = 0
+    feeds_back: bool = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -49,9 +57,21 @@ class Conditioning:
         """A training batch before the space encodes it, augmented perhaps: images (B, C, H, W), and what is `given`."""
         return images, given
 
+    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what the network sees, for x of this shape (C, H, W)."""
+        return shape
+
     def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
         """The network's inputs of a training batch: images (B, C, H, W) in [-1, 1]; given: labels y (B,), ..."""
         return {}
+
+    def twice(self, inputs: Inputs, predict: Predict, x: Tensor, noise: Noise) -> Inputs:
+        """The inputs of a training batch x after a first look at it, where the conditioning takes one."""
+        return inputs
+
+    def fed(self, make: Callable[[Inputs], Denoise], inputs: Inputs, range: tuple[float, float]) -> Denoise:
+        """The denoiser of a sampling request; x0 is fed back to it, inside this range, where it was so in training."""
+        return make(inputs)
 
     def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
         """The network's inputs of a request: labels (B,), a picture (B, C, h, w) in [-1, 1].
@@ -160,6 +180,41 @@ class Augmented(Conditioning):
 
 
 @dataclass(frozen=True)
+class SelfConditioned(Conditioning):
+    """Self-conditioning: the network also sees its own x0, predicted before (Chen, Zhang & Hinton 2023, Bit Diffusion).
+
+    In training zeros, or for a share of the images what a first pass without gradient predicts: one more forward pass
+    for these. In sampling see `core.feedback`; whatever else asks the denoiser, such as a likelihood, gives it zeros.
+    """
+
+    share: Annotated[float, Range(0, 1)] = 0.5
+    """Share of training images that are seen twice."""
+    feeds_back = True
+
+    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2 * shape[0], *shape[1:])
+
+    def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
+        return self.inputs()
+
+    def twice(self, inputs: Inputs, predict: Predict, x: Tensor, noise: Noise) -> Inputs:
+        z = noise(torch.empty(len(x), 1))[:, 0]  # on the host
+        chosen = (torch.special.ndtr(z) < self.share).nonzero()[:, 0]
+        some = chosen if len(chosen) else torch.zeros(1, dtype=torch.long)  # processes that share weights all look
+        some = some.to(x.device, non_blocking=True)
+        with torch.no_grad():
+            first = predict({name: value[some] if value.ndim else value for name, value in inputs.items()}, some)
+        previous = torch.zeros_like(x)
+        return {**inputs, "previous": previous.index_copy(0, some, first.to(x)) if len(chosen) else previous}
+
+    def fed(self, make: Callable[[Inputs], Denoise], inputs: Inputs, range: tuple[float, float]) -> Denoise:
+        return Feedback(make, inputs, range)
+
+    def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
+        return {"previous": torch.zeros(())}
+
+
+@dataclass(frozen=True)
 class Together(Conditioning):
     """Several conditionings at once, such as labels and a small image."""
 
@@ -171,6 +226,20 @@ class Together(Conditioning):
             object.__setattr__(self, name, max(getattr(part, name) for part in self.parts))
         if sum(part.numbers > 0 for part in self.parts) > 1:
             raise ValueError("the images are augmented twice; one augmentation is enough")
+        feeding = [part for part in self.parts if part.feeds_back]
+        if len(feeding) > 1:
+            raise ValueError("predictions are fed back once: name self a single time")
+        object.__setattr__(self, "feeds_back", bool(feeding))
+
+    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return reduce(lambda so_far, part: part.seen(so_far), self.parts, shape)
+
+    def twice(self, inputs: Inputs, predict: Predict, x: Tensor, noise: Noise) -> Inputs:
+        return reduce(lambda so_far, part: part.twice(so_far, predict, x, noise), self.parts, inputs)
+
+    def fed(self, make: Callable[[Inputs], Denoise], inputs: Inputs, range: tuple[float, float]) -> Denoise:
+        feeding = next((part for part in self.parts if part.feeds_back), None)
+        return make(inputs) if feeding is None else feeding.fed(make, inputs, range)
 
     def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
         return reduce(lambda so_far, part: part.embedded(shape, so_far), self.parts, given)
@@ -203,6 +272,7 @@ CONDITIONINGS: dict[str, type[Conditioning]] = {
     "labels": Labels,
     "low-res": LowRes,
     "augmented": Augmented,
+    "self": SelfConditioned,
     "together": Together,
 }
 """Every conditioning by the name under which a checkpoint keeps it."""

@@ -189,7 +189,8 @@ class Denoiser:
         condition: what it is given of t, for example t - 1, 999 t or sigma.
         scale_in: the level -> what x is multiplied with before the network sees it (c_in of Karras et al. 2022);
             nothing where None.
-        inputs: what the network is given besides, such as y (B,) or low_res (B, C, h, w).
+        inputs: what the network is given besides, such as y (B,) or low_res (B, C, h, w). `previous`, like x or (),
+            is what it sees beside x in further channels: an x0 predicted before, or zeros (`feedback`).
     """
 
     network: nn.Module
@@ -202,5 +203,9 @@ class Denoiser:
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         condition = self.condition(t).to(x.device, torch.float32, non_blocking=True).expand(x.shape[0])
         scaled = x if self.scale_in is None else self.scale_in(self.process.level(t, x)) * x
-        output = self.network(scaled, condition, **self.inputs)
+        given = dict(self.inputs)
+        previous = given.pop("previous", None)
+        if previous is not None:
+            scaled = torch.cat([scaled, previous.to(scaled).expand_as(scaled)], dim=1)
+        output = self.network(scaled, condition, **given)
         return self.parameterization(output.to(x.dtype), x, t, self.process)

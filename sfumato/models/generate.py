@@ -56,10 +56,12 @@ def denoiser(
     network: nn.Module | None = None,
     guidance: Guidance | str | None = None,
     guide_model: Model | None = None,
+    *,
+    fed: bool = False,
 ) -> Denoise:
-    """See `Model.denoiser`."""
+    """See `Model.denoiser`; `fed`, for one trajectory of a sampler, feeds predictions back where the model wants it."""
     weights = model.network if network is None else network
-    return guides.chosen(guidance, scale, guide_model)(model, weights, Given(labels, picture), guide_model)
+    return guides.chosen(guidance, scale, guide_model)(model, weights, Given(labels, picture, fed), guide_model)
 
 
 def plan(model: Model, request: Request) -> int:
@@ -93,7 +95,7 @@ def _moves(
     of_model = labels if model.recipe.conditioning.classes else None
     small = None if low_res is None else to_float(low_res)
     denoise = denoiser(
-        model, of_model, small, request.scale, network, request.guidance, request.guide_model
+        model, of_model, small, request.scale, network, request.guidance, request.guide_model, fed=True
     )  # fmt: skip
     sampler, diffusion = model.sampler(request.sampler), model.diffusion
     if request.guide and labels is not None:

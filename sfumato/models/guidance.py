@@ -70,7 +70,7 @@ class Guidance:
 
     def unclipped(self, model: Model, network: nn.Module, given: Given, guide: Model | None = None) -> Denoise:
         """The guided denoiser of a model, through which gradients pass."""
-        denoise = model.diffusion.denoise(network, given.inputs(model))
+        denoise = given.denoiser(model, network, given.inputs(model))
         if self.none:
             return denoise
         return guided(denoise, self._weaker(model, network, given, guide), self.combine(), self.low, self.high)
@@ -84,12 +84,12 @@ class Guidance:
 
     def _weaker(self, model: Model, network: nn.Module, given: Given, guide: Model | None) -> Denoise:
         if guide is not None:
-            return guide.diffusion.denoise(guide.network, given.inputs(guide))
+            return given.denoiser(guide, guide.network, given.inputs(guide))
         conditioning, inputs = model.recipe.conditioning, given.inputs(model)
         if self.negative is None:
-            return model.diffusion.denoise(network, conditioning.hidden(inputs))
+            return given.denoiser(model, network, conditioning.hidden(inputs))
         other = model.labels([self.negative], len(given))
-        return model.diffusion.denoise(network, Given(other, given.picture).inputs(model))
+        return given.denoiser(model, network, Given(other, given.picture).inputs(model))
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ class Given:
 
     labels: Tensor | None = None
     picture: Tensor | None = None
+    fed: bool = False
+    """Whether a model that was trained so is fed its own predictions, along one trajectory."""
 
     def __len__(self) -> int:
         return max(0 if value is None else len(value) for value in (self.labels, self.picture))
@@ -106,6 +108,13 @@ class Given:
         """The inputs of a model's network, on its device."""
         both = (None if value is None else value.to(model.device) for value in (self.labels, self.picture))
         return model.recipe.conditioning.inputs(*both)
+
+    def denoiser(self, model: Model, network: nn.Module, inputs: Mapping[str, Tensor]) -> Denoise:
+        """A model's denoiser with these inputs, neither guided nor clipped."""
+        make = partial(model.diffusion.denoise, network)
+        if not self.fed:
+            return make(inputs)
+        return model.recipe.conditioning.fed(make, inputs, model.recipe.space.range)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ class Recipe(Trainable, Protocol):
 def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module:
     """The recipe's backbone for its shape, space and conditioning, with so many output channels."""
     given = recipe.conditioning.embedded(recipe.shape, Embedded(levels=levels))
-    return recipe.network.build(recipe.space.shape(recipe.shape), outputs, given)
+    return recipe.network.build(recipe.conditioning.seen(recipe.space.shape(recipe.shape)), outputs, given)
 
 
 def levels_of(betas: Tensor, shift: tuple[float, ...]) -> Table:
@@ -121,6 +121,11 @@ def denoising_loss(
             eps = noising.draw(x0, noise, known.get("y") if conditioning.classes else None)
         inputs = conditioning.training(images, known, noise)
         x_t = process.level(t, x0).noise(x0, eps)
+
+        def predict(inputs: Inputs, some: Tensor) -> Tensor:
+            return denoise(network, inputs)(x_t[some], t[some.to(t.device)]).x0.clamp(*space.range)
+
+        inputs = conditioning.twice(inputs, predict, x_t, noise)
         return criterion(denoise(network, inputs)(x_t, t), x0, eps, t)
 
     return loss

@@ -78,6 +78,8 @@ def export(
     folder, diffusion = Path(folder), recipe.build()
     if diffusion.sampler is None or recipe.conditioning.picture:
         raise ExportError("models that make pictures from noise alone are exported, no classifiers and no upsamplers")
+    if recipe.conditioning.feeds_back:
+        raise ExportError("a self-conditioned model is fed its own predictions, which the graphs do not do")
     if folder.exists():
         raise ExportError(f"{folder} exists already")
     with whole_folder(folder) as unfinished:
