@@ -1,8 +1,8 @@
 """Conditioning: what a network is given besides x and its noise level, in training, in sampling and under guidance.
 
 Class labels with dropout (Ho & Salimans 2022), the small image that an upsampler enlarges (Nichol & Dhariwal 2021,
-section 6; Dhariwal & Nichol 2021, section 5), the numbers of an augmentation (Karras et al. 2022, appendix F.2), and the
-model's own prediction (Chen, Zhang & Hinton 2023).
+section 6; Dhariwal & Nichol 2021, section 5), the numbers of an augmentation (Karras et al. 2022, appendix F.2), and
+the model's own prediction (Chen, Zhang & Hinton 2023).
 """
 
 from __future__ import annotations
