@@ -138,9 +138,9 @@ def write() -> None:
     text = "\n\n".join(map(table, groups.values()))
     between = re.compile(r"(<!-- edm-flow -->\n).*(<!-- end -->)", re.DOTALL)
     PAGE.write_text(between.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", PAGE.read_text()))
-    with panels(PLOT, "Frechet distance by the best sampler of each number of evaluations", len(groups), 4.0) as axes:
-        for ax, ((data, images), mine) in zip(axes, groups.items(), strict=True):
-            for i, paper in enumerate(PAPERS):
+    with panels(PLOT, "FD by the best sampler at each cost", len(groups), 4.0) as axes:
+        for ax, ((data, images), mine) in zip([axes] if len(groups) == 1 else axes, groups.items(), strict=True):
+            for i, paper in enumerate(paper for paper in PAPERS if any(r["paper"] == paper for r in mine)):
                 counts = sorted({r["evaluations"] for r in mine if r["paper"] == paper})
                 best = [min(mean(r["fd"] for r in mine if (r["paper"], r["sampler"], r["evaluations"]) == (paper, s, n))
                             for s in {r["sampler"] for r in mine if (r["paper"], r["evaluations"]) == (paper, n)})
