@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from sfumato.data import arrays, folders, hub, included, installed, maps, shards
+from sfumato.data import arrays, cifar, folders, hub, included, installed, maps, shards
 from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
 from sfumato.data.reading import Shelf
-from sfumato.data.spec import COLUMNS, OPTIONS, PATHS, DataError, Spec
+from sfumato.data.spec import CIFAR, COLUMNS, OPTIONS, PATHS, DataError, Spec
 from sfumato.spec import parse, unknown
 
 __all__ = ["OPTIONS", "READERS", "SPLIT", "DataError", "Example", "Images", "open_source", "parse_spec"]
@@ -44,7 +44,7 @@ def parse_spec(text: str) -> Spec:
     if name not in READERS:
         hint = f"; for images in a folder write folder:{text}" if Path(body).exists() else ""
         raise DataError(unknown("data set", name, READERS) + hint)
-    known = (*OPTIONS, *COLUMNS) if name == "hf" else OPTIONS
+    known = (*OPTIONS, *COLUMNS) if name == "hf" else (*OPTIONS, "split") if name in CIFAR else OPTIONS
     for option in options:
         if option not in known:
             raise DataError(f"unknown option {option!r} in {text!r}; known: {', '.join(o + '=...' for o in known)}")
@@ -126,7 +126,7 @@ def _collected(spec: Spec) -> Images:
     return collected(shelf if spec.name == "folder" else shelf.limited())
 
 
-SPLIT = ("digits", "emoji32", "fashion", "mnist", "swiss_roll", "heartbeat", "dead_leaves")
+SPLIT = ("digits", "emoji32", "fashion", "mnist", "cifar10", "cifar100", "swiss_roll", "heartbeat", "dead_leaves")
 """The sets with a train and a test split."""
 
 READERS: dict[str, Callable[[Spec], Images]] = {
@@ -137,6 +137,8 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "swiss_roll": included.swiss_roll,
     "heartbeat": included.heartbeat,
     "dead_leaves": included.dead_leaves,
+    "cifar10": cifar.read,
+    "cifar100": cifar.read,
     "folder": _collected,
     "npz": arrays.npz,
     "npy": arrays.npz,

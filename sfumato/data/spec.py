@@ -11,7 +11,9 @@ OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
 COLUMNS = ("split", "image", "label")
 """Options of hf: only."""
 
-PATHS = ("folder", "npz", "npy", "map", "wds", "hf")
+CIFAR = ("cifar10", "cifar100")
+
+PATHS = ("folder", "npz", "npy", "map", "wds", "hf", *CIFAR)
 """The sources that a path follows."""
 
 SIDE = 4096

@@ -7,7 +7,8 @@ from sfumato.data.sources import SPLIT
 
 def has_splits(spec: str) -> bool:
     """Whether a spec names a data set that comes as training and test images."""
-    return _parts(spec)[0] in SPLIT
+    name, split, _ = _parts(spec)
+    return name in SPLIT and split in ("", "train", "test")
 
 
 def test_split(spec: str) -> str | None:

@@ -1,6 +1,6 @@
 """The data sets of the published configurations, as specs: bring the images."""
 
-CIFAR10 = "npz:cifar10.npz"
+CIFAR10 = "cifar10"
 CELEBA32, CELEBA64 = "folder:celeba?size=32", "folder:celeba?size=64"
 CELEBAHQ, CELEBAHQ1024 = "folder:celebahq?size=256", "folder:celebahq?size=1024"
 FFHQ64, FFHQ, FFHQ1024 = "folder:ffhq?size=64", "folder:ffhq?size=256", "folder:ffhq?size=1024"
