@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from sfumato.core.profiles import LONGEST
 from sfumato.fields import Length, Range, check, shown
+from sfumato.spec import unknown
 
 DEFAULT_MINUTES = 10.0
 """The budget of a run that names none."""
@@ -38,11 +39,14 @@ SigmaRel = Annotated[float, Range(0.01, LONGEST)]
 """The relative length of a power-function average."""
 
 
+TRACKERS = {"csv": "", "tensorboard": "tensorboard", "wandb": "wandb"}
+"""Where metrics go besides the run folder's metrics.jsonl, and the package that each needs."""
+
 BUDGET = ("images", "minutes")
 MAY_CHANGE = (
-    *BUDGET, "accumulate", "checkpoint_activations", "log_every", "validate_every", "preview_every", "checkpoint_every",
-    "keep", "snapshots", "validation_images", "preview_images", "preview_steps", "compile", "channels_last", "shard",
-    "device", "threads",
+    *BUDGET, "log", "accumulate", "checkpoint_activations", "log_every", "validate_every", "preview_every",
+    "checkpoint_every", "keep", "snapshots", "validation_images", "preview_images", "preview_steps", "compile",
+    "channels_last", "shard", "device", "threads",
 )  # fmt: skip
 """The training numbers that a run may go on with others of: its budget, how it is watched, and what suits a machine.
 All others are the run itself."""
@@ -97,6 +101,8 @@ class TrainConfig:
     along (EDM2, Karras et al. 2024). The training loss that is logged is then loss / exp(u) + u, about 1 + u."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Decides the first weights, the order of the images, flips, levels, noise and dropout."""
+    log: str = ""
+    """Trackers to write metrics to besides metrics.jsonl, with commas between: csv, tensorboard, wandb."""
     log_every: Interval = 0.002
     """Share of the run between two lines of metrics."""
     validate_every: Interval = 0.05
@@ -132,8 +138,16 @@ class TrainConfig:
             raise ValueError("learned uncertainty is held whole by every process: leave out uncertainty or shard")
         if len(set(self.profiles)) < len(self.profiles):
             raise ValueError(f"profiles are different lengths, not {self.profiles}")
+        for name in self.logs:
+            if name not in TRACKERS:
+                raise ValueError(unknown("tracker", name, TRACKERS))
         if self.accumulate > self.batch:
             raise ValueError(f"a batch of {self.batch} images cannot be split into {self.accumulate} parts")
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """The trackers of `log`."""
+        return tuple(dict.fromkeys(filter(None, self.log.split(","))))
 
     def progress(self, images: int, seconds: float) -> float:
         """The share of the budget that is spent, from 0 to 1."""

@@ -10,10 +10,10 @@ import contextlib
 import math
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from sfumato.papers.training import TrainConfig
 from sfumato.runtime import sharding
 from sfumato.runtime.precision import best_layout, best_precision
 from sfumato.runtime.signals import listening
+from sfumato.train import trackers
 from sfumato.train.batches import Batches, seed_dropout, shard
 from sfumato.train.display import Display
 from sfumato.train.learning_rate import learning_rate_at
@@ -33,6 +34,7 @@ from sfumato.train.place import run_folder
 from sfumato.train.session import Clock, Preview, Session
 from sfumato.train.setup import accelerator_for, first_state, rehearse, too_few_to_pair, too_little_noise
 from sfumato.train.state import NonFiniteError, State
+from sfumato.train.trackers import Watcher
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     initial: Mapping[str, Tensor] | None = None,
+    watch: Sequence[Watcher] = (),
 ) -> TrainResult:
     """Train a recipe on images until the budget is spent or a signal arrives.
 
@@ -91,8 +94,8 @@ def train(
         preview: makes pictures from a network, the same ones each time.
         resume: go on from the newest checkpoint.
         quiet: print nothing.
-        initial: weights to begin at, by key (`initial.fitted`); the others are from the seed. A new run saves itself
-            before its first step, so that it can go on without them.
+        initial: weights to begin at, by key (`initial.fitted`); the run then saves itself before its first step.
+        watch: called with every line of metrics and every preview; True asks the run to save and stop.
 
     Raises:
         RunError: the folder holds something else, or the run in it is another one.
@@ -102,6 +105,7 @@ def train(
         NonFiniteError: the loss or gradient was not finite 10 times in a row; a dump is in the folder.
         OSError: disk full, no permission; the last checkpoint is untouched.
     """
+    trackers.check(settings)
     accelerator, diffusion = accelerator_for(settings), recipe.build()
     device = accelerator.device
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
@@ -110,22 +114,27 @@ def train(
         state = first_state(recipe, diffusion.times, settings, device, sharded, None if resume else initial)
         rehearse(recipe, diffusion, state, images, precision)
         place = run_folder(accelerator, Path(out), state, images, settings, config, resume)
-        with place as folder, _display(accelerator, settings, state, quiet) as display:
+        shown, main = _display(accelerator, settings, state, quiet), accelerator.is_main_process
+        with place as folder, shown as display, trackers.opened(settings, folder, state.images, main) as logs:
             progress = settings.progress(state.images, state.seconds)
-            model: Any = state.network if sharded else accelerator.prepare_model(state.network)
-            compiled: Any = torch.compile(model) if settings.compile else model
             labelled = bool(recipe.conditioning.classes)
             session = Session(
                 diffusion, settings, config, accelerator, folder, state, display, interrupt,
-                model=compiled,
+                model=_training_network(accelerator, settings, state),
                 batches=Batches(images, state.times, settings, labelled, device),
                 clock=Clock(state.seconds), images=images, validation=validation or images, labelled=labelled,
-                preview=preview, precision=precision,
+                preview=preview, precision=precision, watchers=[*watch, *logs],
             )  # fmt: skip
             _announce(session, recipe, reason, progress, resume)
             if initial is not None and not resume:
                 save(session)
             return _loop(session, progress)
+
+
+def _training_network(accelerator: Any, settings: TrainConfig, state: State) -> nn.Module:
+    """The network as it trains: perhaps one of several replicas, perhaps compiled."""
+    network: Any = state.network if state.sharded else accelerator.prepare_model(state.network)
+    return cast(nn.Module, torch.compile(network) if settings.compile else network)
 
 
 def _display(accelerator: Any, settings: TrainConfig, state: State, quiet: bool) -> Display:

@@ -81,6 +81,7 @@ def _show(session: Session) -> None:
     if session.preview is None:
         return
     state, seen = session.state, {}
+    made: dict[str, torch.Tensor] = {}
     with evaluating(state.network):
         online = session.preview(state.network)
         with state.ema.swapped(session.settings.ema[0]) as averaged:
@@ -90,9 +91,9 @@ def _show(session: Session) -> None:
         if session.accelerator.is_main_process:
             sheet = pictures.grid(images, show=show)
             session.folder.save_picture(f"{state.images:09d}-{name}", pictures.png_bytes(sheet))
-        seen[name] = colours(images)
+        seen[name], made[name] = colours(images), images
     card = session.images.card
-    session.record("preview", **seen, data={"mean": list(card.mean), "std": list(card.std)})
+    session.record("preview", made, **seen, data={"mean": list(card.mean), "std": list(card.std)})
 
 
 def log(session: Session, rate: float, decays: dict[float, float], images_per_second: float) -> None:

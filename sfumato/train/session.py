@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from sfumato.runtime.signals import Interrupt
 from sfumato.train.batches import Batch, Batches
 from sfumato.train.display import Display
 from sfumato.train.state import State
+from sfumato.train.trackers import Watcher
 
 Preview = Callable[[nn.Module], Tensor]
 """A network in evaluation mode -> pictures, uint8 (N, C, H, W)."""
@@ -66,6 +68,8 @@ class Session:
     """The network is conditioned on the labels of the images."""
     preview: Preview | None
     precision: str
+    watchers: Sequence[Watcher] = ()
+    """Called with every line of metrics, in the main process."""
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """(B,) float32, of a batch, in the arithmetic of the run."""
@@ -82,9 +86,13 @@ class Session:
         uncertainty = self.state.uncertainty
         return losses if uncertainty is None else uncertainty.balanced(losses, self.log_snr(t))
 
-    def record(self, kind: str, **values: Any) -> None:
-        """A line of metrics.jsonl, written by the main process."""
+    def record(self, kind: str, pictures: Mapping[str, Tensor] | None = None, **values: Any) -> None:
+        """A line of metrics.jsonl, written by the main process, and shown to the watchers, with pictures if any."""
         if self.accelerator.is_main_process:
             state = self.state
             head = {"kind": kind, "images": state.images, "step": state.step, "seconds": round(state.seconds, 3)}
-            self.folder.append(head | values)
+            row = head | values
+            self.folder.append(row)
+            shown = row if pictures is None else {**row, "pictures": pictures}
+            if [watch for watch in self.watchers if watch(shown) is True]:
+                self.interrupt.signal = self.interrupt.signal or signal.SIGINT
