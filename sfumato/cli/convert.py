@@ -20,9 +20,10 @@ class ConvertArguments:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A run folder, one of our checkpoints, a shipped model, an official file (.pt, .pth.tar, .safetensors), or a
     folder of diffusers."""
-    to: Literal["sfumato", "official", "diffusers", "onnx"] = "sfumato"
-    """Our safetensors file; the official code's state dict; a folder for DDPMPipeline.from_pretrained; or a folder of
-    ONNX graphs: the network's prediction, each sampler's steps, and their plans."""
+    to: Literal["sfumato", "official", "diffusers", "lucidrains", "onnx"] = "sfumato"
+    """Our safetensors file; the official code's state dict; what the Trainer of denoising-diffusion-pytorch writes; a
+    folder for DDPMPipeline.from_pretrained; or a folder of ONNX graphs: the network's prediction, each sampler's steps,
+    and their plans."""
     out: Path | None = None
     """Where to: a .safetensors file, a .pt file, or a new folder."""
     weights: str | None = None
@@ -41,8 +42,8 @@ class ConvertArguments:
     """Order of q, k and v: guided-diffusion's --use_new_attention_order True is new."""
     steps: Moves | None = None
     """T, the number of noise levels."""
-    betas: Literal["linear", "cosine"] | None = None
-    """The noise schedule."""
+    betas: Literal["linear", "cosine", "sigmoid"] | None = None
+    """The noise schedule; sigmoid is lucidrains'."""
     rescale_times: bool | None = None
     """Whether the network is conditioned on 1000 t / T."""
     low_res: Count | None = None
@@ -51,6 +52,8 @@ class ConvertArguments:
     """The variance of a step, where it is not learned."""
     prediction: Literal["eps", "x0", "v"] | None = None
     """What the network returns."""
+    attention_norm: Literal["layer", "rms"] | None = None
+    """Of a file of lucidrains' before 1.8: the norm of its attention, layer up to 1.6."""
     sde: Literal["ve", "vp", "subvp"] | None = None
     """Of a score_sde file outside its official folder: how noise comes."""
     continuous: bool | None = None
@@ -66,7 +69,7 @@ OWN = ("source", "to", "out", "weights", "half", "write_order")
 
 def convert_command(arguments: list[str]) -> int:
     parsed = parse(ConvertArguments, arguments, "sfumato convert")
-    from sfumato.convert import foreign
+    from sfumato.convert import foreign, foreign_lucidrains
     from sfumato.convert.onnx import export
     from sfumato.models import load
     from sfumato.models.loading import home
@@ -92,6 +95,8 @@ def convert_command(arguments: list[str]) -> int:
         export(recipe, model.network, out, classes=model.classes, say=lambda line: print(f"  {line}"))
     elif parsed.to == "diffusers":
         foreign.save_folder(recipe, model.network, out)
+    elif parsed.to == "lucidrains":
+        foreign.save_official(out, foreign_lucidrains.training_state(recipe, model.network))
     elif parsed.to == "official":
         order = parsed.write_order or model.about.get("order", "legacy")
         state = foreign.official_state(recipe, model.network, order)
@@ -108,7 +113,7 @@ def _check_place(out: Path, to: str) -> None:
     """UsageError where something is there already, or the ending is another; before anything is read."""
     if os.path.lexists(out):
         raise UsageError(f"{out} exists already")
-    suffix = {"sfumato": ".safetensors", "official": ".pt"}.get(to)
+    suffix = {"sfumato": ".safetensors", "official": ".pt", "lucidrains": ".pt"}.get(to)
     if suffix and out.suffix.lower() != suffix:
         raise UsageError(f"--to {to} writes a {suffix} file, not {out.name}")
     if suffix and not out.parent.is_dir():

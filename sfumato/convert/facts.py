@@ -70,7 +70,8 @@ def recognise(shapes: Shapes) -> Facts:
         raise ForeignError("the weights begin like those of a U-Net, but lack layers, or have other shapes") from None
     names = ", ".join(name[:60] for name in list(shapes)[:3])
     raise ForeignError(f"no known network has these weights ({names}, ...); known are those of ermongroup/ddim, "
-                       "improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch")  # fmt: skip
+                       "improved-diffusion, guided-diffusion, ncsn, ncsnv2, score_sde_pytorch and "
+                       "denoising-diffusion-pytorch (its Unet and Unet1D)")  # fmt: skip
 
 
 def _ddim(shapes: Shapes) -> Facts:

@@ -14,7 +14,16 @@ from typing import IO, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sfumato.convert import ddim, diffusers, foreign_scores, foreign_unets, openai, scores
+from sfumato.convert import (
+    ddim,
+    diffusers,
+    foreign_lucidrains,
+    foreign_scores,
+    foreign_unets,
+    lucidrains,
+    openai,
+    scores,
+)
 from sfumato.convert.averages import PLAIN
 from sfumato.convert.facts import Facts, recognise
 from sfumato.convert.files import read_state
@@ -29,7 +38,7 @@ from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
 from sfumato.papers.recipe import Trainable
 from sfumato.runtime.files import whole_file
 
-CHOICES = {**foreign_scores.CHOICES, **foreign_unets.CHOICES}
+CHOICES = {**foreign_lucidrains.CHOICES, **foreign_scores.CHOICES, **foreign_unets.CHOICES}
 """What a caller may have to say of a file, since the weights do not."""
 
 
@@ -65,13 +74,17 @@ def open_file(path: str | Path, choices: Mapping[str, Any] | None = None) -> For
     if unknown := sorted(set(choices) - set(CHOICES)):
         raise ForeignError(f"unknown choice {unknown[0]!r}; known: {', '.join(CHOICES)}")
     state, notes, weights = read_state(path)
-    facts: Facts | scores.ScoreFacts
+    facts: AnyFacts
     order = "legacy"
     try:
         if scores.knows(state):
             facts = scores.recognise(state)
             recipe, source = foreign_scores.settle(facts, path, choices)
             state = foreign_scores.weights(state)
+        elif lucidrains.knows(plain := foreign_lucidrains.split(state)[0]):
+            tables = foreign_lucidrains.split(state)[1]
+            state, facts = plain, lucidrains.recognise({name: tuple(value.shape) for name, value in plain.items()})
+            recipe, source = foreign_lucidrains.settle(facts, tables, notes, choices)
         else:
             facts = recognise({name: tuple(value.shape) for name, value in state.items()})
             recipe, order, source = foreign_unets.settle(facts, path, choices)
@@ -98,14 +111,17 @@ def open_folder(folder: str | Path, choices: Mapping[str, Any] | None = None) ->
     return Foreign(recipe, network, about)
 
 
+AnyFacts = Facts | scores.ScoreFacts | lucidrains.LucidFacts
 Keys = Callable[[Any], Iterable[Key]]
 """Our network -> its key map."""
 
 
-def _keys_of(facts: Facts | scores.ScoreFacts, order: str) -> Keys:
+def _keys_of(facts: AnyFacts, order: str) -> Keys:
     """network -> which official tensor is which of ours."""
     if isinstance(facts, Facts):
         return lambda network: foreign_unets.key_map(facts, network, order)
+    if isinstance(facts, lucidrains.LucidFacts):
+        return lucidrains.keys
     return lambda network: foreign_scores.key_map(facts, network)
 
 

@@ -57,6 +57,21 @@ def cosine_betas(T: int, s: float = 0.008, cap: float = 0.999) -> Tensor:
     return betas_from_alpha_bar(torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2, cap)
 
 
+def sigmoid_signal_betas(T: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Tensor:
+    """betas (T,) of the sigmoid schedule: alpha_bar falls as a sigmoid from start / tau to end / tau.
+
+    alpha_bar(t) = (S(end) - S(start + t / T (end - start))) / (S(end) - S(start)) with S(u) = sigmoid(u / tau) (Jabri
+    et al. 2022, algorithm 5), capped as the cosine schedule is. A larger start, or a smaller tau, is less noise early.
+    """
+    if not (end > start and tau > 0):
+        raise ValueError(
+            f"a sigmoid schedule has a start below its end and tau above 0, not {start:g}, {end:g}, {tau:g}"
+        )
+    u = torch.linspace(start, end, T + 1, dtype=torch.float64) / tau
+    falling = torch.sigmoid(u[-1]) - torch.sigmoid(u)
+    return betas_from_alpha_bar(falling / falling[0])
+
+
 def betas_from_alpha_bar(alpha_bar: Tensor, cap: float = 0.999) -> Tensor:
     """betas (T,) of any falling alpha_bar (T + 1,), capped so that no level loses all its signal."""
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=cap)

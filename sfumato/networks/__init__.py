@@ -7,6 +7,7 @@ from sfumato.networks.classifier import Encoder
 from sfumato.networks.dit import DiT
 from sfumato.networks.dpm2015 import DPMBits, DPMImage, DPMLocal, DPMRadial
 from sfumato.networks.jit import JiT
+from sfumato.networks.lucidrains_unet import LucidrainsUNet
 from sfumato.networks.mp_unet import MPUNet
 from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
 from sfumato.networks.refinenet import RefineNet, RefineNetV2
@@ -19,6 +20,7 @@ NETWORKS: dict[str, type[Backbone]] = {
     "improved-unet": ImprovedUNet,
     "adm-unet": ADMUNet,
     "unet2d": UNet2D,
+    "lucidrains-unet": LucidrainsUNet,
     "ncsnpp": NCSNpp,
     "ddpmpp": DDPMpp,
     "song-unet": SongUNet,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -20,7 +21,9 @@ from sfumato.core.betas import (
     jsd_betas,
     linear_betas,
     quad_betas,
+    scaled_linear_betas,
     sigmoid_betas,
+    sigmoid_signal_betas,
     warmup_betas,
     zero_terminal_snr,
 )
@@ -39,6 +42,7 @@ from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.likelihood import bound_term
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import UniformLevels
+from sfumato.fields import Length
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
@@ -54,6 +58,8 @@ BETAS: dict[str, Callable[[int], Tensor]] = {
     "jsd": jsd_betas,
     "sigmoid": sigmoid_betas,
     "cosine": cosine_betas,
+    "scaled-linear": scaled_linear_betas,
+    "sigmoid-signal": sigmoid_signal_betas,
 }
 PREDICTIONS: dict[str, Parameterization] = {
     "eps": predict_eps, "x0": predict_x0, "v": predict_v, "mean": predict_previous_mean,
@@ -86,10 +92,13 @@ class DDPM:
     steps: Levels = 1000
     """T, the number of noise levels."""
     betas: str = "linear"
-    """The noise schedule: linear from 1e-4 to 0.02 (section 4), quad, const, warmup, jsd, sigmoid or cosine."""
+    """The noise schedule: linear from 1e-4 to 0.02 (section 4), quad, const, warmup, jsd, sigmoid or cosine;
+    or linear stretched to T (scaled-linear), or a sigmoid in the signal that is left (sigmoid-signal)."""
     shift: Shift = (1.0,)
     """Multiplies sigma / alpha at every level, for large images: their side beside that of a choice of betas. Two
     numbers: at clean data and at the last level (Hoogeboom et al. 2023)."""
+    sigmoid: Annotated[tuple[float, ...], Length(3, 3)] = (-3.0, 3.0, 1.0)
+    """Start, end and temperature of sigmoid-signal (Jabri et al. 2022, algorithm 5)."""
     zero_terminal_snr: bool = False
     """Rescale the betas so that no signal is left at the last level, where sampling starts (Lin et al. 2024)."""
     prediction: str = "eps"
@@ -104,6 +113,7 @@ class DDPM:
 
     def __post_init__(self) -> None:
         check_fields(self, betas=BETAS, prediction=PREDICTIONS, weight=(*WEIGHTS, "bound"), variance=VARIANCES)
+        self._betas()
         if self.zero_terminal_snr and self.prediction in ("eps", "mean"):
             raise ValueError("where no signal is left, the noise says nothing of the image: set prediction to v or x0")
         if self.variance == "learned" and self.weight != "bound":
@@ -113,7 +123,7 @@ class DDPM:
         return build_network(self, self.shape[0] * (2 if self.variance == "learned" else 1), self.steps)
 
     def build(self) -> Diffusion:
-        betas = BETAS[self.betas](self.steps)
+        betas = self._betas()
         betas = zero_terminal_snr(betas) if self.zero_terminal_snr else betas
         process = GaussianDiffusion(levels_of(betas, self.shift))
         variance, parameterization = VARIANCES[self.variance], PREDICTIONS[self.prediction]
@@ -136,3 +146,8 @@ class DDPM:
             steps=50 if whole else FAST_STEPS, own_steps=50, variance=variance,
             clip=self.space.range if self.clip else None,
         )  # fmt: skip
+
+    def _betas(self) -> Tensor:
+        """betas (T,), before they are rescaled."""
+        table: Callable[..., Tensor] = BETAS[self.betas]
+        return table(self.steps, *self.sigmoid) if table is sigmoid_signal_betas else table(self.steps)

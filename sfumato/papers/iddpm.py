@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Unconditional
 from sfumato.core import losses, times, variances
-from sfumato.core.betas import cosine_betas, scaled_linear_betas
+from sfumato.core.betas import cosine_betas, scaled_linear_betas, sigmoid_signal_betas
 from sfumato.core.denoisers import (
     Denoise,
     Denoiser,
@@ -36,7 +36,7 @@ from sfumato.papers.recipe import Levels, Shape, Shift, build_network, check_fie
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
-BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
+BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas, "sigmoid-signal": sigmoid_signal_betas}
 PREDICTIONS: dict[str, Parameterization] = {"eps": predict_eps, "x0": predict_x0, "v": predict_v}
 WEIGHTS = {"eps": losses.eps_weight, "x0": losses.x0_weight, "v": losses.v_weight}
 VARIANCES: dict[str, variances.ReverseVariance] = {
@@ -61,7 +61,7 @@ class ImprovedDDPM:
     steps: Levels = 4000
     """T, the number of noise levels."""
     betas: str = "cosine"
-    """The noise schedule; cosine is eq. 17, linear is Ho et al.'s, stretched to T."""
+    """The noise schedule; cosine is eq. 17, linear is Ho et al.'s, stretched to T; or sigmoid-signal."""
     shift: Shift = (1.0,)
     """Multiplies sigma / alpha at every level, for large images: their side beside that of a choice of betas. Two
     numbers: at clean data and at the last level (Hoogeboom et al. 2023)."""

@@ -252,3 +252,16 @@ def test_a_schedule_made_and_asked_in_inference_mode_has_its_rates_outside_as_we
         schedule = from_betas(B.linear_betas(100)).continuous()
         inside = schedule.rate(torch.tensor(0.5), torch.zeros(1, 1))
     assert torch.equal(schedule.rate(torch.tensor(0.5), torch.zeros(1, 1)).sigma, inside.sigma)
+
+
+@pytest.mark.parametrize(("start", "end", "tau"), [(-3.0, 3.0, 1.0), (0.0, 3.0, 0.5)])
+def test_the_sigmoid_in_the_signal_is_its_closed_form(start: float, end: float, tau: float) -> None:
+    T = 50
+    alpha_bar = torch.cumprod(1 - B.sigmoid_signal_betas(T, start, end, tau), 0)
+    for t in (1, 20, 49):
+        low, high, at = (1 / (1 + math.exp(-u / tau)) for u in (start, end, start + t / T * (end - start)))
+        assert alpha_bar[t - 1].item() == pytest.approx((high - at) / (high - low), rel=1e-9)
+    same = B.sigmoid_signal_betas(T, 2 * start, 2 * end, 2 * tau)  # ratios alone matter
+    assert torch.allclose(same, B.sigmoid_signal_betas(T, start, end, tau))
+    with pytest.raises(ValueError, match="start below its end"):
+        B.sigmoid_signal_betas(T, 3, -3)

@@ -1,0 +1,247 @@
+"""The checkpoints of denoising-diffusion-pytorch as recipes: its `Trainer`'s model-N.pt, for each diffusion.
+
+The tables of `GaussianDiffusion` lie beside the weights, so that the noise levels and what the network returns are read
+from them; the size of the images, and the numbers of a diffusion without tables, are the caller's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.conditioning import Conditioning, Labels, Unconditional
+from sfumato.convert import lucidrains
+from sfumato.convert.lucidrains import LucidFacts
+from sfumato.convert.state import ForeignError, State
+from sfumato.core.betas import cosine_betas, scaled_linear_betas, sigmoid_signal_betas
+from sfumato.networks.lucidrains_unet import LucidrainsUNet
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.edm import EDM
+from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.recipe import Trainable
+from sfumato.spaces import Pixels
+
+CHOICES = {
+    "size": "height and width of the images, or the length of rows",
+    "heads": "attention heads",
+    "steps": "T, the number of noise levels",
+    "betas": "the noise schedule: linear, cosine or sigmoid",
+    "prediction": "what the network returns: eps, x0 or v",
+    "attention_norm": "layer for versions up to 1.6, rms for 1.7",
+}
+"""What a caller may have to say of a file of lucidrains'."""
+TABLES = (
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance",
+    "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2", "loss_weight", "p2_loss_weight",
+)  # fmt: skip
+"""The buffers of its GaussianDiffusion, in their order."""
+BETAS = {"linear": "scaled-linear", "cosine": "cosine", "sigmoid": "sigmoid-signal"}
+STARTS, ENDS = (-3.0, -2.0, -1.0, 0.0), (3.0, 2.0, 1.0)
+TEMPERATURES = (1.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.5, 2.0)
+"""The sigmoid schedules that are looked for: those of Jabri et al. (2022) and Chen (2023), and between them."""
+DROPPED = 0.5
+"""The share of labels that its class-conditional network hides in training, by default."""
+
+
+def split(state: State) -> tuple[State, State]:
+    """(the network's weights by its own names, the tables beside it). ForeignError for a learned noise schedule."""
+    tables = {name: state[name] for name in TABLES if name in state}
+    rest = {name: value for name, value in state.items() if name not in tables}
+    if any(name.startswith("log_snr.") for name in rest):
+        raise ForeignError("its noise schedule is a network that was trained along, which no recipe here has")
+    for prefix in ("model.", "net."):
+        if rest and all(name.startswith(prefix) for name in rest):
+            rest = {name.removeprefix(prefix): value for name, value in rest.items()}
+    return rest, tables
+
+
+def settle(facts: LucidFacts, tables: State, notes: Iterable[str], choices: Mapping[str, Any]) -> tuple[Any, str]:
+    """(the recipe, where its choices come from). ForeignError names what is missing or has no recipe."""
+    outputs, inputs = facts.outputs, facts.inputs
+    if inputs in (2 * outputs, outputs) and inputs != outputs:
+        raise ForeignError(f"{facts}. It is conditioned on its own last prediction, which no recipe here gives it")
+    if outputs == 2 * inputs + 2:
+        raise ForeignError(f"{facts}. It returns the noise, the image and weights of both, which no recipe here reads")
+    if outputs not in (inputs, 2 * inputs):
+        raise ForeignError(f"{facts}. No recipe here reads so many outputs")
+    continuous = facts.network.times != "sinusoids"
+    elucidated = continuous and any("'net'" in note for note in notes)
+    if continuous and not elucidated and not tables:
+        raise ForeignError(
+            f"{facts}. It is conditioned on the log SNR in continuous time, which no recipe here gives it"
+        )
+    needed = {"size"} | (set() if tables or elucidated else {"steps", "betas", "prediction"})
+    needed |= {"prediction"} if tables and "loss_weight" not in tables else set()  # before 1.3
+    open_to = needed | (set() if facts.said else {"heads"})
+    needed, open_to = (part | ({"attention_norm"} if facts.old else set()) for part in (needed, open_to))
+    _check(facts, needed, open_to, choices)
+    shape, network = _shape(facts, choices["size"]), _network(facts, choices)
+    common: dict[str, Any] = {"shape": shape, "network": network, "conditioning": _conditioning(facts)}
+    assumed = "" if facts.said or "heads" in choices else "assumed: 4 attention heads; "
+    try:
+        if elucidated:
+            return EDM(
+                **common, space=Pixels(), steps=32, churn=80.0
+            ), f"{assumed}as ElucidatedDiffusion's defaults: sigma_data 0.5"
+        found, source = _levels(facts, tables, choices)
+        if outputs == 2 * inputs:
+            return _learned(common, found), assumed + source
+        return DDPM(**common, variance="small", **found), assumed + source
+    except ForeignError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ForeignError(f"{facts}: {error}") from None
+
+
+def _check(facts: LucidFacts, needed: set[str], open_to: set[str], choices: Mapping[str, Any]) -> None:
+    for choice in choices:
+        if choice not in open_to:
+            raise ForeignError(f"{choice} cannot be chosen for this file. {facts}")
+    for choice in ("size", "heads", "steps"):
+        if type(choices.get(choice, 1)) is not int or choices.get(choice, 1) < 1:
+            raise ForeignError(f"{choice} ({CHOICES[choice]}) is a whole number from 1, not {choices[choice]!r}")
+    if missing := [choice for choice in CHOICES if choice in needed - set(choices)]:
+        listed = "; ".join(f"{choice} ({CHOICES[choice]})" for choice in missing)
+        raise ForeignError(f"{facts}. The file does not say: {listed}")
+    if choices.get("betas", "linear") not in BETAS:
+        raise ForeignError(f"betas is one of {', '.join(BETAS)}, not {choices['betas']!r}")
+
+
+def _shape(facts: LucidFacts, size: int) -> tuple[int, int, int]:
+    return (facts.inputs, 1 if facts.network.dimensions == 1 else size, size)
+
+
+def _network(facts: LucidFacts, choices: Mapping[str, Any]) -> Any:
+    made = facts.network
+    if facts.old:
+        made = replace(made, attention_norm=choices["attention_norm"])
+    if "heads" in choices:
+        width = made.heads * made.head_channels
+        if width % choices["heads"]:
+            raise ForeignError(f"{choices['heads']} heads do not divide attention of {width} channels")
+        made = replace(made, heads=choices["heads"], head_channels=width // choices["heads"])
+    return made
+
+
+def _conditioning(facts: LucidFacts) -> Conditioning:
+    return Labels(facts.classes, DROPPED) if facts.classes else Unconditional()
+
+
+# ---------------------------------------------------------------- the tables
+
+
+def _levels(facts: LucidFacts, tables: State, choices: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The fields of DDPM's recipe that say the noise levels, and where they come from."""
+    if not tables:
+        found = {"steps": choices["steps"], "betas": BETAS[choices["betas"]], "prediction": choices["prediction"],
+                 "weight": "eps"}  # fmt: skip
+        return found, "noise levels as asked"
+    if "betas" not in tables:
+        raise ForeignError(f"{facts}. Its table of betas is missing")
+    found = schedule(tables["betas"].double().flatten())
+    if "loss_weight" not in tables:
+        said = choices["prediction"]
+        return {
+            **found,
+            "prediction": said,
+            "weight": said,
+        }, f"noise levels from its tables; as asked: prediction {said}"
+    prediction, weight, gamma = objective(tables["betas"].double().flatten(), tables["loss_weight"].double().flatten())
+    if facts.outputs == 2 * facts.inputs:  # whatever its objective says, its learned variance goes with the noise
+        prediction, weight, gamma = "eps", "eps", None
+    less = "" if gamma in (None, 5.0) else f"; trained with min-SNR's gamma {gamma:g}, and trained further with 5"
+    return {**found, "prediction": prediction, "weight": weight}, f"noise levels and prediction from its tables{less}"
+
+
+def schedule(betas: Tensor) -> dict[str, Any]:
+    """A table of betas (T,), as single precision kept it, by the fields that make it. ForeignError for another one."""
+    T = len(betas)
+
+    def same(made: Tensor) -> bool:
+        return torch.allclose(made, betas, rtol=1e-4, atol=2e-7)
+
+    named = {"cosine": cosine_betas} | ({"scaled-linear": scaled_linear_betas} if T >= 20 else {})
+    for name, made in named.items():
+        if same(made(T)):
+            return {"steps": T, "betas": name}
+    for tau, start, end in product(TEMPERATURES, STARTS, ENDS):
+        if end > start and same(sigmoid_signal_betas(T, start, end, tau)):
+            return {"steps": T, "betas": "sigmoid-signal", "sigmoid": (start, end, tau)}
+    raise ForeignError(f"its table of {T} betas is of no schedule that is known here: linear, cosine, sigmoid")
+
+
+def objective(betas: Tensor, weights: Tensor) -> tuple[str, str, float | None]:
+    """(what the network returns, the loss weight, min-SNR's gamma), from the weight of each level, (T,) both.
+
+    The weights are those of the error in what is returned, min(SNR, gamma) in x0 for each, and SNR, which is an even
+    weight in eps, without min-SNR.
+    """
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    snr = alpha_bar / (1 - alpha_bar)
+    in_x0 = {"eps": weights * snr, "x0": weights, "v": weights * (snr + 1)}  # each is min(SNR, gamma) for the right one
+    for prediction, weight in in_x0.items():
+        gamma = float(weight.max())
+        if torch.allclose(weight, snr.clamp(max=gamma), rtol=2e-3, atol=1e-6):
+            bounded = gamma < 0.99 * float(snr.max())
+            return (prediction, "min-snr", round(gamma, 3)) if bounded else (prediction, "eps", None)
+    raise ForeignError("its table of loss weights is of no objective that is known here: pred_noise, pred_x0, pred_v")
+
+
+def _learned(common: Mapping[str, Any], found: Mapping[str, Any]) -> ImprovedDDPM:
+    """LearnedGaussianDiffusion: Improved DDPM's variance, on the levels' own numbers."""
+    if found.get("sigmoid", (-3.0, 3.0, 1.0)) != (-3.0, 3.0, 1.0):
+        raise ForeignError(f"a learned variance with the sigmoid schedule {found['sigmoid']} has no recipe here")
+    betas = "linear" if found["betas"] == "scaled-linear" else found["betas"]
+    return ImprovedDDPM(**common, steps=found["steps"], betas=betas, prediction="eps", rescale_times=False)
+
+
+# ---------------------------------------------------------------- and back
+
+
+def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
+    """What its Trainer writes of a model, without an optimiser: `diffusion.load_state_dict(torch.load(path)["model"])`.
+
+    Raises: ForeignError for another network, or a recipe that no diffusion of the package stands for.
+    """
+    made: Any = recipe.network
+    if not isinstance(made, LucidrainsUNet):
+        raise ForeignError(f"denoising-diffusion-pytorch holds its own U-Net, not {type(made).__name__}")
+    if recipe.conditioning.picture:
+        raise ForeignError("denoising-diffusion-pytorch has no low-resolution images, so it cannot hold this model")
+    if recipe.conditioning.classes and (made.memory or made.attention or not recipe.conditioning.dropout):
+        raise ForeignError("its class-conditional Unet has linear attention without memory, and a null label")
+    ours = {name: value.detach().float().cpu() for name, value in network.state_dict().items()}
+    weights = {key.official: key.read(ours[key.ours]).clone().contiguous() for key in lucidrains.keys(network)}
+    if type(recipe) is EDM:
+        return {"step": 0, "model": {f"net.{name}": value for name, value in weights.items()}}
+    return {"step": 0, "model": {**_tables(recipe), **{f"model.{name}": value for name, value in weights.items()}}}
+
+
+def _tables(recipe: Any) -> dict[str, Tensor]:
+    """The buffers of GaussianDiffusion, from our process."""
+    learned = type(recipe) is ImprovedDDPM and recipe.variance == "learned_range" and not recipe.rescale_times
+    plain = type(recipe) is DDPM and not recipe.zero_terminal_snr and recipe.variance != "learned"
+    if not (plain or learned) or recipe.prediction == "mean":
+        raise ForeignError(
+            f"GaussianDiffusion of denoising-diffusion-pytorch cannot express this {type(recipe).__name__}"
+        )
+    process = recipe.build().gaussian
+    t = torch.arange(1, recipe.steps + 1)
+    alpha, sigma = process.schedule.alpha_sigma(t)
+    before, _ = process.schedule.alpha_sigma(t - 1)
+    of_x, of_x0, deviation = process.posterior_coefficients(t, t - 1)
+    variance, snr = deviation**2, (alpha / sigma) ** 2
+    weight = (snr.clamp(max=5) if getattr(recipe, "weight", "") == "min-snr" else snr) / {
+        "eps": snr, "x0": torch.ones_like(snr), "v": snr + 1,
+    }[recipe.prediction]  # fmt: skip
+    values = (
+        1 - (alpha / before) ** 2, alpha**2, before**2, alpha, sigma, (sigma**2).log(), 1 / alpha, sigma / alpha,
+        variance, variance.clamp(min=1e-20).log(), of_x0, of_x, weight,
+    )  # fmt: skip
+    return {name: value.float() for name, value in zip(TABLES, values, strict=False)}
