@@ -32,28 +32,24 @@ class Transformer(Conditioned):
     """DiT from noisy images and a number for the noise level to images of the same size.
 
     Args:
-        sizes: of its images and conditions; sides: H and W of the images that it is mostly given.
+        sizes: of its images and conditions.
         patch: the side of a patch; width, depth, heads: of its blocks.
         dropout: rate inside the feed-forward layers.
     """
 
-    places: Tensor
-
     def __init__(
-        self, sizes: Sizes, sides: tuple[int, int], patch: int, width: int, depth: int, heads: int, dropout: float
+        self, sizes: Sizes, patch: int, width: int, depth: int, heads: int, dropout: float
     ) -> None:
         super().__init__(sizes, width, patch, f"patches of {patch}")
-        self.patch, self.width, self.grid = patch, width, (sides[0] // patch, sides[1] // patch)
+        self.patch, self.width = patch, width
         self.patch_in = nn.Linear((sizes.channels + sizes.picture) * patch**2, width)
-        self.register_buffer("places", positions(*self.grid, width), persistent=False)
         self.block = nn.ModuleList([Block(width, heads, MLP(width, 4 * width, dropout)) for _ in range(depth)])
         self.final = FinalLayer(width, sizes.outputs * patch**2)
         begin(self)
 
     def evaluate(self, image: Tensor, emb: Tensor, label: Tensor | None) -> Tensor:
         height, width = image.shape[2:]
-        grid = (height // self.patch, width // self.patch)
-        places = self.places if grid == self.grid else positions(*grid, self.width).to(image.device)
+        places = positions(height // self.patch, width // self.patch, self.width, image.device)
         h = self.patch_in(patchify(image, self.patch)) + places.to(image.dtype)
         emb = nn.functional.silu(emb)
         for block in self.block:
@@ -85,5 +81,4 @@ class DiT(Backbone):
             raise ValueError(f"width is a multiple of 4, since positions have four parts, not {self.width}")
         check_sides(shape[1], shape[2], self.patch, f"patches of {self.patch}")
         sizes = Sizes(shape[0], outputs, given.labels, given.picture)
-        sides = (shape[1], shape[2])
-        return Transformer(sizes, sides, self.patch, self.width, self.depth, self.heads, self.dropout)
+        return Transformer(sizes, self.patch, self.width, self.depth, self.heads, self.dropout)

@@ -41,24 +41,18 @@ class ImageTransformer(Conditioned):
     """JiT from noisy images and a number for the noise level to images of the same size.
 
     Args:
-        sizes: of its images and conditions; sides: H and W of the images that it is mostly given.
+        sizes: of its images and conditions.
         options: patch, bottleneck, width, depth, heads, context, start and dropout.
     """
 
-    places: Tensor
-    cos: Tensor
-    sin: Tensor
-
-    def __init__(self, sizes: Sizes, sides: tuple[int, int], options: JiT) -> None:
+    def __init__(self, sizes: Sizes, options: JiT) -> None:
         width, patch, heads = options.width, options.patch, options.heads
         super().__init__(sizes, width, patch, f"patches of {patch}")
         self.patch, self.width, self.head, self.start = patch, width, width // heads, options.start
-        self.grid = (sides[0] // patch, sides[1] // patch)
         self.squeeze = nn.Linear((sizes.channels + sizes.picture) * patch**2, options.bottleneck, bias=False)
         self.patch_in = nn.Linear(options.bottleneck, width)
         context = options.context if sizes.labels else 0
         self.context_places = nn.Parameter(0.02 * torch.randn(context, width)) if context else None
-        self._place(*self.grid)
         self.block = nn.ModuleList([
             Block(width, heads, SwiGLU(width, int(8 * width / 3), options.dropout), RMSNorm, RMSNorm)
             for _ in range(options.depth)
@@ -66,19 +60,11 @@ class ImageTransformer(Conditioned):
         self.final = FinalLayer(width, sizes.outputs * patch**2, RMSNorm)
         begin(self)
 
-    def _place(self, rows: int, columns: int) -> None:
-        self.register_buffer("places", positions(rows, columns, self.width), persistent=False)
-        cos, sin = rotations(rows, columns, self.head)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-
     def evaluate(self, image: Tensor, emb: Tensor, label: Tensor | None) -> Tensor:
         height, width = image.shape[2:]
         grid = (height // self.patch, width // self.patch)
-        places, rotation = self.places, (self.cos, self.sin)
-        if grid != self.grid:
-            places = positions(*grid, self.width).to(image.device)
-            rotation = tuple(a.to(image.device) for a in rotations(*grid, self.head))  # type: ignore[assignment]
+        places = positions(*grid, self.width, image.device)
+        rotation = rotations(*grid, self.head, image.device)
         h = self.patch_in(self.squeeze(patchify(image, self.patch))) + places.to(image.dtype)
         active, beside = nn.functional.silu(emb), 0
         for number, block in enumerate(self.block):
@@ -129,6 +115,4 @@ class JiT(Backbone):
                 "heads is none"
             )
         check_sides(shape[1], shape[2], self.patch, f"patches of {self.patch}")
-        return ImageTransformer(
-            Sizes(shape[0], outputs, given.labels, given.picture), (shape[1], shape[2]), self
-        )  # fmt: skip
+        return ImageTransformer(Sizes(shape[0], outputs, given.labels, given.picture), self)

@@ -62,32 +62,32 @@ def refuse_numbers(network: str, given: Embedded) -> None:
         raise ValueError(f"{network} cannot be conditioned on the numbers of an augmentation")
 
 
-def positions(rows: int, columns: int, width: int) -> Tensor:
+def positions(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:
     """Two-dimensional sine-cosine position embedding of a grid, (rows columns, width) float32.
 
     The first half of the channels is of the column, the second of the row, each half sines, then cosines, at rates
     from 1 down to almost 1/10,000. width is a multiple of 4.
     """
-    row, column = _grid(rows, columns)
-    angles = [place[:, None] * _rates(width) for place in (column, row)]
-    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1).float()
+    row, column = _grid(rows, columns, device)
+    angles = [place[:, None] * _rates(width, device) for place in (column, row)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
 
 
-def rotations(rows: int, columns: int, channels: int) -> Rotation:
+def rotations(rows: int, columns: int, channels: int, device: torch.device | None = None) -> Rotation:
     """Rotary positions of a grid for heads of so many channels, a multiple of 4: angles of the row, then the column."""
-    angles = torch.cat([place[:, None] * _rates(channels) for place in _grid(rows, columns)], dim=1)
-    return angles.cos().float(), angles.sin().float()
+    angles = torch.cat([place[:, None] * _rates(channels, device) for place in _grid(rows, columns, device)], dim=1)
+    return angles.cos(), angles.sin()
 
 
-def _grid(rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def _grid(rows: int, columns: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
     """Row and column of every cell, row by row."""
-    row, column = (torch.arange(count, dtype=torch.float64) for count in (rows, columns))
+    row, column = (torch.arange(count, dtype=torch.float32, device=device) for count in (rows, columns))
     return row.repeat_interleave(columns), column.repeat(rows)
 
 
-def _rates(channels: int) -> Tensor:
+def _rates(channels: int, device: torch.device | None) -> Tensor:
     """channels/4 rates from 1 down to almost 1/10,000."""
-    return 10_000 ** -(torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
+    return 10_000 ** -(torch.arange(channels // 4, dtype=torch.float32, device=device) / (channels // 4))
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:

@@ -36,18 +36,15 @@ class UTransformer(Conditioned):
     """U-ViT from noisy images and a number for the noise level to images of the same size.
 
     Args:
-        sizes: of its images and conditions; sides: H and W of the images that it is mostly given.
+        sizes: of its images and conditions.
         options: the configuration.
     """
 
-    places: Tensor
-
-    def __init__(self, sizes: Sizes, sides: tuple[int, int], options: UViT) -> None:
+    def __init__(self, sizes: Sizes, options: UViT) -> None:
         emb, self.factor, self.patch = 4 * options.channels, options.factor, options.patch
         super().__init__(sizes, emb, self.factor, what(self.factor))
         widths = [options.channels * multiplier for multiplier in options.multipliers]
         width, self.width = options.width, options.width
-        self.grid = (sides[0] // self.factor, sides[1] // self.factor)
         self.conv_in = nn.Conv2d((sizes.channels + sizes.picture) * self.patch**2, widths[0], 3, padding=1)
         self.down, self.narrow = nn.ModuleList(), nn.ModuleList()
         self.up, self.widen = nn.ModuleList(), nn.ModuleList()
@@ -57,7 +54,6 @@ class UTransformer(Conditioned):
                 self.up.append(ResBlock(2 * out, out, emb, scale_shift=True))
             self.narrow.append(Pointwise(out, below))
             self.widen.append(Pointwise(below, out))
-        self.register_buffer("places", positions(*self.grid, width), persistent=False)
         self.middle = nn.ModuleList([
             Block(width, options.heads, MLP(width, 4 * width, options.dropout), emb=emb) for _ in range(options.depth)
         ])  # fmt: skip
@@ -85,9 +81,7 @@ class UTransformer(Conditioned):
     def attend(self, h: Tensor, emb: Tensor) -> Tensor:
         """The transformer at the lowest level: h (B, width, rows, columns) -> the same shape."""
         rows, columns = h.shape[2:]
-        places = self.places
-        if (rows, columns) != self.grid:
-            places = positions(rows, columns, self.width).to(h.device)
+        places = positions(rows, columns, self.width, h.device)
         tokens = h.flatten(2).transpose(1, 2) + places.to(h.dtype)
         for block in self.middle:
             tokens = block(tokens, emb)
@@ -134,4 +128,4 @@ class UViT(Backbone):
         if self.width % 4:
             raise ValueError(f"width is a multiple of 4, since positions have four parts, not {self.width}")
         check_sides(shape[1], shape[2], self.factor, what(self.factor))
-        return UTransformer(Sizes(shape[0], outputs, given.labels, given.picture), (shape[1], shape[2]), self)
+        return UTransformer(Sizes(shape[0], outputs, given.labels, given.picture), self)

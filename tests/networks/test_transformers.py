@@ -129,6 +129,16 @@ def test_rectangles_and_precisions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_weights_alone_restore_a_network(name: str) -> None:
+    """Made without contents and given its state dict, as checkpoints are read, it computes the same."""
+    network = awake(name)
+    with torch.device("meta"):
+        empty = SMALL[name].build((1, 8, 8), 1, GIVEN).eval()
+    empty.load_state_dict(network.state_dict(), assign=True)
+    assert torch.equal(empty.to("cpu")(*inputs()), network(*inputs()))
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_labels_level_and_picture_matter(name: str) -> None:
     network, (x, t, y, low_res) = awake(name), inputs()
     out = network(x, t, y, low_res)
