@@ -28,7 +28,8 @@ FORBIDDEN: dict[tuple[str, str], str] = {
     ("restart", "DDPM const"): "no level of this schedule lies between",
     **{
         ("reverse-diffusion?ode=true", name): "signal is lost at once"
-        for name in ("DDPM jsd", "DDPM cosine", "Improved DDPM cosine", "cosine", "flow")
+        for name in ("DDPM jsd", "DDPM cosine", "DDPM sigmoid-signal", "Improved DDPM cosine",
+                     "Improved DDPM sigmoid-signal", "cosine", "flow")
     },
 }
 """Cell -> why it cannot be."""
@@ -48,7 +49,7 @@ EVEN = [s for s in SAMPLERS if "grid" not in s and not s.startswith(("annealed",
 EVEN += ["reverse-diffusion", "reverse-diffusion?ode=true"]
 SECOND_ORDER = [s for s in EVEN if samplers.by_name(s).convergence > 1] + ["predictor-corrector"]
 POSTERIOR, FLOW = ["ddim?eta=1", "ancestral"], "reverse-diffusion?ode=true"
-GENTLE = ["DDPM linear", "Improved DDPM linear", "VP levels", "VP"]
+GENTLE = ["DDPM linear", "DDPM scaled-linear", "Improved DDPM linear", "VP levels", "VP"]
 LANGEVIN = "annealed-langevin?step_size=0.3"
 LATE = "betas are large at level 1 already, and 50 even moves leave for clean data from level 20, where sigma is 0.58"
 COARSE = "ten levels, each 1.67 times the one below, are made for a hundred Langevin steps at each"
