@@ -23,7 +23,7 @@ demo: $(READY) ## sample the shipped model, train on digits for a minute, sample
 	@BIN=$(BIN) sh scripts/demo.sh
 
 test: $(READY) lint ## set up and pass the default tests (about ten minutes on two cores at most)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY) ## the longer checks
 	$(BIN)/python -m pytest -m slow

@@ -52,6 +52,8 @@ class Diffusion:
         variance: of the steps of the ancestral chain, where that has a decoder and so a variational bound.
         clip: the range of clean data inside which x0 is held while sampling; None where it is not.
         lower_bound: K of Sohl-Dickstein et al. 2015, where the model has it.
+        averages: whether x0 is the mean of clean data given x_t; a model of few steps has the end of one path instead,
+            which its own sampler alone fits.
     """
 
     process: GaussianDiffusion | None
@@ -66,6 +68,7 @@ class Diffusion:
     variance: ReverseVariance | None = None
     clip: tuple[float, float] | None = None
     lower_bound: Callable[..., Any] | None = None
+    averages: bool = True
 
     @property
     def gaussian(self) -> GaussianDiffusion:

@@ -43,6 +43,8 @@ class Model(Trained[Recipe]):
         if chosen == "own":
             return self.diffusion.own
         made = samplers.by_name(chosen) if isinstance(chosen, str) else chosen
+        if not self.diffusion.averages and type(made) is not type(self.diffusion.own):
+            raise ValueError("a model of few steps is sampled by its own sampler alone: leave the sampler out")
         spec.finite(made, f"the sampler {samplers.name(made)}", MOST_OF_EACH)
         return made.of(self.diffusion)
 
@@ -71,6 +73,8 @@ class Model(Trained[Recipe]):
         """ValueError unless the model makes pictures out of noise alone; `doing` begins the sentence."""
         if self.recipe.conditioning.picture:
             raise ValueError(f"{doing} needs a model that makes pictures out of noise alone")
+        if not self.diffusion.averages:
+            raise ValueError(f"{doing} needs a diffusion model, not one of few steps, such as that it was trained from")
 
     def check_images(self, images: Tensor, labels: Tensor | None, doing: str) -> None:
         """ValueError where uint8 images (n, C, H, W) do not fit the model, or labels are missing."""

@@ -1,4 +1,4 @@
-"""Ten recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+"""Eleven recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
 
 A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
 """
@@ -16,6 +16,7 @@ from sfumato.networks import NETWORKS
 from sfumato.noising import NOISINGS
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
+from sfumato.papers.consistency import ConsistencyModel
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.dpm import DPM
 from sfumato.papers.edm import EDM
@@ -38,6 +39,7 @@ PAPERS: dict[str, type[Any]] = {
     "score_sde": ScoreSDE,
     "edm": EDM,
     "flow": FlowMatching,
+    "consistency": ConsistencyModel,
 }
 """The name under which a checkpoint keeps each recipe."""
 

@@ -18,6 +18,7 @@ from sfumato.core.schedules import Steps
 from sfumato.samplers.adams_bashforth import AdamsBashforth
 from sfumato.samplers.adaptive import Adaptive
 from sfumato.samplers.ancestral import Ancestral
+from sfumato.samplers.consistency import Consistency
 from sfumato.samplers.ddim import DDIM
 from sfumato.samplers.dpm_solver import (
     DPMSolverPP2M,
@@ -38,6 +39,7 @@ from sfumato.samplers.unipc import UniPC
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddim": DDIM,
+    "consistency": Consistency,
     "ancestral": Ancestral,
     "heun": Heun,
     "dpmpp-2m": DPMSolverPP2M,

@@ -39,13 +39,13 @@ def ends(schedule: Schedule) -> tuple[float, float]:
 def log_snr(schedule: Schedule, n: int) -> Tensor:
     """Even in log SNR, then clean data (Lu et al. 2022)."""
     low, high = ends(schedule)
-    return _times(schedule, torch.linspace(low, high, n, dtype=torch.float64))
+    return from_half_log_snr(schedule, torch.linspace(low, high, n, dtype=torch.float64))
 
 
 def karras(schedule: Schedule, n: int, rho: float = 7.0) -> Tensor:
     """Even in (sigma / alpha)^(1 / rho), then clean data (Karras et al. 2022, eq. 5)."""
     low, high = (math.exp(-value / rho) for value in ends(schedule))
-    return _times(schedule, -rho * torch.linspace(low, high, n, dtype=torch.float64).log())
+    return from_half_log_snr(schedule, -rho * torch.linspace(low, high, n, dtype=torch.float64).log())
 
 
 def quadratic(schedule: Schedule, n: int) -> Tensor:
@@ -66,7 +66,7 @@ class Given:
         return self.moments
 
 
-def _times(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
+def from_half_log_snr(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
     """The times of these values of lambda (n,), and clean data. ValueError for more than there are levels."""
     times = schedule.at(half_log_snr)
     if not times.is_floating_point():

@@ -16,6 +16,7 @@ from sfumato.networks.backbone import Backbone
 from sfumato.networks.blocks import GroupNorm, norm_act
 from sfumato.networks.unet import HoUNet, ImprovedUNet
 from sfumato.runtime.precision import best_layout, for_sampling
+from tests.networks.naming import named
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -95,7 +96,7 @@ def test_the_block_is_the_same_with_and_without(scaled: bool) -> None:
 SMALL: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
 
 
-@pytest.mark.parametrize("network", [HoUNet(**SMALL), ImprovedUNet(**SMALL)], ids=repr)
+@pytest.mark.parametrize("network", [HoUNet(**SMALL), ImprovedUNet(**SMALL)], ids=named)
 def test_a_network_made_ready_for_sampling_says_the_same(network: Backbone) -> None:
     torch.manual_seed(0)
     net = network.build((1, 8, 8), 1).eval()

@@ -17,6 +17,7 @@ from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.beside import InputConcat, InputSkip, OutputResidual, OutputSkip
 from sfumato.networks.fir import convolved, pooled, residual
 from sfumato.networks.ncsnpp import DDPMpp, FourierFeatures, NCSNpp, ScoreUNet, SongUNet
+from tests.networks.naming import named
 
 SMALL: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks_per_level": 1, "dropout": 0.0}
 T = torch.tensor([0.5, 40.0])
@@ -89,7 +90,7 @@ def test_published_sizes(network: Backbone, published: int) -> None:
         {"scale_by_sigma": True, "fourier_scale": None, "sigmas": [50 * 0.9**i for i in range(50)]},
         {"dropout": 0.5},
     ],
-    ids=str,
+    ids=named,
 )
 def test_every_option_runs_and_every_parameter_learns(options: dict[str, Any]) -> None:
     net = awake(ScoreUNet(**{**SMALL, **options})).train()
@@ -137,7 +138,7 @@ WIDE: dict[str, Any] = {"channels": 64, "multipliers": (1, 2), "blocks": 1, "dro
 """Wider than SMALL: a group norm of one channel would forget t."""
 
 
-@pytest.mark.parametrize("network", [NCSNpp(**WIDE), DDPMpp(**WIDE), SongUNet(**WIDE)], ids=repr)
+@pytest.mark.parametrize("network", [NCSNpp(**WIDE), DDPMpp(**WIDE), SongUNet(**WIDE)], ids=named)
 def test_images_do_not_see_each_other(network: Backbone) -> None:
     net = awake(network.build((3, 8, 8), 3))
     x, t = torch.randn(4, 3, 8, 8), torch.tensor([0.01, 1.0, 7.0, 50.0])
@@ -225,7 +226,7 @@ def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> Non
         ScoreUNet(**{**SMALL, **options})
 
 
-@pytest.mark.parametrize("network", [NCSNpp(**WIDE), NCSNpp(**WIDE, progressive="skip"), DDPMpp(**WIDE)], ids=repr)
+@pytest.mark.parametrize("network", [NCSNpp(**WIDE), NCSNpp(**WIDE, progressive="skip"), DDPMpp(**WIDE)], ids=named)
 def test_labels_a_further_picture_and_twice_the_outputs(network: Backbone) -> None:
     """What the paper's networks were never given: the wiring is that of every U-Net here."""
     net = awake(network.build((3, 8, 8), 6, Embedded(labels=4, picture=2)))

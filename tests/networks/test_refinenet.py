@@ -18,6 +18,7 @@ from sfumato.networks import refinenet
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.instance_norm import InstanceNorm, InstanceNormPlus, NoNorm, VarianceNorm
 from sfumato.networks.refinenet import RefineNet, RefineNetV2, ScoreRefineNet, mean_pool
+from tests.networks.naming import named
 
 SMALL: dict[str, Any] = {"channels": 4}
 X, T = torch.zeros(2, 3, 8, 8), torch.tensor([0, 2])
@@ -104,7 +105,7 @@ def test_plain_normalisation_loses_the_means_and_plus_plus_keeps_them() -> None:
         {"multipliers": (1, 1.5), "dilations": (1, 2)},
         {"multipliers": (2,), "dilations": (1,)},
     ],
-    ids=str,
+    ids=named,
 )
 def test_every_option_runs_and_every_parameter_learns(options: dict[str, Any]) -> None:
     net = seeded(**options).train()

@@ -16,6 +16,7 @@ from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.blocks import sin_cos
 from sfumato.networks.fir import pooled, residual
 from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet, UNet
+from tests.networks.naming import named
 
 SMALL: dict[str, Any] = {"channels": 16, "multipliers": (1, 2), "blocks_per_level": 1, "groups": 8}
 
@@ -74,7 +75,7 @@ def test_published_sizes(network: Backbone, outputs: int, labels: int, published
         {"num_classes": 5},
         {"low_res_channels": 3},
     ],
-    ids=str,
+    ids=named,
 )
 def test_every_option_runs_and_every_parameter_learns(options: dict[str, Any]) -> None:
     net = awake(UNet(**{**SMALL, **options})).train()
@@ -111,7 +112,7 @@ SHARED: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "attention": (2
 
 
 @pytest.mark.parametrize(
-    "network", [HoUNet(**SHARED), ImprovedUNet(**SHARED), ADMUNet(**SHARED, head_channels=32)], ids=repr
+    "network", [HoUNet(**SHARED), ImprovedUNet(**SHARED), ADMUNet(**SHARED, head_channels=32)], ids=named
 )
 def test_images_do_not_see_each_other(network: Backbone) -> None:
     net = awake(network.build((3, 8, 8), 3, Embedded(labels=3)))

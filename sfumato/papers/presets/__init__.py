@@ -9,6 +9,7 @@ from __future__ import annotations
 from sfumato.papers.presets import (
     adm,
     adm_classifier,
+    consistency,
     ddpm,
     dit,
     dpm,
@@ -36,6 +37,7 @@ TABLES = {
     "score_sde": score_sde,
     "edm": edm,
     "flow": flow,
+    "consistency": consistency,
     "dit": dit,
     "uvit": uvit,
     "jit": jit,
