@@ -125,7 +125,11 @@ class Sampler:
 
     def plan(self, process: GaussianDiffusion, denoise: Denoise, steps: Steps = None) -> list[Move]:
         """The moves in so many steps, or along a grid of one's own."""
-        return self.moves(process, denoise, self.times(process.schedule, steps))
+        return self.along(process, denoise, self.times(process.schedule, steps))
+
+    def along(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
+        """The moves along these times with the noise that was chosen. ValueError as of `moves`."""
+        return self.moves(process, denoise, times)
 
     def guided(
         self, denoise: Denoise, gradient: Gradient, clip: Callable[[Denoise], Denoise]

@@ -163,5 +163,5 @@ class SDEdit(Posterior):
         first = first.to(times.dtype) if times.is_floating_point() else first.round().clamp(min=1).to(times.dtype)
         down = torch.cat([first[None], times[times < first]])
         picture = measurement.operator.pinv(measurement.y)
-        moves = sampler.moves(process, clip(denoise), down)
+        moves = sampler.along(process, clip(denoise), down)
         return [(Noised(process, picture), times[0], first), *moves]

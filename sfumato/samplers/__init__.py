@@ -13,6 +13,7 @@ from sfumato import spec
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.distributions import Noise
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Sampler, finish
 from sfumato.core.schedules import Steps
 from sfumato.samplers.adams_bashforth import AdamsBashforth
@@ -110,7 +111,7 @@ def run(
     elif steps is not None:
         raise ValueError("either steps or times, not both")
     else:
-        plan = chosen.moves(process, denoise, _descending(times, process.schedule.end))
+        plan = chosen.along(process, denoise, _descending(times, process.schedule.end))
     return finish(x, plan, noise)
 
 
@@ -132,6 +133,6 @@ def evaluations(chosen: Sampler, process: GaussianDiffusion, steps: Steps = None
         asked += 1
         return Prediction(x, process.level(t, x), 0 * x, x, variance=0 * x)
 
-    finish(torch.zeros(1, 1), chosen.plan(process, count, steps))
+    finish(torch.zeros(1, 1), chosen.plan(process, count, steps), ImageNoise(0, [0]))
     return asked
 

@@ -8,7 +8,7 @@ schedule: even in log SNR (Lu et al. 2022) or in a root of sigma / alpha (Karras
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -16,7 +16,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sfumato.core.sampling import Sampler
+from sfumato.core.brownian import brownian
+from sfumato.core.denoisers import Denoise
+from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.sampling import Move, Sampler
 from sfumato.core.schedules import Schedule, Steps
 from sfumato.core.steps import possible
 
@@ -24,6 +27,9 @@ from sfumato.core.steps import possible
 
 Spread = Callable[[Schedule, int], Tensor]
 """(schedule, n) -> n moves, (n + 1,) strictly descending times, the last 0, clean data."""
+
+Drawn = Callable[[Sequence[Move], GaussianDiffusion], list[Move]]
+"""(moves, process) -> the same moves with other noise."""
 
 NOISIEST = -5.1
 """Where log(alpha / sigma) is clipped: a level with less signal is noise but for 0.6 % (Lu et al. 2022)."""
@@ -81,11 +87,16 @@ def from_half_log_snr(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class OnGrid(Sampler):
-    """Base class of samplers that go down a grid: even in time by itself, or `?grid=karras`, `log-snr`, `quadratic`."""
+    """Base class of samplers that go down a grid: even in time by itself, or `?grid=karras`, `log-snr`, `quadratic`.
+
+    `?noise=brownian` makes the noise that of one path for each image, which every number of steps follows.
+    """
 
     grid: Spread | None = field(default=None, kw_only=True)
+    noise: Drawn | None = field(default=None, kw_only=True)
     words: ClassVar[dict[str, dict[str, Any]]] = {
-        "grid": {"even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic}
+        "grid": {"even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic},
+        "noise": {"independent": None, "brownian": brownian},
     }
 
     def times(self, schedule: Schedule, steps: Steps = None) -> Tensor:
@@ -93,6 +104,10 @@ class OnGrid(Sampler):
         if self.grid is None or not isinstance(steps, int):
             return schedule.times(steps)
         return self.grid(schedule, possible(steps, schedule.levels))
+
+    def along(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
+        moves = self.moves(process, denoise, times)
+        return moves if self.noise is None else self.noise(moves, process)
 
 
 # ---------------------------------------------------------------- of the papers
