@@ -27,7 +27,7 @@ def beside(picture: Path) -> str | None:
     path = picture.with_suffix(".txt")
     if not path.is_file():
         return None
-    content = _content(path, LENGTH)
+    content = content_of(path, LENGTH)
     return _text(content, str(path)).strip()
 
 
@@ -37,12 +37,14 @@ def table(root: Path, pictures: int) -> dict[str, str]:
     Raises:
         DataError: with the file and the row.
     """
-    for file, read in (("metadata.jsonl", _json_rows), ("metadata.csv", _csv_rows)):
+    for file, read in (("metadata.jsonl", json_rows), ("metadata.csv", csv_rows)):
         path = root / file
         if path.is_file():
             found = {}
-            for where, row in read(path, _content(path, LENGTH + ROW * pictures)):
+            for where, row in read(path, content_of(path, LENGTH + ROW * pictures)):
                 name, text = row.get("file_name"), row.get("text")
+                if text is None and "label" in row and "text" not in row:
+                    continue  # a table of labels alone
                 if not isinstance(name, str) or not isinstance(text, str):
                     raise DataError(f"{where}: every row has file_name and text")
                 found[name] = text
@@ -50,7 +52,8 @@ def table(root: Path, pictures: int) -> dict[str, str]:
     return {}
 
 
-def _content(path: Path, most: int) -> bytes:
+def content_of(path: Path, most: int) -> bytes:
+    """The bytes of a table. DataError where it cannot be read, or is longer."""
     try:
         return read_bounded(path, most)
     except OSError as error:
@@ -68,7 +71,8 @@ def _text(content: bytes, where: str) -> str:
         ) from None
 
 
-def _json_rows(path: Path, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_rows(path: Path, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a JSON Lines file, each with where it stands; DataError names the one that is none."""
     for number, line in enumerate(content.split(b"\n"), 1):
         where = f"{path}, row {number}"
         if not line.strip():
@@ -82,7 +86,12 @@ def _json_rows(path: Path, content: bytes) -> Iterator[tuple[str, dict[str, Any]
         yield where, row if isinstance(row, dict) else {}
 
 
-def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+def csv_rows(path: Path, content: bytes, columns: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a CSV file, each with where it stands; DataError names the one that cannot be read.
+
+    Args:
+        columns: what they are called where the first row, which names them otherwise, does not have these names.
+    """
     try:
         text = _text(content, str(path))
     except DataError:
@@ -91,6 +100,8 @@ def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[str, dict[str, Any]]
         raise
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
+        if columns and not set(columns) <= set(rows.fieldnames or ()):
+            rows = csv.DictReader(io.StringIO(text, newline=""), columns)
         for row in rows:
             yield f"{path}, row {rows.line_num}", row
     except csv.Error as error:

@@ -1,4 +1,4 @@
-"""A folder of picture files: sub-folders are classes, captions lie beside the pictures or in one table.
+"""A folder of picture files: sub-folders are classes, or `labels` says them; captions lie beside or in one table.
 
 Linked folders are followed, once each in a class; what systems and programs leave in folders is not looked at. What is
 neither a picture nor a caption is counted, so that nothing is missed without a word.
@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sfumato.data import captions
+from sfumato.data import captions, labels
 from sfumato.data.decoding import SUFFIXES
 from sfumato.data.reading import Record, Shelf
 from sfumato.data.spec import DataError, Spec
@@ -44,9 +44,8 @@ class _Found:
     junk: set[str] = field(default_factory=set)
     others: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """In words."""
+    def notes(self, classes: bool) -> tuple[str, ...]:
+        """In words; `classes` is whether sub-folders are."""
         notes = []
         if self.junk:
             notes.append(f"not looked at: {', '.join(sorted(self.junk)[:8])}")
@@ -54,36 +53,41 @@ class _Found:
             shown = ", ".join(f"{suffix} {n:,}" for suffix, n in self.others.most_common(6))
             notes.append(f"{self.others.total():,} files of other kinds left out: {shown}")
         with_pictures = {path.parts[0] for path in self.pictures if len(path.parts) > 1}
-        if with_pictures and (empty := sorted(self.folders - with_pictures)):
+        if classes and with_pictures and (empty := sorted(self.folders - with_pictures)):
             shown = ", ".join(empty[:8]) + (", ..." if len(empty) > 8 else "")
             notes.append(f"{len(empty):,} folders without pictures are no classes: {shown}")
         return tuple(notes)
 
 
 def shelf(spec: Spec) -> Shelf:
-    """The pictures of a folder and its sub-folders, of which the first is the class. DataError where there are none."""
+    """The pictures of a folder and its sub-folders, of which the first is the class unless ?labels= says it.
+
+    Raises:
+        DataError: there are none, or they and their labels do not go together.
+    """
     root = Path(spec.rest)
     if not spec.rest or not root.is_dir():
         raise DataError(f"no folder {spec.rest!r} (a spec looks like folder:/path/to/images)")
-    found = _walked(root)
-    relative = sorted(found.pictures)
+    found, told = _walked(root), spec.labels
+    relative, notes = sorted(found.pictures), found.notes(classes=not told)
     if not relative:
-        others = f"; {found.notes[-1]}" if found.others else ""
+        others = f"; {notes[-1]}" if found.others else ""
         raise DataError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))}){others}")
-    classes = _classes(relative)
+    named = labels.told(told, root, relative) if told else _by_folder(relative)
+    classes = labels.classes_of(named, str(root)) if told else tuple(sorted(set(named)))
     numbers = {name: number for number, name in enumerate(classes)}
     texts = captions.table(root, len(relative))
     keys = [str(path) for path in relative]
-    notes = found.notes
     if texts and (missing := set(texts) - set(keys)):
         notes += (f"{len(missing):,} captions belong to no picture that is here, that of {min(missing)} for one",)
 
     def record(i: int) -> Record:
-        label = numbers[relative[i].parts[0]] if classes else None
+        label = numbers[named[i]] if classes else None
         text = texts.get(keys[i]) or captions.beside(root / relative[i])
         return Record(root / relative[i], label, text, keys[i])
 
-    names = hashlib.sha256("\n".join(keys).encode(errors="surrogateescape")).hexdigest()
+    lines = [f"{key}\0{name}" for key, name in zip(keys, named, strict=True)] if told else keys
+    names = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     return Shelf.of_rows(spec, str(root), len(keys), record, names, classes, notes=notes)
 
 
@@ -125,10 +129,11 @@ def _enter(entry: os.DirEntry[str], path: Path, found: _Found, waiting: list[Pat
         found.others[path.suffix.lower()] += 1
 
 
-def _classes(relative: list[Path]) -> tuple[str, ...]:
-    classes = tuple(sorted({p.parts[0] if len(p.parts) > 1 else "" for p in relative}))
-    if classes == ("",):
-        return ()
-    if "" in classes:
+def _by_folder(relative: list[Path]) -> list[str]:
+    """The class of each picture by its sub-folder; none where there are no sub-folders."""
+    named = [path.parts[0] if len(path.parts) > 1 else "" for path in relative]
+    if not any(named):
+        return []
+    if not all(named):
         raise DataError("some images lie in sub-folders (which are classes) and some do not; move one or the other")
-    return classes
+    return named

@@ -21,7 +21,7 @@ from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
 from sfumato.data.reading import Shelf
-from sfumato.data.spec import CIFAR, COLUMNS, OPTIONS, PATHS, DataError, Spec
+from sfumato.data.spec import OPTIONS, OWN, PATHS, DataError, Spec
 from sfumato.spec import parse, unknown
 
 __all__ = ["OPTIONS", "READERS", "SPLIT", "DataError", "Example", "Images", "open_source", "parse_spec"]
@@ -44,7 +44,7 @@ def parse_spec(text: str) -> Spec:
     if name not in READERS:
         hint = f"; for images in a folder write folder:{text}" if Path(body).exists() else ""
         raise DataError(unknown("data set", name, READERS) + hint)
-    known = (*OPTIONS, *COLUMNS) if name == "hf" else (*OPTIONS, "split") if name in CIFAR else OPTIONS
+    known = (*OPTIONS, *OWN.get(name, ()))
     for option in options:
         if option not in known:
             raise DataError(f"unknown option {option!r} in {text!r}; known: {', '.join(o + '=...' for o in known)}")

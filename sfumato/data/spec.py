@@ -8,10 +8,11 @@ FRAMING = ("size", "crop", "resize", "pad")
 """Options of how a picture is brought to one size (`framing`)."""
 
 OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
-COLUMNS = ("split", "image", "label")
-"""Options of hf: only."""
 
 CIFAR = ("cifar10", "cifar100")
+
+OWN = {"hf": ("split", "image", "label"), "folder": ("labels",), **dict.fromkeys(CIFAR, ("split",))}
+"""Options of one source alone."""
 
 PATHS = ("folder", "npz", "npy", "map", "wds", "hf", *CIFAR)
 """The sources that a path follows."""
@@ -119,6 +120,14 @@ class Spec(NamedTuple):
         return tuple(int(word) - 1 for word in words)
 
     @property
+    def labels(self) -> str:
+        """Where the labels of a folder come from: a table (.csv or .jsonl), `prefix`, or empty for its sub-folders."""
+        said = self.options.get("labels", "")
+        if "labels" in self.options and said != "prefix" and not said.lower().endswith((".csv", ".jsonl")):
+            raise DataError(f"labels in {self.text!r} is a FILE.csv, a FILE.jsonl or prefix, not {said!r}")
+        return said
+
+    @property
     def background(self) -> tuple[int, int, int]:
         """The colour under transparent pictures."""
         return self._colour("background") if "background" in self.options else COLOURS["white"]
@@ -142,6 +151,7 @@ class Spec(NamedTuple):
     def check(self) -> None:
         """Look at every option. DataError for values that are wrong, whatever they are for."""
         _ = self.size, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
+        _ = self.labels
 
 
 def of_path(name: str, path: str) -> str:
