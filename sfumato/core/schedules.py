@@ -65,7 +65,7 @@ class Schedule(nn.Module):
 
     #: the time of (almost) pure noise, where sampling starts
     end: float
-    #: how many noisy levels there are; None in continuous time
+    #: how many noisy levels there are; none (0) in continuous time
     levels: int | None = None
     #: the least noisy time that a network is trained at, where encoding starts
     first: float

@@ -119,7 +119,7 @@ def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> st
     """
     process = built.process
     levels = None if process is None else process.schedule.levels
-    if built.sampler is None or process is None or levels is None:
+    if built.sampler is None or process is None or not levels:
         return ""
     alpha, sigma = process.schedule.alpha_sigma(torch.tensor(levels))
     left = float(alpha**2)

@@ -17,7 +17,10 @@ import torch
 from sfumato.cli import main
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.edm import EDM
+from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.ncsn import NCSN
+from sfumato.papers.score_sde import ScoreSDE
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import files
 from sfumato.runtime.checkpoint import CheckpointError
@@ -235,7 +238,7 @@ def test_linear_betas_in_few_levels_are_warned_of() -> None:
     network = HoUNet(channels=8, multipliers=(1,), blocks=1, attention=())
     few = DDPM((1, 8, 8), network, steps=100)
     assert "linear betas in 100 levels leave 0.36 of the image" in too_little_noise(few, few.build())
-    for fine in (replace(few, steps=1000), replace(few, betas="cosine"), NCSN()):
+    for fine in (replace(few, steps=1000), replace(few, betas="cosine"), NCSN(), EDM(), FlowMatching(), ScoreSDE()):
         assert too_little_noise(fine, fine.build()) == ""
 
 

@@ -1,0 +1,136 @@
+"""Time to quality: which recipe, weight, time density, batch, learning rate and average is best for a short training.
+
+`python benchmarks/time_to_quality.py` trains and scores what is missing in benchmarks/results/time_to_quality.json, a
+row at a time and for at most --minutes (15), and may be run again to go on: every variant on digits with three seeds,
+at the same images seen, and with `--data fashion` those that are named. `--write` prints docs/training.md's table. A
+variant differs from the first by one thing; all are sampled alike, by DPM-Solver++(2M) in 10 steps and DDIM in 50.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import statistics as st
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato.cli import main as sfumato
+from sfumato.data import open_source
+from sfumato.data.splits import test_split
+from sfumato.evaluate.distances import frechet_distance, statistics
+from sfumato.evaluate.features import in_domain
+from sfumato.models import load_model
+
+ROOT = Path(__file__).parent.parent
+RESULTS, PAGE = ROOT / "benchmarks" / "results" / "time_to_quality.json", ROOT / "docs" / "training.md"
+IMAGES = {"digits": 30_000, "fashion": 100_000}
+PICTURES = {"digits": 1000, "fashion": 2000}
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "as it is": ("ddpm",),
+    "batch 32": ("ddpm", "--train.batch", "32"),
+    "batch 16": ("ddpm", "--train.batch", "16"),
+    "batch 32, learning rate 1e-3": ("ddpm", "--train.batch", "32", "--train.learning-rate", "1e-3"),
+    "learning rate 4e-3": ("ddpm", "--train.learning-rate", "4e-3"),
+    "learning rate 1e-3": ("ddpm", "--train.learning-rate", "1e-3"),
+    "beta2 0.999": ("ddpm", "--train.betas", "0.9", "0.999"),
+    "weight eps": ("ddpm", "--recipe.weight", "eps"),
+    "weight min-snr": ("ddpm", "--recipe.weight", "min-snr"),
+    "weight p2": ("ddpm", "--recipe.weight", "p2"),
+    "uncertainty": ("ddpm", "--train.uncertainty"),
+    "times random": ("ddpm", "--train.times", "random"),
+    "noising optimal": ("ddpm", "--recipe.noising", "optimal"),
+    "EDM": ("edm",),
+    "EDM, batch 32": ("edm", "--train.batch", "32"),
+    "flow": ("flow",),
+    "flow, logit-normal": ("flow", "--recipe.times", "logit-normal"),
+}
+Rows = dict[str, dict[str, Any]]
+
+
+def stored() -> Rows:
+    rows: Rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return rows
+
+
+def scored(data: str, variant: str, seed: int) -> dict[str, float]:
+    """Train one variant and score it."""
+    paper, *options = VARIANTS[variant]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        words = ["train", f"{paper}/{data}", "--train.images", str(IMAGES[data]), "--train.threads", "1",
+                 "--train.seed", str(seed), "--train.preview-images", "0", "--out", str(run), *options]  # fmt: skip
+        began = time.process_time()
+        with contextlib.redirect_stdout(io.StringIO()):
+            if sfumato(words):
+                raise SystemExit(f"the training of {variant} did not finish")
+        spent, net = time.process_time() - began, in_domain(data)
+        real = statistics(net(open_source(test_split(data) or data).images).pooled)
+        row = {"seconds": round(spent, 1)}
+        for weights in ("0.999", "0.05", "0.10"):
+            model = load_model(str(run), weights=weights)
+            for name, sampler, steps in (("2m", "dpmpp-2m?grid=karras", 10), ("ddim", "ddim", 50)):
+                if weights == "0.999" or name == "2m":
+                    made = net(model.sample(PICTURES[data], steps=steps, sampler=sampler, seed=1, batch=250))
+                    key = name if weights == "0.999" else f"{name}, length {weights}"
+                    row[key] = round(frechet_distance(statistics(made.pooled), real), 3)
+        return row
+
+
+def measure(data: str, seeds: int, minutes: float, only: list[str]) -> None:
+    """What is missing, until the time is over; one seed of all before the next."""
+    end, rows = time.monotonic() + 60 * minutes, stored()
+    for seed in range(seeds):
+        for variant in only or VARIANTS:
+            key = f"{data}, {variant}, {seed}"
+            if key in rows:
+                continue
+            if time.monotonic() > end:
+                return
+            rows[key] = scored(data, variant, seed)
+            RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+            print(f"{key:44} {rows[key]}", flush=True)
+
+
+def table(rows: Rows, data: str) -> str:
+    """A line a variant: the mean over seeds, and their deviation."""
+    lines = [f"| {data}, {IMAGES[data]:,} images | seeds | FD by 2M, 10 | average of length .05 | .10 | "
+             "FD by DDIM, 50 | CPU seconds |", "|---" * 7 + "|"]  # fmt: skip
+    for variant in VARIANTS:
+        mine = [row for key, row in rows.items() if key.startswith(f"{data}, {variant}, ") and key.count(",")
+                == variant.count(",") + 2]  # fmt: skip
+        if not mine:
+            continue
+        cells = [f"| {variant} | {len(mine)}"]
+        for key in ("2m", "2m, length 0.05", "2m, length 0.10", "ddim"):
+            values = [row[key] for row in mine]
+            spread = f" ± {st.stdev(values):.2f}" if len(values) > 1 else ""
+            cells.append(f"{st.mean(values):.2f}{spread}")
+        lines.append(" | ".join([*cells, f"{st.mean(row['seconds'] for row in mine):.0f} |"]))
+    return "\n".join(lines)
+
+
+def write() -> None:
+    """The tables in docs/training.md, between their markers."""
+    rows = stored()
+    text = "\n\n".join(table(rows, data) for data in IMAGES if any(key.startswith(data) for key in rows))
+    between = re.compile(r"(<!-- time to quality -->\n).*(<!-- end of time to quality -->)", re.DOTALL)
+    PAGE.write_text(between.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default="digits", choices=IMAGES)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--only", nargs="*", default=[], choices=VARIANTS)
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    write() if arguments.write else measure(arguments.data, arguments.seeds, arguments.minutes, arguments.only)
