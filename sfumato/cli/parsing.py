@@ -139,6 +139,13 @@ def some_pictures(spec: str | None, model: Model, n: int) -> tuple[Tensor, Tenso
     return spread(model, images, n)
 
 
+def shown_channels(data: str | None, model: Model) -> tuple[int, ...] | None:
+    """The channels that sheets show: those that ?show= of the pictures chooses, or of what the model was trained on."""
+    from sfumato.data import sources
+
+    return sources.shown_channels(data, str(model.about.get("data", {}).get("spec", "")))
+
+
 def file_name(text: str) -> str:
     """A spec as part of a file's name: heun?churn=40 -> heun-churn-40; its beginning where it is long."""
     return re.sub(r"[^\w.,-]+", "-", text)[:60]

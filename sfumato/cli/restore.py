@@ -10,7 +10,7 @@ import tyro
 
 from sfumato.cli.arrays import first, fits, on_sheet
 from sfumato.cli.numbers import Count, Range, Seed, whole_number
-from sfumato.cli.parsing import UsageError, file_name, loaded, parse, sampler_of, some_pictures
+from sfumato.cli.parsing import UsageError, file_name, loaded, parse, sampler_of, shown_channels, some_pictures
 from sfumato.cli.results import asked, beside, of_images, of_weights, output_folder, place, store
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def _restored(
         pictures.save_npz(out / "images.npz", found.draws[:, 0])
         store(out, whole, ["draws.npz", "images.npz", *SHEETS])
         with beside(out / "draws.npz"):
-            shown = _sheets(out, before, operator.pinv(seen), found)
+            show = shown_channels(parsed.data, model)
+            shown = _sheets(out, before, operator.pinv(seen), found, show)
     print(f"{len(seen)} pictures, {parsed.draws} draws each: before, what is known, after (of the scale [0, 1]:")
     print(f"error on what was seen {found.error.mean():.4f}, deviation of the draws {found.deviation.mean():.4f})")
     print(f"{out}/{{{','.join([*shown, 'images.npz', 'draws.npz'])}}}")
@@ -216,7 +217,9 @@ def _pixels(path: Path, mode: Literal["RGB", "L"], shape: tuple[int, ...] | None
 
 
 def _picture(path: Path, channels: int) -> Tensor:
-    """A picture file as uint8 (1, C, H, W)."""
+    """A picture file as uint8 (1, C, H, W), grey or colour. UsageError for other numbers of channels."""
+    if channels not in (1, 3):
+        raise UsageError(f"the model's images have {channels} channels: take --data folder:PATH?channels={channels}")
     pixels = _pixels(path, "RGB" if channels == 3 else "L")
     return (pixels.permute(2, 0, 1) if channels == 3 else pixels[None])[None].contiguous()
 
@@ -232,7 +235,9 @@ def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
 SHEETS = ("triples.png", "draws.png", "mean.png", "deviation.png")
 
 
-def _sheets(out: Path, before: Tensor, known: Tensor, found: Restored) -> list[str]:
+def _sheets(
+    out: Path, before: Tensor, known: Tensor, found: Restored, show: tuple[int, ...] | None
+) -> list[str]:
     """Write what shows the draws, of the first pictures where they are many; returns the names of the files."""
     import torch
 
@@ -246,9 +251,9 @@ def _sheets(out: Path, before: Tensor, known: Tensor, found: Restored) -> list[s
     )
     spread = (deviation / found.deviation.max().clamp(min=1e-6) * 255).round().byte()
     triples = torch.stack([before, known, made[:, 0]], dim=1).flatten(0, 1)
-    pictures.save_png(out / "triples.png", pictures.grid(triples, columns=3 * min(4, len(before))))
+    pictures.save_png(out / "triples.png", pictures.grid(triples, 3 * min(4, len(before)), show=show))
     rows = torch.stack([before, known, *made.unbind(1), mean, spread], dim=1)
-    pictures.save_png(out / "draws.png", pictures.grid(rows.flatten(0, 1), columns=rows.shape[1]))
-    pictures.save_png(out / "mean.png", pictures.grid(mean))
-    pictures.save_png(out / "deviation.png", pictures.grid(spread))
+    pictures.save_png(out / "draws.png", pictures.grid(rows.flatten(0, 1), rows.shape[1], show=show))
+    pictures.save_png(out / "mean.png", pictures.grid(mean, show=show))
+    pictures.save_png(out / "deviation.png", pictures.grid(spread, show=show))
     return [first(name, shown, n) for name in SHEETS]

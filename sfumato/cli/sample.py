@@ -20,6 +20,7 @@ from sfumato.cli.parsing import (
     parse,
     sampler_help,
     sampler_of,
+    shown_channels,
     steps_of,
 )
 from sfumato.cli.results import Asked, asked, beside, of_images, of_weights, output_folder, place, store
@@ -88,7 +89,6 @@ class SampleArguments:
 
 def sample_command(arguments: list[str]) -> int:
     parsed = parse(SampleArguments, arguments, "sfumato sample", about=_help(arguments))
-    from sfumato.data.sources import shown_channels
     from sfumato.models.generate import plan
     from sfumato.models.loading import load_model
     from sfumato.runtime.workers import WorkerPool
@@ -110,7 +110,7 @@ def sample_command(arguments: list[str]) -> int:
         store(out, whole, _files(parsed, request))
         _record(parsed, model, made, moves, seconds, out)
         with beside(out / "images.npz"):
-            written = _sheets(out, made, request, shown_channels(str(model.about.get("data", {}).get("spec", ""))))
+            written = _sheets(out, made, request, shown_channels(None, model))
     print(f"{parsed.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
           f"({parsed.n / seconds:.1f} pictures/s)")  # fmt: skip
     print(f"{out}/{{{','.join(written)}}}")

@@ -53,12 +53,15 @@ def parse_spec(text: str) -> Spec:
     return spec
 
 
-def shown_channels(text: str) -> tuple[int, ...] | None:
-    """The channels that a spec, of a checkpoint for example, chooses to be shown; None where it chooses none."""
-    try:
-        return parse_spec(text).show
-    except DataError:
-        return None
+def shown_channels(*texts: str | None) -> tuple[int, ...] | None:
+    """The channels that the first of these specs, of a checkpoint for example, which chooses any shows; or None."""
+    for text in texts:
+        try:
+            if text and (show := parse_spec(text).show):
+                return show
+        except DataError:
+            continue
+    return None
 
 
 def _cut(text: str) -> tuple[str, str]:

@@ -34,6 +34,7 @@ class FeatureNet:
         shape: (C, H, W) that it asks for; None for any.
         seen: the data set that it was trained on and how many of its first images; None where that is no matter.
         device: where it computes.
+        channels: of the images that it takes; None for any number.
     """
 
     name: str
@@ -43,6 +44,7 @@ class FeatureNet:
     shape: tuple[int, int, int] | None = None
     seen: tuple[str, int] | None = None
     device: torch.device | str = "cpu"
+    channels: tuple[int, ...] | None = (1, 3)
 
     @property
     def distance(self) -> str:
@@ -58,8 +60,13 @@ class FeatureNet:
                 f"the feature net {self.name} is for images of {_size(self.shape)}, not {_size(shape)}; "
                 "choose another (lite0 takes any)"
             )
-        if len(shape) != 3 or shape[0] not in (1, 3):
-            raise ValueError(f"images have 1 or 3 channels, not the shape {shape}")
+        if len(shape) != 3:
+            raise ValueError(f"images have the shape (C, H, W), not {shape}")
+        if self.channels is not None and shape[0] not in self.channels:
+            raise ValueError(
+                f"the feature net {self.name} takes images of {' or '.join(map(str, self.channels))} channels, not "
+                f"{shape[0]}; a function of your own takes any (sfumato.evaluate.from_function)"
+            )
 
     def __call__(
         self, images: Tensor, *, batch: int = BATCH, progress: Callable[[int], object] | None = None
@@ -222,7 +229,7 @@ def from_function(
     """A user's function as a feature net.
 
     Args:
-        function: uint8 (N, C, H, W) -> features (N, D), or Features.
+        function: uint8 (N, C, H, W), of any number of channels -> features (N, D), or Features.
         name: letters, digits and dashes; not the name of one of ours.
         sha256: of its weights, so that results can say which they were.
     """
@@ -233,7 +240,7 @@ def from_function(
         found = function(images)
         return found if isinstance(found, Features) else Features(found)
 
-    return FeatureNet(name, sha256, resize, run, device=device)
+    return FeatureNet(name, sha256, resize, run, device=device, channels=None)
 
 
 def _colour(images: Tensor) -> Tensor:

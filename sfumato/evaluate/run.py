@@ -262,15 +262,19 @@ def thumbnails(images: Tensor) -> Tensor:
     return torch.cat(parts).flatten(1)
 
 
-def memorisation_sheet(samples: Tensor, training: Tensor, near: Mapping[str, Nearest], count: int = 12) -> Tensor:
+def memorisation_sheet(
+    samples: Tensor, training: Tensor, near: Mapping[str, Nearest], count: int = 12,
+    show: Sequence[int] | None = None,
+) -> Tensor:  # fmt: skip
     """One picture, uint8 (C, H', W'): the samples nearest to a training image, above those images.
 
     Args:
         samples, training: uint8 (N, C, H, W) and (M, C, H, W).
         near: by "pixels" and by "features", as `evaluate` found it; two rows each.
+        show: the channels that are shown of more than three, see `pictures.visible`.
     """
     rows = []
     for found in near.values():
         closest = (found.distance[:, 0] / found.distance[:, 1].clamp(min=1e-12)).argsort()[:count]
         rows += [samples[closest], training[found.places[closest, 0]]]
-    return pictures.grid(torch.cat(rows), columns=min(count, len(samples)))
+    return pictures.grid(torch.cat(rows), columns=min(count, len(samples)), show=show)

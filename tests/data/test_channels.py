@@ -99,3 +99,23 @@ def test_from_a_folder_of_four_channels_to_a_sheet(cut_out: Path, tmp_path: Path
     sheet = pictures.grid(torch.from_numpy(made.transpose(0, 3, 1, 2).copy()), show=(3, 1, 0))
     assert np.array_equal(np.array(Image.open(tmp_path / "four" / "grid.png")), sheet.permute(1, 2, 0).numpy())
     assert main(["likelihood", str(out), "--data", f"folder:{cut_out}?channels=4"]) == 0
+    plain = f"folder:{cut_out}?channels=4"
+    for verb, name, show in (("reconstruct", "pairs.png", (0, 1, 2)), ("restyle", "mean.png", (3, 1, 0))):
+        chosen = plain + "&show=1,2,3" * (verb == "reconstruct")  # else as in training
+        edited = tmp_path / verb
+        words = [verb, str(out), "--data", chosen, "-n", "2", "--steps", "2", "--out", str(edited)]
+        assert main(["edit", *words]) == 0
+        with np.load(edited / "images.npz") as file:
+            after = torch.from_numpy(file["arr_0"].transpose(0, 3, 1, 2).copy())
+        picture = np.array(Image.open(edited / name))
+        if verb == "reconstruct":
+            before = open_source(plain).images
+            pairs = torch.stack([before[[0, len(before) // 2]], after], dim=1).flatten(0, 1)
+            assert np.array_equal(picture, pictures.grid(pairs, 8, show=show).permute(1, 2, 0).numpy())
+        else:
+            with np.load(edited / "draws.npz") as file:
+                draws = torch.from_numpy(file["arr_0"].transpose(0, 3, 1, 2).reshape(2, -1, 4, 8, 12).copy())
+            mean = pictures.grid(draws.float().mean(1), show=show)
+            assert np.abs(picture - mean.permute(1, 2, 0).numpy().astype(float)).max() <= 2
+    only = next(cut_out.glob("*.png"))
+    assert main(["edit", "restyle", str(out), "--data", str(only), "--out", str(tmp_path / "x")]) == 2

@@ -172,6 +172,20 @@ def test_a_users_net_takes_what_it_can(train: Images, test: Images) -> None:
         evaluate(train.images[:100], test, net, measures=[m.InceptionScore()])
 
 
+def test_five_channels_by_a_users_net_alone(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 5), np.uint8)
+    np.save(tmp_path / "five.npy", pixels)
+    images = open_source(f"npy:{tmp_path}/five.npy")
+    net = from_function(lambda images: images.float().flatten(2).mean(2), "means")
+    found = evaluate(images.images[:30], images, net, training=images, measures=[m.FrechetDistance()])
+    assert found.metrics["copies_pixels"].value == 1
+    one, three = (memorisation_sheet(images.images, images.images, found.nearest, show=s) for s in ((4,), (4, 2, 0)))
+    assert (one.shape[0], three.shape[0]) == (1, 3)
+    assert torch.equal(one[0], three[0])
+    with pytest.raises(ValueError, match="digits is for images of 8x8 with 1 channel, not 8x8 with 5"):
+        evaluate(images.images, images, in_domain("digits"))
+
+
 # ---------------------------------------------------------------- copies
 
 

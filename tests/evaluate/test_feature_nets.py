@@ -110,6 +110,9 @@ def test_a_users_function() -> None:
     found = net(torch.full((5, 3, 4, 4), 7, dtype=torch.uint8))
     assert found.pooled.tolist() == [[7, 7, 7]] * 5
     assert found.logits is None
+    assert net(torch.full((5, 7, 4, 4), 7, dtype=torch.uint8)).pooled.shape == (5, 7)
+    with pytest.raises(ValueError, match=r"^the feature net mine takes images of 1 or 3 channels, not 4; a function"):
+        FeatureNet("mine", "", "", net.run).check((4, 8, 8))
     for name in ("FID", "digits", "", "two words"):
         with pytest.raises(ValueError, match="named by letters"):
             from_function(lambda images: images, name)
