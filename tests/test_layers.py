@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"train", "models"},
     {"likelihood", "evaluate", "cost"},
     {"fitting"},
+    {"one_call"},
     {"__init__"},
     {"claims", "compare"},
     {"learn"},

@@ -84,7 +84,7 @@ def _defaults(arguments: list[str]) -> tuple[str, TrainArguments[Any], list[str]
     named = None if arguments[0].startswith("-") else arguments[0]
     file, words = _taken(arguments[named is not None :], "--config")
     flags = {flag.partition("=")[0] for flag in words}
-    change = gentle if "--from" in flags else (lambda settings: settings)
+    change = TrainConfig.gentle if "--from" in flags else (lambda settings: settings)
     if file is not None:
         from sfumato.cli.config_file import configured
 
@@ -115,11 +115,6 @@ def _taken(words: list[str], option: str) -> tuple[str | None, list[str]]:
         if word.startswith(f"{option}="):
             return word.partition("=")[2], words[:i] + words[i + 1 :]
     return None, words
-
-
-def gentle(settings: TrainConfig) -> TrainConfig:
-    """The training numbers for weights that are good already: Adam's moments begin empty, so the rate rises slowly."""
-    return replace(settings, learning_rate=settings.learning_rate / 5, warmup=500 * settings.batch)
 
 
 def with_parts(recipe: Any, arguments: list[str]) -> tuple[Any, list[str]]:

@@ -73,7 +73,7 @@ def npz(spec: Spec) -> Images:
         if name is None:
             held = ", ".join(name[:40] for name in found.names[:20]) or "nothing"
             raise DataError(f"{path} holds {held}; the images are called images, arr_0 or x")
-        pixels = _pixels(path, found[name], spec.channels)
+        pixels = pixels_of(str(path), found[name], spec.channels)
         marks = None if marked is None else found[marked]
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
@@ -87,8 +87,12 @@ def npz(spec: Spec) -> Images:
     return finished(spec, torch.from_numpy(np.ascontiguousarray(pixels)), labels, classes, keys)
 
 
-def _pixels(path: Path, pixels: np.ndarray, channels: int | None) -> np.ndarray:
-    """uint8 (N, C, H, W), C from 1 to 16, found by its length. DataError says what an array of another kind is."""
+def pixels_of(path: str, pixels: np.ndarray, channels: int | None) -> np.ndarray:
+    """uint8 (N, C, H, W), C from 1 to 16, found by its length. DataError says what an array of another kind is.
+
+    Args:
+        path: what holds it, for messages.
+    """
     shape = "x".join(map(str, pixels.shape))
     if pixels.dtype != np.uint8:
         hint = "; floats in 0..1 become it by (255 * x).round()" if pixels.dtype.kind == "f" else ""

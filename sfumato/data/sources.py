@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from sfumato.data import arrays, cifar, folders, hub, included, installed, maps, shards
+from sfumato.data import arrays, cifar, folders, given, hub, included, installed, maps, shards
 from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
@@ -148,5 +148,6 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "map": maps.read,
     "wds": _collected,
     "hf": _collected,
+    "memory": given.memory,
 }
 """Every data set, by the name that a spec begins with."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -148,6 +148,10 @@ class TrainConfig:
     def logs(self) -> tuple[str, ...]:
         """The trackers of `log`."""
         return tuple(dict.fromkeys(filter(None, self.log.split(","))))
+
+    def gentle(self) -> TrainConfig:
+        """The same for weights that are good already: a low rate, which rises while Adam's moments are empty."""
+        return replace(self, learning_rate=self.learning_rate / 5, warmup=500 * self.batch)
 
     def progress(self, images: int, seconds: float) -> float:
         """The share of the budget that is spent, from 0 to 1."""

@@ -10,7 +10,6 @@ import pytest
 
 from sfumato.cli import main
 from sfumato.cli.config_file import configured
-from sfumato.cli.train import gentle
 from sfumato.conditioning import Labels
 from sfumato.papers import from_json, to_json
 from sfumato.papers.presets import PRESETS, preset
@@ -81,9 +80,9 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
     said = configured(written(tmp_path, '[recipe.conditioning]\nkind = "labels"\ndropout = 0.5\n'), "ddpm/digits")
     assert said.recipe.conditioning == Labels(10, 0.5)
     assert said.train == base.train
-    assert configured(written(tmp_path, "[train]\nseed = 3\n"), "ddpm/digits", gentle).train == TrainConfig.from_json(
-        {**gentle(base.train).to_json(), "seed": 3}
-    )
+    assert configured(
+        written(tmp_path, "[train]\nseed = 3\n"), "ddpm/digits", TrainConfig.gentle
+    ).train == TrainConfig.from_json({**base.train.gentle().to_json(), "seed": 3})
     other = configured(written(tmp_path, 'recipe.paper = "flow"\n'), "ddpm/digits").recipe
     assert to_json(other)["paper"] == "flow"
     assert from_json(to_json(other)) == other
