@@ -7,7 +7,6 @@ calls none: an array becomes its shape, its kind and its bytes.
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import tarfile
 import zlib
@@ -19,6 +18,7 @@ import torch
 
 from sfumato.data.arrays import finished
 from sfumato.data.images import Images
+from sfumato.data.places import placed, split_and_path
 from sfumato.data.spec import DataError, Spec
 from sfumato.runtime.opening import open_regular, read_bounded
 from sfumato.runtime.pickles import names_in
@@ -44,10 +44,8 @@ def read(spec: Spec) -> Images:
     Raises:
         DataError: not here, which says what to get; damaged, or a pickle that asks for more than arrays.
     """
-    split = spec.rest if spec.rest in ("train", "test") else spec.options.get("split", "train")
-    if (spec.name, split) not in FILES:
-        raise DataError(f"{spec.name} has the splits train and test, not {split!r}")
-    place = _place(spec)
+    split, own = split_and_path(spec, ("train", "test"))
+    place = _place(spec, own)
     held = _contents(place, FILES[spec.name, split])
     pixels, labels = [], list[int]()
     for name in (n for n in held if n != "meta"):
@@ -61,21 +59,15 @@ def read(spec: Spec) -> Images:
     return finished(spec, torch.from_numpy(np.concatenate(pixels)), torch.tensor(labels), classes, keys)
 
 
-def _place(spec: Spec) -> Path:
+def _place(spec: Spec, own: str) -> Path:
     """The archive or the folder that holds the batches."""
     name, folder, packed = spec.name, FOLDER[spec.name], PACKED[spec.name]
-    own = spec.rest not in ("", "train", "test")
-    root = spec.rest if own else os.path.expanduser(os.environ.get("SFUMATO_DATA", ""))
-    below = [Path(root) / part for part in (folder, packed, f"{name}/{folder}", f"{name}/{packed}")]
-    looked = [Path(root), *below]
-    for path in looked if root else []:
-        if path.is_file() or (path / FILES[name, "test"][0]).is_file():
-            return path
-    where = f"in {root}" if own else "below $SFUMATO_DATA" if root else "here, and $SFUMATO_DATA is not set"
-    raise DataError(
-        f"{name} is not {where}: get {packed} from https://www.cs.toronto.edu/~kriz/cifar.html and name it as "
-        f"{name}:PATH/{packed}, or put it (or its folder {folder}) into $SFUMATO_DATA"
-    )
+    return placed(
+        spec, own, (folder, packed, f"{name}/{folder}", f"{name}/{packed}"),
+        lambda path: path.is_file() or (path / FILES[name, "test"][0]).is_file(),
+        f"get {packed} from https://www.cs.toronto.edu/~kriz/cifar.html and name it as {name}:PATH/{packed}, or put it "
+        f"(or its folder {folder}) into $SFUMATO_DATA",
+    )  # fmt: skip
 
 
 def _contents(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from sfumato.data import arrays, cifar, folders, given, hub, included, installed, maps, shards
+from sfumato.data import arrays, cifar, folders, given, hub, included, installed, maps, shards, svhn
 from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
@@ -129,7 +129,9 @@ def _collected(spec: Spec) -> Images:
     return collected(shelf if spec.name == "folder" else shelf.limited())
 
 
-SPLIT = ("digits", "emoji32", "fashion", "mnist", "cifar10", "cifar100", "swiss_roll", "heartbeat", "dead_leaves")
+SPLIT = (
+    "digits", "emoji32", "fashion", "mnist", "cifar10", "cifar100", "svhn", "swiss_roll", "heartbeat", "dead_leaves"
+)  # fmt: skip
 """The sets with a train and a test split."""
 
 READERS: dict[str, Callable[[Spec], Images]] = {
@@ -142,6 +144,7 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "dead_leaves": included.dead_leaves,
     "cifar10": cifar.read,
     "cifar100": cifar.read,
+    "svhn": svhn.read,
     "folder": _collected,
     "npz": arrays.npz,
     "npy": arrays.npz,

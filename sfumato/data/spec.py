@@ -9,12 +9,13 @@ FRAMING = ("size", "crop", "resize", "pad")
 
 OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
 
-CIFAR = ("cifar10", "cifar100")
+DOWNLOADED = ("cifar10", "cifar100", "svhn")
+"""Sets as they are downloaded by hand: a split or a path follows."""
 
-OWN = {"hf": ("split", "image", "label"), "folder": ("labels",), **dict.fromkeys(CIFAR, ("split",))}
+OWN = {"hf": ("split", "image", "label"), "folder": ("labels",), **dict.fromkeys(DOWNLOADED, ("split",))}
 """Options of one source alone."""
 
-PATHS = ("folder", "npz", "npy", "map", "wds", "hf", *CIFAR)
+PATHS = ("folder", "npz", "npy", "map", "wds", "hf", *DOWNLOADED)
 """The sources that a path follows."""
 
 SIDE = 4096
