@@ -19,6 +19,7 @@ from sfumato.cost.inspection import Plan, costs
 from sfumato.cost.room import check_training
 from sfumato.data import to_float
 from sfumato.data.images import Images
+from sfumato.evaluate.in_training import training_distance
 from sfumato.models import Model, load
 from sfumato.models.generate import Request, plan
 from sfumato.models.real import shrunk
@@ -30,7 +31,7 @@ from sfumato.spec import written
 from sfumato.train.initial import Fitted, Initial, fingerprint, fitted
 from sfumato.train.loop import TrainResult, train
 from sfumato.train.reading import compared
-from sfumato.train.session import Preview
+from sfumato.train.session import Distance, Preview
 from sfumato.train.setup import accelerator_for, first_state, rehearse
 
 
@@ -54,6 +55,8 @@ class Training:
     settings: TrainConfig
     config: Mapping[str, Any]
     preview: Preview | None
+    distance: Distance | None = None
+    """Measures samples on the way, where `settings.fd_every` asks for it."""
     initial: Fitted | None = None
     """Weights to begin at."""
     remarks: tuple[str, ...] = ()
@@ -84,7 +87,7 @@ class Training:
         """Train, or go on with what `out` holds; see `train.loop.train`."""
         return train(
             self.recipe, self.images, self.settings, out, config=self.config, validation=self.validation,
-            preview=self.preview, resume=resume, **more,
+            preview=self.preview, resume=resume, distance=self.distance, **more,
             initial=None if self.initial is None else self.initial.tensors,
         )  # fmt: skip
 
@@ -115,12 +118,15 @@ def prepare(
     check_training(recipe, network, settings, device, processes, here)
     config = {"recipe": papers.to_json(recipe), "parameters": sum(p.numel() for p in network.parameters()), **said}
     preview = previews(recipe, network, settings, images, validation or images)
+    distance = None
+    if settings.fd_every:
+        distance = training_distance(recipe, network, settings.fd_images, images, validation, device)
     if initial is None:
-        return Training(recipe, network, images, validation, settings, config, preview)
+        return Training(recipe, network, images, validation, settings, config, preview, distance)
     taken = _begun(initial, recipe, network, images)
     origin = {**initial.about, "taken": str(taken)}
     return Training(
-        recipe, network, images, validation, settings, {**config, "from": origin}, preview, taken,
+        recipe, network, images, validation, settings, {**config, "from": origin}, preview, distance, taken,
         (_described(initial.about), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
     )  # fmt: skip
 

@@ -66,8 +66,7 @@ def net_for(text: str, reference: str, shape: tuple[int, int, int] | None, devic
     shipped = features.SHIPPED
     word, _, path = text.partition(":")
     if word == "auto":
-        name = reference.partition("?")[0].partition(":")[0]
-        word = name if name in shipped and shape == shipped[name].shape else "lite0"
+        return features.usual(reference, shape or (), device)
     if word == "inception":
         return features.inception2015(path or None, device)
     if path or word not in (*shipped, "lite0"):

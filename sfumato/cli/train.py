@@ -222,6 +222,7 @@ def _train(
 
 def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
     """Say what came of a run, and the command that uses it or goes on with it."""
+    from sfumato.runtime.folder import RunFolder
     from sfumato.train.report import write_report
 
     out = shlex.quote(str(result.folder))
@@ -230,6 +231,9 @@ def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
         print(f"sfumato train --resume {out}")
         return
     print(f"Report:  {write_report(result.folder)}\n")
+    best = RunFolder(result.folder).best
+    if best.is_file():
+        print(f"sfumato sample {shlex.quote(str(best))}     # the least distance that was measured on the way")
     if recipe.build().sampler is None:
         print(f"sfumato sample MODEL --classifier {out}")
     elif recipe.conditioning.picture:

@@ -155,6 +155,12 @@ def in_domain(name: str, device: torch.device | str = "cpu") -> FeatureNet:
     )  # fmt: skip
 
 
+def usual(spec: str, shape: tuple[int, ...], device: torch.device | str = "cpu") -> FeatureNet:
+    """The net that images of a data set are measured with: the shipped one of that set, or else `lite0`."""
+    name = spec.partition("?")[0].partition(":")[0]
+    return in_domain(name, device) if name in SHIPPED and shape == SHIPPED[name].shape else lite0(device)
+
+
 # ---------------------------------------------------------------- nets of others
 
 LITE0_HASH = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

@@ -79,10 +79,10 @@ def evaluate(
     metrics: Metrics = {}
     for measure in chosen:
         metrics |= measure(net, found, real)
-    floor = _floor(count, reference, real, net, other, look)
-    if floor.samples is not None and floor.real is not None:
+    at_least = floor(count, reference, real, net, other, look)
+    if at_least.samples is not None and at_least.real is not None:
         for measure in chosen:
-            for name, metric in measure(net, floor.samples, floor.real).items():
+            for name, metric in measure(net, at_least.samples, at_least.real).items():
                 metrics[name] = replace(metrics[name], floor=metric.value)
     metrics |= _accuracy(samples, reference, net, found, real)
     near: Mapping[str, Nearest] = {}
@@ -92,7 +92,7 @@ def evaluate(
         sets_of_images = (samples.images, features.pooled), (training.images, pooled(look(training)))
         copies, near = memorised(*sets_of_images, held_out)
         metrics |= copies
-    return Result(metrics, _protocol(samples, real, net, floor.about), near)
+    return Result(metrics, _protocol(samples, real, net, at_least.about), near)
 
 
 def _protocol(samples: Samples, real: FeatureSet, net: FeatureNet, floor: str) -> Protocol:
@@ -171,7 +171,7 @@ class Floor(NamedTuple):
     about: str
 
 
-def _floor(
+def floor(
     n: int, reference: Images | FeatureSet, real: FeatureSet, net: FeatureNet, other: Images | None,
     look: Callable[[Images], FeatureSet],
 ) -> Floor:  # fmt: skip

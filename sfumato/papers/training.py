@@ -45,8 +45,8 @@ TRACKERS = {"csv": "", "tensorboard": "tensorboard", "wandb": "wandb"}
 BUDGET = ("images", "minutes")
 MAY_CHANGE = (
     *BUDGET, "log", "accumulate", "checkpoint_activations", "log_every", "validate_every", "preview_every",
-    "checkpoint_every", "keep", "snapshots", "validation_images", "preview_images", "preview_steps", "compile",
-    "channels_last", "shard", "device", "threads",
+    "checkpoint_every", "keep", "snapshots", "validation_images", "preview_images", "preview_steps", "fd_every",
+    "fd_images", "compile", "channels_last", "shard", "device", "threads",
 )  # fmt: skip
 """The training numbers that a run may go on with others of: its budget, how it is watched, and what suits a machine.
 All others are the run itself."""
@@ -119,6 +119,11 @@ class TrainConfig:
     """Pictures in a preview; 0 makes none."""
     preview_steps: Annotated[int, Range(1, 1_000_000)] = 25
     """Sampling steps of a preview."""
+    fd_every: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the run between two measurements of the Frechet distance of samples to held-out images; the best weights
+    are kept as best.safetensors. 0 measures none."""
+    fd_images: Annotated[int, Range(8, 10_000_000)] = 1_000
+    """Samples of such a measurement; another number is another distance."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps afterwards."""
     channels_last: bool | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import shlex
 import shutil
@@ -127,6 +128,11 @@ class RunFolder:
 
     # ---------------------------------------------------------------- checkpoints
 
+    @property
+    def best(self) -> Path:
+        """Where the weights of the least Frechet distance that was measured in training are, if it was measured."""
+        return self.path / "best.safetensors"
+
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the newest first."""
         return _numbered(self.path / "checkpoints")
@@ -194,6 +200,8 @@ class RunFolder:
         for path in [*self.checkpoints(), *self.snapshots()]:
             if int(path.stem) > images:
                 _remove(path)
+        if self.best.exists() and _came_to(self.best) > images:
+            self.best.unlink()
         for folder in (self.path, *(self.path / name for name in ("samples", "checkpoints", "snapshots"))):
             for leftover in folder.iterdir() if folder.is_dir() else ():
                 if re.match(r"\..+\.(json|jsonl|png|html|safetensors|parts)\.", leftover.name):
@@ -213,6 +221,14 @@ def _numbered(folder: Path) -> list[Path]:
     """The checkpoints of a folder, or its snapshots, the newest first."""
     found = [path for path in folder.glob("*") if re.fullmatch(NAME, path.name)]
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+
+def _came_to(path: Path) -> float:
+    """The images that the run of a checkpoint had seen; infinity where it is damaged."""
+    try:
+        return float(checkpoint.read(path).progress.get("images", math.inf))
+    except CheckpointError:
+        return math.inf
 
 
 def _remove(path: Path) -> None:

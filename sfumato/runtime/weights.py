@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -21,6 +22,9 @@ MOST_WRONG = 0.1
 """The largest L1 error of a rebuilt profile, out of 2."""
 BEST = "best"
 """The length of the least distance or loss on the curve that was measured at the end of the run."""
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Part(NamedTuple):
@@ -97,12 +101,16 @@ def load_weights(saved: Checkpoint, network: nn.Module, weights: str | float | N
     return chosen.name
 
 
-def save_weights(path: Path, source: Checkpoint, weights: str | float | None = None, *, half: bool = False) -> None:
+def save_weights(
+    path: Path, source: Checkpoint, weights: str | float | None = None, *, half: bool = False,
+    said: Mapping[str, Any] = NOTHING,
+) -> None:  # fmt: skip
     """Write a light checkpoint that holds one set of weights and no optimiser, with the same reader.
 
     Args:
         weights: which, see `choose`; a rebuilt average is stored as the one set of the file, under "online".
         half: store float16, which halves the file; they are float32 again once loaded.
+        said: what the file says of itself besides.
 
     Raises:
         ValueError: no such weights, or some that float16 cannot hold.
@@ -111,7 +119,8 @@ def save_weights(path: Path, source: Checkpoint, weights: str | float | None = N
     stored = chosen.name in source.weights
     prefix = chosen.parts[0].prefix if stored else "model/"
     tensors = {prefix + name: halved(name, value) if half else value for name, value in chosen.tensors().items()}
-    about = {name: value for name, value in source.about.items() if name not in ("format", "versions", "profiles")}
+    left_out = ("format", "versions", "profiles")
+    about = {name: value for name, value in source.about.items() if name not in left_out} | dict(said)
     checkpoint.save(path, tensors, about if stored else {**about, "ema": [], "origin": {"weights": chosen.name}})
 
 

@@ -22,17 +22,18 @@ from sfumato.data.sources import Images
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import sharding
-from sfumato.runtime.precision import best_layout, best_precision
+from sfumato.runtime.precision import best_precision
 from sfumato.runtime.signals import listening
 from sfumato.train import trackers
 from sfumato.train.batches import Batches, seed_dropout, shard
+from sfumato.train.best import measure_distance
 from sfumato.train.display import Display
 from sfumato.train.learning_rate import learning_rate_at
 from sfumato.train.lengths import measure_lengths
 from sfumato.train.monitoring import PATIENCE, due, dump, log, monitor, save, save_snapshot
 from sfumato.train.place import run_folder
-from sfumato.train.session import Clock, Preview, Session
-from sfumato.train.setup import accelerator_for, first_state, rehearse, too_few_to_pair, too_little_noise
+from sfumato.train.session import Clock, Distance, Preview, Session
+from sfumato.train.setup import accelerator_for, announce, check_watching, first_state, rehearse, threads
 from sfumato.train.state import NonFiniteError, State
 from sfumato.train.trackers import Watcher
 
@@ -82,6 +83,7 @@ def train(
     quiet: bool = False,
     initial: Mapping[str, Tensor] | None = None,
     watch: Sequence[Watcher] = (),
+    distance: Distance | None = None,
 ) -> TrainResult:
     """Train a recipe on images until the budget is spent or a signal arrives.
 
@@ -92,10 +94,10 @@ def train(
         config: kept as config.json beside the training numbers; config["recipe"] is the recipe as plain values.
         validation: images for the loss by noise level; the training images where None.
         preview: makes pictures from a network, the same ones each time.
-        resume: go on from the newest checkpoint.
-        quiet: print nothing.
+        resume, quiet: go on from the newest checkpoint; print nothing.
         initial: weights to begin at, by key (`initial.fitted`); the run then saves itself before its first step.
         watch: called with every line of metrics and every preview; True asks the run to save and stop.
+        distance: measures the samples of a network every `settings.fd_every` (`evaluate.in_training`).
 
     Raises:
         RunError: the folder holds something else, or the run in it is another one.
@@ -105,30 +107,29 @@ def train(
         NonFiniteError: the loss or gradient was not finite 10 times in a row; a dump is in the folder.
         OSError: disk full, no permission; the last checkpoint is untouched.
     """
-    trackers.check(settings)
     accelerator, diffusion = accelerator_for(settings), recipe.build()
+    check_watching(settings, distance is not None or diffusion.sampler is None)
     device = accelerator.device
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
-    with listening() as interrupt, _threads(settings.threads):
+    with listening() as interrupt, threads(settings.threads):
         sharded = settings.shard and accelerator.num_processes > 1
         state = first_state(recipe, diffusion.times, settings, device, sharded, None if resume else initial)
         rehearse(recipe, diffusion, state, images, precision)
         place = run_folder(accelerator, Path(out), state, images, settings, config, resume)
         shown, main = _display(accelerator, settings, state, quiet), accelerator.is_main_process
         with place as folder, shown as display, trackers.opened(settings, folder, state.images, main) as logs:
-            progress = settings.progress(state.images, state.seconds)
             labelled = bool(recipe.conditioning.classes)
             session = Session(
                 diffusion, settings, config, accelerator, folder, state, display, interrupt,
                 model=_training_network(accelerator, settings, state),
                 batches=Batches(images, state.times, settings, labelled, device),
                 clock=Clock(state.seconds), images=images, validation=validation or images, labelled=labelled,
-                preview=preview, precision=precision, watchers=[*watch, *logs],
+                preview=preview, precision=precision, distance=distance, watchers=[*watch, *logs],
             )  # fmt: skip
-            _announce(session, recipe, reason, progress, resume)
+            announce(session, recipe, reason, resume)
             if initial is not None and not resume:
                 save(session)
-            return _loop(session, progress)
+            return _loop(session)
 
 
 def _training_network(accelerator: Any, settings: TrainConfig, state: State) -> nn.Module:
@@ -141,39 +142,13 @@ def _display(accelerator: Any, settings: TrainConfig, state: State, quiet: bool)
     return Display(state, settings.progress(state.images, state.seconds), accelerator.is_main_process and not quiet)
 
 
-def _announce(session: Session, recipe: Trainable, reason: str, progress: float, resume: bool) -> None:
-    """Say what a new run is trained on, where it is, on what it runs, for how long, and what is seldom meant."""
-    if not resume:
-        session.display.say(f"{session.images.card}\n")
-    settings, state, device = session.settings, session.state, session.accelerator.device
-    processes = session.accelerator.num_processes
-    many = f", {processes} processes" if processes > 1 else ""
-    many += ", which share the weights" if state.sharded else ""
-    again = f"; going on at {state.images:,} images, {progress:.0%}" if resume else ""
-    session.display.say(f"run      {session.folder.path}")
-    session.display.say(f"machine  {device.type}{many}, {session.precision} ({reason}), {best_layout(device)[1]}")
-    session.display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
-    few = too_few_to_pair(recipe, session.settings, session.accelerator.num_processes)
-    for warning in filter(None, (too_little_noise(recipe, session.diffusion), few)):
-        session.display.say(f"note     {warning}")
-
-
-@contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # ---------------------------------------------------------------- the loop
 
 
-def _loop(session: Session, progress: float) -> TrainResult:
+def _loop(session: Session) -> TrainResult:
     settings, state = session.settings, session.state
     start, saved, stop, noted = (state.images, state.seconds), state.seconds, 0, False
+    progress = settings.progress(*start)
     reports: deque[Tensor] = deque()
     ahead = 1 if session.accelerator.device.type == "cuda" else 0  # steps whose numbers the host has not waited for
 
@@ -189,7 +164,8 @@ def _loop(session: Session, progress: float) -> TrainResult:
         decays = state.ema.update(state.step - 1, steps)
         state.profiles.update(state.images - settings.batch, state.images)
         finished = progress >= 1
-        saving = bool(finished or stop or state.seconds - saved >= 60 * settings.checkpoint_every)
+        measuring = settings.fd_every > 0 and (finished or (due(last, progress, settings.fd_every) and not stop))
+        saving = bool(finished or stop or measuring or state.seconds - saved >= 60 * settings.checkpoint_every)
         while reports and saving:
             _take_in(session, reports.popleft())
         if progress >= 0.01 and not noted:
@@ -206,6 +182,8 @@ def _loop(session: Session, progress: float) -> TrainResult:
             if saving:
                 saved = state.seconds
                 save(session)
+            if measuring:
+                measure_distance(session)
             if finished:
                 measure_lengths(session)
 

@@ -65,7 +65,7 @@ def write_report(path: Path) -> Path:
         _facts(config, card, train),
         _notes(config, train),
         _results(run),
-        _curves(train, validation),
+        _curves(train, validation, _distances(run)),
         _lengths(run),
         _over_time(run),
         _data(run, card),
@@ -141,7 +141,7 @@ BY_LEVEL = {
 """What is recorded by level, and its caption."""
 
 
-def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
+def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]], distances: str) -> str:
     if len(train) < 2:
         return ""
     seen = [r["images"] for r in train]
@@ -159,8 +159,29 @@ def _curves(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> st
             figures.append(chart(lines, text, log_y=True))
     rate = [(seen, [r["learning_rate"] for r in train], "learning rate", "#4a7a8c")]
     speed = [(seen, _speeds(train), "images/s", "#6b7f3f")]
-    figures += [chart(rate, "Learning rate."), chart(speed, "Images a second.", zero=True)]
+    figures += [distances, chart(rate, "Learning rate."), chart(speed, "Images a second.", zero=True)]
     return f'<h2>How it went</h2><div class="pair">{"".join(figures)}</div>'
+
+
+def _distances(run: RunFolder) -> str:
+    """The Frechet distance of samples on the way, as far as it was measured as the last time, beside its floor."""
+    found = run.metrics("fd")
+    how = ("name", "n", "on", "reference", "sampler", "evaluations", "rate")
+    alike = [r for r in found if all(r.get(key) == found[-1].get(key) for key in how)]
+    if not alike:
+        return ""
+    last, at = alike[-1], [r["images"] for r in alike]
+    fd, n = [float(r["fd"]) for r in alike], int(last["n"])
+    lines = [(at, fd, "samples", "#b4552d")]
+    if last.get("floor") is not None:
+        lines.append(([at[0], at[-1]], [float(last["floor"])] * 2, "real images", "#4a7a8c"))
+    best = fd.index(min(fd))
+    kept = f"The best, {fd[best]:.4g} after {at[best]:,} images, is kept: sfumato sample {run.best}."
+    text = (
+        f"{last['name']} of {n:,} samples ({last['sampler']}, {last['evaluations']} evaluations, averaged weights) to "
+        f"{last['on']}, {last['reference']}. {kept if run.best.is_file() else ''}"
+    )
+    return chart(lines, text, log_y=True, marked=True)
 
 
 def _lengths(run: RunFolder) -> str:

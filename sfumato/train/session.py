@@ -25,6 +25,12 @@ from sfumato.train.trackers import Watcher
 Preview = Callable[[nn.Module], Tensor]
 """A network in evaluation mode -> pictures, uint8 (N, C, H, W)."""
 
+Distance = Callable[[nn.Module], Mapping[str, Any]]
+"""A network in evaluation mode -> the Frechet distance of its samples, `fd`, and how it was measured, as plain values.
+
+Two distances can be compared where all else but `floor` is equal.
+"""
+
 
 class Clock:
     """Seconds of training, over all resumes; it stands still while the run is looked at or saved."""
@@ -68,6 +74,7 @@ class Session:
     """The network is conditioned on the labels of the images."""
     preview: Preview | None
     precision: str
+    distance: Distance | None = None
     watchers: Sequence[Watcher] = ()
     """Called with every line of metrics, in the main process."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,9 +22,11 @@ from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes, sharding
-from sfumato.runtime.precision import autocast, usable_device
+from sfumato.runtime.precision import autocast, best_layout, usable_device
+from sfumato.train import trackers
 from sfumato.train.batches import WEIGHTS, layout
 from sfumato.train.ema import EMA, PowerEMA
+from sfumato.train.session import Session
 from sfumato.train.state import State
 
 if TYPE_CHECKING:
@@ -48,6 +51,13 @@ def accelerator_for(settings: TrainConfig) -> Accelerator:
             f"with {settings.accumulate} parts each"
         )
     return accelerator
+
+
+def check_watching(settings: TrainConfig, measurable: bool) -> None:
+    """ValueError for a tracker that is not installed, and for distances without a function that measures them."""
+    trackers.check(settings)
+    if settings.fd_every and not measurable:
+        raise ValueError("fd_every asks for distances, and no function that measures them is given")
 
 
 def rehearse(
@@ -136,3 +146,31 @@ def too_few_to_pair(recipe: Trainable, settings: TrainConfig, processes: int) ->
     """A line of warning where the recipe's noising has too few images at once to choose among; else nothing."""
     noising: Noising = getattr(recipe, "noising", INDEPENDENT)
     return noising.doubt(settings.batch // (processes * settings.accumulate), recipe.conditioning.classes)
+
+
+def announce(session: Session, recipe: Trainable, reason: str, resume: bool) -> None:
+    """Say what a new run is trained on, where it is, on what it runs, for how long, and what is seldom meant."""
+    if not resume:
+        session.display.say(f"{session.images.card}\n")
+    settings, state, device = session.settings, session.state, session.accelerator.device
+    processes, progress = session.accelerator.num_processes, settings.progress(state.images, state.seconds)
+    many = f", {processes} processes" if processes > 1 else ""
+    many += ", which share the weights" if state.sharded else ""
+    again = f"; going on at {state.images:,} images, {progress:.0%}" if resume else ""
+    session.display.say(f"run      {session.folder.path}")
+    session.display.say(f"machine  {device.type}{many}, {session.precision} ({reason}), {best_layout(device)[1]}")
+    session.display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
+    few = too_few_to_pair(recipe, session.settings, session.accelerator.num_processes)
+    for warning in filter(None, (too_little_noise(recipe, session.diffusion), few)):
+        session.display.say(f"note     {warning}")
+
+
+@contextlib.contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """So many CPU threads of torch, or as many as it has, for as long as the context lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

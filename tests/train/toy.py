@@ -35,6 +35,7 @@ from sfumato.runtime.processes import started
 from sfumato.samplers import DDIM
 from sfumato.spaces import Pixels, Space
 from sfumato.train.loop import TrainResult, train
+from sfumato.train.session import Distance
 
 shards = pytest.mark.skipif(
     not hasattr(torch.cpu.current_stream(), "record_event"), reason="this torch shards networks on GPUs only"
@@ -124,12 +125,16 @@ SMALL = TrainConfig(
 
 def run(
     out: str | Path, recipe: Toy = Toy(), resume: bool = False, quiet: bool = True,
-    preview: Callable[[nn.Module], Tensor] | None = None, data: Images | None = None, **changes: Any,
+    preview: Callable[[nn.Module], Tensor] | None = None, data: Images | None = None, distance: Distance | None = None,
+    **changes: Any,
 ) -> TrainResult:  # fmt: skip
     """Train the toy, on bars if on nothing else, with some of the settings changed."""
     config = {"recipe": {"paper": "toy", **asdict(recipe)}}
     settings = replace(SMALL, **changes)
-    return train(recipe, data or images(), settings, out, config=config, resume=resume, quiet=quiet, preview=preview)
+    return train(
+        recipe, data or images(), settings, out, config=config, resume=resume, quiet=quiet, preview=preview,
+        distance=distance,
+    )  # fmt: skip
 
 
 def tensors(out: str | Path) -> dict[str, Tensor]:
