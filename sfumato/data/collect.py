@@ -72,7 +72,7 @@ def _read_all(shelf: Shelf, met: Met) -> list[Found]:
         met.add(picture.met)
         pixels = picture.pixels
         room.add(held=pixels.nbytes)
-        found.append((pixels, record, picture.either))
+        found.append((pixels, record._replace(picture=b""), picture.either))  # the file is not held
         if len(found) == most:
             break
     return found

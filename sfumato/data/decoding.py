@@ -66,8 +66,8 @@ class Slice(NamedTuple):
 Source = Path | bytes | Slice
 
 
-class _Window(io.RawIOBase):
-    """The bytes of a slice as a file of their own."""
+class Window(io.RawIOBase):
+    """The bytes of a slice of a file as a file of their own."""
 
     def __init__(self, file: IO[bytes], offset: int, size: int) -> None:
         self.file, self.offset, self.size, self.at = file, offset, size, 0
@@ -97,7 +97,7 @@ def _stream(source: Source) -> Iterator[tuple[IO[bytes], int]]:
         yield io.BytesIO(source), len(source)
     elif isinstance(source, Slice):
         with open_regular(source.path) as file:
-            yield io.BufferedReader(_Window(file, source.offset, source.size)), source.size
+            yield io.BufferedReader(Window(file, source.offset, source.size)), source.size
     else:
         with open_regular(source) as file:
             yield file, file.seek(0, io.SEEK_END)

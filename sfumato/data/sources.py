@@ -16,7 +16,21 @@ from pathlib import Path
 
 import torch
 
-from sfumato.data import arrays, cifar, folders, given, hub, included, installed, maps, shards, svhn
+from sfumato.data import (
+    arrays,
+    celeba,
+    cifar,
+    folders,
+    given,
+    hub,
+    imagenet,
+    included,
+    installed,
+    lsun,
+    maps,
+    shards,
+    svhn,
+)
 from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
@@ -119,18 +133,29 @@ def _only_classes(images: Images, names: list[str]) -> Images:
 
 # ---------------------------------------------------------------- the table
 
-SHELVES: dict[str, Callable[[Spec], Shelf]] = {"folder": folders.shelf, "wds": shards.shelf, "hf": hub.shelf}
+SHELVES: dict[str, Callable[[Spec], Shelf]] = {
+    "folder": folders.shelf,
+    "celeba": celeba.shelf,
+    "imagenet": imagenet.shelf,
+    "lsun": lsun.shelf,
+    "wds": shards.shelf,
+    "hf": hub.shelf,
+}
 """The sources that can be read block by block."""
+
+STREAMED = ("imagenet", "lsun", "wds", "hf")
+"""Those that training reads as it goes, since they can be larger than memory."""
 
 
 def _collected(spec: Spec) -> Images:
     """The pictures of a folder, of tar shards or of a datasets folder, in memory."""
     shelf = SHELVES[spec.name](spec)
-    return collected(shelf if spec.name == "folder" else shelf.limited())
+    return collected(shelf if spec.name not in ("wds", "hf") else shelf.limited())
 
 
 SPLIT = (
-    "digits", "emoji32", "fashion", "mnist", "cifar10", "cifar100", "svhn", "swiss_roll", "heartbeat", "dead_leaves"
+    "digits", "emoji32", "fashion", "mnist", "cifar10", "cifar100", "svhn", "celeba", "swiss_roll", "heartbeat",
+    "dead_leaves"
 )  # fmt: skip
 """The sets with a train and a test split."""
 
@@ -145,6 +170,9 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "cifar10": cifar.read,
     "cifar100": cifar.read,
     "svhn": svhn.read,
+    "celeba": _collected,
+    "imagenet": _collected,
+    "lsun": _collected,
     "folder": _collected,
     "npz": arrays.npz,
     "npy": arrays.npz,

@@ -9,7 +9,7 @@ FRAMING = ("size", "crop", "resize", "pad")
 
 OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
 
-DOWNLOADED = ("cifar10", "cifar100", "svhn")
+DOWNLOADED = ("cifar10", "cifar100", "svhn", "celeba", "imagenet", "lsun")
 """Sets as they are downloaded by hand: a split or a path follows."""
 
 OWN = {"hf": ("split", "image", "label"), "folder": ("labels",), **dict.fromkeys(DOWNLOADED, ("split",))}

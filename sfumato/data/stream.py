@@ -25,7 +25,7 @@ from sfumato.data.card import FEW, SMALL, make_card
 from sfumato.data.framing import place_at
 from sfumato.data.images import Images
 from sfumato.data.reading import Reader, Record, Shelf
-from sfumato.data.sources import SHELVES, open_source, parse_spec
+from sfumato.data.sources import SHELVES, STREAMED, open_source, parse_spec
 from sfumato.data.spec import FRAMING, DataError, Spec
 
 LANES = 32
@@ -164,14 +164,14 @@ class Stream:
 
 
 def open_for_training(spec: str) -> Images:
-    """As `open_source`; but of wds: and hf:, and with ?crop=random of any, only a first look is taken, and the rest is
+    """As `open_source`; but of `STREAMED`, and with ?crop=random of any, only a first look is taken, and the rest is
     its `stream`.
 
     Raises:
         DataError: as there.
     """
     parsed = parse_spec(spec)
-    if parsed.name not in ("wds", "hf") and parsed.crop != "random":
+    if parsed.name not in STREAMED and parsed.crop != "random":
         return open_source(spec)
     if "classes" in parsed.options:
         raise DataError(f"{spec}: classes are chosen when a set is prepared: sfumato prepare {spec!r} OUT")

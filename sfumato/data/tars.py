@@ -44,8 +44,11 @@ class _Headers:
         return self.file.read(size)
 
 
-def members(file: IO[bytes], path: Path) -> Iterator[Member]:
+def members(file: IO[bytes], path: Path, stored: int | None = None) -> Iterator[Member]:
     """The files of an open archive, in order; their contents are not read.
+
+    Args:
+        stored: its bytes that are not holes, where the file system cannot say: of an archive inside another.
 
     Raises:
         DataError: it is damaged or cut, compressed, or holds links or sparse files; with its name.
@@ -55,7 +58,7 @@ def members(file: IO[bytes], path: Path) -> Iterator[Member]:
     file.seek(0)
     if packed := next((kind for magic, kind in PACKED.items() if start.startswith(magic)), None):
         raise DataError(f"{path} is compressed ({packed}); shards are plain tar files: unpack it first")
-    if is_hollow(size, stored_bytes(file)):
+    if is_hollow(size, stored_bytes(file) if stored is None else stored):
         raise DataError(
             f"{path} is damaged: its {size:,} bytes are nearly all holes, as of a copy that was not finished"
         )
