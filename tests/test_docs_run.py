@@ -35,6 +35,7 @@ SMALL = {
     "sfumato likelihood runs/fashion": "--limit 4 --steps 4",
     "sfumato evaluate runs/fashion": '-n 24 --steps 2 --reference "fashion:test?limit=200"',
     "sfumato convert runs/fashion --to diffusers": "",
+    "sfumato convert runs/fashion --to hub": "--pictures 4",
     "sfumato convert runs/fashion --to onnx": "",
     "sfumato reproduce ddim/consistency": "--fast --seeds 1",
     "sfumato prepare": "",

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"train", "models"},
     {"likelihood", "evaluate", "cost"},
     {"fitting"},
-    {"one_call"},
+    {"one_call", "hub"},
     {"__init__"},
     {"claims", "compare"},
     {"learn"},

@@ -24,7 +24,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato edit inpaint|superres|deblur TARGET       fill in what a --mask leaves open; enlarge; sharpen
   sfumato edit colorize|restyle TARGET              colour what is grey; other pictures of the same layout
   sfumato likelihood TARGET [--data SPEC]           bits per dimension, term by term
-  sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' checkpoints, both ways
+  sfumato convert SOURCE [--to ...] [--out ...]     official and diffusers' files, both ways; model cards
   sfumato prepare SOURCE OUT [--shards]             any source as a memory map or as tar shards, once
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
   sfumato reproduce [CLAIM ...]                     the papers' claims as experiments, listed or run

@@ -20,16 +20,25 @@ class ConvertArguments:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A run folder, one of our checkpoints, a shipped model, an official file (.pt, .pth.tar, .safetensors), or a
     folder of diffusers."""
-    to: Literal["sfumato", "official", "diffusers", "lucidrains", "onnx"] = "sfumato"
+    to: Literal["sfumato", "official", "diffusers", "lucidrains", "onnx", "hub"] = "sfumato"
     """Our safetensors file; the official code's state dict; what the Trainer of denoising-diffusion-pytorch writes; a
-    folder for DDPMPipeline.from_pretrained; or a folder of ONNX graphs: the network's prediction, each sampler's steps,
-    and their plans."""
+    folder for DDPMPipeline.from_pretrained; a folder of ONNX graphs: the network's prediction, each sampler's steps,
+    and their plans; or a folder for a model hub, with a model card, which `sfumato.load` reads."""
     out: Path | None = None
     """Where to: a .safetensors file, a .pt file, or a new folder."""
     weights: str | None = None
     """Of ours: `online`, an EMA rate, a length sigma_rel such as 0.05, or `best`; by default the first EMA."""
     half: bool = False
-    """To sfumato: store float16."""
+    """To sfumato and to a hub: store float16."""
+    licence: str | None = None
+    """To a hub: the licence of the weights, such as mit, apache-2.0, cc-by-4.0 or other."""
+    dataset: str = ""
+    """To a hub: what the hub calls the training data, where sfumato does not know it."""
+    pictures: Annotated[int, tyro.conf.arg(metavar="N")] = 36
+    """To a hub: samples to make for the card; 0 makes none."""
+    nearest: bool = True
+    """To a hub: show the training pictures nearest to the samples, where the data are here; --no-nearest where these
+    may not be shown."""
     write_order: Literal["legacy", "new"] | None = None
     """To official: the order of q, k and v to write; by default as it was read, or legacy."""
     size: Count | None = None
@@ -64,17 +73,21 @@ class ConvertArguments:
     """Likewise: the smallest."""
 
 
-OWN = ("source", "to", "out", "weights", "half", "write_order")
+OF_HUB = ("licence", "dataset", "pictures", "nearest")
+"""Options that only a folder for a hub has."""
+OWN = ("source", "to", "out", "weights", "half", "write_order", *OF_HUB)
 
 
 def convert_command(arguments: list[str]) -> int:
     parsed = parse(ConvertArguments, arguments, "sfumato convert")
     from sfumato.convert import foreign, foreign_lucidrains
     from sfumato.convert.onnx import export
+    from sfumato.hub import give
     from sfumato.models import load
     from sfumato.models.loading import home
     from sfumato.runtime.files import sweep
 
+    _check_hub(parsed)
     out = None if parsed.out is None else home(parsed.out)
     if out is not None:
         _check_place(out, parsed.to)
@@ -93,6 +106,11 @@ def convert_command(arguments: list[str]) -> int:
         return 0
     if parsed.to == "onnx":
         export(recipe, model.network, out, classes=model.classes, say=lambda line: print(f"  {line}"))
+    elif parsed.to == "hub":
+        give(
+            model, out, parsed.source, licence=parsed.licence, dataset=parsed.dataset, count=parsed.pictures,
+            show_training=parsed.nearest, half=parsed.half, say=lambda line: print(f"  {line}"),
+        )  # fmt: skip
     elif parsed.to == "diffusers":
         foreign.save_folder(recipe, model.network, out)
     elif parsed.to == "lucidrains":
@@ -107,6 +125,20 @@ def convert_command(arguments: list[str]) -> int:
         model.save(out, half=parsed.half)
     print(out)
     return 0
+
+
+def _check_hub(parsed: ConvertArguments) -> None:
+    """UsageError for options of a hub's folder elsewhere, and for what they cannot be, before anything is read."""
+    defaults = {f.name: f.default for f in fields(ConvertArguments)}
+    given = [name for name in OF_HUB if getattr(parsed, name) != defaults[name]]
+    if given and parsed.to != "hub":
+        raise UsageError(f"--{given[0]} is an option of --to hub")
+    if not 0 <= parsed.pictures <= 1024:
+        raise UsageError(f"--pictures is from 0 to 1,024, not {parsed.pictures:,}")
+    if parsed.licence is not None:
+        from sfumato.hub.licences import licence_of
+
+        licence_of(parsed.licence)
 
 
 def _check_place(out: Path, to: str) -> None:

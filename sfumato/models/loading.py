@@ -19,6 +19,9 @@ from sfumato.runtime.weights import load_weights
 FOREIGN = (".pt", ".pth", ".ckpt", ".bin")
 """Endings of the files that other codes write, in small or capital letters; .tar may follow."""
 
+GIVEN = "model.safetensors"
+"""The weights in a folder that is given away (`sfumato.hub`)."""
+
 
 def shipped() -> dict[str, Path]:
     """The checkpoints that come with the package, by preset name."""
@@ -34,7 +37,8 @@ def load(
     Args:
         target: for example "runs/mine", "model.safetensors", "ddpm/emoji32", "256x256_diffusion.pt" (the official files
             of ddim, improved-diffusion, guided-diffusion, ncsn, ncsnv2 and score_sde_pytorch, also as safetensors) or a
-            folder of diffusers' `UNet2DModel` or `DDPMPipeline`. ~ is the home folder.
+            folder of diffusers' `UNet2DModel` or `DDPMPipeline`, or what `sfumato convert --to hub` wrote. ~ is the
+            home folder.
         weights: "online", or an EMA rate that is stored, such as "0.999"; of a run with snapshots also a length
             sigma_rel, such as 0.05 (a power-function average, rebuilt: `runtime.weights`), or "best", the length of the
             least distance or loss that was measured. The first EMA where None.
@@ -48,6 +52,7 @@ def load(
         MemoryError: its weights are larger than the memory that is free.
     """
     path = home(target)
+    path = path / GIVEN if (path / GIVEN).is_file() else path
     if is_foreign(path):
         import sfumato.convert.foreign as foreign
 

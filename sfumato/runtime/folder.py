@@ -69,6 +69,8 @@ class RunFolder:
         path = Path(path)
         if not (path / "config.json").is_file():
             raise RunError(f"{path} is not a run folder: it has no config.json")
+        if (path / "model.safetensors").exists():
+            raise RunError(f"{path} holds a model without its run; begin another at it: sfumato train PRESET --from")
         return cls(path)
 
     def _prepared(self) -> RunFolder:
