@@ -42,6 +42,9 @@ SigmaRel = Annotated[float, Range(0.01, LONGEST)]
 TRACKERS = {"csv": "", "tensorboard": "tensorboard", "wandb": "wandb"}
 """Where metrics go besides the run folder's metrics.jsonl, and the package that each needs."""
 
+USUAL_SNAPSHOTS, MOST_OF_SNAPSHOTS = 16, 2 << 30
+"""Snapshots of averages where no number is asked for, and their bytes, in float16."""
+
 BUDGET = ("images", "minutes")
 MAY_CHANGE = (
     *BUDGET, "log", "accumulate", "checkpoint_activations", "log_every", "validate_every", "preview_every",
@@ -88,8 +91,9 @@ class TrainConfig:
     profiles: Annotated[tuple[SigmaRel, ...], Length(0, 8)] = (0.05, 0.10)
     """Relative lengths (sigma_rel) of the power-function averages that are tracked from the start, so that any length
     can be chosen after training (`--weights 0.12`); none tracks nothing."""
-    snapshots: Annotated[int, Range(1, 1024)] = 16
-    """Snapshots of these averages, evenly spread over the run: 16 give lengths from 0.03 to 0.25."""
+    snapshots: Annotated[int, Range(1, 1024)] | None = None
+    """Snapshots of these averages, evenly spread over the run: 16, which give lengths from 0.03 to 0.25, or as many as
+    2 GB hold; then also 0."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Arithmetic of the network; auto takes bf16 where the machine is fast at it."""
     flip: bool = False
@@ -157,6 +161,12 @@ class TrainConfig:
     def gentle(self) -> TrainConfig:
         """The same for weights that are good already: a low rate, which rises while Adam's moments are empty."""
         return replace(self, learning_rate=self.learning_rate / 5, warmup=500 * self.batch)
+
+    def snapshots_of(self, parameters: int) -> int:
+        """How many snapshots of the averages a run keeps of a network of so many parameters."""
+        if self.snapshots is not None or not self.profiles:
+            return self.snapshots or 0
+        return min(USUAL_SNAPSHOTS, MOST_OF_SNAPSHOTS // (2 * len(self.profiles) * parameters))
 
     def progress(self, images: int, seconds: float) -> float:
         """The share of the budget that is spent, from 0 to 1."""

@@ -149,6 +149,7 @@ def _loop(session: Session) -> TrainResult:
     settings, state = session.settings, session.state
     start, saved, stop, noted = (state.images, state.seconds), state.seconds, 0, False
     progress = settings.progress(*start)
+    snapshots = settings.snapshots_of(sum(p.numel() for p in state.network.parameters()))
     reports: deque[Tensor] = deque()
     ahead = 1 if session.accelerator.device.type == "cuda" else 0  # steps whose numbers the host has not waited for
 
@@ -177,7 +178,7 @@ def _loop(session: Session) -> TrainResult:
         with session.clock.standing():
             if finished or not stop:
                 monitor(session, last, progress)
-            if due(last, progress, 1 / settings.snapshots):
+            if snapshots and due(last, progress, 1 / snapshots):
                 save_snapshot(session)
             if saving:
                 saved = state.seconds

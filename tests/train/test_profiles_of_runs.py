@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from sfumato.papers.training import TrainConfig
 from sfumato.runtime import checkpoint, weights
 from sfumato.runtime.folder import RunFolder
 from tests.train import toy
@@ -109,3 +110,10 @@ def test_a_sharded_run_has_snapshots_in_parts(tmp_path: Path) -> None:
     assert found is not None
     assert weights.choose(found, 0.13).name == "sigma_rel 0.13"
     assert weights.choose(found, 0.13).tensors().keys() == found.tensors("model/").keys()
+
+
+def test_large_networks_keep_as_many_snapshots_as_two_gigabytes_hold() -> None:
+    usual = TrainConfig()
+    assert [usual.snapshots_of(n) for n in (1_000_000, 100_000_000, 1_000_000_000)] == [16, 5, 0]
+    assert TrainConfig(snapshots=3).snapshots_of(1_000_000_000) == 3
+    assert TrainConfig(profiles=()).snapshots_of(1_000_000) == 0
