@@ -22,7 +22,7 @@ from sfumato.data.images import Images
 from sfumato.evaluate.in_training import training_distance
 from sfumato.models import Model, load
 from sfumato.models.generate import Request, plan
-from sfumato.models.real import shrunk
+from sfumato.models.real import inputs_of
 from sfumato.networks import NETWORKS
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
@@ -113,6 +113,8 @@ def prepare(
     recipe = fit_to_data(recipe, images, moments=not resume)
     if validation is not None and validation.shape != images.shape:
         raise ValueError(f"validation images are {validation.shape}, training images {images.shape}")
+    if validation is not None and (validation.inputs is None) != (images.inputs is None):
+        raise ValueError("training images and validation images are both pairs, or neither is")
     with torch.device("meta"):
         network = recipe.model()
     check_training(recipe, network, settings, device, processes, here)
@@ -178,14 +180,14 @@ def previews(
     """
     if recipe.build().sampler is None or not settings.preview_images:
         return None
-    side, count = recipe.conditioning.picture, min(settings.preview_images, len(images))
-    small = shrunk(held_out.images[:count], side) if side else None
-    count = count if small is None else len(small)
+    count = min(settings.preview_images, len(images))
+    inputs = inputs_of(recipe, held_out, count) if recipe.conditioning.pictured else None
+    count = count if inputs is None else len(inputs)
     steps = min(settings.preview_steps, recipe.steps)
-    plan(Model(recipe, network, images.classes), Request(count, steps, low_res=small))
+    plan(Model(recipe, network, images.classes), Request(count, steps, picture=inputs))
 
     def preview(network: nn.Module) -> Tensor:
-        return Model(recipe, network, images.classes).sample(count, steps=steps, seed=1, low_res=small)
+        return Model(recipe, network, images.classes).sample(count, steps=steps, seed=1, picture=inputs)
 
     return preview
 
@@ -199,6 +201,7 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
     if recipe.build().sampler is None and not labelled:
         raise ValueError("a classifier needs labelled data: classes are sub-folders, for example")
     side = conditioning.picture
+    conditioning = conditioning.paired(None if images.inputs is None else tuple(images.inputs.shape[1:]))
     if side and (shape[1] != shape[2] or side >= shape[1]):
         raise ValueError(f"an upsampler of {side}x{side} images needs larger, square training images, not {shape}")
     if conditioning.classes and not labelled:

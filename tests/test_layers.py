@@ -15,8 +15,10 @@ PACKAGE = Path(__file__).parents[1] / "sfumato"
 LAYERS: list[set[str]] = [
     {"fields"},
     {"version", "spec", "core", "networks"},
-    {"samplers", "spaces", "conditioning", "noising"},
-    {"papers", "inverse"},
+    {"samplers", "spaces", "noising"},
+    {"inverse"},
+    {"conditioning"},
+    {"papers"},
     {"runtime"},
     {"data", "convert"},
     {"train", "models"},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, first, fits, on_sheet, streamed
+from sfumato.cli.inputs import Inputs, chosen, colour_error, sheet
 from sfumato.cli.numbers import Count, Processes, Scale, Seed
 from sfumato.cli.parsing import (
     UsageError,
@@ -41,8 +42,8 @@ class SampleArguments:
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
-    n: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 64
-    """How many pictures."""
+    n: Annotated[Count | None, tyro.conf.arg(aliases=["-n"])] = None
+    """How many pictures; by default 64, or one of each input."""
     steps: str = "auto"
     """Moves from noise to a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or
     ddim50. auto is 10 by the usual sampler, DPM-Solver++(2M) on Karras' grid; by others 50, or 100 for Score-SDE; and
@@ -71,6 +72,11 @@ class SampleArguments:
     """How strongly the classifier guides."""
     low_res: str | None = None
     """For an upsampler: the images to enlarge, a data spec, an npz or a folder; larger ones are shrunk first."""
+    inputs: str | None = None
+    """For a model with pictures as inputs: a folder, which is brought to its size, or a data spec such as
+    pair:INPUTS|TARGETS. One output for each."""
+    originals: str | None = None
+    """The same, but the inputs are made of these whole pictures as in training: emoji32:test, say."""
     batch: Count = 64
     """Pictures at a time; bounds the memory."""
     weights: str | None = None
@@ -96,11 +102,14 @@ def sample_command(arguments: list[str]) -> int:
     device = device_of(parsed.device)
     pool = WorkerPool(partial(load_model, parsed.target, weights=parsed.weights), parsed.processes, device)
     model = load_model(parsed.target, weights=parsed.weights, device=device)
-    request = _request(parsed, model, device)
+    given = chosen(parsed.n, parsed.low_res, parsed.inputs, parsed.originals, model)
+    parsed = replace(parsed, n=given.n)
+    request = _request(parsed, model, given, device)
     asker = request.guide.classifier if request.guide else model
-    labels = asker.labels(parsed.classes or None, parsed.n)
+    taken = given.labels if given.labels is not None and not parsed.classes and not request.guide else None
+    labels = asker.labels(parsed.classes or None, given.n) if taken is None else taken
     moves = plan(model, request)
-    fits(min(parsed.n, parsed.batch), model.recipe.shape, "pictures at a time (--batch)")
+    fits(min(given.n, parsed.batch), model.recipe.shape, "pictures at a time (--batch)")
     whole = _asked(parsed, model, request)
     folder = parsed.out or output_folder(parsed.target, "samples", f"{_name(parsed)}-{whole.digest}")
     started = time.perf_counter()
@@ -108,11 +117,15 @@ def sample_command(arguments: list[str]) -> int:
         made = _made(parsed, model, request, labels, moves, pool if pool.processes > 1 else None, out)
         seconds = time.perf_counter() - started
         store(out, whole, _files(parsed, request))
-        _record(parsed, model, made, moves, seconds, out)
+        drift = None if given.targets is None else colour_error(made.images, given.targets)
+        _record(parsed, model, made, moves, seconds, drift, out)
         with beside(out / "images.npz"):
-            written = _sheets(out, made, request, shown_channels(None, model))
-    print(f"{parsed.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
-          f"({parsed.n / seconds:.1f} pictures/s)")  # fmt: skip
+            written = _sheets(out, made, given, shown_channels(None, model))
+    print(f"{given.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
+          f"({given.n / seconds:.1f} pictures/s)")  # fmt: skip
+    if drift is not None:
+        mean, absolute = (", ".join(f"{v:.1f}" for v in values) for values in drift.values())
+        print(f"colour   mean error of each channel {mean}; absolute, of a picture's own mean, {absolute} (of 0..255)")
     print(f"{out}/{{{','.join(written)}}}")
     return 0
 
@@ -120,13 +133,13 @@ def sample_command(arguments: list[str]) -> int:
 def _files(parsed: SampleArguments, request: Request) -> list[str]:
     """What is written beside the request."""
     films = ["trajectory.webp", "predictions.webp"] if parsed.animation else []
-    return ["images.npz", "sample.json", "grid.png", *(["pairs.png"] if request.low_res is not None else []), *films]
+    return ["images.npz", "sample.json", "grid.png", *(["pairs.png"] if request.picture is not None else []), *films]
 
 
 def _asked(parsed: SampleArguments, model: Model, request: Request) -> Asked:
     """The whole request: the words, and what they stood for."""
     found = {
-        "weights": of_weights(model.network), "device": model.device.type, "low_res": of_images(request.low_res),
+        "weights": of_weights(model.network), "device": model.device.type, "low_res": of_images(request.picture),
         "precision": request.precision_on(model.device),
     }  # fmt: skip
     if request.guide:
@@ -145,14 +158,14 @@ def _made(
 
     from sfumato.models.generate import Film, in_batches, joined
 
-    shape = tuple(model.recipe.shape)
-    room = on_sheet(parsed.n, shape)
+    shape, n = tuple(model.recipe.shape), request.n
+    room = on_sheet(n, shape)
     every = -(-(moves + 1) // MOST_FRAMES)
     film = Film(on_sheet(room, shape, 4 * MOST_PIXELS * every // (moves + 1)), every) if parsed.animation else None
     shown: list[Sampled] = []
     with (
-        streamed(out / "images.npz", parsed.n, shape, labels) as keep,
-        tqdm(total=parsed.n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar,
+        streamed(out / "images.npz", n, shape, labels) as keep,
+        tqdm(total=n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar,
     ):
         for part in in_batches(model, request, labels, film=film, pool=pool, progress=bar.update):
             keep(part.images)
@@ -173,7 +186,7 @@ def _help(arguments: list[str]) -> str | None:
     return "\n\n".join((about, *lines))
 
 
-def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
+def _request(parsed: SampleArguments, model: Model, given: Inputs, device: str) -> Request:
     """What is asked of the model."""
     from sfumato.models.classifier import Guide
     from sfumato.models.generate import Request
@@ -185,8 +198,8 @@ def _request(parsed: SampleArguments, model: Model, device: str) -> Request:
     if parsed.classifier:
         guide = Guide(load_classifier(parsed.classifier, device=device), parsed.classifier_scale)
     return Request(
-        parsed.n, _steps(parsed, model), sampler_of(parsed.sampler), parsed.seed, parsed.scale, guide,
-        _low_res(parsed, model), parsed.batch, parsed.precision, parsed.guidance, _guide_model(parsed, device),
+        given.n, _steps(parsed, model), sampler_of(parsed.sampler), parsed.seed, parsed.scale, guide,
+        given.pictures, parsed.batch, parsed.precision, parsed.guidance, _guide_model(parsed, device),
     )  # fmt: skip
 
 
@@ -206,39 +219,16 @@ def _steps(parsed: SampleArguments, model: Model) -> Steps:
     return steps_of(str(usual), parsed.spacing) if isinstance(usual, int) else usual
 
 
-def _low_res(parsed: SampleArguments, model: Model) -> Tensor | None:
-    """The images to enlarge, shrunk to what the model takes."""
-    from sfumato.data import open_source
-    from sfumato.models.real import shrunk
-
-    side = model.recipe.conditioning.picture
-    if parsed.low_res is None:
-        return None
-    if not side:
-        raise UsageError(f"{parsed.target} is no upsampler, so it takes no --low-res images")
-    path = Path(parsed.low_res)
-    spec = f"folder:{path}" if path.is_dir() else f"npz:{path}" if path.suffix == ".npz" else parsed.low_res
-    images = open_source(spec).images
-    if len(images) < parsed.n:
-        raise UsageError(f"{parsed.low_res} has {len(images)} images to enlarge; {parsed.n} are asked for (-n)")
-    return shrunk(images[: parsed.n], side) if images.shape[-1] > side else images[: parsed.n]
-
-
-def _sheets(out: Path, made: Sampled, request: Request, show: tuple[int, ...] | None) -> list[str]:
+def _sheets(out: Path, made: Sampled, given: Inputs, show: tuple[int, ...] | None) -> list[str]:
     """Write what is made from the pictures; returns the names of all files, with what they show of many."""
     from sfumato.data import pictures
 
-    images, n = made.images, request.n
+    images, n = made.images, given.n
     pictures.save_png(out / "grid.png", pictures.grid(images, show=show))
     names = [first("grid.png", len(images), n), "images.npz"]
-    if request.low_res is not None:
-        import torch
-        from torch.nn.functional import interpolate
-
-        some = images[: max(1, len(images) // 2)] if len(images) < n else images
-        before = interpolate(request.low_res[: len(some)].float(), images.shape[-1], mode="nearest").byte()
-        pairs = torch.stack([before, some], dim=1).flatten(0, 1)
-        pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8, show=show))
+    if given.pictures is not None:
+        some = images[: max(1, len(images) // (2 if given.targets is None else 3))] if len(images) < n else images
+        pictures.save_png(out / "pairs.png", sheet(given, some, show))
         names.append(first("pairs.png", len(some), n))
     for name, film in (("trajectory", made.frames), ("predictions", made.predictions)):
         if film:
@@ -247,13 +237,17 @@ def _sheets(out: Path, made: Sampled, request: Request, show: tuple[int, ...] | 
     return names
 
 
-def _record(parsed: SampleArguments, model: Model, made: Sampled, moves: int, seconds: float, out: Path) -> None:
+def _record(
+    parsed: SampleArguments, model: Model, made: Sampled, moves: int, seconds: float,
+    drift: dict[str, list[float]] | None, out: Path,
+) -> None:  # fmt: skip
     """Write what was asked for and what it took, sample.json."""
     from sfumato.data import pictures
 
     record = {
         **vars(parsed), "out": str(out), "moves": moves, "network_evaluations": made.evaluations,
         "seconds": round(seconds, 2), "about": model.about, "version": __version__,
+        **({} if drift is None else {"colour_error": drift}),
     }  # fmt: skip
     pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
 

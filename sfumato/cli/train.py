@@ -238,6 +238,9 @@ def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
         print(f"sfumato sample MODEL --classifier {out}")
     elif recipe.conditioning.picture:
         print(f"sfumato sample {out} --low-res {shlex.quote(pictures)}")
+    elif recipe.conditioning.pictured:
+        option = "--inputs" if pictures.startswith("pair:") else "--originals"
+        print(f"sfumato sample {out} {option} {shlex.quote(pictures)}")
     else:
         print(f"sfumato sample {out}")
 
@@ -252,5 +255,6 @@ sfumato presets lists the presets; sfumato train PRESET --help lists every optio
 Data specs: digits, emoji32, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or :test), folder:PATH,
 npz:PATH, with ?size=64 or ?size=48x32 and the like (docs/data.md). Options of a part:
 --recipe.network.channels 64; another part: --recipe.network "ncsnpp?channels=64", --recipe.noising immiscible,
---recipe.conditioning "labels?dropout=0.1", or several at once: "labels+augmented?p=0.12".
+--recipe.conditioning "labels?dropout=0.1", or several at once: "labels+augmented?p=0.12". Image to image:
+--data "pair:INPUTS|TARGETS" --recipe.conditioning picture, or "picture?by=grey" (docs/own_pictures.md).
 """

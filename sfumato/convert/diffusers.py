@@ -243,7 +243,7 @@ def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
     if not isinstance(made, HoUNet | UNet2D):
         raise ForeignError(f"diffusers' UNet2DModel holds DDPM's network, not {type(made).__name__}")
     scheduler = scheduler_of(recipe)
-    if recipe.conditioning.classes or recipe.conditioning.picture:
+    if recipe.conditioning.classes or recipe.conditioning.pictured:
         raise ForeignError(
             "DDPMPipeline passes no labels to its network, so a conditional model would not sample there"
         )

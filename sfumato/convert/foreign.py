@@ -171,6 +171,8 @@ def official_state(recipe: Trainable, network: nn.Module, order: str = "legacy")
     if kind not in LAYOUTS:
         raise ForeignError(f"the network {kind.__name__} has no official PyTorch layout here")
     conditioning = recipe.conditioning
+    if conditioning.pictured and not conditioning.picture:
+        raise ForeignError("official files hold no inputs but an upsampler's pictures, so they cannot hold this model")
     if not LAYOUTS[kind].conditioned and (conditioning.classes or conditioning.picture):
         what = "labels" if conditioning.classes else "low-resolution images"
         raise ForeignError(f"the official {kind.__name__} has no {what}, so it cannot hold a conditional model")

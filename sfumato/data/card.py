@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from sfumato.runtime.printable import printable
 
 SMALL = 5_000
 """Images of a set that is called small."""
+
+INPUTS = "each with an input of "
+"""How the note on pairs begins."""
 
 FEW, WITHOUT = "a small set", "no image in"
 """How the notes begin that follow from the counts."""
@@ -118,6 +121,16 @@ def make_card(
         sizes=sizes or {}, classes=named, corrupt=corrupt, notes=notes, mean=mean, std=std, licence=licence,
         fingerprint=fingerprint(images, labels),
     )  # fmt: skip
+
+
+def with_inputs(card: DataCard, inputs: Tensor) -> DataCard:
+    """The card of targets with input pictures uint8 (N, C, h, w) beside them: a note, and a fingerprint of both."""
+    channels, height, width = inputs.shape[1:]
+    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    mean = " ".join(f"{v:.1f}" for v in _moments(inputs)[0])
+    notes = (f"{INPUTS}{width}x{height} {kind}, mean {mean}", *(n for n in card.notes if not n.startswith(INPUTS)))
+    both = hashlib.sha256(f"{card.fingerprint} {fingerprint(inputs, None)}".encode()).hexdigest()
+    return replace(card, notes=notes, fingerprint=both)
 
 
 def fingerprint(images: Tensor, labels: Tensor | None) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from sfumato.data.card import DataCard, make_card
+from sfumato.data.card import DataCard, make_card, with_inputs
+from sfumato.data.loader import to_float
 
 
 class Example(NamedTuple):
@@ -44,6 +46,7 @@ class Images:
         classes: names of the labels.
         card: what was found.
         stream: where these are only a first look at more, which training reads as it goes (`stream`).
+        inputs: of pairs, the input picture of each, uint8 (N, C', h, w) (`pairs`).
     """
 
     images: Tensor
@@ -53,6 +56,7 @@ class Images:
     classes: tuple[str, ...]
     card: DataCard
     stream: Streamed | None = None
+    inputs: Tensor | None = None
 
     @property
     def spec(self) -> str:
@@ -81,4 +85,16 @@ class Images:
             card.spec, images, labels, self.classes, bits=card.bits, corrupt=card.corrupt, licence=card.licence,
             notes=card.own_notes, sizes=card.sizes,
         )  # fmt: skip
-        return Images(images, labels, texts, tuple(self.keys[i] for i in order), self.classes, fresh)
+        inputs = None if self.inputs is None else self.inputs[indices].contiguous()
+        fresh = fresh if inputs is None else with_inputs(fresh, inputs)
+        keys = tuple(self.keys[i] for i in order)
+        return Images(images, labels, texts, keys, self.classes, fresh, inputs=inputs)
+
+    def given(self, chosen: Tensor, labelled: bool, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """What training hands over beside these images (n,): labels y where the model has them, inputs of pairs."""
+        found: dict[str, Tensor] = {}
+        if labelled and self.labels is not None:
+            found["y"] = self.labels[chosen].to(device)
+        if self.inputs is not None:
+            found["picture"] = to_float(self.inputs[chosen].to(device))
+        return found

@@ -44,6 +44,8 @@ def open_shelf(text: str) -> Shelf:
     if spec.name in SHELVES and "classes" not in spec.options:
         return SHELVES[spec.name](spec).limited()
     images = open_source(text)
+    if images.inputs is not None:
+        raise DataError(f"{text} holds pairs, which are read from where they are: prepare each side by itself")
     if images.images.dtype != torch.uint8:
         raise DataError(f"{text} holds points, not pictures; there is nothing to prepare")
     card = images.card

@@ -2,8 +2,9 @@
 
 digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
 from where they are installed; folder:, npz:, npy:, map:, wds: and hf: are the user's own, and a path follows, in which
-~ is the home folder; options begin at the last ?. ?size=64 or ?size=48x32 (width and height) brings pictures to one
-size, with crop, resize and pad (`framing`). Nothing downloads: a set that is missing says which command gets it.
+~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options begin at the last ?. ?size=64 or
+?size=48x32 (width and height) brings pictures to one size, with crop, resize and pad (`framing`). Nothing downloads: a
+set that is missing says which command gets it.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from sfumato.data import (
     installed,
     lsun,
     maps,
+    pairs,
     shards,
     svhn,
 )
-from sfumato.data.card import make_card
+from sfumato.data.card import make_card, with_inputs
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
 from sfumato.data.reading import Shelf
@@ -62,7 +64,7 @@ def parse_spec(text: str) -> Spec:
     for option in options:
         if option not in known:
             raise DataError(f"unknown option {option!r} in {text!r}; known: {', '.join(o + '=...' for o in known)}")
-    spec = Spec(text, name, os.path.expanduser(rest) if name in PATHS else rest, options)
+    spec = Spec(text, name, os.path.expanduser(rest) if name in PATHS and name != "pair" else rest, options)
     spec.check()
     return spec
 
@@ -85,7 +87,8 @@ def _cut(text: str) -> tuple[str, str]:
         body, _, query = text.partition("?")
         return body, query
     path, mark, query = rest.rpartition("?")
-    if mark and (not query or re.match(r"[A-Za-z_]+=", query)):
+    of_a_side = name == "pair" and "|" in query
+    if mark and not of_a_side and (not query or re.match(r"[A-Za-z_]+=", query)):
         return f"{name}:{path}", query
     return text, ""
 
@@ -128,6 +131,7 @@ def _only_classes(images: Images, names: list[str]) -> Images:
         card.spec, kept.images, labels, tuple(names), bits=card.bits, sizes=card.sizes, corrupt=card.corrupt,
         notes=card.own_notes, licence=card.licence,
     )  # fmt: skip
+    fresh = fresh if kept.inputs is None else with_inputs(fresh, kept.inputs)
     return replace(kept, labels=labels, classes=tuple(names), card=fresh)
 
 
@@ -151,6 +155,11 @@ def _collected(spec: Spec) -> Images:
     """The pictures of a folder, of tar shards or of a datasets folder, in memory."""
     shelf = SHELVES[spec.name](spec)
     return collected(shelf if spec.name not in ("wds", "hf") else shelf.limited())
+
+
+def _pairs(spec: Spec) -> Images:
+    """Targets with their inputs."""
+    return pairs.read(spec, tuple(READERS), open_source)
 
 
 SPLIT = (
@@ -180,5 +189,6 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "wds": _collected,
     "hf": _collected,
     "memory": given.memory,
+    "pair": _pairs,
 }
 """Every data set, by the name that a spec begins with."""

@@ -15,7 +15,7 @@ DOWNLOADED = ("cifar10", "cifar100", "svhn", "celeba", "imagenet", "lsun")
 OWN = {"hf": ("split", "image", "label"), "folder": ("labels",), **dict.fromkeys(DOWNLOADED, ("split",))}
 """Options of one source alone."""
 
-PATHS = ("folder", "npz", "npy", "map", "wds", "hf", *DOWNLOADED)
+PATHS = ("folder", "npz", "npy", "map", "wds", "hf", *DOWNLOADED, "pair")
 """The sources that a path follows."""
 
 SIDE = 4096
@@ -153,6 +153,8 @@ class Spec(NamedTuple):
         """Look at every option. DataError for values that are wrong, whatever they are for."""
         _ = self.size, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
         _ = self.labels
+        if self.name == "pair" and self.crop == "random":
+            raise DataError(f"crop=random in {self.text!r} would cut inputs and targets apart: prepare the parts first")
 
 
 def of_path(name: str, path: str) -> str:

@@ -18,6 +18,7 @@ from sfumato.inverse.derivatives import DPS, MMPS, PiGDM
 from sfumato.inverse.operators import Channels, Function, Grey, Linear, Mask, Operator
 from sfumato.inverse.posterior import Measurement, Posterior
 from sfumato.inverse.replacing import ILVR, DiffPIR, RePaint, Replacement, SDEdit
+from sfumato.inverse.seen import Boxes, Edges
 from sfumato.inverse.separable import Bicubic, Blur, MeanPool
 
 OPERATORS: dict[str, type[Operator]] = {
@@ -28,6 +29,9 @@ OPERATORS: dict[str, type[Operator]] = {
     "channels": Channels,
 }
 """The operators that a spec can name; a mask needs a picture, and a function Python."""
+
+CONDITIONS: dict[str, type[Operator]] = {**OPERATORS, "mask": Boxes, "edges": Edges}
+"""What a model can be trained to undo (`conditioning.picture`): random holes and edges, too."""
 
 POSTERIORS: dict[str, type[Posterior]] = {
     "mmps": MMPS,
@@ -85,7 +89,7 @@ def run(
 
 
 __all__ = [
-    "DPS", "ILVR", "MMPS", "OPERATORS", "POSTERIORS", "Bicubic", "Blur", "Channels", "DiffPIR", "Function", "Grey",
-    "Linear", "Mask", "MeanPool", "Measurement", "Operator", "PiGDM", "Posterior", "RePaint", "Replacement", "SDEdit",
-    "by_name", "listed", "operator", "run",
+    "CONDITIONS", "DPS", "ILVR", "MMPS", "OPERATORS", "POSTERIORS", "Bicubic", "Blur", "Boxes", "Channels", "DiffPIR",
+    "Edges", "Function", "Grey", "Linear", "Mask", "MeanPool", "Measurement", "Operator", "PiGDM", "Posterior",
+    "RePaint", "Replacement", "SDEdit", "by_name", "listed", "operator", "run",
 ]  # fmt: skip

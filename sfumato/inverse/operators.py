@@ -13,6 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sfumato.core.distributions import Noise
+
 Number = Tensor | float
 """A number for the whole batch, or (B, 1, ...) for each picture."""
 
@@ -23,10 +25,12 @@ class Operator:
     Attributes:
         linear: whether it is; most methods need it.
         stable: whether its pseudo-inverse magnifies no noise, so that a result can be made to agree exactly.
+        hides: whether some pixels of each picture are missing, others in each.
     """
 
     linear: ClassVar[bool] = True
     stable: ClassVar[bool] = True
+    hides: ClassVar[bool] = False
 
     def __call__(self, x: Tensor) -> Tensor:
         """A x, without noise."""
@@ -58,6 +62,10 @@ class Operator:
 
     def to(self, device: torch.device | str) -> Operator:
         """The same on a device."""
+        return self
+
+    def drawn(self, x: Tensor, noise: Noise) -> Operator:
+        """The operator of a batch of pictures (B, C, H, W); a random one is drawn by the noise of each picture."""
         return self
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.likelihood import Bound, variational_bound
-from sfumato.core.randomness import ImageNoise
+from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.schedules import Steps
 from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
@@ -20,6 +20,9 @@ from sfumato.likelihood.report import Report, means, protocol_of
 from sfumato.models.model import Model
 from sfumato.models.real import spread
 from sfumato.runtime.workers import WorkerPool, batches, distribute
+
+PICTURES = 1
+"""Of the random numbers of a seed, those of what is made of the images, such as holes."""
 
 FIELDS = ("prior", "terms", "x0_error", "eps_error")
 
@@ -72,10 +75,10 @@ def bound_of(
 
 def _bound(model: Model, keys: range, *, images: Tensor, labels: Tensor | None, times: Tensor, seed: int) -> Bound:
     """The bound of the images of these keys, on the host; images and labels are those of all keys."""
-    mine, side, variance = list(keys), model.recipe.conditioning.picture, model.diffusion.variance
+    mine, variance = list(keys), model.diffusion.variance
     assert variance is not None
     x0 = to_float(images[mine].to(model.device))
-    small = torch.nn.functional.interpolate(x0, side, mode="area") if side else None
+    small = model.recipe.conditioning.made(x0, ImageNoise(mix(seed, PICTURES), keys))
     denoise = model.denoiser(None if labels is None else labels[mine], small)
     with torch.inference_mode():
         found = variational_bound(model.diffusion.gaussian, denoise, variance, x0, times, ImageNoise(seed, keys))

@@ -37,7 +37,7 @@ class Request:
     seed: int = 0
     scale: float = 1.0
     guide: Guide | None = None
-    low_res: Tensor | None = None
+    picture: Tensor | None = None
     batch: int = 64
     precision: str = "auto"
     guidance: Guidance | str | None = None
@@ -75,25 +75,33 @@ def plan(model: Model, request: Request) -> int:
         request.guide.check(model)
     guidance = guides.chosen(request.guidance, request.scale, request.guide_model)
     guidance.check(model, request.guide_model, model.sampler(request.sampler))
-    side, channels = model.recipe.conditioning.picture, model.recipe.shape[0]
-    if request.low_res is not None:
-        if not side:
-            raise ValueError("this model is no upsampler, so it takes no low-resolution images")
-        if tuple(request.low_res.shape[1:]) != (channels, side, side) or len(request.low_res) < request.n:
-            raise ValueError(
-                f"this model enlarges {channels}x{side}x{side} images, {request.n} are asked for; "
-                f"given are {len(request.low_res)} of {'x'.join(map(str, request.low_res.shape[1:]))}"
-            )
+    if request.picture is not None:
+        _check_pictures(model, request.picture, request.n)
     one = (request.guide.classifier if request.guide else model).labels(None, 1)
-    return len(_moves(model, model.network, request, one, None if request.low_res is None else request.low_res[:1]))
+    return len(_moves(model, model.network, request, one, None if request.picture is None else request.picture[:1]))
+
+
+def _check_pictures(model: Model, pictures: Tensor, n: int) -> None:
+    """ValueError unless uint8 pictures are what the model was trained with, and at least so many."""
+    conditioning = model.recipe.conditioning
+    asked, shape = conditioning.asks(model.recipe.shape), tuple(pictures.shape[1:])
+    if asked is None:
+        raise ValueError("this model is no upsampler and was not trained with pictures, so it takes none")
+    if shape != asked or len(pictures) < n or pictures.dtype != torch.uint8:
+        does = "enlarges" if conditioning.picture else "was trained with inputs of"
+        wanted, found = ("x".join(map(str, sides)) for sides in (asked, shape))
+        raise ValueError(
+            f"this model {does} {wanted} images, uint8, {n} are asked for; "
+            f"given are {len(pictures)} of {found}, {str(pictures.dtype).removeprefix('torch.')}"
+        )
 
 
 def _moves(
-    model: Model, network: nn.Module, request: Request, labels: Tensor | None, low_res: Tensor | None
+    model: Model, network: nn.Module, request: Request, labels: Tensor | None, picture: Tensor | None
 ) -> list[Move]:
     """The moves of one batch."""
     of_model = labels if model.recipe.conditioning.classes else None
-    small = None if low_res is None else to_float(low_res)
+    small = None if picture is None else to_float(picture)
     denoise = denoiser(
         model, of_model, small, request.scale, network, request.guidance, request.guide_model, fed=True
     )  # fmt: skip
@@ -115,7 +123,7 @@ def trajectories(
     noise, space = ImageNoise(request.seed, keys), model.recipe.space
     shape = (len(keys), *space.shape(model.recipe.shape))
     x = model.diffusion.prior(shape, model.device).sample(noise)
-    small = None if request.low_res is None else request.low_res[list(keys)]
+    small = None if request.picture is None else request.picture[list(keys)]
     precision = request.precision_on(model.device)
     network = for_sampling(model.network, model.device, precision)
     moves = _moves(model, network, request, labels, small)

@@ -94,7 +94,7 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Given:
-    """What a batch of pictures is conditioned on: labels (B,), a small picture (B, C, h, w) in [-1, 1]."""
+    """What a batch of pictures is conditioned on: labels (B,), a picture (B, C, h, w) in [-1, 1]."""
 
     labels: Tensor | None = None
     picture: Tensor | None = None
@@ -256,8 +256,8 @@ def _check_guide(model: Model, guide: Model) -> None:
     ours, theirs = model.recipe, guide.recipe
     if theirs.shape != ours.shape or theirs.space != ours.space:
         raise ValueError(f"the guide makes {theirs.shape} images, the model {ours.shape}")
-    if theirs.conditioning.picture != ours.conditioning.picture:
-        raise ValueError("an upsampler is guided by one that enlarges the same small images")
+    if theirs.conditioning.asks(theirs.shape) != ours.conditioning.asks(ours.shape):
+        raise ValueError("a model with pictures as inputs, or an upsampler, is guided by one that takes the same")
     if theirs.conditioning.classes and guide.classes != model.classes:
         raise ValueError("the guide and the model were trained with other classes")
     here, there = (m.diffusion.gaussian.schedule for m in (model, guide))

@@ -62,7 +62,7 @@ class Model(Trained[Recipe]):
 
         Args:
             labels: (B,), for a model with classes.
-            picture: (B, C, h, w) in [-1, 1], for an upsampler.
+            picture: (B, C, h, w) in [-1, 1], for an upsampler or a model with pictures as inputs.
             scale: classifier-free guidance; 1 is none.
             network: another network than the model's, such as a cast copy.
             guidance, guide_model: see `sample`.
@@ -71,7 +71,7 @@ class Model(Trained[Recipe]):
 
     def alone(self, doing: str) -> None:
         """ValueError unless the model makes pictures out of noise alone; `doing` begins the sentence."""
-        if self.recipe.conditioning.picture:
+        if self.recipe.conditioning.pictured:
             raise ValueError(f"{doing} needs a model that makes pictures out of noise alone")
         if not self.diffusion.averages:
             raise ValueError(f"{doing} needs a diffusion model, not one of few steps, such as that it was trained from")
@@ -97,6 +97,7 @@ class Model(Trained[Recipe]):
         guidance: Guidance | str | None = None,
         guide_model: Model | None = None,
         low_res: Tensor | None = None,
+        picture: Tensor | None = None,
         batch: int = 64,
         precision: str = "auto",
         frames: list[Tensor] | None = None,
@@ -107,8 +108,7 @@ class Model(Trained[Recipe]):
         """Sample n pictures, uint8 (n, C, H, W), on the host.
 
         Args:
-            steps: moves from noise to data, or a grid of levels; None takes every level; by default the usual
-                number of the sampler (`Diffusion.usual`).
+            steps: moves from noise to data, or a grid of levels; None takes every level; by default the usual number.
             sampler: a sampler, or a spec string such as "heun?churn=40"; "own" is the paper's. By default
                 DPM-Solver++(2M) on Karras' grid, or the paper's own where that does not fit.
             seed: image i depends on (seed, i) alone, whatever the batch.
@@ -118,7 +118,8 @@ class Model(Trained[Recipe]):
             guidance: another kind of guidance than the classifier-free one of `scale`, such as "interval?scale=2";
                 see `models.guidance`.
             guide_model: a worse model of the same images, which guides instead of the model without its labels.
-            low_res: for an upsampler, uint8 (at least n, C, h, w).
+            low_res, picture: uint8 inputs (at least n, C, h, w), of an upsampler or an image-to-image model; for
+                inpainting the last channel is 255 where a picture is known, 0 in its holes.
             batch: images at a time, which bounds the memory.
             precision: "auto" (bf16 where the machine has it), "bf16" or "float32".
             frames: a list to collect the trajectory in: (moves + 1) uint8 tensors (n, C, H, W).
@@ -130,10 +131,11 @@ class Model(Trained[Recipe]):
         Raises:
             ChildProcessError: a worker died.
             ValueError: n or batch below 1, steps 0 or above T, an unknown class, a guide that does not fit, guidance
-                of a model that was not trained for it, low-resolution images missing or of another size.
+                of a model that was not trained for it, inputs missing or of another size.
         """
         chosen = self.diffusion.usual(self.sampler(sampler)) if steps == "usual" else steps
-        request = Request(n, chosen, sampler, seed, scale, guide, low_res, batch, precision, guidance, guide_model)
+        inputs = low_res if picture is None else picture
+        request = Request(n, chosen, sampler, seed, scale, guide, inputs, batch, precision, guidance, guide_model)
         asked = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)
         film = frames is not None or predictions is not None

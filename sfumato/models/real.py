@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfumato.core.randomness import ImageNoise
+from sfumato.data.loader import to_float, to_uint8
 from sfumato.data.sources import Images
 from sfumato.models.model import Model
+from sfumato.papers.recipe import Recipe
 
 
 def check_fit(model: Model, images: Images) -> None:
@@ -25,6 +28,18 @@ def spread(model: Model, images: Images, limit: int | None = None) -> tuple[Tens
     chosen = torch.arange(count) * len(images) // count
     labels = images.labels if model.recipe.conditioning.classes else None
     return images.images[chosen], None if labels is None else labels[chosen]
+
+
+def inputs_of(recipe: Recipe, images: Images, n: int, seed: int = 0) -> Tensor:
+    """What a model of this recipe is given for the first n images, uint8 (n, C', h, w): the inputs of pairs, or what is
+    made of the images as in training, at random where that is so. ValueError where there are none."""
+    if images.inputs is not None:
+        return images.inputs[:n]
+    whole = images.images[:n]
+    made = recipe.conditioning.made(to_float(whole), ImageNoise(seed, range(len(whole))))
+    if made is None:
+        raise ValueError(f"{images.spec} holds no pairs of inputs and images")
+    return to_uint8(made)
 
 
 def shrunk(images: Tensor, side: int) -> Tensor:

@@ -30,13 +30,14 @@ RESIDENT = 1 << 30
 
 @dataclass(frozen=True)
 class Batch:
-    """Images x0 (B, C, H, W) in [-1, 1] with times t and importance weights (B,), noise and the network's labels."""
+    """Images x0 (B, C, H, W) in [-1, 1] with times t and importance weights (B,), noise, and what is given beside them:
+    labels y, the input pictures of pairs."""
 
     x0: Tensor
     t: Tensor
     weight: Tensor
     noise: Noise
-    labels: dict[str, Any]
+    given: dict[str, Any]
     keys: list[str]
 
 
@@ -60,6 +61,7 @@ class Batches:
         accelerated = torch.device(device).type != "cpu" and images.images.nbytes <= RESIDENT
         self.pixels = images.images.to(device) if accelerated else images.images
         self.labels = images.labels if labelled else None
+        self.inputs = images.inputs
         self.order = Order(len(images.images), mix(config.seed, ORDER))
         self.times, self.config, self.device = times, config, device
         self.layout = layout(config, device)
@@ -69,11 +71,16 @@ class Batches:
         seed, device = self.config.seed, self.device
         pixels, marks, keys = self.feed(counters) if self.feed else self._resident(counters)
         x0 = to_float(_move(pixels, device)).contiguous(memory_format=self.layout)
+        given = {"y": _move(marks, device)} if self.labels is not None and marks is not None else {}
+        if self.inputs is not None:
+            chosen = self.order.batch(counters.start, len(counters))
+            given["picture"] = to_float(_move(self.inputs[chosen], device))
         if self.config.flip:
-            x0 = flip(x0, _move(uniforms(mix(seed, FLIP), counters) < 0.5, device))
+            mirrored = _move(uniforms(mix(seed, FLIP), counters) < 0.5, device)
+            x0 = flip(x0, mirrored)
+            given |= {"picture": flip(given["picture"], mirrored)} if "picture" in given else {}
         t, weight = self.times.draw(stratify(self.config.times, mix(seed, LEVEL), counters))
-        labels = {"y": _move(marks, device)} if self.labels is not None and marks is not None else {}
-        return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), labels, keys)
+        return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), given, keys)
 
     def _resident(self, counters: range) -> tuple[Tensor, Tensor | None, list[str]]:
         """Pixels, labels and keys of images in memory."""

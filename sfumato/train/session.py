@@ -81,7 +81,7 @@ class Session:
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """(B,) float32, of a batch, in the arithmetic of the run."""
         with autocast(self.accelerator.device, self.precision):
-            return self.diffusion.loss(model, batch.x0, batch.t, batch.noise, **batch.labels).float()
+            return self.diffusion.loss(model, batch.x0, batch.t, batch.noise, **batch.given).float()
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2) at times t, by the forward process."""

@@ -73,14 +73,12 @@ def rehearse(
     device = first.device
     x0 = to_float(images.images[:2]).to(device)
     n = len(x0)
-    labels: dict[str, Any] = {}
-    if recipe.conditioning.classes and images.labels is not None:
-        labels["y"] = images.labels[:n].to(device)
+    given: dict[str, Any] = {**images.given(torch.arange(n), bool(recipe.conditioning.classes), device)}
     t, _ = built.times.draw((torch.arange(n) + 0.5) / n)
     kept = [device] if device.type not in ("cpu", "mps") else []
     try:
         with torch.random.fork_rng(kept), torch.no_grad(), autocast(device, precision):
-            built.loss(state.network, x0, t, ImageNoise(0, range(n)), **labels)
+            built.loss(state.network, x0, t, ImageNoise(0, range(n)), **given)
     except (RuntimeError, IndexError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
             raise

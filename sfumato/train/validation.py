@@ -56,11 +56,9 @@ class Validation:
         with evaluating(network), torch.inference_mode(), autocast(self.device, self.precision):
             for part in keys.split(self.batch):
                 x0 = to_float(self.images.images[chosen[part]].to(self.device))
-                labels: dict[str, Any] = {}
-                if self.labelled and self.images.labels is not None:
-                    labels["y"] = self.images.labels[chosen[part]].to(self.device)
+                given: dict[str, Any] = {**self.images.given(chosen[part], self.labelled, self.device)}
                 noise = ImageNoise(mix(self.seed, VALIDATION), part.tolist())
-                losses.append(self.loss(network, x0, t[part], noise, **labels).float().cpu())
+                losses.append(self.loss(network, x0, t[part], noise, **given).float().cpu())
         total = torch.zeros(BINS).index_add_(0, bins, torch.cat(losses))
         return (total / (n // BINS)).tolist()
 

@@ -76,8 +76,11 @@ def export(
             or `folder` exists.
     """
     folder, diffusion = Path(folder), recipe.build()
-    if diffusion.sampler is None or recipe.conditioning.picture:
-        raise ExportError("models that make pictures from noise alone are exported, no classifiers and no upsamplers")
+    if diffusion.sampler is None or recipe.conditioning.pictured:
+        raise ExportError(
+            "models that make pictures from noise alone are exported, no classifiers, no upsamplers and none with "
+            "pictures as inputs"
+        )
     if recipe.conditioning.feeds_back:
         raise ExportError("a self-conditioned model is fed its own predictions, which the graphs do not do")
     if folder.exists():

@@ -1,4 +1,4 @@
-"""Conditioning: what a network is given besides x and its noise level, in training, in sampling and under guidance.
+"""Conditionings: labels, a small image, an augmentation's numbers, predictions fed back, and several together.
 
 Class labels with dropout (Ho & Salimans 2022), the small image that an upsampler enlarges (Nichol & Dhariwal 2021,
 section 6; Dhariwal & Nichol 2021, section 5), the numbers of an augmentation (Karras et al. 2022, appendix F.2), and
@@ -16,82 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfumato.conditioning.base import Conditioning, Predict, Unconditional
 from sfumato.core import augmentation
 from sfumato.core.denoisers import Denoise
 from sfumato.core.diffusion import Inputs
 from sfumato.core.distributions import Noise
 from sfumato.core.feedback import Feedback
 from sfumato.core.guidance import drop_labels
-from sfumato.fields import Length, Range, check
+from sfumato.fields import Length, Range
 from sfumato.networks.backbone import Embedded, Share
-
-Predict = Callable[[Inputs, Tensor], Tensor]
-"""(inputs, indices in the batch) -> x0 of these images, inside the range of clean data."""
-
-
-class Conditioning:
-    """Base class of conditionings, frozen dataclasses of plain values. By itself it gives the network nothing.
-
-    Attributes:
-        classes: how many classes of images there are; 0 without labels.
-        dropout: the share of labels hidden in training.
-        picture: height and width of a further, small picture; 0 where the network is given none.
-        numbers: how many real numbers describe an image of training; 0 for none. They are zeros in sampling.
-        feeds_back: whether predictions are fed back to the network.
-    """
-
-    classes: int = 0
-    dropout: float = 0.0
-    picture: int = 0
-    numbers: int = 0
-    feeds_back: bool = False
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
-        """What the network must embed for images of this shape, besides what is `given` already."""
-        return given
-
-    def changed(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """A training batch before the space encodes it, augmented perhaps: images (B, C, H, W), and what is `given`."""
-        return images, given
-
-    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what the network sees, for x of this shape (C, H, W)."""
-        return shape
-
-    def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
-        """The network's inputs of a training batch: images (B, C, H, W) in [-1, 1]; given: labels y (B,), ..."""
-        return {}
-
-    def twice(self, inputs: Inputs, predict: Predict, x: Tensor, noise: Noise) -> Inputs:
-        """The inputs of a training batch x after a first look at it, where the conditioning takes one."""
-        return inputs
-
-    def fed(self, make: Callable[[Inputs], Denoise], inputs: Inputs, range: tuple[float, float]) -> Denoise:
-        """The denoiser of a sampling request; x0 is fed back to it, inside this range, where it was so in training."""
-        return make(inputs)
-
-    def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
-        """The network's inputs of a request: labels (B,), a picture (B, C, h, w) in [-1, 1].
-
-        ValueError where something is missing that the network needs.
-        """
-        return {}
-
-    def hidden(self, inputs: Inputs) -> Inputs:
-        """The same inputs without what classifier-free guidance hides. ValueError where nothing was ever hidden."""
-        raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
-
-    def fitted(self, classes: int, labelled: bool) -> Conditioning:
-        """The conditioning for a data set of so many classes."""
-        return self
-
-
-@dataclass(frozen=True)
-class Unconditional(Conditioning):
-    """Nothing besides x and its noise level."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +70,7 @@ class LowRes(Conditioning):
 
     picture: Annotated[int, Range(1, 4096)] = 64
     """Its height and width."""
+    pictured = True
 
     def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
         if not 0 < self.picture < shape[-1]:
@@ -145,13 +79,24 @@ class LowRes(Conditioning):
 
     def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
         small = given.get("low_res")
-        return {"low_res": F.interpolate(images, self.picture, mode="area") if small is None else small}
+        return {"low_res": self.made(images, noise) if small is None else small}
 
     def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
         if picture is None:
             side = f"{self.picture}x{self.picture}"
             raise ValueError(f"this model enlarges {side} images, so it needs some: give low_res")
         return {"low_res": picture}
+
+    def asks(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0], self.picture, self.picture)
+
+    def made(self, images: Tensor, noise: Noise) -> Tensor:
+        return F.interpolate(images, self.picture, mode="area")
+
+    def paired(self, shape: tuple[int, ...] | None) -> Conditioning:
+        if shape is not None:
+            raise ValueError("low-res shrinks the images itself: for pairs set conditioning to picture")
+        return self
 
 
 @dataclass(frozen=True)
@@ -222,8 +167,12 @@ class Together(Conditioning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("classes", "dropout", "picture", "numbers"):
+        for name in ("classes", "picture", "pictured", "numbers"):
             object.__setattr__(self, name, max(getattr(part, name) for part in self.parts))
+        of_labels = [part.dropout for part in self.parts if part.classes or not self.classes]
+        object.__setattr__(self, "dropout", max(of_labels))
+        if sum(part.pictured for part in self.parts) > 1:
+            raise ValueError("a model is given one picture: name picture or low-res a single time")
         if sum(part.numbers > 0 for part in self.parts) > 1:
             raise ValueError("the images are augmented twice; one augmentation is enough")
         feeding = [part for part in self.parts if part.feeds_back]
@@ -259,20 +208,22 @@ class Together(Conditioning):
         hides = [part for part in self.parts if part.dropout]
         return reduce(lambda given, part: part.hidden(given), hides, inputs) if hides else super().hidden(inputs)
 
+    def asks(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        return next((part.asks(shape) for part in self.parts if part.pictured), None)
+
+    def made(self, images: Tensor, noise: Noise) -> Tensor | None:
+        return next((part.made(images, noise) for part in self.parts if part.pictured), None)
+
+    def paired(self, shape: tuple[int, ...] | None) -> Conditioning:
+        if shape is not None and self.numbers:
+            raise ValueError("an augmentation moves the images and not their inputs: leave augmented out for pairs")
+        if not self.pictured:
+            return super().paired(shape)
+        return Together(tuple(part.paired(shape) if part.pictured else part for part in self.parts))
+
     def fitted(self, classes: int, labelled: bool) -> Conditioning:
         return Together(tuple(part.fitted(classes, labelled) for part in self.parts))
 
 
 def _merged(parts: Iterable[Inputs]) -> Inputs:
     return {key: value for part in parts for key, value in part.items()}
-
-
-CONDITIONINGS: dict[str, type[Conditioning]] = {
-    "none": Unconditional,
-    "labels": Labels,
-    "low-res": LowRes,
-    "augmented": Augmented,
-    "self": SelfConditioned,
-    "together": Together,
-}
-"""Every conditioning by the name under which a checkpoint keeps it."""

@@ -1,0 +1,155 @@
+"""Pictures as inputs of `sfumato sample`: read, or made of whole ones; the sheet beside outputs; and colour drift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfumato.cli.parsing import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.data import Images
+    from sfumato.models.model import Model
+
+USUAL = 64
+"""Pictures, where no inputs say how many."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is given.
+
+    Attributes:
+        n: how many pictures are asked for.
+        pictures: uint8 (n, C', h, w); None where the model is given none.
+        targets: uint8 (n, C, H, W), where they are known.
+        labels: (n,), where those of the pictures are the model's.
+    """
+
+    n: int
+    pictures: Tensor | None = None
+    targets: Tensor | None = None
+    labels: Tensor | None = None
+
+
+def chosen(n: int | None, low_res: str | None, inputs: str | None, originals: str | None, model: Model) -> Inputs:
+    """The inputs that the options --low-res, --inputs and --originals say; UsageError, DataError for what does not fit.
+
+    Args:
+        n: so many; one of each input where None.
+    """
+    words = {"--low-res": low_res, "--inputs": inputs, "--originals": originals}
+    given = {option: word for option, word in words.items() if word is not None}
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} each say the inputs; give one of them")
+    asked, side = model.recipe.conditioning.asks(model.recipe.shape), model.recipe.conditioning.picture
+    if not given:
+        if asked is not None and not side:
+            raise UsageError("this model makes pictures of pictures: give --inputs FOLDER, or --originals SPEC")
+        return Inputs(n or USUAL)
+    option, word = next(iter(given.items()))
+    if asked is None or (option == "--low-res" and not side):
+        why = "is no upsampler" if option == "--low-res" else "was not trained with pictures as inputs"
+        raise UsageError(f"this model {why}, so it takes no {option} images")
+    if option == "--low-res":
+        return _enlarged(n or USUAL, word, side)
+    return _inputs(n, word, asked, model) if option == "--inputs" else _of_originals(n, word, model)
+
+
+def _enlarged(n: int, word: str, side: int) -> Inputs:
+    """The images to enlarge, shrunk to what an upsampler takes."""
+    from sfumato.data import open_source
+    from sfumato.models.real import shrunk
+
+    path = Path(word)
+    spec = f"folder:{path}" if path.is_dir() else f"npz:{path}" if path.suffix == ".npz" else word
+    images = open_source(spec).images
+    if len(images) < n:
+        raise UsageError(f"{word} has {len(images)} images to enlarge; {n} are asked for (-n)")
+    return Inputs(n, shrunk(images[:n], side) if images.shape[-1] > side else images[:n])
+
+
+def _inputs(n: int | None, word: str, asked: tuple[int, ...], model: Model) -> Inputs:
+    """The inputs themselves; those of a plain folder are brought to the size and the channels of training."""
+    from sfumato.data import open_source
+
+    channels, height, width = asked
+    plain = Path(word).is_dir()
+    images = open_source(f"folder:{word}?size={width}x{height}&channels={channels}" if plain else word)
+    pictures = images.images if images.inputs is None else images.inputs
+    if tuple(pictures.shape[1:]) != asked:
+        found, wanted = ("x".join(map(str, shape)) for shape in (pictures.shape[1:], asked))
+        raise UsageError(
+            f"{word} has pictures of {found} (channels, height, width), this model takes inputs of {wanted}; bring "
+            f"them to it with ?size={width}x{height}&channels={channels}, or make them of whole pictures: --originals"
+        )
+    count = _count(n, word, len(images))
+    targets = None if images.inputs is None else images.images[:count]
+    return Inputs(count, pictures[:count], targets, _labels(images, count, model))
+
+
+def _of_originals(n: int | None, word: str, model: Model) -> Inputs:
+    """Inputs made of whole pictures as in training; the whole pictures are the targets."""
+    from sfumato.data import open_source
+    from sfumato.models.real import inputs_of
+
+    images = open_source(f"folder:{word}" if Path(word).is_dir() else word)
+    if images.shape != model.recipe.shape:
+        raise UsageError(f"the model makes {model.recipe.shape} images, {word} has {images.shape}")
+    count = _count(n, word, len(images))
+    pictures = inputs_of(model.recipe, images, count)
+    return Inputs(count, pictures, images.images[:count], _labels(images, count, model))
+
+
+def _count(n: int | None, word: str, there: int) -> int:
+    if n is not None and n > there:
+        raise UsageError(f"{word} has {there} pictures as inputs; {n} are asked for (-n)")
+    return n or there
+
+
+def _labels(images: Images, n: int, model: Model) -> Tensor | None:
+    """The labels of the first n pictures, where their classes are the model's."""
+    if not model.recipe.conditioning.classes or images.labels is None or images.classes != model.classes:
+        return None
+    return images.labels[:n]
+
+
+def sheet(given: Inputs, outputs: Tensor, show: tuple[int, ...] | None = None) -> Tensor:
+    """One picture (C, H', W'): input, output and, where it is known, target side by side, for some of them."""
+    import torch
+
+    from sfumato.data import pictures
+
+    shape, n = outputs.shape[1:], len(outputs)
+    assert given.pictures is not None
+    parts = [_like(given.pictures[:n], tuple(shape)), outputs]
+    parts += [] if given.targets is None else [given.targets[:n]]
+    together = torch.stack(parts, dim=1).flatten(0, 1)
+    return pictures.grid(together, columns=8 if len(parts) == 2 else 9, show=show)
+
+
+def _like(inputs: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Inputs uint8 (n, C', h, w) as pictures (n, C, H, W), by nearest neighbours; what is not known is grey."""
+    from torch.nn.functional import interpolate
+
+    x = interpolate(inputs.float(), tuple(shape[1:]), mode="nearest")
+    if x.shape[1] in (shape[0] + 1, 2, 4) and x.shape[1] != shape[0]:  # the last channel is 0 in holes
+        x = x[:, :-1].where(x[:, -1:] > 127, 128.0)
+    if x.shape[1] != shape[0]:
+        x = x.mean(1, keepdim=True).expand(-1, shape[0], -1, -1)
+    return x.round().byte()
+
+
+def colour_error(outputs: Tensor, targets: Tensor) -> dict[str, list[float]]:
+    """Colour drift of outputs (n, C, H, W) from their targets, a channel, in 0..255.
+
+    `mean` is the mean difference over all pixels, `absolute` the mean over pictures of how far their own means are off.
+    """
+    off = (outputs.double() - targets[: len(outputs)].double()).mean((2, 3))
+    return {
+        "mean": [round(v, 2) for v in off.mean(0).tolist()],
+        "absolute": [round(v, 2) for v in off.abs().mean(0).tolist()],
+    }

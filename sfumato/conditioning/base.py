@@ -1,0 +1,102 @@
+"""What every conditioning has: the facts that other parts ask for, and what each does in training and sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sfumato.core.denoisers import Denoise
+from sfumato.core.diffusion import Inputs
+from sfumato.core.distributions import Noise
+from sfumato.fields import check
+from sfumato.networks.backbone import Embedded
+
+Predict = Callable[[Inputs, Tensor], Tensor]
+"""(inputs, indices in the batch) -> x0 of these images, inside the range of clean data."""
+
+
+class Conditioning:
+    """Base class of conditionings, frozen dataclasses of plain values. By itself it gives the network nothing.
+
+    Attributes:
+        classes: how many classes of images there are; 0 without labels.
+        dropout: the share of labels hidden in training.
+        picture: height and width of a further, small picture; 0 where the network is given none.
+        pictured: whether each request brings a picture.
+        numbers: how many real numbers describe an image of training; 0 for none. They are zeros in sampling.
+        feeds_back: whether predictions are fed back to the network.
+    """
+
+    classes: int = 0
+    dropout: float = 0.0
+    picture: int = 0
+    pictured: bool = False
+    numbers: int = 0
+    feeds_back: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
+        """What the network must embed for images of this shape, besides what is `given` already."""
+        return given
+
+    def changed(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """A training batch before the space encodes it, augmented perhaps: images (B, C, H, W), and what is `given`."""
+        return images, given
+
+    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what the network sees, for x of this shape (C, H, W)."""
+        return shape
+
+    def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
+        """The network's inputs of a training batch: images (B, C, H, W) in [-1, 1]; given: labels y (B,), ..."""
+        return {}
+
+    def twice(self, inputs: Inputs, predict: Predict, x: Tensor, noise: Noise) -> Inputs:
+        """The inputs of a training batch x after a first look at it, where the conditioning takes one."""
+        return inputs
+
+    def fed(self, make: Callable[[Inputs], Denoise], inputs: Inputs, range: tuple[float, float]) -> Denoise:
+        """The denoiser of a sampling request; x0 is fed back to it, inside this range, where it was so in training."""
+        return make(inputs)
+
+    def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
+        """The network's inputs of a request: labels (B,), a picture (B, C, h, w) in [-1, 1].
+
+        ValueError where something is missing that the network needs.
+        """
+        return {}
+
+    def hidden(self, inputs: Inputs) -> Inputs:
+        """The same inputs without what classifier-free guidance hides. ValueError where nothing was ever hidden."""
+        raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
+
+    def asks(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape of the picture that a request brings for an image of this shape (C, H, W); None for none."""
+        return None
+
+    def made(self, images: Tensor, noise: Noise) -> Tensor | None:
+        """The pictures of whole images (B, C, H, W) as requests would bring them, both in [-1, 1]; None where none is
+        made of images."""
+        return None
+
+    def fitted(self, classes: int, labelled: bool) -> Conditioning:
+        """The conditioning for a data set of so many classes."""
+        return self
+
+    def paired(self, shape: tuple[int, ...] | None) -> Conditioning:
+        """The conditioning for pairs of images with input pictures of this shape (C, h, w), or for images alone.
+
+        ValueError where it needs pairs, or leaves them unused.
+        """
+        if shape is not None and not self.pictured:
+            raise ValueError("these data are pairs, whose inputs the model would not see: set conditioning to picture")
+        return self
+
+
+@dataclass(frozen=True)
+class Unconditional(Conditioning):
+    """Nothing besides x and its noise level."""
