@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from sfumato import papers, samplers
 from sfumato.conditioning import Augmented, Conditioning, Labels, LowRes, Picture, Together, Unconditional
 from sfumato.core.randomness import ImageNoise
+from sfumato.cost import memory
+from sfumato.cost.network import forward_flops
 from sfumato.inverse import CONDITIONS, Boxes, Edges, Grey, MeanPool
 from sfumato.models import Model
 from sfumato.networks.backbone import NOTHING, Backbone, Embedded
 from sfumato.networks.unet import HoUNet
 from sfumato.papers import part_of
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.training import TrainConfig
 
 COLOUR = (3, 8, 8)
 NETWORK = HoUNet(channels=32, multipliers=(1,), blocks=1, attention=(), dropout=0.0)
@@ -301,3 +304,13 @@ def test_the_flow_of_gaussian_pairs_ends_at_the_posterior() -> None:
     precision = 1 / v + a**2 / s**2
     assert float(out.mean()) == pytest.approx(a * c / s**2 / precision, abs=0.01)
     assert float(out.var()) == pytest.approx(1 / precision, rel=0.05)
+
+
+@pytest.mark.parametrize("conditioning", [
+    Picture(), Picture(shape=(1, 4, 4)), Picture("mask", 0.1, 0.3), Together((Labels(3), Picture("mean-pool"))),
+])  # fmt: skip
+def test_costs_are_counted(conditioning: Conditioning) -> None:
+    recipe = DDPM(COLOUR, NETWORK, conditioning, steps=40)
+    assert forward_flops(recipe) > 1000
+    assert memory.training(recipe, TrainConfig(images=8, batch=4, precision="float32")).peak > 1000
+    assert memory.sampling(recipe, 2, precision="float32") > 1000

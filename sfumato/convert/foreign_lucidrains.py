@@ -212,8 +212,8 @@ def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
     made: Any = recipe.network
     if not isinstance(made, LucidrainsUNet):
         raise ForeignError(f"denoising-diffusion-pytorch holds its own U-Net, not {type(made).__name__}")
-    if recipe.conditioning.picture:
-        raise ForeignError("denoising-diffusion-pytorch has no low-resolution images, so it cannot hold this model")
+    if recipe.conditioning.pictured:
+        raise ForeignError("denoising-diffusion-pytorch has no pictures as inputs, so it cannot hold this model")
     if recipe.conditioning.classes and (made.memory or made.attention or not recipe.conditioning.dropout):
         raise ForeignError("its class-conditional Unet has linear attention without memory, and a null label")
     ours = {name: value.detach().float().cpu() for name, value in network.state_dict().items()}

@@ -21,7 +21,7 @@ from sfumato.core.guidance import classifier_gradient
 from sfumato.core.sampling import trajectory
 from sfumato.core.times import TrainingTimes
 from sfumato.cost.ledger import Ledger
-from sfumato.cost.network import some_labels, some_times
+from sfumato.cost.network import some_given, some_labels, some_times
 from sfumato.cost.pretend import Pretence, backward
 from sfumato.models import Model
 from sfumato.networks.recompute import recompute_blocks
@@ -108,18 +108,17 @@ def training(
         for i in range(simulated):
             last = i + 1 == simulated  # with the parts before, gradients stay whole where the state is sharded
             x0 = pretence.images(largest, recipe.shape, order)
-            labels = some_labels(recipe, x0)
-            kept = max(kept, _one_part(built.loss, built.times, network, x0, labels, ledger, autocast))
+            given = some_given(recipe, x0)
+            kept = max(kept, _one_part(built.loss, built.times, network, x0, given, ledger, autocast))
     return Memory(weights, gradients, moments, averages, buckets, kept, ledger.peak)
 
 
 def _one_part(
-    loss: Loss, times: TrainingTimes, network: nn.Module, x0: Tensor, labels: Tensor | None, ledger: Ledger,
+    loss: Loss, times: TrainingTimes, network: nn.Module, x0: Tensor, given: dict[str, Tensor], ledger: Ledger,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> int:  # fmt: skip
     """Forward and backward pass of images x0 (B, C, H, W); returns the bytes that are kept between the two."""
     ledger.enter([x0])
-    given = {} if labels is None else {"y": labels}
     before = ledger.live
     with ledger:
         with autocast():
@@ -166,8 +165,8 @@ def _two_moves(
 ) -> None:  # fmt: skip
     """The first steps of the sampling loop, as `models.generate` takes them."""
     ready, recipe = for_sampling(model.network, pretence.device, pretence.precision), model.recipe
-    side = recipe.conditioning.picture
-    picture = pretence.images(batch, (recipe.shape[0], side, side)) if side else None
+    asked = recipe.conditioning.asks(recipe.shape)
+    picture = None if asked is None else pretence.images(batch, asked)
     sampler: Any = model.diffusion.sampler
     moves = sampler.plan(model.diffusion.process, model.denoiser(labels, picture, network=ready))
     x = model.diffusion.prior((batch, *recipe.space.shape(recipe.shape)), pretence.device).sample(torch.randn_like)

@@ -39,8 +39,7 @@ def forward_pass(
     t = some_times(built.times, len(x))
     if isinstance(built, Classification):
         return partial(built.classify(network), x, t)
-    side = recipe.conditioning.picture
-    inputs = recipe.conditioning.inputs(some_labels(recipe, x), x[:, :, :side, :side] if side else None)
+    inputs = recipe.conditioning.inputs(some_labels(recipe, x), some_picture(recipe, x))
     return partial(built.denoise(network, inputs), x, t)
 
 
@@ -54,14 +53,25 @@ def some_labels(recipe: Trainable, x: Tensor) -> Tensor | None:
     return torch.zeros(len(x), dtype=torch.long, device=x.device) if recipe.conditioning.classes else None
 
 
+def some_picture(recipe: Trainable, x: Tensor) -> Tensor | None:
+    """A picture (B, C, h, w) for each image x (B, ...), as requests bring it; None where the model is given none."""
+    asked = recipe.conditioning.asks(recipe.shape)
+    return None if asked is None else torch.zeros(len(x), *asked, device=x.device)
+
+
+def some_given(recipe: Trainable, x: Tensor) -> dict[str, Tensor]:
+    """What training hands over beside images x (B, ...)."""
+    both = {"y": some_labels(recipe, x), "picture": some_picture(recipe, x)}
+    return {name: value for name, value in both.items() if value is not None}
+
+
 def throughput(
     recipe: Trainable, network: nn.Module, batch: int, precision: str, seconds: float = 3.0
 ) -> tuple[float, float]:
     """Measured throughput (training images/s, forward evaluations/s), each over so many seconds after a warm-up."""
     device, built = next(network.parameters()).device, recipe.build()
     images = torch.randn(batch, *recipe.shape, device=device).sign()  # bits will do as well
-    labels = some_labels(recipe, images)
-    given = {} if labels is None else {"y": labels}
+    given = some_given(recipe, images)
     t = some_times(built.times, batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9, fused=True)
 

@@ -21,7 +21,7 @@ from sfumato.evaluate.samples import sampled
 from sfumato.evaluate.sets import FeatureSet, measured
 from sfumato.models.generate import Request, plan
 from sfumato.models.model import Model
-from sfumato.models.real import shrunk
+from sfumato.models.real import inputs_of
 
 MOST = 10_000
 """Images of the reference, at most, spread over the set."""
@@ -90,14 +90,14 @@ def training_distance(
     if recipe.build().sampler is None:
         return None
     reference = held_out or images
-    side, small = recipe.conditioning.picture, None
+    inputs = None
     if len(reference) > MOST:
         reference = reference.take(torch.arange(MOST) * len(reference) // MOST)
-    if side:
+    if recipe.conditioning.pictured:
         count = min(count, len(reference))
-        small = shrunk(reference.images[torch.arange(count) * len(reference) // count], side)
+        inputs = inputs_of(recipe, reference.take(torch.arange(count) * len(reference) // count), count)
     model = Model(recipe, network, images.classes)
-    request = Request(count, model.diffusion.usual(model.sampler(None)), seed=SEED, low_res=small)
+    request = Request(count, model.diffusion.usual(model.sampler(None)), seed=SEED, picture=inputs)
     plan(model, request)
     net = usual(reference.spec, reference.shape, device)
     other = images if held_out is not None else None
