@@ -9,7 +9,7 @@ from importlib import import_module
 from tests.hostile.case import Case, rank
 
 FAMILIES = ("words", "specs", "recipes", "checkpoints", "parted", "official", "pipelines", "images", "shards",
-            "arrays", "maps", "data_specs", "folders", "files", "runs")
+            "arrays", "maps", "data_specs", "downloaded", "folders", "files", "runs")
 """The files of this folder that hold cases: each has `cases()`."""
 
 FIXED = 150
