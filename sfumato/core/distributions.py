@@ -38,8 +38,8 @@ class Gaussian:
 
     def sample(self, noise: Noise = torch.randn_like) -> Tensor:
         """mean + std * noise. Where std is the host number 0, no noise is drawn; a graph being traced cannot look."""
-        host = self.std.ndim == 0 and self.std.device.type == "cpu" and not torch.compiler.is_compiling()
-        if host and self.std == 0:
+        host = self.std.ndim == 0 and self.std.is_cpu and not torch.compiler.is_compiling()
+        if host and self.std.item() == 0:
             return self.mean
         return self.mean + self.std * noise(self.mean)
 

@@ -18,7 +18,7 @@ from sfumato.core.distributions import Gaussian
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import NO_NOISE, Move, Past, Step, denoise_to_zero
 from sfumato.samplers.grids import OnGrid
-from sfumato.samplers.multistep import noise_to_signal, power_moments, usable, weights
+from sfumato.samplers.multistep import noise_to_signal, power_weights, usable
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AdamsBashforthStep:
             return Step(Gaussian(there.noise(here.x0, here.eps), NO_NOISE), here)
         known = [here, *usable(past, self.order - 1)]
         h = end - start
-        counts = weights([(noise_to_signal(p.level) - start) / h for p in known], power_moments(len(known)))
+        counts = power_weights(tuple((noise_to_signal(p.level) - start) / h for p in known))
         first, *others = (count * p.eps for count, p in zip(counts, known, strict=True))
         alpha = float(there.alpha)
         return Step(Gaussian(alpha / float(here.level.alpha) * x + alpha * h * sum(others, first), NO_NOISE), here)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato.core.denoisers import Denoise
 from sfumato.core.distributions import Gaussian
-from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.processes import GaussianDiffusion, remembered
 from sfumato.core.sampling import NO_NOISE, Kernel, Move, Past, Step, descend
 from sfumato.core.schedules import Steps, like
 from sfumato.samplers.grids import OnGrid
@@ -32,13 +32,18 @@ class DDIMStep:
 
     def __call__(self, x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
         prediction = self.denoise(x, t)
-        alpha_s, sigma_s = self.process.schedule.alpha_sigma(s)
-        std, of_eps = NO_NOISE, sigma_s
-        if self.eta:
-            std = self.eta * self.process.posterior_coefficients(t, s)[2]
-            of_eps = (sigma_s**2 - std**2).clamp(min=0).sqrt()
-        mean = like(alpha_s, x) * prediction.x0 + like(of_eps, x) * prediction.eps
-        return Step(Gaussian(mean, like(std, x)), prediction)
+        of_x0, of_eps, std = (like(c, x) for c in coefficients(self.process, t, s, eta=self.eta))
+        return Step(Gaussian(of_x0 * prediction.x0 + of_eps * prediction.eps, std), prediction)
+
+
+@remembered
+def coefficients(process: GaussianDiffusion, t: Tensor, s: Tensor, *, eta: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(of_x0, of_eps, std) in float64 of a step of DDIM from t to s (eq. 12, with the sigma of eq. 16)."""
+    alpha_s, sigma_s = process.alpha_sigma(s)
+    if not eta:
+        return alpha_s, sigma_s, NO_NOISE
+    std = eta * process.posterior_coefficients(t, s)[2]
+    return alpha_s, (sigma_s**2 - std**2).clamp(min=0).sqrt(), std
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ def exponential_weights(nodes: tuple[float, ...], h: float) -> list[float]:
     return weights(nodes, exponential_moments(h, len(nodes)))
 
 
+@lru_cache(maxsize=4096)
+def power_weights(nodes: tuple[float, ...]) -> list[float]:
+    """How much the value at each node counts in the integral from 0 to 1; computed once for all batches."""
+    return weights(nodes, power_moments(len(nodes)))
+
+
 def power_moments(n: int) -> list[float]:
     """The integrals of u^k over u from 0 to 1, for k = 0, ..., n - 1."""
     return [1 / (k + 1) for k in range(n)]

@@ -63,8 +63,8 @@ def integral(known: list[Prediction], there: Level, tau: float) -> Tensor:
     h = half_log_snr(there) - start
     if not math.isfinite(h):
         return known[0].x0
-    nodes = [0.0, *((half_log_snr(p.level) - start) / h for p in known[1:])]
-    counts = exponential_weights(tuple(nodes), (1 + tau**2) * h)
+    nodes = (0.0, *((half_log_snr(p.level) - start) / h for p in known[1:]))
+    counts = exponential_weights(nodes, (1 + tau**2) * h)
     first, *others = (count * p.x0 for count, p in zip(counts, known, strict=True))
     return sum(others, first)
 

@@ -6,6 +6,7 @@ Predictions and losses are checked here too: all parameterisations say the same,
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from sfumato.core.denoisers import (
     with_variance,
 )
 from sfumato.core.distributions import Gaussian, Uniform, discretised_log_prob
+from sfumato.core.dpm2015.nonequilibrium import LearnedBetas, even_betas
 
 PROCESSES = {
     "linear": GaussianDiffusion(from_betas(B.linear_betas(100, 1e-3, 0.2))),
@@ -184,3 +186,32 @@ def test_uniform_noise_is_uniform_and_its_divergence_is_right() -> None:
     other = Gaussian(torch.full((20_000, 2), 0.5), torch.tensor(2.0))
     sampled = -math.log(4.0) - other.log_prob(x).mean()
     assert float(uniform.kl(other).mean()) == pytest.approx(float(sampled), abs=0.02)
+
+
+@pytest.mark.parametrize("schedule", [from_betas(B.cosine_betas(50)), C.VP(), C.LinearFlow()])
+def test_numbers_of_single_times_are_computed_once_and_are_those_of_the_schedule(schedule: S.Schedule) -> None:
+    process, plain = GaussianDiffusion(schedule), GaussianDiffusion(schedule)
+    plain.fixed = False
+    times = schedule.times(7)
+    with torch.inference_mode():
+        for t, s in pairwise(times):
+            for name, given in (("alpha_sigma", (t,)), ("between", (s, t)), ("posterior_coefficients", (t, s))):
+                first, again, alone = (getattr(p, name)(*given) for p in (process, process, plain))
+                assert again is first
+                assert all(map(torch.equal, first, alone))
+    assert plain.known == {}
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    (scale * process.level(times[1], torch.zeros(1, 2)).alpha).backward()  # no tensor of inference mode
+    assert scale.grad is not None
+
+
+def test_a_level_and_a_time_of_the_same_number_are_kept_apart_and_learned_levels_are_not_kept() -> None:
+    process = GaussianDiffusion(from_betas(B.linear_betas(100, 1e-3, 0.2)))
+    whole, real = (process.alpha_sigma(torch.tensor(7, dtype=kind)) for kind in (torch.long, torch.float64))
+    assert all(map(torch.equal, whole, process.schedule.alpha_sigma(torch.tensor(7))))
+    assert all(map(torch.equal, real, process.schedule.alpha_sigma(torch.tensor(7.0, dtype=torch.float64))))
+    learned = GaussianDiffusion(LearnedBetas(even_betas(10, 1e-3)))
+    before = learned.alpha_sigma(torch.tensor(5))[1].item()
+    with torch.no_grad():
+        next(learned.parameters()).add_(1)
+    assert learned.alpha_sigma(torch.tensor(5))[1].item() != before
