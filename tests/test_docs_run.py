@@ -49,6 +49,7 @@ NOT_HERE = {
     "make demo": "sets up an environment, then trains for a minute; its three commands are those of README",
     "make test": "sets up an environment, then runs these tests",
     "sfumato learn": "serves until it is stopped; tests/learn starts it, a browser and the playground",
+    "sfumato serve": "serves until it is stopped; tests/serve starts it and a browser",
     "sfumato compare fashion --run": "trains ten models; tests/compare runs it whole on small data",
 }
 """Commands of README that no test can run as they stand, with the reason."""

@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
     {"__init__"},
     {"claims", "compare"},
     {"learn"},
+    {"serve"},
     {"cli"},
     {"__main__"},
 ]

@@ -29,6 +29,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato inspect WHAT                              a preset, run, checkpoint or data set: size, cost, contents
   sfumato reproduce [CLAIM ...]                     the papers' claims as experiments, listed or run
   sfumato learn [LESSON]                            the learning path, in the browser, offline
+  sfumato serve MODEL                               a local page, and JSON, to sample, guide and inpaint
   sfumato presets                                   the list of presets and shipped models
   sfumato samplers [MODEL]                          the list of samplers; which of them fit a model
   sfumato doctor [--json]                           versions, devices, data sets, caches: what a bug report needs
@@ -49,6 +50,7 @@ COMMANDS = {
     "inspect": "inspect:inspect_command",
     "reproduce": "reproduce:reproduce_command",
     "learn": "learn:learn_command",
+    "serve": "serve:serve_command",
     "presets": "inspect:presets_command",
     "samplers": "samplers:samplers_command",
     "doctor": "doctor:doctor_command",

@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import signal
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
-from types import FrameType
 from typing import Annotated
 
 import tyro
 
+from sfumato.cli import local
 from sfumato.cli.numbers import Range
 from sfumato.cli.parsing import UsageError, parse
 
@@ -51,40 +48,11 @@ def learn_command(arguments: list[str]) -> int:
     where = "playground/" if parsed.lesson == "playground" else ""
     if parsed.lesson and not where:
         where = f"lesson/{catalogue.lesson(parsed.lesson).name}/"
-    with server.listen(parsed.port) as listener:
-        _serve(listener, where, parsed)
+    with server.listen(parsed.port) as listener, contextlib.suppress(KeyboardInterrupt):
+        port = listener.getsockname()[1]
+        app, token = server.make_app(port, models=parsed.models)
+        address = f"http://127.0.0.1:{port}/{where}?token={token}"
+        local.run(app, listener, address, "The learning path", parsed.browser)
     # Open lessons run in threads that neither end by themselves nor can be joined; what a learner did is on disk.
     print("Ended.", flush=True)
     os._exit(0)
-
-
-def _serve(listener: socket, where: str, parsed: LearnArguments) -> None:
-    """Answer at the socket until Ctrl-C, termination or the end of the terminal."""
-    import uvicorn
-
-    from sfumato.learn import server
-
-    port = listener.getsockname()[1]
-    app, token = server.make_app(port, models=parsed.models)
-    address = f"http://127.0.0.1:{port}/{where}?token={token}"
-    serving = uvicorn.Server(server.settings(app))
-
-    def end(number: int, frame: FrameType | None) -> None:
-        serving.should_exit = True
-
-    with contextlib.ExitStack() as open_until_the_end, contextlib.suppress(KeyboardInterrupt):
-        hangup = getattr(signal, "SIGHUP", None)
-        if hangup and signal.getsignal(hangup) == signal.SIG_DFL:  # not under nohup
-            signal.signal(hangup, end)
-        print(f"The learning path:  {address}\nCtrl-C ends it.", flush=True)
-        if parsed.browser:
-            page = open_until_the_end.enter_context(server.redirect(address))
-            threading.Thread(target=_open, args=(page,), daemon=True).start()  # a browser in the terminal stays
-        serving.run(sockets=[listener])
-
-
-def _open(page: Path) -> None:
-    import webbrowser
-
-    if not webbrowser.open(page.as_uri()):
-        print("No browser could be opened here; open the address above in one.", flush=True)

@@ -1,4 +1,4 @@
-"""Who may ask the learning server, and what a browser may do with its answers.
+"""Who may ask a local server, and what a browser may do with its answers.
 
 Lessons run what is typed into them, so every request must bring the token and come from a page of this very server: the
 cookie alone would be sent along by pages of any other port of this machine, since cookies know no ports.
@@ -86,10 +86,11 @@ class Guarded:
         app: the ASGI app behind it.
         token: what opens it.
         port: where it listens, on this machine.
+        command: what printed the address with the token.
     """
 
-    def __init__(self, app: Any, token: str, port: int) -> None:
-        self.app, self.token, self.cookie = app, token.encode(), f"sfumato_token_{port}"
+    def __init__(self, app: Any, token: str, port: int, command: str = "sfumato learn") -> None:
+        self.app, self.token, self.cookie, self.command = app, token.encode(), f"sfumato_token_{port}", command
         self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         if port == 80:  # which browsers leave out
             self.hosts |= {"127.0.0.1", "localhost"}
@@ -122,7 +123,7 @@ class Guarded:
         brought = [value for name, _, value in kept if name.strip() == self.cookie]
         brought += [unquote(value, "latin-1") for value in _tokens(query)]
         if not any(hmac.compare_digest(value.strip().encode(), self.token) for value in brought):
-            return 403, "Open the address that `sfumato learn` printed: it carries the token."
+            return 403, f"Open the address that `{self.command}` printed: it carries the token."
         if len(scope["path"]) + len(query) > LONGEST_ADDRESS:
             return 414, "The address is too long."
         if any(part in (".", "..") or "\0" in part for part in re.split(r"[/\\]", scope["path"])):
@@ -156,7 +157,7 @@ class Guarded:
         cookie = f"{self.cookie}={self.token.decode()}; Path=/; HttpOnly; SameSite=Strict"
         further = {"set-cookie": cookie, "cache-control": "no-store"}
         further |= {"refresh": f"0; url={where}"} if sent else {"location": where}
-        await _answer(scope, send, 200 if sent else 302, "Opening the learning path.", further)
+        await _answer(scope, send, 200 if sent else 302, "Opening the page.", further)
 
 
 SAFE = "!$&'()*+,;=:@/?%-._~"

@@ -58,7 +58,7 @@ def settings(app: Any) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def redirect(address: str) -> Iterator[Path]:
+def redirect(address: str, title: str = "The learning path") -> Iterator[Path]:
     """A page that leads to the address and that its owner alone can read, removed at the end.
 
     A browser is opened with it, since every user of a machine can read the command lines of all programs.
@@ -71,7 +71,7 @@ def redirect(address: str) -> Iterator[Path]:
             file.write(
                 f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sfumato</title>'
                 f'<meta http-equiv="refresh" content="0; url={where}"></head>'
-                f'<body><a href="{where}">The learning path</a></body></html>'
+                f'<body><a href="{where}">{html.escape(title)}</a></body></html>'
             )
         yield page
     finally:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from sfumato import inverse, spec
 from sfumato.core.inpainting import GREY, Replacement, greyness, with_replacement
 from sfumato.core.randomness import ImageNoise
-from sfumato.core.sampling import Sampler, finish
+from sfumato.core.sampling import Move, Sampler, finish
 from sfumato.core.schedules import Steps
 from sfumato.data.loader import to_float
 from sfumato.inverse import Function, Measurement, Operator, Posterior
@@ -66,6 +67,7 @@ def restore(
     guidance: Guidance | str | None = None,
     seed: int = 0,
     batch: int = 64,
+    progress: Callable[[float], object] | None = None,
 ) -> Restored:
     """Draw pictures from the posterior, given what was seen of them: y = A x + noise.
 
@@ -81,6 +83,7 @@ def restore(
         labels: (n,) for a model with classes, one a picture.
         seed: draw d of picture i follows from (seed, i, d) alone.
         batch: pictures at a time, which bounds the memory.
+        progress: called before each step with the share of the work that is done, from 0 to 1.
 
     Raises: ValueError where the operator, what was seen and the model do not fit, or the method needs another operator.
     """
@@ -91,7 +94,7 @@ def restore(
     chosen, space, n = _sampler(model, sampler), model.recipe.space, len(measurement)
     guided.check(model, None, chosen)
     images, errors = [], []
-    for part in torch.arange(n * draws).split(batch):
+    for number, part in enumerate(parts := torch.arange(n * draws).split(batch)):
         keys = (part // draws).tolist()
         here = operator.part(keys, n).to(model.device)
         y = here.seen(to_float(measurement[keys].to(model.device)))
@@ -104,12 +107,20 @@ def restore(
                 model.diffusion.own_steps if steps == "usual" else steps, guided.clip(model),
             )  # fmt: skip
             x = model.diffusion.prior((len(keys), *space.shape(model.recipe.shape)), model.device).sample(draw)
-            x = space.decode(finish(x, plan, draw))
+            x = space.decode(finish(x, _told(plan, number, len(parts), progress), draw))
             if way.agrees and not noise and here.linear and here.stable:
                 x = x + here.pinv(y - here(x))
             images.append(as_pictures(x))
             errors.append(_error(Measurement(here, y), to_float(images[-1].to(model.device))).cpu())
     return Restored(torch.cat(images).unflatten(0, (n, draws)), torch.cat(errors).unflatten(0, (n, draws)))
+
+
+def _told(moves: Sequence[Move], number: int, parts: int, progress: Callable[[float], object] | None) -> Iterator[Move]:
+    """The moves of one of several parts, each told of before it is made."""
+    for i, move in enumerate(moves):
+        if progress:
+            progress((number + i / len(moves)) / parts)
+        yield move
 
 
 def _sampler(model: Model, sampler: Sampler | str | None) -> Sampler:

@@ -26,9 +26,5 @@ def address(progress: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=watching.CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with watching.chromium() as opened:
         yield opened
-        opened.close()

@@ -1,4 +1,4 @@
-"""The server as a learner starts it: another process, ended by Ctrl-C."""
+"""A server as people start it: another process, ended by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 @contextmanager
 def served(progress: Path, *options: str, browser: bool = False, **environment: str) -> Iterator[str]:
     """Runs `sfumato learn` on a free port and yields its address with the token; it must end at one Ctrl-C."""
-    environment = {**os.environ, "SFUMATO_PROGRESS": str(progress), "OMP_NUM_THREADS": "1", **environment}
     opens = "--browser" if browser else "--no-browser"
-    command = [sys.executable, "-m", "sfumato", "learn", "--port", "0", opens, *options]
+    with started("learn", opens, *options, code=0, SFUMATO_PROGRESS=str(progress), **environment) as (address, _):
+        yield address
+
+
+@contextmanager
+def started(*words: str, code: int, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Runs a command on a free port; yields its address with the token, and the process, which ends at one Ctrl-C."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-m", "sfumato", *words, "--port", "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
             said = server.stdout.readline()
             assert "http://127.0.0.1:" in said
-            yield said.split()[-1]
+            yield said.split()[-1], server
             server.send_signal(signal.SIGINT)
-            assert server.wait(30) == 0
+            assert server.wait(30) == code
         finally:
             server.kill()
 

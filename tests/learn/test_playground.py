@@ -15,7 +15,7 @@ import watching
 
 from sfumato.conditioning import Labels
 from sfumato.core.sampling import trajectory
-from sfumato.learn.playground import Shelf, _file
+from sfumato.learn.playground import Shelf, served_file
 from sfumato.models import Model, load_model
 from sfumato.networks.unet import ADMUNet
 from sfumato.papers.adm import ADM
@@ -116,5 +116,5 @@ def test_a_shelf_says_what_it_cannot_do(playground: str, own: Path) -> None:
             visitor.open(f"{base}{path}")
     with pytest.raises(HTTPError, match="403"):
         urlopen(f"{base}models")
-    assert _file(own.parent, "own.safetensors").status_code == 404  # only what a page needs
+    assert served_file(own.parent, "own.safetensors").status_code == 404  # only what a page needs
     assert not any(target.startswith("adm_classifier/") for target in Shelf().targets)

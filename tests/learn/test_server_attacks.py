@@ -10,20 +10,18 @@ import asyncio
 import contextlib
 import http.client
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attacking import TOKEN, ask, cookie, elsewhere, running
 
 from sfumato.learn import guard, playground, server
 
 for needed in ("marimo", "anywidget"):
     pytest.importorskip(needed)
 
-TOKEN = "a-token-for-tests"
 PLAYGROUND = ("/playground/", "/playground/models", "/playground/worker.js", "/playground/runtime/ort.wasm.min.mjs")
 LESSONS = ("/lesson/ddim/", "/lesson/ddim/favicon.ico", "/lesson/ddim/api/status", "/lesson/noise/health")
 ROUTES = ("/", *PLAYGROUND, *LESSONS, "/docs/index.html", "/docs/missing.html", "/nowhere")
@@ -32,8 +30,6 @@ SOCKET = "/lesson/ddim/ws?session_id=attack&kiosk=false"
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    import uvicorn
-
     site = tmp_path_factory.mktemp("site")
     (site / "index.html").write_text("<!doctype html><title>docs</title><script>let a = 1;</script>")
     (site.parent / "secret.txt").write_text("secret")
@@ -43,37 +39,8 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         patch.setenv("SFUMATO_PROGRESS", str(site / "progress.json"))
         number = listener.getsockname()[1]
         app, _ = server.make_app(number, token=TOKEN)
-        running = uvicorn.Server(server.settings(app))
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not running.started:
-            time.sleep(0.05)
-        yield number
-        running.should_exit = running.force_exit = True
-        thread.join(10)
-
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-def ask(port: int, path: str, method: str = "GET", body: Any = None, **headers: str | None) -> Answer:
-    """A request with exactly these headers; `Host` is right unless it is given, None leaves one out."""
-    given = {"Host": f"127.0.0.1:{port}", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    with contextlib.closing(connection):
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        for name, value in given.items():
-            if value is not None:
-                connection.putheader(name, value)
-        if body is not None:
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body)
-        answer = connection.getresponse()
-        try:
-            content = answer.read()
-        except http.client.IncompleteRead as cut:
-            content = cut.partial
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
+        with running(app, listener):
+            yield number
 
 
 def upgrade(port: int, path: str = SOCKET, **headers: str | None) -> int:
@@ -85,28 +52,6 @@ def upgrade(port: int, path: str = SOCKET, **headers: str | None) -> int:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
         wire.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         return int(wire.recv(4096).split()[1])
-
-
-def cookie(port: int) -> str:
-    return f"sfumato_token_{port}={TOKEN}"
-
-
-def elsewhere(port: int) -> list[dict[str, str | None]]:
-    """Headers of requests that pages of other servers cause, or that reach this one by another name."""
-    own = f"127.0.0.1:{port}"
-    origins = ["http://evil.example", "http://127.0.0.1:8888", f"https://{own}", "http://127.0.0.1", "null", "",
-               f"http://localhost:{port}", f"http://{own}.evil.example", f"http://{own}/", f"http://[::1]:{port}",
-               f"http://evil.example@{own}", "file://"]  # fmt: skip
-    hosts = ["evil.example", f"evil.example:{port}", "127.0.0.1:8888", "127.0.0.1", "localhost", f"127.0.0.1.:{port}",
-             f"127.0.0.1:{port}.evil.example", f"127.0.0.2:{port}", f"0.0.0.0:{port}", f"[::1]:{port}", ""]  # fmt: skip
-    fetched: list[dict[str, str | None]] = [
-        {"Sec_Fetch_Site": site, "Sec_Fetch_Mode": mode, "Sec_Fetch_Dest": to}
-        for site in ("same-site", "cross-site", "a-new-word")
-        for mode, to in [("no-cors", "script"), ("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe"),
-                         ("websocket", "empty")]
-    ]  # fmt: skip
-    return [*({"Origin": origin} for origin in origins), *({"Host": host} for host in hosts), *fetched,
-            *({"Host": host, "Origin": f"http://{host}"} for host in hosts)]  # fmt: skip
 
 
 # ---------------------------------------------------------------- who is let in

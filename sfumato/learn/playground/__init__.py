@@ -85,13 +85,13 @@ def routes(shelf: Shelf) -> list[Any]:
                 folders[number] = await run_in_threadpool(shelf.folder, number)
             except ValueError as reason:
                 return PlainTextResponse(str(reason), 409)
-        return _file(folders[number], name)
+        return served_file(folders[number], name)
 
     def page(request: Request) -> Response:
-        return _file(HERE, request.path_params.get("name", "playground.html"))
+        return served_file(HERE, request.path_params.get("name", "playground.html"))
 
     def runtime(request: Request) -> Response:
-        return _file(HERE / "runtime", request.path_params["name"])
+        return served_file(HERE / "runtime", request.path_params["name"])
 
     return [
         Route("/", page), Route("/models", models), Route("/model/{number:int}/{name}", model),
@@ -99,7 +99,7 @@ def routes(shelf: Shelf) -> list[Any]:
     ]  # fmt: skip
 
 
-def _file(folder: Path, name: str) -> Response:
+def served_file(folder: Path, name: str) -> Response:
     """A file of the folder, of a kind that pages ask for; what lies there compressed is sent so."""
     from starlette.responses import FileResponse, PlainTextResponse
 
