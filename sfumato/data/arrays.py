@@ -21,8 +21,8 @@ def _resized(images: Tensor, spec: Spec, keys: tuple[str, ...]) -> tuple[Tensor,
     """Named sets and arrays under `size` and `channels`."""
     notes = []
     size = spec.size
-    if size is not None and images.shape[-2:] != size[::-1]:
-        before = Size(images.shape[-1], images.shape[-2])
+    before = Size(images.shape[-1], images.shape[-2])
+    if size is not None and (before != size or framing.note(before, spec)):
         notes.append(framing.note(before, spec) or f"resized from {before} to {size}")
         shape = (*images.shape[:2], size.height, size.width)
         check_enlarged(spec.text, images.numel(), math.prod(shape))

@@ -41,6 +41,9 @@ def _place(x: int, y: int) -> Place:
 
 def note(size: tuple[int, int], spec: Spec) -> str:
     """What is done to a picture of this width and height, for the data card; empty where it loses nothing."""
+    if spec.cut is not None and (middle := _middle(Size(*size), spec.cut)) != size:
+        rest = note(middle, spec._replace(options={k: v for k, v in spec.options.items() if k != "cut"}))
+        return f"of which the middle {middle} is taken{f', {rest}' if rest else ''}"
     wanted = spec.size
     if wanted is None or size == wanted:
         return ""
@@ -53,9 +56,18 @@ def note(size: tuple[int, int], spec: Spec) -> str:
     return "not square, centre kept" if wanted.width == wanted.height else "of other proportions, centre kept"
 
 
+def _middle(picture: Size, cut: Size) -> Size:
+    """The size of the middle that is cut out: no side is longer than the picture's."""
+    return Size(min(picture.width, cut.width), min(picture.height, cut.height))
+
+
 def framed(image: Image.Image, spec: Spec, at: Place = MIDDLE) -> Image.Image:
     """A picture in the size of the spec, where it has one: cut, resized or padded as its options say."""
     size = spec.size
+    if spec.cut is not None:
+        middle = _middle(Size(*image.size), spec.cut)
+        left, top = corner(Size(*image.size), middle, MIDDLE)
+        image = image.crop((left, top, left + middle.width, top + middle.height))
     if size is None or (image.size == size and spec.resize is None):
         return image
     if spec.crop == "random":
@@ -89,6 +101,11 @@ def corner(picture: Size, size: Size, at: Place) -> tuple[int, int]:
 def framed_array(pixels: Tensor, spec: Spec, at: Place = MIDDLE) -> Tensor:
     """uint8 (C, H, W) in the size of the spec, each channel by itself."""
     size = spec.size
+    if spec.cut is not None:
+        picture = Size(pixels.shape[2], pixels.shape[1])
+        middle = _middle(picture, spec.cut)
+        left, top = corner(picture, middle, MIDDLE)
+        pixels = pixels[:, top : top + middle.height, left : left + middle.width]
     if size is None or (pixels.shape[1:] == size[::-1] and spec.resize is None):
         return pixels
     if (

@@ -1,7 +1,8 @@
 """Where images come from: one spec string, `NAME[:SPLIT or PATH][?option=value&...]`, opens any of them.
 
 digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
-from where they are installed; folder:, npz:, npy:, map:, wds: and hf: are the user's own, and a path follows, in which
+from where they are installed; cifar10, cifar100, svhn, celeba, imagenet and lsun from what was downloaded by hand,
+wherever it lies (`places`); folder:, npz:, npy:, map:, wds: and hf: are the user's own, and a path follows, in which
 ~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options begin at the last ?. ?size=64 or
 ?size=48x32 (width and height) brings pictures to one size, with crop, resize and pad (`framing`). Nothing downloads: a
 set that is missing says which command gets it.

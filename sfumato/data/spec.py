@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FRAMING = ("size", "crop", "resize", "pad")
+FRAMING = ("size", "cut", "crop", "resize", "pad")
 """Options of how a picture is brought to one size (`framing`)."""
 
 OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
@@ -63,10 +63,18 @@ class Spec(NamedTuple):
             if given := [option for option in FRAMING if option in self.options]:
                 raise DataError(f"{given[0]} in {self.text!r} goes with a size: ?size=64, or WIDTHxHEIGHT")
             return None
-        width, cross, height = self.options["size"].partition("x")
+        return self._sides("size")
+
+    @property
+    def cut(self) -> Size | None:
+        """The middle that is cut out of each picture before anything else is done to it; all of it where None."""
+        return self._sides("cut") if "cut" in self.options else None
+
+    def _sides(self, option: str) -> Size:
+        width, cross, height = self.options[option].partition("x")
         for side in (width, height) if cross else (width,):
-            if _whole(side, f"size in {self.text!r} is WIDTHxHEIGHT or one side,") > SIDE:
-                raise DataError(f"size in {self.text!r} is at most {SIDE:,}, not {int(side):,}")
+            if _whole(side, f"{option} in {self.text!r} is WIDTHxHEIGHT or one side,") > SIDE:
+                raise DataError(f"{option} in {self.text!r} is at most {SIDE:,}, not {int(side):,}")
         return Size(int(width), int(height if cross else width))
 
     @property
@@ -151,7 +159,7 @@ class Spec(NamedTuple):
 
     def check(self) -> None:
         """Look at every option. DataError for values that are wrong, whatever they are for."""
-        _ = self.size, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
+        _ = self.size, self.cut, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
         _ = self.labels
         if self.name == "pair" and self.crop == "random":
             raise DataError(f"crop=random in {self.text!r} would cut inputs and targets apart: prepare the parts first")

@@ -46,6 +46,30 @@ def test_the_same_proportions_lose_nothing_and_are_not_noted(ramps: Path) -> Non
     assert any("not square, centre kept" in note for note in open_source(f"folder:{ramps}?size=24").card.notes)
 
 
+@pytest.mark.parametrize("source", ["folder:{}", "npz:{}/all.npz"])
+def test_the_middle_is_cut_out_first(ramps: Path, source: str) -> None:
+    middle = open_source(source.format(ramps) + "?cut=20x10&size=20x10").images[0]
+    assert torch.equal(middle[0], torch.arange(10, 30).byte().expand(10, 20))
+    assert torch.equal(middle[1], torch.arange(7, 17).byte()[:, None].expand(10, 20))
+    odd = open_source(source.format(ramps) + "?cut=21&size=21")  # left and top as torchvision's CenterCrop has them
+    assert odd.images[0, :2, 0, 0].tolist() == [round((WIDTH - 21) / 2), round((HEIGHT - 21) / 2)]
+    assert any("the middle 21x21 is taken" in note for note in odd.card.notes)
+    cut, small = (
+        open_source(source.format(ramps) + o).images[0].float() for o in ("?cut=20&size=20", "?cut=20&size=10")
+    )
+    assert (torch.nn.functional.avg_pool2d(cut, 2) - small)[:, 2:-2, 2:-2].abs().max() <= 1
+    whole = open_source(source.format(ramps) + f"?cut=400&size={WIDTH}x{HEIGHT}")
+    assert torch.equal(whole.images, open_source(source.format(ramps)).images)
+    assert not any("middle" in note or "resized" in note for note in whole.card.notes)
+    parts = open_for_training(source.format(ramps) + "?cut=20&size=8&crop=random").stream
+    assert parts is not None
+    left = parts.feed(6, 0)(range(300))[0][:, 0, 0, 0].long()
+    assert set(left.tolist()) == set(range(10, 23))
+    for wrong in ("cut=20", "cut=0&size=8", "cut=5000&size=8", "cut=8x&size=8"):
+        with pytest.raises(DataError, match="cut in"):
+            open_source(source.format(ramps) + f"?{wrong}")
+
+
 def test_no_crop_stretches_and_padding_keeps_the_whole(ramps: Path) -> None:
     stretched = open_source(f"folder:{ramps}?size=40x48&crop=none").images[0]
     assert (stretched[1, 2:-2, 5].float() - (torch.arange(48)[2:-2] / 2 - 0.25)).abs().max() <= 1

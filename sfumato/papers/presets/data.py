@@ -1,7 +1,7 @@
 """The data sets of the published configurations, as specs: bring the images."""
 
 CIFAR10 = "cifar10"
-CELEBA32, CELEBA64 = "celeba?size=32", "celeba?size=64"
+CELEBA32, CELEBA64 = "celeba?cut=140&size=32", "celeba?cut=140&size=64"
 CELEBAHQ, CELEBAHQ1024 = "folder:celebahq?size=256", "folder:celebahq?size=1024"
 FFHQ64, FFHQ, FFHQ1024 = "folder:ffhq?size=64", "folder:ffhq?size=256", "folder:ffhq?size=1024"
 AFHQ64 = "folder:afhqv2?size=64"
