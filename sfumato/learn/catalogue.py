@@ -1,4 +1,4 @@
-"""The lessons in their order."""
+"""The lessons in their order, and the pages beside them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ class Lesson:
         number: its place on the path.
         name: of its files, and in its address.
         title, about: what the catalogue says.
+        papers: (title, number on arXiv) of what it is about.
+        code: the files of the package that hold it.
     """
 
     number: int
     name: str
     title: str
     about: str
+    papers: tuple[tuple[str, str], ...] = ()
+    code: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -38,32 +42,91 @@ class Lesson:
 
 CATALOGUE = (
     Lesson(0, "first_picture", "Your first picture",
-           "Six pictures come out of noise: the whole path in one minute."),
+           "Six pictures come out of noise: the whole path in one minute.",
+           (),
+           ("core/sampling.py", "core/schedules.py")),
     Lesson(1, "noise", "Noise, denoiser, score",
-           "Three words for one thing: drag a noisy point, and see where it may have come from."),
+           "Three words for one thing: drag a noisy point, and see where it may have come from.",
+           (("EDM: elucidating the design space", "2206.00364"),),
+           ("core/denoisers.py", "core/exact.py")),
     Lesson(2, "bits", "Where it began: noise that can be undone",
-           "DPM (2015) on twenty bits: destroy slowly, learn to undo, and know how well."),
+           "DPM (2015) on twenty bits: destroy slowly, learn to undo, and know how well.",
+           (("DPM: nonequilibrium thermodynamics", "1503.03585"),),
+           ("core/dpm2015/binomial.py", "core/dpm2015/nonequilibrium.py")),
     Lesson(3, "spiral", "Numbers instead of bits, and filling in what is missing",
-           "DPM (2015) on a swiss roll: a model can be multiplied by anything you know."),
+           "DPM (2015) on a swiss roll: a model can be multiplied by anything you know.",
+           (("DPM: nonequilibrium thermodynamics", "1503.03585"),),
+           ("core/dpm2015/products.py", "papers/dpm.py")),
     Lesson(4, "ncsn", "NCSN: follow the slope, from much noise to little",
-           "Learn which way data become more likely, then go there: Langevin dynamics, and why it is annealed."),
+           "Learn which way data become more likely, then go there: Langevin dynamics, and why it is annealed.",
+           (("NCSN: gradients of the data distribution", "1907.05600"), ("Sliced score matching", "1905.07088")),
+           ("core/matching.py", "samplers/langevin.py", "papers/ncsn.py")),
     Lesson(5, "ncsnv2", "NCSNv2: how much noise, and how many levels",
-           "Five techniques; three of them are numbers computed from the data instead of guessed."),
+           "Five techniques; three of them are numbers computed from the data instead of guessed.",
+           (("NCSNv2: improved techniques", "2006.09011"),),
+           ("core/techniques.py", "papers/ncsnv2.py")),
     Lesson(6, "ddpm", "DDPM: ask for the noise",
-           "One question and one simple loss; what the chain decides when."),
+           "One question and one simple loss; what the chain decides when.",
+           (("DDPM", "2006.11239"),),
+           ("core/processes.py", "core/losses.py", "samplers/ancestral.py", "papers/ddpm.py")),
     Lesson(7, "ddim", "DDIM: the same pictures in fewer steps",
-           "Fewer steps through the same network; noise as a code for pictures."),
+           "Fewer steps through the same network; noise as a code for pictures.",
+           (("DDIM", "2010.02502"),),
+           ("samplers/ddim.py",)),
     Lesson(8, "iddpm", "Improved DDPM: how to spend the noise",
-           "How fast noise grows, the variance of a reverse step, and which levels to keep."),
+           "How fast noise grows, the variance of a reverse step, and which levels to keep.",
+           (("Improved DDPM", "2102.09672"),),
+           ("core/betas.py", "core/variances.py", "core/times.py", "papers/iddpm.py")),
     Lesson(9, "score_sde", "Score-SDE: one equation for all of it",
-           "Noise in continuous time, an ODE without noise, and how likely a picture is."),
+           "Noise in continuous time, an ODE without noise, and how likely a picture is.",
+           (("Score-SDE", "2011.13456"),),
+           ("core/continuous.py", "core/ode.py", "core/likelihood.py", "samplers/reverse_sde.py",
+            "papers/score_sde.py")),
     Lesson(10, "adm", "ADM: asking for what you want",
-           "Guidance to a class at every step: fidelity against diversity, with a classifier and without."),
+           "Guidance to a class at every step: fidelity against diversity, with a classifier and without.",
+           (("ADM: diffusion models beat GANs", "2105.05233"), ("Classifier-free guidance", "2207.12598")),
+           ("core/guidance.py", "papers/adm.py")),
     Lesson(11, "measuring", "Measuring honestly",
-           "What a distance says and does not say; error bars, floors and copies."),
+           "What a distance says and does not say; error bars, floors and copies.",
+           (("FID", "1706.08500"), ("KID", "1801.01401"), ("Precision and recall", "1904.06991")),
+           ("evaluate/distances.py", "evaluate/neighbours.py")),
     Lesson(12, "capstone", "One core, eight papers, and yours",
-           "All of them side by side, and a ninth sampler of your own."),
+           "All of them side by side, and a ninth sampler of your own.",
+           (),
+           ("core/sampling.py", "samplers/__init__.py")),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A page to look things up in: the notebook lessons/NAME.py.
+
+    Attributes:
+        name: of its file, and in its address.
+        title, about: what the catalogue says.
+    """
+
+    name: str
+    title: str
+    about: str
+
+    @property
+    def path(self) -> Path:
+        """The notebook."""
+        return Path(__file__).parent / "lessons" / f"{self.name}.py"
+
+
+REFERENCE = (
+    Reference("formulas", "All formulas", "In one notation, with each paper's symbols beside them."),
+    Reference("glossary", "All words", "What each word means, and where the path explains it."),
+)
+
+
+def code(path: str) -> str | None:
+    """The text of a file of the package that a lesson links to, by its path in the package; None for any other."""
+    if path not in {file for known in CATALOGUE for file in known.code}:
+        return None
+    return (Path(__file__).parents[1] / path).read_text(encoding="utf-8")
 
 
 def lesson(name: str) -> Lesson:

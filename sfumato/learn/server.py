@@ -1,5 +1,5 @@
-"""One local server for the learning path: a catalogue with progress, the lessons, the playground and, where they were
-built, the docs; all behind a token.
+"""One local server for the learning path: a catalogue with progress, the lessons, a page of formulas and one of words,
+the library's files that lessons link to, the playground and, where they were built, the docs; all behind a token.
 
 Lessons run what the learner types, so it listens to this machine alone and asks every visitor for the token that was
 printed when it started (a cookie remembers it); `guard` says who is let in.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.learn import playground, progress
-from sfumato.learn.catalogue import CATALOGUE
+from sfumato.learn.catalogue import CATALOGUE, REFERENCE, code
 from sfumato.learn.guard import Guarded
 
 if TYPE_CHECKING:
@@ -88,18 +88,28 @@ def make_app(port: int, token: str | None = None, models: Sequence[str | Path] =
     """
     import marimo
     from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse
+    from starlette.exceptions import HTTPException
+    from starlette.responses import HTMLResponse, PlainTextResponse
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 
     def catalogue(request: Request) -> HTMLResponse:
         return HTMLResponse(catalogue_page())
 
+    def file(request: Request) -> PlainTextResponse:
+        text = code(request.path_params["path"])
+        if text is None:
+            raise HTTPException(404)
+        return PlainTextResponse(text)
+
     builder = marimo.create_asgi_app(quiet=True, include_code=True)
     for known in CATALOGUE:
         builder = builder.with_app(path=f"/{known.name}", root=str(known.path))
+    for page in REFERENCE:
+        builder = builder.with_app(path=f"/{page.name}", root=str(page.path))
     routes = [
         Route("/", catalogue),
+        Route("/code/{path:path}", file),
         Mount("/lesson", builder.build()),
         Mount("/playground", routes=playground.routes(playground.Shelf(models))),
     ]
@@ -141,6 +151,7 @@ def catalogue_page() -> str:
             f'<li><a href="/lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
             f"<span>{html.escape(known.about)}</span></div><em>{done} of {len(known.exercises)} solved</em></a></li>"
         )
+    items += [_further(f"/lesson/{page.name}/", page.title, page.about) for page in REFERENCE]
     items.append(_further("/playground/", "Playground", "Every model that ships, and your own, in this browser."))
     if SITE.is_dir():
         items.append(_further("/docs/index.html", "Docs", "Guides, every paper's page and the whole API, with search."))

@@ -1,4 +1,5 @@
-"""What every lesson is made of besides its own story: notation tables, source code beside equations, quiz cards.
+"""What every lesson is made of besides its own story: notation tables, source code beside equations, derivations,
+links, quiz cards.
 
 All of it is Markdown or marimo's own elements, so that a lesson reads well without them too.
 """
@@ -14,6 +15,8 @@ from typing import Any
 import marimo as mo
 
 from sfumato.claims import Verdict
+from sfumato.learn import derivations as derived
+from sfumato.learn.catalogue import CATALOGUE, lesson
 from sfumato.learn.exercises import Exercise
 
 
@@ -29,6 +32,50 @@ def notation(rows: Sequence[tuple[str, str, str, str]]) -> mo.Html:
     """A table: meaning, the paper's symbol, ours, and what the blogs and codes that learners know call it."""
     head = "| | paper | sfumato | elsewhere |\n|---|---|---|---|\n"
     return mo.md(head + "\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+def derivation(title: str, markdown: str, source: str = "", anchor: str = "") -> str:
+    """Markdown of a derivation that is folded until its title is clicked; `source` is the paper and its equations."""
+    where = f" *({source})*" if source else ""
+    named = f"id: {anchor}, " if anchor else ""
+    return f"/// details | {title}{where}\n    attrs: {{{named}class: sf-derivation}}\n\n{markdown.strip()}\n///\n"
+
+
+IN_ONE_NOTATION = (
+    r"In one notation throughout: $x_t = \alpha_t x_0 + \sigma_t\epsilon$, so that DDPM's $\bar\alpha_t$ is "
+    r"$\alpha_t^2$; $s < t$ is the next level down. See also [all formulas](/lesson/formulas/) and "
+    "[all words](/lesson/glossary/)."
+)
+
+
+def derivations(name: str) -> mo.Html:
+    """The derivations of a lesson, each folded."""
+    folds = [derivation(d.title, d.text, d.source, d.anchor) for d in derived.of(name)]
+    return mo.md(f"## Derived, line by line\n\n{IN_ONE_NOTATION}\n\n" + "\n".join(folds))
+
+
+def links(name: str) -> mo.Html:
+    """Where one goes from a lesson: all lessons, its neighbours, its papers, and the code that it is about."""
+    here = lesson(name)
+    around = [("/", "All lessons")]
+    around += [(f"/lesson/{n.name}/", f"← {n.number}. {n.title}") for n in CATALOGUE if n.number == here.number - 1]
+    around += [(f"/lesson/{n.name}/", f"{n.number}. {n.title} →") for n in CATALOGUE if n.number == here.number + 1]
+    papers = [(f"https://arxiv.org/abs/{number}", f"{title}, arXiv {number}") for title, number in here.papers]
+    code = [(f"/code/{path}", path) for path in here.code]
+    rows = (("", around), ("Paper" + "s" * (len(papers) > 1), papers), ("Code", code))
+    return mo.Html(f'<nav class="sf-links" aria-label="Lessons">{"".join(_row(*row) for row in rows if row[1])}</nav>')
+
+
+def _row(label: str, entries: Sequence[tuple[str, str]]) -> str:
+    """Links beside each other; those to other machines open a page of their own."""
+    parts = [
+        f'<a href="{html.escape(to)}"{OUTSIDE if to.startswith("https:") else ""}>{html.escape(words)}</a>'
+        for to, words in entries
+    ]
+    return f"<p>{html.escape(label)} {' '.join(parts)}</p>"
+
+
+OUTSIDE = ' target="_blank" rel="noopener noreferrer"'
 
 
 def quiz(cards: Sequence[tuple[str, str]]) -> mo.Html:

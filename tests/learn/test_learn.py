@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import pytest
@@ -225,6 +227,77 @@ def test_a_training_is_followed_to_its_end(tmp_path: Path) -> None:
     assert live.words.startswith("256 images in ")
     with pytest.raises(ValueError, match="unknown preset"):
         live.follow(["no/such"], tmp_path / "other")
+
+
+# ---------------------------------------------------------------- links and pages of reference
+
+
+@every_lesson
+def test_a_lesson_leads_to_its_neighbours_its_papers_and_its_code(lesson: Lesson) -> None:
+    pytest.importorskip("marimo")
+    from sfumato.learn import story
+    from sfumato.learn.catalogue import code
+
+    shown = story.links(lesson.name).text
+    addresses = re.findall(r'href="([^"]*)"', shown)
+    near = [f"/lesson/{CATALOGUE[n].name}/" for n in (lesson.number - 1, lesson.number + 1) if 0 <= n < len(CATALOGUE)]
+    assert [address for address in addresses if address.startswith("/lesson/")] == near
+    assert addresses[0] == "/"
+    for path in lesson.code:
+        assert f"/code/{path}" in addresses
+        assert (code(path) or "").startswith('"""')
+    for title, number in lesson.papers:
+        outside = f'<a href="https://arxiv.org/abs/{number}" target="_blank" rel="noopener noreferrer">'
+        assert f"{outside}{title}, arXiv {number}</a>" in shown
+    assert lesson.path.read_text().count(f'story.links("{lesson.name}")') == 2
+
+
+@pytest.mark.parametrize("path", ["learn/server.py", "../README.md", "core/../core/ode.py", "/etc/hostname", ""])
+def test_code_that_no_lesson_links_to_is_not_served(path: str) -> None:
+    from sfumato.learn.catalogue import code
+
+    assert code(path) is None
+
+
+def test_a_derivation_is_folded_under_its_title() -> None:
+    pytest.importorskip("marimo")
+    from sfumato.learn import story
+
+    shown = story.derivations("ddpm").text
+    assert shown.count("<details") == shown.count("</details>") == 5
+    assert 'class="sf-derivation" id="ddpm-marginal"' in shown
+    assert "<em>(DDPM, eq. 2 and 4)</em></summary>" in shown
+    assert "/// details" not in shown
+
+
+def test_every_formula_names_code_and_a_derivation_that_there_is() -> None:
+    from sfumato.learn import derivations
+    from sfumato.learn.reference import formulas
+
+    known = {derivation.key for lesson in CATALOGUE for derivation in derivations.of(lesson.name)}
+    rows = [row for section in formulas.SECTIONS.values() for row in section]
+    assert len(rows) >= 40
+    for row in rows:
+        assert row.derived in known, row.what
+        assert resolve_name(f"sfumato.{row.code}"), row.code
+
+
+def test_the_pages_of_reference_are_as_docs_hold_them() -> None:
+    """`python scripts/write_reference.py` writes them; tables have as many cells in every row."""
+    from sfumato.learn.reference import formulas, glossary
+
+    docs = Path(__file__).parents[2] / "docs"
+    for name, page in (("formulas", formulas.page), ("glossary", glossary.page)):
+        assert (docs / f"{name}.md").read_text(encoding="utf-8") == page(lessons=False)
+        for text in (page(lessons=False), page()):
+            rows = [line for line in text.splitlines() if line.startswith("|")]
+            assert len({row.count("|") for row in rows}) == 1
+            assert text.count("$") % 2 == 0
+    words = [term.word.lower().replace("é", "e") for term in glossary.TERMS]
+    assert words == sorted(words)
+    assert len(set(words)) == len(words)
+    for term in glossary.TERMS:
+        assert term.lesson in {lesson.name for lesson in CATALOGUE}
 
 
 @pytest.mark.slow

@@ -37,6 +37,13 @@ def test_only_who_brings_the_token_comes_in(tmp_path: Path) -> None:
         for refused in (base, f"{base}?token=wrong", f"{base}lesson/ddim/"):
             with pytest.raises(HTTPError, match="403"):
                 opened(refused)
+        inside = serving.visitor()
+        inside.open(address)
+        assert "probability-flow ODE" in inside.open(f"{base}code/core/ode.py").read().decode()
+        for nowhere in ("code/learn/guard.py", "code/core/%2e%2e/learn/guard.py", "code/"):
+            with pytest.raises(HTTPError, match="404"):
+                inside.open(base + nowhere)
+        assert "All formulas" in inside.open(f"{base}lesson/formulas/").read().decode()
 
 
 def test_a_browser_is_opened_with_a_private_page(tmp_path: Path) -> None:

@@ -35,6 +35,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("adm")
+    return
+
+
+@app.cell
+def _():
     real = blobs().sample(600, torch.Generator().manual_seed(1))
     hook = mo.ui.anywidget(Scrubber.of({f"scale {s:g}": guided(s, 0, 250)[::2] for s in (0.0, 1.0, 4.0)}, real, start=1.0))
     hook
@@ -133,6 +139,12 @@ their difference *is* the gradient of a classifier. With exact scores the two ag
 
 $$\hat\epsilon = \epsilon(x_t) + s\,\big(\epsilon(x_t, y) - \epsilon(x_t)\big)$$""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("adm")
     return
 
 
@@ -251,6 +263,12 @@ def _():
     - The same idea in 2015: the lesson on multiplying a model by what is known.
     - On pictures: `sfumato sample RUN --classes 3 --scale 2`, or `--classifier RUN --classifier-scale 1`.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("adm")
     return
 
 

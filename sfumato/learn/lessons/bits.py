@@ -38,6 +38,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("bits")
+    return
+
+
+@app.cell
+def _():
     _rows = film(50, 14, seed=3)
     hook = mo.ui.anywidget(Frames.of({"fourteen sequences": (255 * (1 - _rows[:, None])).to(torch.uint8)}, start=0.7))
     hook
@@ -135,6 +141,12 @@ $$K = -\sum_{t=2}^{T} \mathbb{E}\, D_\text{KL}\big(q(x_{t-1} \mid x_t, x_0)\,\|\
 
 and a sum may be trained one term at a time: draw a level, improve that step.""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("bits")
     return
 
 
@@ -257,6 +269,12 @@ def _():
     - Train the paper's own network: `sfumato train dpm/heartbeat`, then `sfumato likelihood RUN`.
     - Next: the same idea for numbers instead of bits, and a way to fill in what is missing.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("bits")
     return
 
 

@@ -41,6 +41,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("capstone")
+    return
+
+
+@app.cell
+def _():
     mixture = ring()
     real = mixture.sample(500, torch.Generator().manual_seed(1))
 
@@ -152,6 +158,12 @@ $$\hat x_0(x_t) = \mathbb{E}[x_0 \mid x_t]$$""",
 
 @app.cell
 def _():
+    story.derivations("capstone")
+    return
+
+
+@app.cell
+def _():
     mo.md(r"""
     ## Try it
     """)
@@ -238,6 +250,12 @@ def _():
     - Karras et al., arXiv 2206.00364, who took the pieces apart as you did; Lilian Weng's and Yang Song's posts, once more.
     - `sfumato train ddpm/fashion --data folder:my/pictures?size=32`: your own pictures.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("capstone")
     return
 
 

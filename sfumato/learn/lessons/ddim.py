@@ -36,6 +36,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("ddim")
+    return
+
+
+@app.cell
+def _():
     mixture, process = ring(), linear()
     denoise = mixture.denoise(process)
     noise = normal(0, 400, 2)
@@ -127,6 +133,12 @@ def _():
 
     Here are the lines that compute it. Nothing says that $s$ must be the neighbour of $t$, nor even that $s < t$.""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("ddim")
     return
 
 
@@ -263,6 +275,12 @@ def _():
     - Yang Song, *Generative modeling by estimating gradients of the data distribution*: the same path as an ODE.
     - On pictures: `sfumato edit interpolate ddpm/emoji32`, `sfumato sample ddpm/emoji32 --sampler "ddim?eta=1" --steps 10`.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("ddim")
     return
 
 

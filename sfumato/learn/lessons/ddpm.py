@@ -47,6 +47,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("ddpm")
+    return
+
+
+@app.cell
+def _():
     model = sfumato.load("ddpm/emoji32")
     held_out = open_source("emoji32:test")
 
@@ -192,6 +198,12 @@ $$L_\text{simple} = \mathbb{E}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alph
 
 @app.cell
 def _():
+    story.derivations("ddpm")
+    return
+
+
+@app.cell
+def _():
     mo.md(r"""
     ## Try it
 
@@ -327,6 +339,12 @@ def _():
     - Lilian Weng, *What are diffusion models?*, from the forward process to the simplified loss.
     - Train one: `sfumato train ddpm/digits` takes a minute; `sfumato likelihood RUN` shows where its bits go.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("ddpm")
     return
 
 

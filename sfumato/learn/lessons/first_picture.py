@@ -32,6 +32,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("first_picture")
+    return
+
+
+@app.cell
+def _():
     model = sfumato.load("ddpm/emoji32")
 
     def films(steps, seed, kind, n=6):
@@ -145,6 +151,12 @@ $$x_s \sim p(x_s \mid x_t),\qquad t \ge s$$
 
 What differs between the papers is what stands behind the arrow, and how the network was taught.""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("first_picture")
     return
 
 
@@ -291,6 +303,12 @@ def _():
     - On the command line: `sfumato sample ddpm/emoji32 --animation`.
     - Next: what noise does to a picture, and what it means to take it out.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("first_picture")
     return
 
 

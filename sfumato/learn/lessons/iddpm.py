@@ -40,6 +40,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("iddpm")
+    return
+
+
+@app.cell
+def _():
     images = open_source("emoji32:test").images[[0, 20, 44, 70, 100, 130]]
     eps = normal(0, *images.shape).float()
 
@@ -144,6 +150,12 @@ $$\sigma_t^2 = \exp\big(v \log\beta_t + (1 - v) \log\tilde\beta_t\big)$$
 
 Only the bound trains $v$, and its gradient is kept from the mean, so that the pictures stay DDPM's.""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("iddpm")
     return
 
 
@@ -330,6 +342,12 @@ def _():
     - Lilian Weng, *What are diffusion models?*, sections on the schedule and on learned variances.
     - On pictures, measured: `docs/likelihood_line.md`; `sfumato train iddpm/digits`, `sfumato likelihood RUN`.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("iddpm")
     return
 
 

@@ -35,6 +35,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("measuring")
+    return
+
+
+@app.cell
+def _():
     truth = real(600, 1)
     hook = mo.ui.anywidget(
         Scrubber.of({"A": lookalike(400, 0)[None], "B": blurred(400, 0)[None]}, truth, start=1.0)
@@ -107,6 +113,12 @@ def _():
 
 $$d^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{tr}\big(C_1 + C_2 - 2\,(C_1 C_2)^{1/2}\big)$$""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("measuring")
     return
 
 
@@ -244,6 +256,12 @@ def _():
     - Kynkäänniemi et al., arXiv 1904.06991 (precision and recall); Carlini et al., arXiv 2301.13188 (copies).
     - On pictures: `sfumato evaluate ddpm/emoji32` prints the protocol, the numbers and the floors.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("measuring")
     return
 
 

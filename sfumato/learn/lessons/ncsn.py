@@ -36,6 +36,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("ncsn")
+    return
+
+
+@app.cell
+def _():
     real = two_modes().sample(500, torch.Generator().manual_seed(1))
     _plain, _annealed = (sampler(250, 0)[::20] for sampler in (plainly, by_annealing))
     hook = mo.ui.anywidget(Scrubber.of({"plain": _plain, "annealed": _annealed}, real, reach=12.0, start=1.0))
@@ -126,6 +132,12 @@ $$x \leftarrow x + d\, s_\theta(x, \sigma) + \sqrt{2d}\, z$$
 
 Annealed, $d$ is $\alpha_i$ here: as in the authors' code, twice the $\alpha_i/2$ of algorithm 1.""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("ncsn")
     return
 
 
@@ -240,6 +252,12 @@ def _():
     - Train one: `sfumato train ncsn/digits`, then `sfumato sample RUN --animation`.
     - Next: how much noise is a lot, and how many levels lie between (NCSNv2).
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("ncsn")
     return
 
 

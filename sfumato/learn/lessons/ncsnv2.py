@@ -38,6 +38,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("ncsnv2")
+    return
+
+
+@app.cell
+def _():
     def film(states):
         """(states, n, 64) in [0, 1] -> uint8 (states, 1, H, W), ten digits a row."""
         grey = (states * 255).round().clamp(0, 255).to(torch.uint8).reshape(*states.shape[:2], 1, 8, 8)
@@ -147,6 +153,12 @@ def _():
 How far they do follows from $\gamma$, $T$ and the step size (proposition 3); technique 4 chooses the size for which the ratio of
 variances ends nearest to 1:""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("ncsnv2")
     return
 
 
@@ -265,6 +277,12 @@ def _():
     - `sfumato inspect --ncsnv2 fashion` computes the rules for another data set; `sfumato train ncsnv2/digits` trains.
     - Next: a few days after this one, another paper took the other road again (DDPM).
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("ncsnv2")
     return
 
 

@@ -37,6 +37,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("noise")
+    return
+
+
+@app.cell
+def _():
     mixture = ring()
     process = GaussianDiffusion(from_sigmas(geometric_sigmas(100, 0.02, 2.0)))
     denoise = mixture.denoise(process)
@@ -163,6 +169,12 @@ def _(denoise, level, mixture, process):
 
 @app.cell
 def _():
+    story.derivations("noise")
+    return
+
+
+@app.cell
+def _():
     mo.md("""
     ## Try it: follow the arrows
 
@@ -274,6 +286,12 @@ def _():
     - Tero Karras and others, *Elucidating the design space of diffusion-based generative models*, arXiv 2206.00364, appendix B.
     - Next: the paper of 2015, in which it began, on twenty bits.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("noise")
     return
 
 

@@ -39,6 +39,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("score_sde")
+    return
+
+
+@app.cell
+def _():
     real = ring().sample(600, torch.Generator().manual_seed(1))
     hook = mo.ui.anywidget(
         Scrubber.of({"reverse SDE": sampled("VP", False, 100, 300), "probability flow": sampled("VP", True, 100, 300)}, real, start=0.8)
@@ -129,6 +135,12 @@ def _():
 
 $$\log p_0(x_0) = \log p_T(x_T) + \int_0^T \nabla\cdot \tilde f(x_t, t)\,dt$$""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("score_sde")
     return
 
 
@@ -268,6 +280,12 @@ def _():
     - Train one: `sfumato train score_sde/digits`; any model by any sampler: `sfumato sample RUN --sampler heun`.
     - What predictor, corrector and ODE do on pictures, measured: `docs/score_line.md`.
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("score_sde")
     return
 
 

@@ -43,6 +43,12 @@ def _():
 
 @app.cell
 def _():
+    story.links("spiral")
+    return
+
+
+@app.cell
+def _():
     mixture = spiral(100)
     process = GaussianDiffusion(from_betas(even_betas(60, 1e-4)))
     step = AncestralStep(process, mixture.denoise(process))
@@ -156,6 +162,12 @@ $$\tilde\sigma^2 = \frac{\sigma^2}{1 + \sigma^2/s^2},\qquad \tilde\mu = \mu + \f
 
 Classifier guidance (the lesson on ADM) is the same product with a classifier as $r$.""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.derivations("spiral")
     return
 
 
@@ -309,6 +321,12 @@ def _():
     - Train the paper's own: `sfumato train dpm/swiss_roll`, `sfumato train dpm/dead_leaves`.
     - Next: another road to the same place, by slopes instead of steps (NCSN, 2019).
     """)
+    return
+
+
+@app.cell
+def _():
+    story.links("spiral")
     return
 
 

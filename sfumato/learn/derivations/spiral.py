@@ -1,0 +1,54 @@
+"""Products of a model with a second distribution (Sohl-Dickstein et al. 2015, section 2.5 and appendix C)."""
+
+from __future__ import annotations
+
+from sfumato.learn.derivations import Derivation
+
+DERIVATIONS = (
+    Derivation(
+        "spiral.product",
+        "A model multiplied by what is known",
+        "DPM, section 2.5",
+        r"""
+Wanted are samples of $\tilde p(x_0) \propto p(x_0)\,r(x_0)$; $r$ is what is known, for instance an observation.
+Multiply every level, $\tilde p(x_t) = p(x_t)\,r(x_t)/Z_t$, and look for a step that leads from one to the next:
+
+$$\tilde p(x_s) = \int \tilde p(x_s \mid x_t)\,\tilde p(x_t)\,dx_t.$$
+
+Put both definitions in; it reads
+$p(x_s) = \int \tilde p(x_s \mid x_t)\,\frac{Z_s\, r(x_t)}{Z_t\, r(x_s)}\,p(x_t)\,dx_t$. Since
+$p(x_s) = \int p(x_s \mid x_t)\,p(x_t)\,dx_t$, it is enough that
+
+$$\tilde p(x_s \mid x_t) = p(x_s \mid x_t)\ \frac{Z_t\, r(x_s)}{Z_s\, r(x_t)}.$$
+
+This is no distribution over $x_s$ for every $x_t$. The paper normalises it,
+
+$$\tilde p(x_s \mid x_t) = \frac{p(x_s \mid x_t)\, r(x_s)}{\int p(x \mid x_t)\, r(x)\,dx},$$
+
+which is the same where $r$ hardly changes over one step. Steps are short, so that is nearly true when $r$ is smooth;
+it is what costs accuracy when $r$ is sharp, as in the figure above. The exact factor is $p(\text{known} \mid x_s)$,
+which changes with the level.
+""",
+    ),
+    Derivation(
+        "spiral.gaussian",
+        "The product with a Gaussian step, and with any smooth factor",
+        "DPM, appendix C, eq. 61",
+        r"""
+The step is $N(x; \mu, v)$, the observation of a pixel $r(x) = N(y; x, w)$. Add the exponents and complete the square:
+
+$$\frac{(x-\mu)^2}{v} + \frac{(x-y)^2}{w} = \Big(\frac1v + \frac1w\Big)\Big(x - \frac{w\mu + v y}{v + w}\Big)^2 + \text{const},$$
+
+so the product is $N\big(\frac{w\mu + vy}{v+w},\ \frac{vw}{v+w}\big)$. With $w \to 0$ the pixel is set to what is
+known, with $w \to \infty$ the step is left as it was.
+
+For any smooth $r$ take the first order of its logarithm at the mean, $\log r(x) \approx \log r(\mu) + g\,(x - \mu)$
+with $g = \nabla\log r(\mu)$:
+
+$$-\frac{(x-\mu)^2}{2v} + g\,(x-\mu) = -\frac{(x - \mu - v g)^2}{2v} + \text{const}.$$
+
+The mean moves by the variance times the gradient, $\mu + v\,g$, and the variance stays. $\blacksquare$ Six years
+later this is algorithm 1 of ADM, with a classifier for $r$.
+""",
+    ),
+)
