@@ -131,12 +131,15 @@ def test_a_widget_carries_its_points_to_a_thousandth() -> None:
 def test_source_is_the_librarys_own() -> None:
     pytest.importorskip("marimo")
     from sfumato.learn import story
-    from sfumato.samplers.ddim import DDIMStep
+    from sfumato.samplers.ddim import DDIMStep, coefficients
 
     shown = story.source(DDIMStep.__call__, "eq").text
     assert "of_eps" in shown
     assert "sfumato.samplers.ddim" in shown
-    assert "sigma_s" in inspect.getsource(DDIMStep.__call__)
+    assert "of_eps" in inspect.getsource(DDIMStep.__call__)
+    shown = story.source(coefficients, "eq").text
+    assert "sigma_s" in shown
+    assert "sfumato.samplers.ddim.coefficients" in shown
 
 
 def test_a_film_carries_its_pixels_exactly() -> None:

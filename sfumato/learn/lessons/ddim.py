@@ -13,7 +13,7 @@ with app.setup:
     from sfumato.learn.checks.ddim import EXERCISES
     from sfumato.learn.widgets import Scrubber
     from sfumato.samplers import DDIM
-    from sfumato.samplers.ddim import DDIMStep, encoding
+    from sfumato.samplers.ddim import DDIMStep, coefficients, encoding
 
     torch.set_num_threads(1)
 
@@ -133,6 +133,12 @@ def _():
 
     Here are the lines that compute it. Nothing says that $s$ must be the neighbour of $t$, nor even that $s < t$.""",
     )
+    return
+
+
+@app.cell
+def _():
+    story.source(coefficients, "with these factors of $\\hat x_0$, of $\\hat\\epsilon$ and of the noise:")
     return
 
 
