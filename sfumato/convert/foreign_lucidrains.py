@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.conditioning import Conditioning, Labels, Unconditional
+from sfumato.conditioning import Conditioning, Labels, SelfConditioned, Unconditional
 from sfumato.convert import lucidrains
 from sfumato.convert.lucidrains import LucidFacts
 from sfumato.convert.state import ForeignError, State
@@ -63,9 +63,7 @@ def split(state: State) -> tuple[State, State]:
 
 def settle(facts: LucidFacts, tables: State, notes: Iterable[str], choices: Mapping[str, Any]) -> tuple[Any, str]:
     """(the recipe, where its choices come from). ForeignError names what is missing or has no recipe."""
-    outputs, inputs = facts.outputs, facts.inputs
-    if inputs in (2 * outputs, outputs) and inputs != outputs:
-        raise ForeignError(f"{facts}. It is conditioned on its own last prediction, which no recipe here gives it")
+    outputs, inputs = facts.outputs, facts.images
     if outputs == 2 * inputs + 2:
         raise ForeignError(f"{facts}. It returns the noise, the image and weights of both, which no recipe here reads")
     if outputs not in (inputs, 2 * inputs):
@@ -114,7 +112,7 @@ def _check(facts: LucidFacts, needed: set[str], open_to: set[str], choices: Mapp
 
 
 def _shape(facts: LucidFacts, size: int) -> tuple[int, int, int]:
-    return (facts.inputs, 1 if facts.network.dimensions == 1 else size, size)
+    return (facts.images, 1 if facts.network.dimensions == 1 else size, size)
 
 
 def _network(facts: LucidFacts, choices: Mapping[str, Any]) -> Any:
@@ -130,6 +128,8 @@ def _network(facts: LucidFacts, choices: Mapping[str, Any]) -> Any:
 
 
 def _conditioning(facts: LucidFacts) -> Conditioning:
+    if facts.feeds_back:
+        return SelfConditioned()
     return Labels(facts.classes, DROPPED) if facts.classes else Unconditional()
 
 
@@ -153,7 +153,7 @@ def _levels(facts: LucidFacts, tables: State, choices: Mapping[str, Any]) -> tup
             "weight": said,
         }, f"noise levels from its tables; as asked: prediction {said}"
     prediction, weight, gamma = objective(tables["betas"].double().flatten(), tables["loss_weight"].double().flatten())
-    if facts.outputs == 2 * facts.inputs:  # whatever its objective says, its learned variance goes with the noise
+    if facts.outputs == 2 * facts.images:  # whatever its objective says, its learned variance goes with the noise
         prediction, weight, gamma = "eps", "eps", None
     less = "" if gamma in (None, 5.0) else f"; trained with min-SNR's gamma {gamma:g}, and trained further with 5"
     return {**found, "prediction": prediction, "weight": weight}, f"noise levels and prediction from its tables{less}"
@@ -216,8 +216,11 @@ def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
         raise ForeignError("denoising-diffusion-pytorch has no pictures as inputs, so it cannot hold this model")
     if recipe.conditioning.classes and (made.memory or made.attention or not recipe.conditioning.dropout):
         raise ForeignError("its class-conditional Unet has linear attention without memory, and a null label")
+    if recipe.conditioning.feeds_back and (recipe.conditioning.classes or type(recipe) is ImprovedDDPM):
+        raise ForeignError("its Unet sees its own prediction without labels and learned variances alone")
     ours = {name: value.detach().float().cpu() for name, value in network.state_dict().items()}
-    weights = {key.official: key.read(ours[key.ours]).clone().contiguous() for key in lucidrains.keys(network)}
+    found = lucidrains.keys(network, recipe.shape[0])
+    weights = {key.official: key.read(ours[key.ours]).clone().contiguous() for key in found}
     if type(recipe) is EDM:
         return {"step": 0, "model": {f"net.{name}": value for name, value in weights.items()}}
     return {"step": 0, "model": {**_tables(recipe), **{f"model.{name}": value for name, value in weights.items()}}}

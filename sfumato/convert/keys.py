@@ -15,11 +15,14 @@ from sfumato.runtime.tensor_file import is_finite
 
 
 class Key(NamedTuple):
-    """The tensor `official` is the `rows` of our parameter `ours`, perhaps transposed, then `ones` dimensions of 1."""
+    """The tensor `official` is the `rows` of our parameter `ours`, perhaps transposed, then `ones` dimensions of 1.
+
+    A pair is rows and columns.
+    """
 
     official: str
     ours: str
-    rows: slice | Tensor = slice(None)
+    rows: slice | Tensor | tuple[slice, Tensor] = slice(None)
     ones: int = 0
     transposed: bool = False
 

@@ -39,6 +39,16 @@ class LucidFacts:
     said: bool = True
     old: bool = False
 
+    @property
+    def feeds_back(self) -> bool:
+        """Whether it also sees its own prediction (`self_condition=True`)."""
+        return self.inputs == 2 * self.outputs
+
+    @property
+    def images(self) -> int:
+        """Channels of the images."""
+        return self.outputs if self.feeds_back else self.inputs
+
     def __str__(self) -> str:
         made = self.network
         kind = "Unet1D" if made.dimensions == 1 else "Unet"
@@ -116,9 +126,13 @@ def _multiple(width: int, channels: int) -> int:
 # ---------------------------------------------------------------- names
 
 
-def keys(net: Any) -> Iterator[Key]:
-    """The key map: their name of each of our parameters."""
-    yield from same("init_conv", "conv_in", net.conv_in)
+def keys(net: Any, images: int) -> Iterator[Key]:
+    """The key map: their name of each of our parameters; `images` have so many channels."""
+    rows: Any = slice(None)
+    if net.conv_in.in_channels == 2 * images:  # their own prediction comes before x, ours after it
+        rows = (rows, torch.arange(2 * images).roll(images))
+    yield Key("init_conv.weight", "conv_in.weight", rows)
+    yield Key("init_conv.bias", "conv_in.bias")
     if net.times.rates is not None:
         yield Key("time_mlp.0.weights", "times.rates")
     yield from same("time_mlp.1", "times.inner", net.times.inner)

@@ -157,7 +157,7 @@ class LinearAttention(nn.Module):
         q, k, v = (
             self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).unbind(1)
         )  # (B, heads, channels, pixels)
-        h = self.out(self.mixed(q, k, v).flatten(1, 2).view(len(x), -1, *x.shape[2:]))
+        h = self.out(self.mixed(q, k, v).flatten(1, 2).view(x.shape[0], -1, *x.shape[2:]))
         return x + (h if self.norm_out is None else self.norm_out(h))
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class LinearAttention(nn.Module):
 
     def _beside(self, i: int, part: Tensor, dim: int) -> Tensor:
         assert self.memory is not None
-        return torch.cat([self.memory[i].to(part.dtype).expand(len(part), -1, -1, -1), part], dim=dim)
+        return torch.cat([self.memory[i].to(part.dtype).expand(part.shape[0], -1, -1, -1), part], dim=dim)
 
 
 class FullAttention(LinearAttention):

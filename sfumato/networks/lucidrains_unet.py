@@ -120,7 +120,7 @@ class LucidNet(nn.Module):
                 h = block(torch.cat([h, skips.pop()], dim=1), emb)
             h = level.resample(level.attention(h))
         out: Tensor = self.conv_out(self.last(torch.cat([h, begun], dim=1), emb))
-        return out.view(len(x), -1, *x.shape[2:]).to(x.dtype)
+        return out.view(x.shape[0], -1, *x.shape[2:]).to(x.dtype)
 
     def _embedded(self, t: Tensor, y: Tensor | None) -> Tensor:
         emb: Tensor = self.times(t)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import sfumato
 from sfumato.cli import main
+from sfumato.conditioning import Labels, SelfConditioned, Together
 from sfumato.convert.files import ForeignError
 from sfumato.convert.foreign_lucidrains import objective, schedule, training_state
 from sfumato.core.betas import sigmoid_signal_betas
@@ -36,6 +37,8 @@ EXPECTED: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "elucidated": (EDM, {"sigma_data": None, "steps": 32, "churn": 80.0}),
     "rows": (DDPM, {"shape": (3, 1, ROW), "prediction": "v", "betas": "cosine"}),
     "labels": (DDPM, {"prediction": "eps", "betas": "cosine"}),
+    "fed back": (DDPM, {"shape": (3, SIDE, SIDE), "prediction": "v", "conditioning": SelfConditioned(0.5)}),
+    "fed back by DDIM": (DDPM, {"shape": (1, SIDE, SIDE), "prediction": "eps", "conditioning": SelfConditioned()}),
     "version 1.9": (DDPM, {"prediction": "v", "betas": "sigmoid-signal"}),
     "version 1.7": (DDPM, {"prediction": "eps", "betas": "sigmoid-signal"}),
 }
@@ -83,8 +86,13 @@ def test_a_trainers_file_is_the_packages_network(name: str, tmp_path: Path) -> N
     x, t = inputs((shape[0], ROW) if name == "rows" else shape)
     y = {"y": torch.tensor([1, 4])} if name == "labels" else {}
     with torch.no_grad():
-        output = model.network(x.view(2, *shape), t, **y)
+        output = model.network(seen(model, x.view(2, *shape)), t, **y)
     assert close(output, GOLDEN[name]["output"])
+
+
+def seen(model: Any, x: Tensor) -> Tensor:
+    """What the network sees of x where nothing was predicted before."""
+    return torch.cat([x, torch.zeros_like(x)], dim=1) if model.recipe.conditioning.feeds_back else x
 
 
 def theirs_ddim(T: int, steps: int) -> Tensor:
@@ -97,7 +105,10 @@ def test_sampling_from_the_same_noise_gives_the_packages_pictures(name: str, tmp
     model = loaded(name, tmp_path)
     diffusion = model.recipe.build()
     labels = torch.tensor([1, 4]) if name == "labels" else None
-    denoise = diffusion.clipped(diffusion.denoise(model.network, model.recipe.conditioning.inputs(labels)))
+    conditioning = model.recipe.conditioning
+    denoise = conditioning.fed(
+        lambda inputs: diffusion.clipped(diffusion.denoise(model.network, inputs)), conditioning.inputs(labels), (-1, 1)
+    )
     torch.manual_seed(0)
     shape = model.recipe.shape
     x = torch.randn(2, shape[0], ROW).view(2, *shape) if name == "rows" else torch.randn(2, *shape)
@@ -105,7 +116,7 @@ def test_sampling_from_the_same_noise_gives_the_packages_pictures(name: str, tmp
     if name == "elucidated":
         sampler: Any = Heun()
         x, times = 80 * x, torch.cat([process.schedule.times(STEPS)])
-    elif name == "v sharper sigmoid":
+    elif "sampling_timesteps" in CASES[name]["diffusion"]:
         sampler, times = DDIM(), theirs_ddim(STEPS, 5)
     else:
         sampler = Ancestral().of(diffusion)
@@ -141,8 +152,8 @@ def refused(state: dict[str, Tensor], folder: Path, **said: Any) -> str:
 
 def test_what_no_recipe_has_is_refused_in_one_line(tmp_path: Path) -> None:
     state = state_of("noise linear")
-    wider = {**state, "model.init_conv.weight": torch.randn(8, 6, 7, 7)}
-    assert "its own last prediction" in refused(wider, tmp_path, size=SIDE)
+    wider = {**state, "model.init_conv.weight": torch.randn(8, 9, 7, 7)}
+    assert "so many outputs" in refused(wider, tmp_path, size=SIDE)
     both = {**state, "model.final_conv.weight": torch.randn(8, 8, 1, 1), "model.final_conv.bias": torch.randn(8)}
     assert "weights of both" in refused(both, tmp_path, size=SIDE)
     learned = state_of("elucidated")
@@ -209,6 +220,7 @@ def test_the_command_writes_a_file_that_comes_back(tmp_path: Path, capsys: pytes
 
 
 SMALL = LucidrainsUNet(8, (1, 2), (2,))
+PLAIN = LucidrainsUNet(8, (1, 2), (), memory=0)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +228,7 @@ SMALL = LucidrainsUNet(8, (1, 2), (2,))
     [
         (DDPM((3, 8, 8)), "holds its own U-Net"),
         (FlowMatching((3, 8, 8), SMALL), "cannot express this FlowMatching"),
+        (DDPM((3, 8, 8), PLAIN, Together((Labels(3, 0.1), SelfConditioned()))), "without labels"),
         (DDPM((3, 8, 8), SMALL, zero_terminal_snr=True, prediction="v"), "cannot express this DDPM"),
     ],
 )
@@ -225,7 +238,7 @@ def test_what_the_package_cannot_hold_is_not_written(recipe: Any, message: str) 
         training_state(recipe, network)
 
 
-@pytest.mark.parametrize("name", ["v sigmoid", "learned variance", "elucidated", "labels"])
+@pytest.mark.parametrize("name", ["v sigmoid", "learned variance", "elucidated", "labels", "fed back"])
 def test_the_package_itself_loads_what_is_written(name: str, tmp_path: Path) -> None:
     pytest.importorskip("denoising_diffusion_pytorch")
     from tests.golden.distill_lucidrains import built
@@ -238,5 +251,5 @@ def test_the_package_itself_loads_what_is_written(name: str, tmp_path: Path) -> 
     y = torch.tensor([1, 4])
     with torch.no_grad():
         theirs = net(x, t, y, cond_drop_prob=0.0) if name == "labels" else net(x, t)
-        ours = model.network(x, t, y) if name == "labels" else model.network(x, t)
+        ours = model.network(x, t, y) if name == "labels" else model.network(seen(model, x), t)
     assert torch.allclose(ours, theirs, atol=1e-4)

@@ -20,6 +20,7 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Sampler, trajectory
 from sfumato.models import Model
+from sfumato.networks.lucidrains_unet import LucidrainsUNet
 from sfumato.samplers import DDIM, SAMPLERS
 from tests.models.small import CLASSIFIER, OF_2015, RECIPES, made
 
@@ -33,6 +34,7 @@ DEPENDS, CONTINUOUS = {"adaptive"}, {"euler-maruyama", "euler-ode"}
 """Samplers whose steps depend on the pictures, and those of continuous time."""
 MODELS = {
     "adm": replace(RECIPES["adm"], conditioning=Labels(3, 0.1)),  # labels, guidance, a learned variance
+    "lucidrains": replace(RECIPES["ddpm"], network=LucidrainsUNet(8, (1, 2), (2,), head_channels=8)),
     "VP": RECIPES["VP"], "ncsnv2": RECIPES["ncsnv2"], "dpm": OF_2015["dpm"], "bits": OF_2015["bits"],
 }  # fmt: skip
 LEFT_OUT = {name: DEPENDS if name == "VP" else DEPENDS | CONTINUOUS | {"restart"} for name in MODELS}

@@ -74,3 +74,13 @@ def test_rows_are_images_of_height_1() -> None:
 def test_odd_widths_are_refused_at_construction() -> None:
     with pytest.raises(ValueError, match="even"):
         LucidrainsUNet(channels=9)
+
+
+def test_bfloat16_is_the_same_to_its_rounding() -> None:
+    network, x, t = LucidrainsUNet(**SMALL).build((3, 8, 8), 3).eval(), torch.randn(2, 3, 8, 8), torch.tensor([3, 900])
+    with torch.no_grad():
+        expected = network(x, t)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(x, t)
+    assert found.dtype == x.dtype
+    assert 0 < (found - expected).square().mean().sqrt() < 0.02 * expected.square().mean().sqrt()

@@ -16,6 +16,7 @@ from sfumato.networks.classifier import Encoder
 from sfumato.networks.dit import DiT
 from sfumato.networks.dpm2015 import Bits
 from sfumato.networks.jit import JiT
+from sfumato.networks.lucidrains_unet import LucidrainsUNet
 from sfumato.networks.mp_unet import MPUNet
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.networks.recompute import recompute_blocks, recomputes
@@ -34,9 +35,10 @@ NETWORKS: dict[str, Backbone] = {
     "uvit": UViT(16, (1,), 1, 32, 3, 4),
     "jit": JiT(2, 8, 32, 4, 4),
     "mp": MPUNet(16, (1, 2), 1, (2,)),
+    "lucidrains": LucidrainsUNet(16, (1, 2), (2,), head_channels=16),
     "classifier": Encoder(**SMALL, head_channels=16),
 }
-DROPPING = ("ho", "adm", "ncsnpp", "dit", "classifier")
+DROPPING = ("ho", "adm", "ncsnpp", "dit", "lucidrains", "classifier")
 T = torch.tensor([3, 4])
 
 
