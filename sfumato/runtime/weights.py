@@ -194,14 +194,14 @@ def reach(stored: Sequence[Profile], t: float, step: float = 0.005) -> list[tupl
 def best_length(saved: Checkpoint) -> float:
     """The length of the least distance (`fd`), or else the least validation loss, of those measured at this checkpoint.
 
-    CheckpointError where none were.
+    Of several measurements the newest counts, since others may be of other pictures. CheckpointError where none are.
     """
     found: dict[str, list[tuple[float, float]]] = {"fd": [], "loss": []}
     records = RunFolder(saved.path.parent.parent).metrics("lengths") if saved.path.parent.name == "checkpoints" else []
     for record in records:
         if record["images"] == saved.progress.get("images"):
             for measure, pairs in found.items():
-                pairs += _pairs(record.get(measure, ()), record.get("lengths", ()))
+                found[measure] = _pairs(record.get(measure, ()), record.get("lengths", ())) or pairs
     for pairs in found.values():
         if pairs:
             return min(pairs)[1]

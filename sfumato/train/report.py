@@ -17,6 +17,7 @@ from typing import Any
 from sfumato.data import pictures
 from sfumato.runtime.folder import RunFolder
 from sfumato.train.charts import chart
+from sfumato.train.report_lengths import lengths
 
 STYLE = """
 :root { --ink: #23282f; --soft: #6a7280; --paper: #faf9f7; --card: #fff; --line: #e4e1dc; --accent: #b4552d; }
@@ -66,7 +67,7 @@ def write_report(path: Path) -> Path:
         _notes(config, train),
         _results(run),
         _curves(train, validation, _distances(run)),
-        _lengths(run),
+        lengths(run),
         _over_time(run),
         _data(run, card),
         _commands(path, config),
@@ -182,26 +183,6 @@ def _distances(run: RunFolder) -> str:
         f"{last['on']}, {last['reference']}. {kept if run.best.is_file() else ''}"
     )
     return chart(lines, text, log_y=True, marked=True)
-
-
-def _lengths(run: RunFolder) -> str:
-    """The validation loss by the length of the average, with that of the default average for comparison."""
-    found = run.metrics("lengths")[-1:]
-    at = [r for r in run.metrics("validation") if found and r["images"] == found[0]["images"]][-1:]
-    lengths, loss = (found[0].get(key, []) for key in ("lengths", "loss")) if found else ([], [])
-    if len(lengths) < 3 or len(lengths) != len(loss):
-        return ""
-    lines = [(lengths, loss, "power-function averages", "#b4552d")]
-    if at and at[0].get("ema"):
-        mean = sum(at[0]["ema"]) / len(at[0]["ema"])
-        lines.append(([lengths[0], lengths[-1]], [mean, mean], f"default, EMA {at[0].get('rate', '')}", "#4a7a8c"))
-    best = min(zip(loss, lengths, strict=True))[1]
-    text = (
-        "Validation loss (mean over the levels, fixed images and noise) of averages of other lengths, rebuilt from "
-        f"snapshots; the least is at {best:g}. Sample with one by --weights {best:g}, or --weights best."
-    )
-    figure = chart(lines, text, x="length of the average, sigma_rel", marked=True)
-    return f'<h2>Which average</h2><div class="pair">{figure}</div>'
 
 
 def _over_time(run: RunFolder) -> str:

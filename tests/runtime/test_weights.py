@@ -135,6 +135,8 @@ def test_the_best_length_is_that_of_the_least_distance_or_loss(run: Path) -> Non
         RunFolder.open(run).append({**numbers, "images": 640, "lengths": [0.06, 0.15, 0.2], "fd": values})
         RunFolder.open(run).append({**numbers, "images": 640, "lengths": 7, "fd": "a"})
         assert weights.best_length(saved) == 0.15
+        RunFolder.open(run).append({**numbers, "images": 640, "lengths": [0.06, 0.2], "fd": [9.0, 8.0]})
+        assert weights.best_length(saved) == 0.2  # the newest, perhaps of another number of pictures
     finally:
         metrics.write_text(before)
 
