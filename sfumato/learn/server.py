@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LARGEST_MESSAGE = 2**20
 """Bytes of one message over a WebSocket; pages send none that are long."""
+MOST_CONNECTIONS = 128
+"""Open at once; to another a request is answered by 503, which bounds the memory of their bodies together."""
 SITE = Path(__file__).parents[2] / "build" / "site"
 """Where `make docs` puts the docs of a checkout."""
 
@@ -48,12 +50,12 @@ def listen(port: int) -> socket.socket:
 
 
 def settings(app: Any) -> uvicorn.Config:
-    """How the app is served: nothing is believed of a proxy, and no message is long."""
+    """How the app is served: nothing is believed of a proxy, no message is long, and connections are bounded."""
     import uvicorn
 
     return uvicorn.Config(
         app, http="h11", ws_max_size=LARGEST_MESSAGE, proxy_headers=False, server_header=False, log_level="warning",
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=2, limit_concurrency=MOST_CONNECTIONS,
     )  # fmt: skip
 
 

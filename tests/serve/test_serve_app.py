@@ -283,6 +283,12 @@ def test_many_slow_and_broken_connections_do_no_harm(port: int) -> None:
         wire.sendall(sent)
         open_ones.append(wire)
     alive(port)
+    open_ones += [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(server.MOST_CONNECTIONS)]
+    assert ask(port, "/api/model", Cookie=cookie(port))[0] == 503
     for wire in open_ones:
         wire.close()
+    for _ in range(100):
+        if ask(port, "/api/model", Cookie=cookie(port))[0] == 200:
+            break
+        time.sleep(0.05)
     alive(port)

@@ -84,6 +84,9 @@ def test_unlabelled_models_have_neither_classes_nor_guidance(name: str) -> None:
     about = Served(made(RECIPES[name]), name).about()
     assert about["classes"] == []
     assert not about["guided"]
+    for wish, words in [(Sample(scale=2, steps=2), "guidance needs"), (Sample(classes=("a",)), "without classes")]:
+        with pytest.raises(ValueError, match=words):
+            Served(made(RECIPES[name]), name).sampling(wish)
     fitting = {sampler["name"] for sampler in about["samplers"]}
     assert fitting >= {"auto", "own", "ddim"}
     assert ("euler-ode" in fitting) == (name == "VE")
