@@ -17,6 +17,7 @@ from sfumato.data.stream import open_for_training
 from sfumato.fitting import check_out, prepare, start_from
 from sfumato.models import Model
 from sfumato.models.loading import load_model
+from sfumato.papers.presets import check_size, with_size
 from sfumato.papers.presets import preset as named
 from sfumato.papers.training import BUDGET, TrainConfig
 from sfumato.runtime.folder import RunFolder
@@ -49,6 +50,7 @@ def fit(
     options: str = "",
     validation: Any = None,
     recipe: Mapping[str, Any] | None = None,
+    size: str | None = None,
     start: str | Path | None = None,
     callbacks: Watcher | Sequence[Watcher] = (),
     resume: bool = False,
@@ -70,6 +72,7 @@ def fit(
         validation: held-out images for the loss by noise level, as `data`, or a pair of these and their labels; by
             default the test split of a data spec that has one, else the training images.
         recipe: other choices than the preset's, by field, such as {"network": "dit?patch=4", "prediction": "x0"}.
+        size: tiny, small, base or paper: the preset's network smaller or larger (docs/training.md).
         start: a trained model to begin at (whatever `sfumato.load` takes), with gentler numbers (docs/own_pictures.md).
         callbacks: called with every line of metrics, a dict with "kind" and "images", and with every preview, whose
             "pictures" are uint8 (N, C, H, W) of the "online" and "ema" weights. One that returns True ends the run.
@@ -88,7 +91,11 @@ def fit(
     folder = Path(out) if out is not None else Path("runs") / f"{plan.preset.replace('/', '-')}-{_now()}"
     if not resume:
         check_out(folder)
+    if size is not None and ("network" in (recipe or {}) or resume):
+        raise ValueError("size scales the network of a preset; leave out recipe={'network': ...} and resume")
     images = _opened(data, labels, classes, values, options, open_for_training)
+    if size is not None:
+        plan = replace(plan, recipe=with_size(plan.preset, plan.recipe, check_size(size), images.shape))
     held_out = _held_out(validation, data, images, values, options)
     plan = replace(plan, said={**_said(plan, images, held_out, _call(data, preset, settings)), **(plan.said or {})})
     return _trained(plan, folder, images, held_out, start, callbacks, quiet)

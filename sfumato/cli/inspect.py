@@ -19,6 +19,8 @@ class InspectArguments:
     """A preset (ddpm/fashion), a run folder, a checkpoint, or a data spec (fashion:test, folder:PATH)."""
     ncsnv2: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     """Instead: the noise levels and step size that NCSNv2's techniques find for these data."""
+    size: str | None = None
+    """Of a preset: its network as tiny, small, base, or paper, that of the published preset."""
     batch: Count = 64
     """Images a training step (over all processes), and pictures at a time in sampling."""
     accumulate: Count = 1
@@ -52,7 +54,7 @@ def inspect_command(arguments: list[str]) -> int:
         parsed.batch, parsed.precision, parsed.accumulate, parsed.checkpoint_activations, parsed.processes,
         parsed.shard, parsed.device,
     )  # fmt: skip
-    for line in inspection.describe(parsed.what, plan=plan, measure=parsed.measure):
+    for line in inspection.describe(parsed.what, plan=plan, measure=parsed.measure, size=parsed.size):
         print(line)
     return 0
 

@@ -18,6 +18,7 @@ from sfumato.data.splits import test_split
 from sfumato.papers.training import BUDGET, TrainConfig
 
 if TYPE_CHECKING:
+    from sfumato.data import Images
     from sfumato.train.loop import TrainResult
 
 R = TypeVar("R")
@@ -42,6 +43,8 @@ class TrainArguments(Generic[R]):
     The learning rate is then a fifth of the preset's and rises over 500 steps, unless they are named."""
     from_weights: str | None = None
     """Which of its weights: `online`, or an EMA rate; by default the first EMA."""
+    size: str | None = None
+    """tiny, small, base, or paper: the network of the paper's own preset, for these images (docs/training.md)."""
     dry_run: bool = False
     """Check everything and say what would run and what it costs here; write nothing."""
 
@@ -66,7 +69,12 @@ def train_command(arguments: list[str]) -> int:
         raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
     from sfumato.runtime.processes import started
 
-    name, default, rest = _defaults(arguments)
+    size, words = _taken(arguments, "--size")
+    name, default, rest = _defaults(words)
+    images = None
+    if size is not None and not {"-h", "--help"} & set(words):
+        default, images = _sized(name, default, size, words)
+    default, rest = _with_parts(default, rest)
     kind: Any = TrainArguments
     parsed: TrainArguments[Any] = parse(kind[type(default.recipe)], rest, f"sfumato train {name}", default)
     if parsed.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -74,14 +82,34 @@ def train_command(arguments: list[str]) -> int:
     if parsed.out and started(parsed.out, parsed.train.device):
         return _resume(parsed.out)
     out = parsed.out or Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _train(parsed, name, out)
+    return _train(parsed, name, out, images=images)
+
+
+def _sized(
+    name: str, default: TrainArguments[Any], size: str, words: list[str]
+) -> tuple[TrainArguments[Any], Images]:  # fmt: skip
+    """The defaults with a network of another size for the images, which are opened for it."""
+    from sfumato.data.stream import open_for_training
+    from sfumato.papers.presets import check_size, with_size
+
+    check_size(size)
+    if any(word.partition("=")[0] == "--recipe.network" for word in words):
+        raise UsageError("--size scales the network of the preset, and --recipe.network names another; leave one out")
+    images = open_for_training(_taken(words, "--data")[0] or default.data)
+    return replace(default, recipe=with_size(name, default.recipe, size, images.shape), size=size), images
+
+
+def _with_parts(default: TrainArguments[Any], words: list[str]) -> tuple[TrainArguments[Any], list[str]]:
+    """The defaults with the parts that flags name; returns the other flags as well."""
+    recipe, rest = with_parts(default.recipe, words)
+    return replace(default, recipe=recipe), rest
 
 
 def _defaults(arguments: list[str]) -> tuple[str, TrainArguments[Any], list[str]]:
     """What runs where no flag says otherwise, by a preset and a file; returns its name, that, and the other flags."""
     from sfumato.papers.presets import preset
 
-    named = None if arguments[0].startswith("-") else arguments[0]
+    named = None if arguments[:1] == [] or arguments[0].startswith("-") else arguments[0]
     file, words = _taken(arguments[named is not None :], "--config")
     flags = {flag.partition("=")[0] for flag in words}
     change = TrainConfig.gentle if "--from" in flags else (lambda settings: settings)
@@ -89,20 +117,18 @@ def _defaults(arguments: list[str]) -> tuple[str, TrainArguments[Any], list[str]
         from sfumato.cli.config_file import configured
 
         said = configured(Path(file), named, change)
-        recipe, rest = with_parts(said.recipe, words)
         default = TrainArguments(
-            recipe, said.train, said.data, said.validation, said.out, said.source, said.from_weights
+            said.recipe, said.train, said.data, said.validation, said.out, said.source, said.from_weights
         )  # fmt: skip
         name = said.name
     elif named is None:
         raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
     else:
         chosen, name = preset(named), named
-        recipe, rest = with_parts(chosen.recipe, words)
-        default = TrainArguments(recipe, change(chosen.train), chosen.data)
+        default = TrainArguments(chosen.recipe, change(chosen.train), chosen.data)
     if "--train.images" in flags and "--train.minutes" not in flags:  # one's own budget replaces the preset's
         default = replace(default, train=replace(default.train, minutes=None))
-    return name, default, rest
+    return name, default, words
 
 
 def _taken(words: list[str], option: str) -> tuple[str | None, list[str]]:
@@ -178,13 +204,16 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _train(
-    arguments: TrainArguments[Any], name: str, out: Path, *, before: Mapping[str, Any] | None = None
+    arguments: TrainArguments[Any], name: str, out: Path, *, before: Mapping[str, Any] | None = None,
+    images: Images | None = None,
 ) -> int:  # fmt: skip
     """Train, or go on where the configuration `before` is given; whatever can be refused is, before `out` is made."""
     from sfumato.data import open_source
     from sfumato.data.stream import open_for_training
     from sfumato.fitting import check_out, prepare, start_from
+    from sfumato.networks import NETWORKS
     from sfumato.runtime.precision import usable_device
+    from sfumato.spec import written
 
     resume = before is not None
     usable_device(arguments.train.device)
@@ -193,7 +222,7 @@ def _train(
     if arguments.from_weights and arguments.source is None:
         raise UsageError("--from-weights chooses among the weights of --from MODEL")
     initial = start_from(arguments.source, arguments.from_weights) if arguments.source else None
-    images = open_for_training(arguments.data)
+    images = open_for_training(arguments.data) if images is None else images
     validation = arguments.validation or test_split(arguments.data)
     said: dict[str, Any] = {
         "preset": name,
@@ -209,6 +238,9 @@ def _train(
     )  # fmt: skip
     for line in training.remarks:
         print(line)
+    if arguments.size:
+        network, count = written(NETWORKS, training.recipe.network), training.config["parameters"]
+        print(f"size     {arguments.size}: {network}, {count / 1e6:.2f}M parameters (--dry-run times a step)")
     if arguments.dry_run:
         training.rehearse()
         for line in (f"run      {out}, which is not made", *training.costs()):
@@ -246,6 +278,7 @@ def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
 
 
 HELP = """sfumato train PRESET [--data SPEC] [--out DIR] [--train.minutes M | --train.images N] [--recipe.OPTION ...]
+sfumato train PRESET --size tiny|small|base|paper the network smaller or larger; paper: that of the published preset
 sfumato train PRESET --from MODEL                 begin at the weights of another model (docs/own_pictures.md)
 sfumato train --config FILE.toml [...]            a run's config.json, or some of its keys; flags override them
 sfumato train ... --dry-run                       check everything, say what it costs here, write nothing

@@ -17,12 +17,14 @@ from sfumato.cost import memory
 from sfumato.cost.network import forward_flops, parameters, throughput
 from sfumato.data import open_source
 from sfumato.models import load, shipped
+from sfumato.networks import NETWORKS
 from sfumato.networks.recompute import known_blocks
 from sfumato.papers import ncsnv2
-from sfumato.papers.presets import PRESETS
+from sfumato.papers.presets import PRESETS, with_size
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import best_device, best_precision
+from sfumato.spec import written
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,22 @@ class Plan:
         return replace(self, device=device, precision=wanted[0] if wanted else here)
 
 
-def describe(what: str, *, plan: Plan = Plan(), measure: bool = True) -> Iterator[str]:
-    """The lines to print about a preset, a run folder, a checkpoint or a data spec."""
+def describe(
+    what: str, *, plan: Plan = Plan(), measure: bool = True, size: str | None = None
+) -> Iterator[str]:  # fmt: skip
+    """The lines to print about a preset, with its network in a `size`, a run folder, a checkpoint or a data spec."""
     path = Path(what)
+    if size is not None and what not in PRESETS:
+        raise ValueError(f"--size scales the network of a preset, and {what} is none")
     if what in PRESETS:
-        chosen = PRESETS[what]
+        chosen, recipe = PRESETS[what], PRESETS[what].recipe
+        if size is not None:
+            recipe = with_size(what, recipe, size, tuple(recipe.shape))
         yield f"{what}: {chosen.about}"
         yield f"data: {chosen.data}"
-        yield from costs(chosen.recipe, chosen.train, plan, measure)
+        if size is not None:
+            yield f"size {size}: {written(NETWORKS, recipe.network)}"
+        yield from costs(recipe, chosen.train, plan, measure)
         if what in shipped():
             yield f"ships with a checkpoint: sfumato sample {what}"
     elif (path / "config.json").is_file() or path.suffix == ".safetensors":

@@ -190,3 +190,12 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(tmp_path: Path, wo
 def test_the_name_alone_imports_nothing_heavy() -> None:
     code = "import sys, sfumato; print([m for m in ('torch', 'numpy', 'sfumato.one_call') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_size_is_that_of_the_preset_for_these_images(tmp_path: Path) -> None:
+    model = sfumato.fit("digits?limit=64", "ddpm/digits", size="tiny", out=tmp_path / "run", **TINY)
+    assert (model.recipe.network.channels, model.recipe.network.multipliers) == (32, (1, 1))
+    with pytest.raises(ValueError, match="did you mean tiny"):
+        sfumato.fit("digits", "ddpm/digits", size="tine", out=tmp_path / "other")
+    with pytest.raises(ValueError, match="leave out recipe"):
+        sfumato.fit("digits", "ddpm/digits", size="tiny", recipe={"network": "dit"}, out=tmp_path / "other")

@@ -6,6 +6,9 @@ inception distance, IS the Inception score, both as the authors measured them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from sfumato.papers.presets import (
     adm,
     adm_classifier,
@@ -24,6 +27,7 @@ from sfumato.papers.presets import (
     uvit,
 )
 from sfumato.papers.presets.preset import Preset
+from sfumato.papers.presets.sizes import check_size, sized
 from sfumato.spec import unknown
 
 TABLES = {
@@ -61,4 +65,19 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-__all__ = ["PRESETS", "PUBLISHED", "SMALL", "Preset", "preset"]
+def with_size(name: str, recipe: Any, size: str, shape: tuple[int, ...]) -> Any:
+    """The recipe of a preset with a network of another size (`sizes.NAMES`), for images of a shape (C, H, W).
+
+    Args:
+        name: of the preset; paper/NAME or the paper alone. A published one has its own network for the size paper.
+        recipe: the preset's, perhaps changed.
+
+    Raises:
+        ValueError: an unknown size.
+    """
+    paper = name.partition("/")[0]
+    rows = {name: PUBLISHED[name]} if name in PUBLISHED else TABLES[paper].PUBLISHED if paper in TABLES else {}
+    return replace(recipe, network=sized(recipe.network, size, recipe.shape, shape, rows))
+
+
+__all__ = ["PRESETS", "PUBLISHED", "SMALL", "Preset", "check_size", "preset", "with_size"]
