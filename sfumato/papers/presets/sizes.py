@@ -87,10 +87,12 @@ def sized(
             any, and of the nearest image size is taken; without any the backbone's defaults.
 
     Raises:
-        ValueError: an unknown size.
+        ValueError: an unknown size, or a network without sizes.
     """
     if check_size(size) != "paper":
         kind = next(name for name, known in NETWORKS.items() if type(network) is known)
+        if kind not in TABLE:
+            raise ValueError(f"there are no sizes of the network {kind}, only its own")
         numbers = dict(TABLE[kind][size])
         if "most" in numbers:
             most = numbers.pop("most")
