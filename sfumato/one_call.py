@@ -91,14 +91,21 @@ def fit(
     folder = Path(out) if out is not None else Path("runs") / f"{plan.preset.replace('/', '-')}-{_now()}"
     if not resume:
         check_out(folder)
-    if size is not None and ("network" in (recipe or {}) or resume):
-        raise ValueError("size scales the network of a preset; leave out recipe={'network': ...} and resume")
+    _check_size(size, "network" in (recipe or {}) or resume)
     images = _opened(data, labels, classes, values, options, open_for_training)
     if size is not None:
-        plan = replace(plan, recipe=with_size(plan.preset, plan.recipe, check_size(size), images.shape))
+        plan = replace(plan, recipe=with_size(plan.preset, plan.recipe, size, images.shape))
     held_out = _held_out(validation, data, images, values, options)
     plan = replace(plan, said={**_said(plan, images, held_out, _call(data, preset, settings)), **(plan.said or {})})
     return _trained(plan, folder, images, held_out, start, callbacks, quiet)
+
+
+def _check_size(size: str | None, own: bool) -> None:
+    """ValueError for an unknown size, and for any where the network is said otherwise."""
+    if size is not None and own:
+        raise ValueError("size scales the network of a preset; leave out recipe={'network': ...} and resume")
+    if size is not None:
+        check_size(size)
 
 
 def _said(plan: _Plan, images: Images, held_out: Images | None, command: str) -> dict[str, Any]:
