@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import papers
+from sfumato.core.diffusion import Diffusion
 from sfumato.cost.inspection import Plan, costs
 from sfumato.cost.room import check_training
 from sfumato.data import to_float
 from sfumato.data.images import Images
 from sfumato.evaluate.in_training import training_distance
-from sfumato.models import Model, load
+from sfumato.models import Classifier, Model, load
 from sfumato.models.generate import Request, plan
 from sfumato.models.real import inputs_of
 from sfumato.networks import NETWORKS
+from sfumato.papers.recipe import with_data
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import best_precision, usable_device
@@ -61,10 +63,12 @@ class Training:
     """Weights to begin at."""
     remarks: tuple[str, ...] = ()
     """What is to be said of those."""
+    built: Diffusion | None = None
+    """What the recipe builds, where its loss needs more than the recipe, such as a teacher."""
 
     def rehearse(self) -> None:
         """Make the first state and the loss of two images, and keep nothing. ValueError where they do not fit."""
-        settings, built = self.settings, self.recipe.build()
+        settings, built = self.settings, self.built or self.recipe.build()
         accelerator = accelerator_for(settings)
         device = accelerator.device
         precision = best_precision(device)[0] if settings.precision == "auto" else settings.precision
@@ -87,14 +91,14 @@ class Training:
         """Train, or go on with what `out` holds; see `train.loop.train`."""
         return train(
             self.recipe, self.images, self.settings, out, config=self.config, validation=self.validation,
-            preview=self.preview, resume=resume, distance=self.distance, **more,
+            preview=self.preview, resume=resume, distance=self.distance, **more, built=self.built,
             initial=None if self.initial is None else self.initial.tensors,
         )  # fmt: skip
 
 
 def prepare(
     recipe: Any, images: Images, settings: TrainConfig, said: Mapping[str, Any], *, validation: Images | None = None,
-    resume: bool = False, initial: Initial | None = None,
+    resume: bool = False, initial: Initial | None = None, built: Diffusion | None = None,
 ) -> Training:  # fmt: skip
     """A training of a recipe on images, which has been checked against them, the device and its memory.
 
@@ -104,6 +108,7 @@ def prepare(
         validation: held-out images of the same shape.
         resume: the recipe's moments are those of the run, and stay.
         initial: a model to begin at.
+        built: what the recipe builds, where its loss needs more than the recipe.
 
     Raises:
         ValueError: recipe, images, device and memory do not fit each other.
@@ -124,21 +129,26 @@ def prepare(
     if settings.fd_every:
         distance = training_distance(recipe, network, settings.fd_images, images, validation, device)
     if initial is None:
-        return Training(recipe, network, images, validation, settings, config, preview, distance)
+        return Training(recipe, network, images, validation, settings, config, preview, distance, built=built)
     taken = _begun(initial, recipe, network, images)
     origin = {**initial.about, "taken": str(taken)}
     return Training(
         recipe, network, images, validation, settings, {**config, "from": origin}, preview, distance, taken,
         (_described(initial.about), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
+        built,
     )  # fmt: skip
 
 
 def start_from(target: str, weights: str | None = None) -> Initial:
     """A trained model to begin at: whatever `sfumato.load` takes. ValueError as `load`."""
-    model = load(target, weights=weights)
+    return initial_of(load(target, weights=weights), target)
+
+
+def initial_of(model: Model | Classifier, source: str) -> Initial:
+    """A trained model to begin at, which came from there."""
     tensors = {name: value.detach().clone() for name, value in model.network.state_dict().items()}
     about = {
-        "source": target,
+        "source": source,
         "weights": model.about.get("weights"),
         "images": model.about.get("images", 0),
         "data": model.about.get("data", {}).get("spec"),
@@ -209,4 +219,4 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
     space = recipe.space
     if moments and space.has_moments:
         space = space.fitted(to_float(images.images))
-    return replace(recipe, shape=shape, conditioning=conditioning.fitted(len(images.classes), labelled), space=space)
+    return with_data(recipe, shape, conditioning.fitted(len(images.classes), labelled), space)

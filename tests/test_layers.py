@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"train", "models"},
     {"likelihood", "evaluate", "cost"},
     {"fitting"},
-    {"one_call", "hub"},
+    {"one_call", "hub", "distilling"},
     {"__init__"},
     {"claims", "compare"},
     {"learn"},

@@ -17,6 +17,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
 
   sfumato train PRESET [--data SPEC] [--out DIR]    train a model; finishes with the command that samples from it
   sfumato train --resume RUN                        go on with an interrupted run
+  sfumato distill TARGET --to 4 --out DIR           the same model in fewer steps, halved stage by stage
   sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato compare [DATA]                            all systems on the same images: stored results, or run anew
@@ -40,6 +41,7 @@ Each takes --help. Data specs: digits, emoji32, fashion, mnist, swiss_roll, hear
 
 COMMANDS = {
     "train": "train:train_command",
+    "distill": "distill:distill_command",
     "sample": "sample:sample_command",
     "evaluate": "evaluate:evaluate_command",
     "edit": "edit:edit_command",

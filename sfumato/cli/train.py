@@ -200,6 +200,9 @@ def _config(run: Path) -> dict[str, Any]:
     for name, kind in kinds.items():
         if name not in config or not isinstance(config[name], kind):
             raise RunError(f"{run / 'config.json'} is damaged: it does not say {name}")
+    if "teacher" in config:
+        whole = shlex.quote(str(run.absolute().parent))
+        raise RunError(f"{run} is a stage of a distillation; go on with: sfumato distill --resume {whole}")
     return config
 
 

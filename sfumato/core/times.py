@@ -53,6 +53,20 @@ class UniformLevels(TrainingTimes):
 
 
 @dataclass(frozen=True)
+class Among(TrainingTimes):
+    """A few times, all alike: those of a sampler that is trained for them (Salimans & Ho 2022, algorithm 2)."""
+
+    times: tuple[float, ...]
+    """Whole numbers where they are levels."""
+
+    def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        index = (u.double() * len(self.times)).long().clamp(max=len(self.times) - 1)
+        whole = all(isinstance(time, int) for time in self.times)
+        known = torch.tensor(self.times, dtype=torch.long if whole else torch.float64, device=u.device)
+        return known[index], torch.ones_like(u)
+
+
+@dataclass(frozen=True)
 class UniformInterval(TrainingTimes):
     """Continuous times between start and end (Song et al. 2021, eq. 7)."""
 

@@ -1,4 +1,4 @@
-"""Eleven recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+"""Twelve recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
 
 A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
 """
@@ -18,6 +18,7 @@ from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.consistency import ConsistencyModel
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.distilled import Distilled
 from sfumato.papers.dpm import DPM
 from sfumato.papers.edm import EDM
 from sfumato.papers.flow_matching import FlowMatching
@@ -40,6 +41,7 @@ PAPERS: dict[str, type[Any]] = {
     "edm": EDM,
     "flow": FlowMatching,
     "consistency": ConsistencyModel,
+    "distilled": Distilled,
 }
 """The name under which a checkpoint keeps each recipe."""
 
@@ -48,6 +50,7 @@ PARTS: dict[str, Mapping[str, type[Any]]] = {
     "conditioning": CONDITIONINGS,
     "space": SPACES,
     "noising": NOISINGS,
+    "of": PAPERS,
 }
 """The nested fields of a recipe, and the kinds of each by name."""
 

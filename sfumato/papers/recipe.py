@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Protocol
 
 import torch
@@ -76,6 +77,14 @@ class Recipe(Trainable, Protocol):
     """A recipe of a model that makes images."""
 
     def build(self) -> Diffusion: ...
+
+
+def with_data(recipe: Any, shape: tuple[int, ...], conditioning: Conditioning, space: Space) -> Any:
+    """The recipe for images of this shape, conditioning and space. ValueError where it is made for others already."""
+    own: Callable[..., Any] | None = getattr(recipe, "fitted", None)
+    if own is not None:
+        return own(shape, conditioning)
+    return replace(recipe, shape=shape, conditioning=conditioning, space=space)
 
 
 def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module:

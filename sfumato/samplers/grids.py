@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sfumato.core.brownian import brownian
 from sfumato.core.denoisers import Denoise
+from sfumato.core.distillation import even_times
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, Sampler
 from sfumato.core.schedules import Schedule, Steps
@@ -59,6 +60,11 @@ def quadratic(schedule: Schedule, n: int) -> Tensor:
     return schedule.times(partial(trailing_quadratic, n=n))
 
 
+def to_clean(schedule: Schedule, n: int) -> Tensor:
+    """Even in time down to clean data itself: those of n are among those of 2 n (Salimans & Ho 2022)."""
+    return even_times(schedule, n)
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """A grid of one's own, for one number of moves: times (n + 1,) strictly descending, the last 0, clean data."""
@@ -87,7 +93,8 @@ def from_half_log_snr(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class OnGrid(Sampler):
-    """Base class of samplers that go down a grid: even in time by itself, or `?grid=karras`, `log-snr`, `quadratic`.
+    """Base class of samplers that go down a grid: even in time by itself, or `?grid=karras`, `log-snr`, `quadratic`,
+    `to-clean`.
 
     `?noise=brownian` makes the noise that of one path for each image, which every number of steps follows.
     """
@@ -95,7 +102,7 @@ class OnGrid(Sampler):
     grid: Spread | None = field(default=None, kw_only=True)
     noise: Drawn | None = field(default=None, kw_only=True)
     words: ClassVar[dict[str, dict[str, Any]]] = {
-        "grid": {"even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic},
+        "grid": {"even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic, "to-clean": to_clean},
         "noise": {"independent": None, "brownian": brownian},
     }
 

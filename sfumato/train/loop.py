@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.diffusion import Diffusion
 from sfumato.data.sources import Images
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
@@ -79,12 +80,11 @@ def train(
     config: Mapping[str, Any],
     validation: Images | None = None,
     preview: Preview | None = None,
-    resume: bool = False,
-    quiet: bool = False,
-    initial: Mapping[str, Tensor] | None = None,
+    resume: bool = False, quiet: bool = False,
+    initial: Mapping[str, Tensor] | None = None, built: Diffusion | None = None,
     watch: Sequence[Watcher] = (),
     distance: Distance | None = None,
-) -> TrainResult:
+) -> TrainResult:  # fmt: skip
     """Train a recipe on images until the budget is spent or a signal arrives.
 
     Args:
@@ -98,6 +98,7 @@ def train(
         initial: weights to begin at, by key (`initial.fitted`); the run then saves itself before its first step.
         watch: called with every line of metrics and every preview; True asks the run to save and stop.
         distance: measures the samples of a network every `settings.fd_every` (`evaluate.in_training`).
+        built: what the recipe builds, where its loss needs more than the recipe, such as a teacher.
 
     Raises:
         RunError: the folder holds something else, or the run in it is another one.
@@ -107,7 +108,7 @@ def train(
         NonFiniteError: the loss or gradient was not finite 10 times in a row; a dump is in the folder.
         OSError: disk full, no permission; the last checkpoint is untouched.
     """
-    accelerator, diffusion = accelerator_for(settings), recipe.build()
+    accelerator, diffusion = accelerator_for(settings), built or recipe.build()
     check_watching(settings, distance is not None or diffusion.sampler is None)
     device = accelerator.device
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
