@@ -94,18 +94,25 @@ def _packed(spec: Spec, path: Path) -> Shelf:
 
 
 def _chosen(found: Shelf) -> Shelf:
-    """Only the pictures of the classes that the spec names. DataError for a class that there is not."""
+    """Only the classes that the spec names, numbered in its order. DataError for one that there is not, or is twice."""
     if "classes" not in found.spec.options:
         return found
     names = found.spec.options["classes"].split(",")
     if missing := [name for name in names if name not in found.classes]:
         raise DataError(unknown("class", missing[0], found.classes) + f" (of {found.place})")
-    at, wanted = found.at, {found.classes.index(name) for name in names}
+    if len(set(names)) < len(names):
+        raise DataError(f"classes in {found.spec.text!r} names one twice")
+    at, numbers = found.at, {found.classes.index(name): number for number, name in enumerate(names)}
     assert at is not None
-    rows = array("q", (i for i in range(len(found)) if at(i).label in wanted))
+    rows = array("q", (i for i in range(len(found)) if at(i).label in numbers))
     if not rows:
         raise DataError(f"{found.place} has no image of {', '.join(names)}")
+
+    def record(i: int) -> Record:
+        whole = at(rows[i])
+        return whole._replace(label=None if whole.label is None else numbers[whole.label])
+
+    digest = hashlib.sha256(",".join((found.fingerprint, *names)).encode()).hexdigest()
     return Shelf.of_rows(
-        found.spec, found.place, len(rows), lambda i: at(rows[i]), found.fingerprint, found.classes, found.licence,
-        found.notes,
+        found.spec, found.place, len(rows), record, digest, tuple(names), found.licence, found.notes
     )  # fmt: skip

@@ -24,7 +24,7 @@ from sfumato.data.images import Images
 from sfumato.data.partial import JOURNAL, begun, clear
 from sfumato.data.pictures import write_text
 from sfumato.data.reading import Reader, Record, Shelf
-from sfumato.data.sources import SHELVES, open_source, parse_spec
+from sfumato.data.sources import CHOOSING, SHELVES, open_source, parse_spec
 from sfumato.data.spec import DataError, UnfitError, of_path
 from sfumato.data.upright import Met
 from sfumato.runtime.opening import read_bounded
@@ -41,7 +41,7 @@ Rows = list[tuple[Tensor, Record]]
 def open_shelf(text: str) -> Shelf:
     """Any source, to be read block by block; those that cannot are in memory as a whole."""
     spec = parse_spec(text)
-    if spec.name in SHELVES and "classes" not in spec.options:
+    if spec.name in SHELVES and ("classes" not in spec.options or spec.name in CHOOSING):
         return SHELVES[spec.name](spec).limited()
     images = open_source(text)
     if images.inputs is not None:

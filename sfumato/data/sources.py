@@ -148,6 +148,9 @@ SHELVES: dict[str, Callable[[Spec], Shelf]] = {
 }
 """The sources that can be read block by block."""
 
+CHOOSING = ("imagenet",)
+"""Those that leave out what ?classes= does not name by themselves, unread; of the others they are chosen afterwards."""
+
 STREAMED = ("imagenet", "lsun", "wds", "hf")
 """Those that training reads as it goes, since they can be larger than memory."""
 

@@ -25,7 +25,7 @@ from sfumato.data.card import FEW, SMALL, make_card
 from sfumato.data.framing import place_at
 from sfumato.data.images import Images
 from sfumato.data.reading import Reader, Record, Shelf
-from sfumato.data.sources import SHELVES, STREAMED, open_source, parse_spec
+from sfumato.data.sources import CHOOSING, SHELVES, STREAMED, open_source, parse_spec
 from sfumato.data.spec import FRAMING, DataError, Spec
 
 LANES = 32
@@ -173,7 +173,7 @@ def open_for_training(spec: str) -> Images:
     parsed = parse_spec(spec)
     if parsed.name not in STREAMED and parsed.crop != "random":
         return open_source(spec)
-    if "classes" in parsed.options:
+    if "classes" in parsed.options and parsed.name not in CHOOSING:
         raise DataError(f"{spec}: classes are chosen when a set is prepared: sfumato prepare {spec!r} OUT")
     return _look(SHELVES[parsed.name](parsed).limited() if parsed.name in SHELVES else _larger(parsed))
 

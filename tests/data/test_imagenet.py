@@ -89,6 +89,24 @@ def test_it_is_read_while_training_and_prepared(tar: Path, tmp_path: Path) -> No
     assert torch.equal(made.images, open_source(f"imagenet:{tar}?size=8").images)
 
 
+def test_classes_are_chosen_before_anything_is_read(tar: Path, tmp_path: Path) -> None:
+    spec = f"imagenet:{tar}?classes={CLASSES[2]},{CLASSES[0]}&size=8"
+    images = open_for_training(spec)
+    assert images.classes == (CLASSES[2], CLASSES[0])
+    assert images.stream is not None
+    pixels, labels, _ = images.stream.feed(5, 0)(range(5))
+    assert labels is not None
+    assert torch.equal(labels, (pixels[:, 0, 4, 4] < 20).long())
+    made, same = prepare(spec, tmp_path / "map"), open_source(spec)
+    assert not isinstance(made, str)
+    assert made.classes == same.classes == images.classes
+    assert torch.equal(made.images, same.images)
+    assert torch.equal(made.labels, same.labels)  # type: ignore[arg-type]
+    assert len(made) == 10
+    with pytest.raises(DataError, match="names one twice"):
+        open_for_training(f"imagenet:{tar}?classes={CLASSES[2]},{CLASSES[2]}")
+
+
 def test_nothing_is_read_before_it_is_asked_for(tar: Path) -> None:
     """Bytes of pictures may be anything until they are decoded, and are then counted."""
     whole = tar.read_bytes()
