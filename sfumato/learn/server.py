@@ -30,6 +30,7 @@ LARGEST_MESSAGE = 2**20
 """Bytes of one message over a WebSocket; pages send none that are long."""
 MOST_CONNECTIONS = 128
 """Open at once; to another a request is answered by 503, which bounds the memory of their bodies together."""
+LESSONS = Path(__file__).parent / "lessons"
 SITE = Path(__file__).parents[2] / "build" / "site"
 """Where `make docs` puts the docs of a checkout."""
 
@@ -104,7 +105,8 @@ def make_app(port: int, token: str | None = None, models: Sequence[str | Path] =
             raise HTTPException(404)
         return PlainTextResponse(text)
 
-    builder = marimo.create_asgi_app(quiet=True, include_code=True)
+    with contextlib.chdir(LESSONS):  # whose pyproject.toml has marimo's settings
+        builder = marimo.create_asgi_app(quiet=True, include_code=True)
     for known in CATALOGUE:
         builder = builder.with_app(path=f"/{known.name}", root=str(known.path))
     for page in REFERENCE:

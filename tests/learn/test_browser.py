@@ -87,6 +87,35 @@ def test_a_private_page_leads_in_and_the_token_is_told_to_nobody(address: str, b
     assert not watched.errors
 
 
+def test_derivations_unfold_typeset_and_links_lead_on(address: str, browser: Any, progress: Path) -> None:
+    """In the dark, as the system is: derivations, a link from a formula to its derivation, and the next lesson."""
+    watched = watching.Watched(browser)
+    page = watched.page
+    page.emulate_media(color_scheme="dark")
+    page.goto(address)
+    page.get_by_text("All formulas").click()
+    page.locator(".katex").nth(60).wait_for(timeout=120 * SECONDS)
+    assert page.locator(".katex-error").count() == 0
+    page.locator("a[href='/lesson/ddim/#ddim-ode']").first.click()
+    folded = page.locator("details.sf-derivation")
+    folded.last.wait_for(timeout=120 * SECONDS)
+    assert folded.count() == 4
+    page.locator("#ddim-ode[open]").wait_for(timeout=30 * SECONDS)
+    for n in range(3):
+        folded.nth(n).locator("summary").click()
+    folded.first.locator(".katex").nth(5).wait_for(timeout=30 * SECONDS)
+    assert page.locator(".katex-error").count() == 0
+    shade = "getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g).slice(0, 3).map(Number)"
+    assert max(page.evaluate(shade)) < 60
+    for width in (390, 1280):
+        watched.fits(width, progress.with_name(f"derived-{width}.png"))
+    page.locator(".sf-links").last.get_by_text("Improved DDPM").click()
+    page.get_by_role("heading", name="Improved DDPM: how to spend the noise").wait_for(timeout=120 * SECONDS)
+    page.close()
+    assert not watched.outside
+    assert not watched.errors
+
+
 def test_a_schedule_is_drawn_with_keys(address: str, browser: Any) -> None:
     """The picture drowns otherwise at once, and the table follows."""
     watched = watching.Watched(browser)

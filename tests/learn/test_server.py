@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -43,7 +44,9 @@ def test_only_who_brings_the_token_comes_in(tmp_path: Path) -> None:
         for nowhere in ("code/learn/guard.py", "code/core/%2e%2e/learn/guard.py", "code/"):
             with pytest.raises(HTTPError, match="404"):
                 inside.open(base + nowhere)
-        assert "All formulas" in inside.open(f"{base}lesson/formulas/").read().decode()
+        page = inside.open(f"{base}lesson/formulas/").read().decode()
+        assert "All formulas" in page
+        assert re.search(r'"theme": ?"system"', page)  # of lessons/pyproject.toml
 
 
 def test_a_browser_is_opened_with_a_private_page(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ function render({ model, el }) {
       .sf-brush .sf-tools { display: flex; gap: 10px; align-items: center; margin-top: 8px; flex-wrap: wrap; }
       .sf-brush input { flex: 1 1 80px; min-width: 70px; accent-color: #b4552d; }
       .sf-brush button { border: 1px solid #b4552d; background: none; color: #b4552d; border-radius: 6px; padding: 4px 14px; cursor: pointer; }
-      .sf-brush p { margin: 6px 0 0; color: #6a7280; }
+      .sf-brush p { margin: 6px 0 0; opacity: 0.75; }
     </style>
     <div class="sf-brush sf-scrub">
       <canvas tabindex="0" role="application" aria-label="paint over what shall be forgotten: drag, or arrow keys and space"></canvas>

@@ -14,7 +14,7 @@ function render({ model, el }) {
       .sf-field { font: 14px system-ui, sans-serif; max-width: ${SIDE}px; }
       .sf-field figure { margin: 0; }
       .sf-field canvas { width: 100%; aspect-ratio: 1; border-radius: 8px; background: #faf9f7; border: 1px solid #e4e1dc; touch-action: none; cursor: grab; }
-      .sf-field figcaption { margin-top: 4px; color: #6a7280; min-height: 3.6em; }
+      .sf-field figcaption { margin-top: 4px; opacity: 0.75; min-height: 3.6em; }
       .sf-field label { display: flex; gap: 12px; align-items: center; }
       .sf-field input { flex: 1 1 160px; min-width: 120px; accent-color: #b4552d; }
     </style>

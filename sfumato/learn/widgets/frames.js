@@ -13,7 +13,7 @@ function render({ model, el }) {
       .sf-frames .sf-row { display: flex; flex-wrap: wrap; gap: 16px; }
       .sf-frames figure { margin: 0; flex: 0 1 300px; min-width: 0; }
       .sf-frames canvas { width: 100%; image-rendering: pixelated; border-radius: 6px; border: 1px solid #e4e1dc; }
-      .sf-frames figcaption { margin-top: 4px; color: #6a7280; }
+      .sf-frames figcaption { margin-top: 4px; opacity: 0.75; }
       .sf-frames .sf-bar:not([hidden]) { display: flex; gap: 12px; align-items: center; margin-top: 8px; flex-wrap: wrap; }
       .sf-frames input { flex: 1 1 200px; min-width: 120px; accent-color: #b4552d; }
       .sf-frames button { border: 1px solid #b4552d; background: none; color: #b4552d; border-radius: 6px; padding: 4px 14px; cursor: pointer; }

@@ -8,7 +8,7 @@ function render({ model, el }) {
       .sf-live svg { flex: 1 1 300px; min-width: 0; max-width: ${W}px; height: auto; background: #faf9f7; border: 1px solid #e4e1dc; border-radius: 8px; }
       .sf-live img { width: 200px; image-rendering: pixelated; border-radius: 8px; border: 1px solid #e4e1dc; background: #e4e1dc; aspect-ratio: 1; }
       .sf-live text { font: 12px system-ui, sans-serif; fill: #6a7280; }
-      .sf-live p { flex: 1 0 100%; margin: 0; color: #6a7280; }
+      .sf-live p { flex: 1 0 100%; margin: 0; opacity: 0.75; }
     </style>
     <div class="sf-live sf-scrub"><svg viewBox="0 0 ${W} ${H}" role="img" aria-label="loss against images seen">
         <text x="8" y="16">loss</text><text x="${W - 8}" y="${H - 8}" text-anchor="end">images seen</text>

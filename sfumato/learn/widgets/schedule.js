@@ -17,7 +17,7 @@ function render({ model, el }) {
       .sf-schedule .sf-strip { display: grid; grid-template-columns: repeat(9, 1fr); gap: 4px; margin-top: 8px; }
       .sf-schedule canvas { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
       .sf-schedule figure { margin: 0; min-width: 0; }
-      .sf-schedule figcaption { font-size: 11px; color: #6a7280; text-align: center; }
+      .sf-schedule figcaption { font-size: 11px; opacity: 0.75; text-align: center; }
     </style>
     <div class="sf-schedule sf-scrub">
       <svg viewBox="0 0 ${W} ${H}" role="group" aria-label="signal left at each level; drag the handles, or use the arrow keys"></svg>

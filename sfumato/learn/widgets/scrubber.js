@@ -15,7 +15,7 @@ function render({ model, el }) {
       .sf-scrub .sf-row { display: flex; flex-wrap: wrap; gap: 16px; }
       .sf-scrub figure { margin: 0; flex: 0 1 ${SIDE}px; min-width: 0; }
       .sf-scrub canvas { width: 100%; aspect-ratio: 1; border-radius: 8px; background: #faf9f7; border: 1px solid #e4e1dc; }
-      .sf-scrub figcaption { margin-top: 4px; color: #6a7280; }
+      .sf-scrub figcaption { margin-top: 4px; opacity: 0.75; }
       .sf-scrub .sf-bar:not([hidden]) { display: flex; gap: 12px; align-items: center; margin-top: 8px; flex-wrap: wrap; }
       .sf-scrub input { flex: 1 1 200px; min-width: 120px; accent-color: #b4552d; }
       .sf-scrub button { border: 1px solid #b4552d; background: none; color: #b4552d; border-radius: 6px; padding: 4px 14px; cursor: pointer; }
