@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.networks.backbone import NOTHING
 from sfumato.papers.recipe import Trainable
 
 LABELS = "label_embedding.weight"
@@ -72,7 +73,8 @@ def fitted(
     The first convolution for C channels is the mean over its C' input channels times C' / C; the last gives every
     channel the mean of the old ones; so images that are grey in all channels give the same output. Classes of the same
     name keep their row, others begin at the mean of all rows, and the null row is kept. A network that had no labels
-    gets rows of zeros; one that has none any more gets its null row, or the mean, as a bias.
+    gets rows of zeros; one that has none any more gets its null row, or the mean, as a bias. A picture as a further
+    input begins at weights of 0.
 
     Args:
         shapes: of the network's tensors by key.
@@ -94,6 +96,8 @@ def fitted(
             found.tensors[name] = torch.zeros(shape) if rows is None else rows
             continue
         wider = held if held is None or held.shape == shape else _widened(held, shape, old.shape[0], new.shape[0])
+        if held is not None and wider is None and old.shape[0] == new.shape[0]:
+            wider = _with_picture(held, shape, _picture(new) - _picture(old))
         if wider is None:
             found.fresh.append(name)
             if held is not None:
@@ -134,6 +138,18 @@ def _widened(held: Tensor, shape: tuple[int, ...], old: int, new: int) -> Tensor
         parts = held.unflatten(0, (-1, old)).mean(1, keepdim=True)  # a variance head doubles the channels
         held = parts.expand(-1, new, *held.shape[1:]).flatten(0, 1)
     return held.contiguous() if held.shape == shape else None
+
+
+def _picture(recipe: Trainable) -> int:
+    """Channels of the further picture that a recipe's network is given."""
+    return recipe.conditioning.embedded(recipe.shape, NOTHING).picture
+
+
+def _with_picture(held: Tensor, shape: tuple[int, ...], more: int) -> Tensor | None:
+    """The first convolution for so many channels more of a further picture, which count nothing yet; None of others."""
+    if held.ndim != 4 or more <= 0 or shape != (held.shape[0], held.shape[1] + more, *held.shape[2:]):
+        return None
+    return torch.cat([held, held.new_zeros(held.shape[0], more, *held.shape[2:])], dim=1)
 
 
 def _rows(

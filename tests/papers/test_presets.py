@@ -24,6 +24,8 @@ SIZES = {
     "ddpm/lsun-church": 113_673_219,
     "ddpm/lsun-cat": 113_673_219,
     "ddpm/celeba64": 78_700_803,
+    "ddpm/imagenet256-colour": 552_809_475,
+    "ddpm/imagenet256-x4": 575_058_947,
     "iddpm/cifar10": 52_546_438,
     "iddpm/cifar10-vlb": 52_546_438,
     "iddpm/imagenet64": 121_063_942,

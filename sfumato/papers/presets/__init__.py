@@ -23,6 +23,7 @@ from sfumato.papers.presets import (
     mp,
     ncsn,
     ncsnv2,
+    pictures,
     score_sde,
     uvit,
 )
@@ -47,12 +48,14 @@ TABLES = {
     "jit": jit,
     "mp": mp,
 }
+WHOLE = (*TABLES.items(), ("ddpm", pictures))
+"""Every table with the first part of its names; DDPM has two."""
 SMALL: dict[str, Preset] = {
-    f"{paper}/{name}": row for paper, table in TABLES.items() for name, row in table.SMALL.items()
+    f"{paper}/{name}": row for paper, table in WHOLE for name, row in table.SMALL.items()
 }
 """What trains on a CPU in minutes."""
 PUBLISHED: dict[str, Preset] = {
-    f"{paper}/{name}": row for paper, table in TABLES.items() for name, row in table.PUBLISHED.items()
+    f"{paper}/{name}": row for paper, table in WHOLE for name, row in table.PUBLISHED.items()
 }
 """The papers' own configurations."""
 PRESETS: dict[str, Preset] = {**SMALL, **PUBLISHED}

@@ -1,0 +1,33 @@
+"""Presets of image-to-image models by DDPM: SR3 (Saharia et al. 2021), Palette (Saharia et al. 2022), and small ones.
+
+The papers tell the network a noise level drawn between those of a grid of 2000; here it is told its number on the grid,
+whose linear betas are Ho's, rescaled. SR3's blocks are BigGAN's (625M numbers); here the network of its widths is Ho's.
+"""
+
+from __future__ import annotations
+
+from sfumato.conditioning import Picture
+from sfumato.networks.unet import ADMUNet, HoUNet
+from sfumato.papers.ddpm import DDPM
+from sfumato.papers.presets import data
+from sfumato.papers.presets.ddpm import ho, small
+from sfumato.papers.presets.preset import EMOJI, FASHION, Preset, emoji, short
+
+PALETTE = DDPM((3, 256, 256), ADMUNet(dropout=0.0), Picture("grey"), steps=2000)
+SR3 = DDPM((3, 256, 256), HoUNet(128, (1, 2, 4, 4, 8, 8), 3, (16,), 0.0), Picture("bicubic?factor=4"), steps=2000)
+COLOUR, FILL = small(EMOJI, Picture("grey")), small(FASHION, Picture("mask"))
+TWICE = small(FASHION, Picture("bicubic?factor=2"))
+LONG = ho(1_000_000, 1024, 1e-4, warmup=10_000 * 1024)
+LONG256 = ho(1_000_000, 256, 1e-4, warmup=10_000 * 256)
+
+SMALL = {
+    # name                   recipe   data       training    what it is
+    "emoji32-colour": Preset(COLOUR,  "emoji32", emoji(),    "colours grey emoji"),
+    "fashion-fill":   Preset(FILL,    "fashion", short(8.0), "fills in boxes that are missing in clothes"),
+    "fashion-x2":     Preset(TWICE,   "fashion", short(8.0), "enlarges 14x14 clothes to 28x28"),
+}  # fmt: skip
+PUBLISHED = {
+    # name                       recipe   data              training  size and published result
+    "imagenet256-colour": Preset(PALETTE, data.IMAGENET256, LONG,     "Palette, 553M: colouring, FID-5K 15.78"),
+    "imagenet256-x4":     Preset(SR3,     data.IMAGENET256, LONG256,  "SR3, 575M: FID 11.3 after a 64x64 model"),
+}  # fmt: skip
