@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.cli import main
-from sfumato.conditioning import Labels, Unconditional
+from sfumato.conditioning import Labels, Picture, Unconditional
 from sfumato.networks.ncsnpp import DDPMpp, NCSNpp
 from sfumato.networks.unet import ADMUNet, HoUNet
 from sfumato.papers.ddpm import DDPM
@@ -56,6 +56,21 @@ def grey(channels: int) -> Tensor:
 
 
 T = torch.arange(4.0) * 9
+
+
+@pytest.mark.parametrize("network", [UNET, DDPMpp(**SONG), ADMUNet(channels=16, multipliers=(1,), blocks=1,
+                                                                    attention=(), head_channels=16)])  # fmt: skip
+def test_a_picture_as_a_further_input_counts_nothing_at_first(network: Any) -> None:
+    source = replace(BASE, shape=(3, 8, 8), network=network)
+    old, new, found = begun(source, replace(source, conditioning=Picture("grey", dropout=0.1)))
+    assert not found.fresh
+    assert len(found.widened) == 1
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    pictures = torch.randn(2, 4, 2, 8, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = old(x, T)
+        for picture in pictures:
+            torch.testing.assert_close(new(x, T, low_res=picture), expected)
 
 
 @pytest.mark.parametrize(
