@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato.conditioning import Conditioning, Labels, SelfConditioned, Together, Unconditional
+from sfumato.conditioning import Conditioning, Labels, Picture, SelfConditioned, Together, Unconditional
 from sfumato.core.losses import WEIGHTS
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.uncertainty import Uncertainty
@@ -39,6 +39,7 @@ CHOICES: dict[str, list[Any]] = {
     "noising": [kind() for kind in NOISINGS.values()],
     "conditioning": [
         Unconditional(), Labels(3, 0.2), SelfConditioned(), Together((Labels(3), SelfConditioned())),
+        Together((Labels(3), Picture("mean-pool", 0.2, 0.5))),
     ],
     "uncertainty": [False, True],
 }  # fmt: skip
@@ -116,7 +117,9 @@ def test_it_trains_ten_steps_and_samples(part: int) -> None:
             optimizer.step()
         assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)), row
         model = Model(recipe, network.eval().requires_grad_(False))
-        assert model.sample(2, steps=3, precision="float32").shape == (2, 1, 4, 4), row
+        asked = conditioning_of(recipe).asks(recipe.shape)
+        picture = None if asked is None else torch.zeros(2, *asked, dtype=torch.uint8)
+        assert model.sample(2, steps=3, picture=picture, precision="float32").shape == (2, 1, 4, 4), row
 
 
 def conditioning_of(recipe: Any) -> Conditioning:
