@@ -19,7 +19,7 @@ PACKAGE = ROOT / "sfumato"
 LAYERS = (
     "core", "core/dpm2015", "samplers", "inverse", "conditioning", "networks", "papers", "papers/presets", "data",
     "runtime", "convert", "convert/onnx", "train", "models", "likelihood", "evaluate", "cost", "claims", "compare",
-    "learn", "cli",
+    "hub", "learn", "cli",
 )  # fmt: skip
 """Folders of the package, from the bottom; its own files come first."""
 
