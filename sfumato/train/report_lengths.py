@@ -36,9 +36,11 @@ def _loss_by_length(run: RunFolder, records: list[dict[str, Any]]) -> str:
         mean = sum(at[0]["ema"]) / len(at[0]["ema"])
         lines.append(([lengths[0], lengths[-1]], [mean, mean], f"default, EMA {at[0].get('rate', '')}", "#4a7a8c"))
     best = min(zip(loss, lengths, strict=True))[1]
+    by_distance = any(record["images"] == found["images"] and record.get("fd") for record in records)
+    or_best = "" if by_distance else ", or --weights best"
     text = (
         "Validation loss (mean over the levels, fixed images and noise) of averages of other lengths, rebuilt from "
-        f"snapshots; the least is at {best:g}. Sample with one by --weights {best:g}, or --weights best."
+        f"snapshots; the least is at {best:g}. Sample with one by --weights {best:g}{or_best}."
     )
     return chart(lines, text, x="length of the average, sigma_rel", marked=True)
 

@@ -56,6 +56,7 @@ def test_the_curve_is_recorded_and_best_takes_its_least(run: Path, real: Images)
     page = (run / "report.html").read_text()
     assert f"{net.distance} of 24 pictures of each average" in page
     assert "Validation loss (mean over the levels" in page
+    assert "or --weights best" not in page, "the distance has chosen"
 
 
 def test_it_is_the_distance_of_the_pictures_of_that_average(run: Path, real: Images) -> None:
