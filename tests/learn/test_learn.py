@@ -126,6 +126,11 @@ def test_a_widget_carries_its_points_to_a_thousandth() -> None:
     back = np.frombuffer(base64.b64decode(run["bytes"]), np.int16).reshape(5, 7, 2) / 32767 * 2
     assert np.abs(back - states.numpy()).max() < 1e-3
     assert (run["states"], run["points"]) == (5, 7)
+    states[2, 3, 1] = 2.1  # outside: not drawn, rather than drawn on the edge
+    (run,) = Scrubber.of({"run": states}, reach=2.0).runs
+    coded = np.frombuffer(base64.b64decode(run["bytes"]), np.int16).reshape(5, 7, 2)
+    assert (coded[2, 3] == -32768).all()
+    assert (coded == -32768).sum() == 2
 
 
 def test_source_is_the_librarys_own() -> None:

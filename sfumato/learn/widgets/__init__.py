@@ -22,8 +22,13 @@ HERE = Path(__file__).parent
 
 
 def packed(points: Tensor, reach: float) -> str:
-    """Points in [-reach, reach] as base64 of 16-bit integers: a third of a thousandth of the picture's width each."""
-    scaled = (points.double() / reach).clamp(-1, 1) * 32767
+    """Points in [-reach, reach] as base64 of 16-bit integers: a third of a thousandth of the picture's width each.
+
+    A point outside is -32768 in every coordinate, which no other point is: it is not drawn.
+    """
+    scaled = points.double() / reach
+    outside = (scaled.abs() > 1).any(-1, keepdim=True)
+    scaled = torch.where(outside, -32768.0, scaled.clamp(-1, 1) * 32767)
     return base64.b64encode(scaled.round().to(torch.int16).contiguous().numpy().tobytes()).decode()
 
 
@@ -134,7 +139,8 @@ class Field(anywidget.AnyWidget):
         seen = [denoise(grid, t) for t in levels]
         if any(float(p.level.alpha) != 1 for p in seen):
             raise ValueError("a field needs levels that keep all of the signal: a schedule made by from_sigmas")
-        return cls(predictions=packed(torch.stack([p.x0 for p in seen]), reach), data=packed(data, reach),
+        predicted = torch.stack([p.x0 for p in seen]).clamp(-reach, reach)
+        return cls(predictions=packed(predicted, reach), data=packed(data, reach),
                    sigmas=[float(p.level.sigma) for p in seen], point=list(point), cells=cells, reach=reach,
                    start=start)  # fmt: skip
 

@@ -66,7 +66,7 @@ function render({ model, el }) {
 
   function draw() {
     pen.clearRect(0, 0, 2 * SIDE, 2 * SIDE);
-    for (let i = 0; i < data.length; i += 2) disc([data[i], data[i + 1]], 2, "#d9d4cc");
+    for (let i = 0; i < data.length; i += 2) if (data[i] >= -1) disc([data[i], data[i + 1]], 2, "#d9d4cc");
     for (let i = 1; i < 18; i++) {
       for (let j = 1; j < 18; j++) {
         const from = [i / 9 - 1, j / 9 - 1], to = predicted(from);

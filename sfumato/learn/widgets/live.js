@@ -26,6 +26,7 @@ function render({ model, el }) {
       el.querySelector(".sf-top").textContent = `${high.toFixed(2)} down to ${low.toFixed(2)}`;
       el.querySelector(".sf-end").textContent = far.toLocaleString("en");
     }
+    image.hidden = !model.get("picture");
     if (model.get("picture")) image.src = `data:image/png;base64,${model.get("picture")}`;
     words.textContent = model.get("words");
   }

@@ -43,11 +43,17 @@ function render({ model, el }) {
     draw();
   }
 
-  function dots(pen, x, from, count, colour, size) {
+  function dots(pen, x, from, count, colour, size) {  // returns how many lie outside the picture, which are not drawn
+    let outside = 0;
     pen.fillStyle = colour;
     for (let i = from; i < from + 2 * count; i += 2) {
+      if (x[i] < -1) {
+        outside += 1;
+        continue;
+      }
       pen.fillRect((x[i] + 1) * SIDE - size / 2, (1 - x[i + 1]) * SIDE - size / 2, size, size);
     }
+    return outside;
   }
 
   function draw() {
@@ -56,8 +62,9 @@ function render({ model, el }) {
       const k = Math.round(share * (run.states - 1));
       run.pen.clearRect(0, 0, 2 * SIDE, 2 * SIDE);
       dots(run.pen, data, 0, data.length / 2, "#d9d4cc", 4);
-      dots(run.pen, run.x, 2 * k * run.points, run.points, "#b4552d", 5);
-      run.caption.textContent = run.states > 1 ? `${run.name}: step ${k} of ${run.states - 1}` : run.name;
+      const outside = dots(run.pen, run.x, 2 * k * run.points, run.points, "#b4552d", 5);
+      run.caption.textContent = (run.states > 1 ? `${run.name}: step ${k} of ${run.states - 1}` : run.name)
+        + (outside ? `; ${outside} of ${run.points} points outside` : "");
     }
     output.textContent = `${Math.round(100 * share)} % of the way`;
   }
