@@ -37,6 +37,7 @@ def written(pages: Pages) -> list[tuple[str, str]]:
     pages["citation.md"] = f"# Citing\n\n```yaml\n{(ROOT / 'CITATION.cff').read_text(encoding='utf-8')}```\n"
     notice = (PACKAGE / "data" / "assets" / "NOTICE").read_text(encoding="utf-8")
     pages["notice.md"] = f"# Notice\n\n```\n{notice}```\n"
+    pages["first_model.ipynb"] = (ROOT / "docs" / "first_model.ipynb").read_text(encoding="utf-8")
     found = [("sfumato", "index.md")]
     for path in sorted((ROOT / "docs").glob("*.md")):
         text = path.read_text(encoding="utf-8")

@@ -69,7 +69,7 @@ def _training(spec: str, fingerprint: str | None) -> tuple[Images | None, str]:
     try:
         images = open_for_training(spec)
     except (DataError, OSError) as error:
-        return None, str(error)
+        return None, str(error).partition(";")[0]  # what stands behind it is advice on how to open it
     if fingerprint and images.card.fingerprint != fingerprint:
         return None, f"{spec} holds other images now than those of the training"
     if images.stream is not None:

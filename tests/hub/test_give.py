@@ -116,6 +116,11 @@ def test_copies_are_counted_and_shown(tmp_path: Path) -> None:
         f"left out: the nearest training pictures: {spec} holds other images now than those of the training"
     ]
     assert not (tmp_path / "c" / "nearest.png").exists()
+    held = replace(model, about={**model.about, "data": {"spec": "memory"}})
+    give(held, tmp_path / "d", "small", count=6, say=said.append)
+    assert said[1:] == [
+        "left out: the nearest training pictures: memory: these images were given from Python and are not stored"
+    ]
 
 
 @pytest.mark.parametrize("name", RECIPES)
