@@ -142,6 +142,7 @@ li a:hover, li a:focus-visible { border-color: var(--accent); outline: none; }
 li b { font: 600 1.1rem Georgia, serif; } li span { display: block; color: var(--soft); font-size: .95rem; }
 li i { font: 600 1.3rem Georgia, serif; color: var(--accent); font-style: normal; }
 li em { font-style: normal; font-size: .9rem; color: var(--soft); white-space: nowrap; }
+@media (max-width: 32rem) { li a { grid-template-columns: 2.4rem 1fr; } li em { grid-column: 2; } }
 """
 
 

@@ -92,7 +92,11 @@ def editor(exercise: Exercise) -> tuple[mo.ui.code_editor, mo.ui.run_button]:
 def task(exercise: Exercise, written: mo.ui.code_editor, check: mo.ui.run_button) -> mo.Html:
     """An exercise as it stands in the lesson."""
     done = " (solved)" if exercise.done else ""
-    return mo.vstack([mo.md(f"### {exercise.title}{done}\n\n{exercise.task}"), written, check])
+    return mo.vstack([mo.md(f"### {exercise.title}{done}\n\n{exercise.task}"), written, mo.md(KEYS), check])
+
+
+KEYS = '<small class="sf-keys">Tab indents; Escape, then Tab, leaves the editor.</small>'
+"""Of every editor: the way out of it without a mouse (WCAG 2.1.2)."""
 
 
 def answer(exercise: Exercise, code: str, asked: bool) -> mo.Html:

@@ -260,6 +260,14 @@ def test_a_lesson_leads_to_its_neighbours_its_papers_and_its_code(lesson: Lesson
     assert lesson.path.read_text().count(f'story.links("{lesson.name}")') == 2
 
 
+def test_an_editor_says_how_the_keyboard_leaves_it() -> None:
+    pytest.importorskip("marimo")
+    from sfumato.learn import story
+
+    written, check = story.editor(EXERCISES[0])
+    assert "Escape, then Tab" in story.task(EXERCISES[0], written, check).text
+
+
 @pytest.mark.parametrize("path", ["learn/server.py", "../README.md", "core/../core/ode.py", "/etc/hostname", ""])
 def test_code_that_no_lesson_links_to_is_not_served(path: str) -> None:
     from sfumato.learn.catalogue import code

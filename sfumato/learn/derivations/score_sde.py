@@ -26,7 +26,7 @@ $$dx = -\tfrac12\,\beta(t)\,x\,dt + \sqrt{\beta(t)}\,dw. \qquad\blacksquare$$
     ),
     Derivation(
         "score_sde.kernels",
-        "The kernels p(x_t | x_0) of VE, VP and sub-VP",
+        "The kernels of VE, VP and sub-VP",
         "Score-SDE, eq. 12 and 29, appendix B",
         r"""
 Let the drift be linear, $f(x, t) = f(t)\,x$. Then $x_t$ is Gaussian given $x_0$, and its mean $m$ and variance $V$
