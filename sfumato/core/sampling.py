@@ -105,6 +105,8 @@ class Sampler:
     """Its order, as its name has it."""
     evaluations = 1
     """Evaluations of the network a move."""
+    two_times = False
+    """Whether its denoiser is told where a step ends as well, which guidance and exported graphs do not know."""
 
     @property
     def convergence(self) -> int:

@@ -13,7 +13,6 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from sfumato.networks import fused
 
@@ -67,6 +66,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, ...) -> the same shape and memory format."""
+        if fused.in_jvp(x):  # whose rule takes views that channels_last does not have
+            return super().forward(x.contiguous())
         if fused.takes(x):
             return fused.norm_silu(x, None, self.weight[None], self.bias[None], self.num_groups, self.eps, silu=False)
         # With few channels a group, torch 2.13's bfloat16 channels_last kernel needs, forward and backward, 68 ms for
@@ -208,14 +209,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # On a CPU in bfloat16 plain products are faster: forward and backward 13 against 32 ms for 64 images of 196 tokens,
     # 132 against 221 ms for one of 4096 (one core, torch 2.13). In float32 the fused kernel is as fast or faster.
     # The fused kernels have no forward derivative.
-    if (q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= 4096) or _in_jvp(q):
+    if (q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= 4096) or fused.in_jvp(q):
         return ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(dim=3) @ v
     return F.scaled_dot_product_attention(q, k, v)
-
-
-def _in_jvp(x: Tensor) -> bool:
-    """Whether x carries a forward derivative (`torch.func.jvp`)."""
-    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None
 
 
 def heads_first(qkv: Tensor, heads: int) -> Iterable[Tensor]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
@@ -68,7 +69,8 @@ def takes(x: Tensor) -> bool:
     if x.device.type == "cuda" and x.dim() == 4 and not torch.compiler.is_compiling():
         from sfumato.networks import fused_gpu
 
-        return fused_gpu.ENABLED and x.dtype in (torch.bfloat16, torch.float32) and fused_gpu.orderly(x)
+        known = x.dtype in (torch.bfloat16, torch.float32)
+        return fused_gpu.ENABLED and known and not in_jvp(x) and fused_gpu.orderly(x)
     return (
         x.device.type == "cpu"
         and x.dim() == 4
@@ -76,7 +78,13 @@ def takes(x: Tensor) -> bool:
         and x.is_contiguous(memory_format=torch.channels_last)
         and not x.is_contiguous()
         and loaded()
+        and not in_jvp(x)
     )
+
+
+def in_jvp(x: Tensor) -> bool:
+    """Whether x carries a forward derivative (`torch.func.jvp`, `forward_ad`), which no fused kernel has."""
+    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None
 
 
 def norm_silu(

@@ -1,4 +1,4 @@
-"""Twelve recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+"""Thirteen recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
 
 A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
 """
@@ -23,6 +23,7 @@ from sfumato.papers.dpm import DPM
 from sfumato.papers.edm import EDM
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.mean_flow import MeanFlow
 from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.recipe import Trainable
@@ -42,6 +43,7 @@ PAPERS: dict[str, type[Any]] = {
     "flow": FlowMatching,
     "consistency": ConsistencyModel,
     "distilled": Distilled,
+    "mean_flow": MeanFlow,
 }
 """The name under which a checkpoint keeps each recipe."""
 

@@ -31,6 +31,7 @@ from sfumato.samplers.dpm_solver import (
 from sfumato.samplers.grids import karras
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import AnnealedLangevin
+from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.samplers.predictor_corrector import PredictorCorrector
 from sfumato.samplers.restart import Restart
 from sfumato.samplers.reverse_sde import EulerMaruyama, EulerODE, ReverseDiffusion
@@ -41,6 +42,7 @@ from sfumato.samplers.unipc import UniPC
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddim": DDIM,
     "consistency": Consistency,
+    "mean-flow": MeanFlowSampler,
     "ancestral": Ancestral,
     "heun": Heun,
     "dpmpp-2m": DPMSolverPP2M,

@@ -84,6 +84,7 @@ SIZES = {
     "score_sde/lsun-church-vp": 111_569_923,
     "score_sde/celebahq256-vp": 111_569_923,
     "consistency/cifar10": 55_732_739,
+    "mean_flow/cifar10": 55_739_907,
     "edm/cifar10": 55_737_347,
     "edm/cifar10-classes": 55_742_467,
     "edm/ffhq64": 61_809_027,

@@ -83,6 +83,8 @@ def export(
         )
     if recipe.conditioning.feeds_back:
         raise ExportError("a self-conditioned model is fed its own predictions, which the graphs do not do")
+    if diffusion.sampler.two_times:
+        raise ExportError("the graphs tell a network of one time, a mean flow needs two")
     if folder.exists():
         raise ExportError(f"{folder} exists already")
     with whole_folder(folder) as unfinished:

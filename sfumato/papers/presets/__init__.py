@@ -20,6 +20,7 @@ from sfumato.papers.presets import (
     flow,
     iddpm,
     jit,
+    mean_flow,
     mp,
     ncsn,
     ncsnv2,
@@ -46,6 +47,7 @@ TABLES = {
     "dit": dit,
     "uvit": uvit,
     "jit": jit,
+    "mean_flow": mean_flow,
     "mp": mp,
 }
 WHOLE = (*TABLES.items(), ("ddpm", pictures))
