@@ -59,7 +59,7 @@ class Guidance:
 
     def check(self, model: Model, guide: Model | None, sampler: Sampler) -> None:
         """ValueError where the model, the guide or the sampler does not fit."""
-        if sampler.two_times and not self.none:
+        if sampler.two_times and not model.diffusion.averages and not self.none:
             raise ValueError("steps by an average velocity are not guided: take another model, or no guidance")
         if guide is not None:
             _check_guide(model, guide)

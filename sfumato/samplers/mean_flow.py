@@ -39,4 +39,6 @@ class MeanFlowSampler(OnGrid):
     def guided(
         self, denoise: Denoise, gradient: Gradient, clip: Callable[[Denoise], Denoise]
     ) -> tuple[Sampler, Denoise]:
+        if not hasattr(denoise, "towards"):
+            return super().guided(denoise, gradient, clip)
         raise ValueError("a step by an average velocity has no level at which a classifier could guide it")
