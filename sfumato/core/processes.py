@@ -27,7 +27,7 @@ MOST = 8192
 def remembered(formula: Formula[Found]) -> Formula[Found]:
     """A formula of times that is computed once for single times, which every move and every batch of a plan repeats.
 
-    Where the schedule is learned, or a graph is traced, nothing is remembered.
+    Where the schedule is learned, a gradient in the time is wanted or a graph is traced, nothing is remembered.
     """
 
     @wraps(formula)
@@ -36,7 +36,7 @@ def remembered(formula: Formula[Found]) -> Formula[Found]:
             return formula(process, *times, **options)
         key: list[Any] = [formula, *options.values()]
         for t in times:
-            if t.ndim or not t.is_cpu:
+            if t.ndim or t.requires_grad or not t.is_cpu:
                 return formula(process, *times, **options)
             key += (t.item(), t.dtype)
         found = process.known.get(tuple(key))

@@ -215,3 +215,12 @@ def test_a_level_and_a_time_of_the_same_number_are_kept_apart_and_learned_levels
     with torch.no_grad():
         next(learned.parameters()).add_(1)
     assert learned.alpha_sigma(torch.tensor(5))[1].item() != before
+
+
+def test_a_remembered_level_still_has_its_derivative_in_time() -> None:
+    process, t = GaussianDiffusion(C.VP()), torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    process.alpha_sigma(t.detach())
+    (slope,) = torch.autograd.grad(process.alpha_sigma(t)[0], t)
+    around = torch.tensor([0.3 - 1e-6, 0.3 + 1e-6], dtype=torch.float64)
+    expected = process.schedule.alpha_sigma(around)[0].diff() / 2e-6
+    torch.testing.assert_close(slope, expected[0], rtol=1e-6, atol=0)
