@@ -13,7 +13,7 @@ def test_every_sampler_is_listed_with_its_order_and_price(capsys: pytest.Capture
     rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line[:1].isalpha()}
     assert set(SAMPLERS) <= set(rows)
     assert rows["heun"][1:3] == ["2", "2"]
-    assert rows["dpmpp-2m"][1:] == ["2", "1", "grid"]
+    assert rows["dpmpp-2m"][1:] == ["2", "1", "grid,", "noise"]
     assert rows["ancestral"][3] == rows["sde-dpmpp-2m"][3] == rows["euler-maruyama"][3] == "yes"
     assert "yes" not in rows["ddim"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from sfumato.cli.numbers import Count, Moves, Sigma
+from sfumato.cli.numbers import Count, Moves, Range, Sigma
 from sfumato.cli.parsing import UsageError, parse
 
 
@@ -34,7 +34,7 @@ class ConvertArguments:
     """To a hub: the licence of the weights, such as mit, apache-2.0, cc-by-4.0 or other."""
     dataset: str = ""
     """To a hub: what the hub calls the training data, where sfumato does not know it."""
-    pictures: Annotated[int, tyro.conf.arg(metavar="N")] = 36
+    pictures: Annotated[int, Range(0, 1024), tyro.conf.arg(metavar="N")] = 36
     """To a hub: samples to make for the card; 0 makes none."""
     nearest: bool = True
     """To a hub: show the training pictures nearest to the samples, where the data are here; --no-nearest where these
@@ -133,8 +133,6 @@ def _check_hub(parsed: ConvertArguments) -> None:
     given = [name for name in OF_HUB if getattr(parsed, name) != defaults[name]]
     if given and parsed.to != "hub":
         raise UsageError(f"--{given[0]} is an option of --to hub")
-    if not 0 <= parsed.pictures <= 1024:
-        raise UsageError(f"--pictures is from 0 to 1,024, not {parsed.pictures:,}")
     if parsed.licence is not None:
         from sfumato.hub.licences import licence_of
 

@@ -138,7 +138,7 @@ def test_every_kind_comes_back(name: str, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--to", "hub", "--licence", "cc-by-4"], "did you mean cc-by-4.0"),
-        (["--to", "hub", "--pictures", "-1"], "--pictures is from 0 to 1,024"),
+        (["--to", "hub", "--pictures", "-1"], "pictures is between 0 and 1,024, not -1"),
         (["--to", "diffusers", "--licence", "mit"], "--licence is an option of --to hub"),
         (["--to", "onnx", "--no-nearest"], "--nearest is an option of --to hub"),
     ],
