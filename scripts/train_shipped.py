@@ -27,7 +27,7 @@ from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
 from sfumato.evaluate.neighbours import nearest
 from sfumato.models import Model, load_model
-from sfumato.runtime import checkpoint
+from sfumato.runtime import weights
 from sfumato.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -131,7 +131,7 @@ def pack(jobs: tuple[Job, ...], runs: Path, results: Path, shipped: Path) -> Non
                "copies": copies, "pictures": job.pictures}  # fmt: skip
         if fd < best:
             shipped.mkdir(parents=True, exist_ok=True)
-            checkpoint.save_weights(target, saved, half=True)
+            weights.save_weights(target, saved, half=True)
             row["shipped"] = fd
         mine.append(row)
         results.write_text(json.dumps(rows, indent=1) + "\n")

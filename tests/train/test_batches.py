@@ -56,7 +56,7 @@ def test_a_batch_is_its_parts(times: Kind) -> None:
     for name in ("x0", "t", "weight"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     assert whole.keys == [key for part in parts for key in part.keys]
-    assert torch.equal(whole.labels["y"], torch.cat([part.labels["y"] for part in parts]))
+    assert torch.equal(whole.given["y"], torch.cat([part.given["y"] for part in parts]))
     assert torch.equal(whole.noise(whole.x0), torch.cat([part.noise(part.x0) for part in parts]))
     assert whole.x0.min() >= -1
     assert whole.x0.max() <= 1
@@ -69,7 +69,7 @@ def test_flips_mirror_about_half_and_only_where_asked() -> None:
     mirrored = (plain.x0.flip(-1) == flipped.x0).flatten(1).all(1)
     assert bool((same ^ mirrored).all())
     assert 25 <= int(mirrored.sum()) <= 65
-    assert plain.labels == {}
+    assert plain.given == {}
 
 
 def test_dropout_follows_from_the_counters() -> None:
