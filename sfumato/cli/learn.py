@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import tyro
 
 from sfumato.cli import local
 from sfumato.cli.numbers import Range
-from sfumato.cli.parsing import UsageError, parse
+from sfumato.cli.parsing import parse
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,9 @@ class LearnArguments:
 
 
 def learn_command(arguments: list[str]) -> int:
-    if any(word.partition("=")[0] == "--host" for word in arguments):
-        raise UsageError(
-            "there is no --host: lessons run what is typed into them, so the server listens on 127.0.0.1 alone; from "
-            "another machine: ssh -L 2718:127.0.0.1:2718 THIS_MACHINE, then open the printed address there"
-        )
+    local.check(arguments, LearnArguments.port, "lessons run what is typed into them, so the server")
     parsed = parse(LearnArguments, arguments, "sfumato learn")
-    missing = [name for name in ("marimo", "anywidget") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f'the lessons need {" and ".join(missing)}: pip install "sfumato[learn]"')
+    local.need("the lessons need", "marimo", "anywidget")
     from sfumato.learn import catalogue, server
     from sfumato.models import load_model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import signal
 import threading
 from collections.abc import Callable
@@ -10,6 +11,23 @@ from pathlib import Path
 from socket import socket
 from types import FrameType
 from typing import Any
+
+from sfumato.cli.numbers import UsageError
+
+
+def check(arguments: list[str], port: int, why: str) -> None:
+    """UsageError for --host, which a server on this machine alone has not; `why` says why it listens so."""
+    if any(word.partition("=")[0] == "--host" for word in arguments):
+        raise UsageError(
+            f"there is no --host: {why} listens on 127.0.0.1 alone; from another machine: "
+            f"ssh -L {port}:127.0.0.1:{port} THIS_MACHINE, then open the printed address there"
+        )
+
+
+def need(what: str, *modules: str) -> None:
+    """UsageError that names the modules which are not installed, and the extra that brings them."""
+    if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
+        raise UsageError(f'{what} {" and ".join(missing)}: pip install "sfumato[learn]"')
 
 
 def run(

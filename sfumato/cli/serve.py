@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import tyro
 
 from sfumato.cli import local
 from sfumato.cli.numbers import Count, Range
-from sfumato.cli.parsing import UsageError, loaded, parse
+from sfumato.cli.parsing import loaded, parse
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,9 @@ class ServeArguments:
 
 
 def serve_command(arguments: list[str]) -> int:
-    if any(word.partition("=")[0] == "--host" for word in arguments):
-        raise UsageError(
-            "there is no --host: the server listens on 127.0.0.1 alone; from another machine: "
-            "ssh -L 2719:127.0.0.1:2719 THIS_MACHINE, then open the printed address there"
-        )
+    local.check(arguments, ServeArguments.port, "the server")
     parsed = parse(ServeArguments, arguments, "sfumato serve")
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f'the page needs {" and ".join(missing)}: pip install "sfumato[learn]"')
+    local.need("the page needs", "starlette", "uvicorn")
     from sfumato.learn import server
     from sfumato.runtime import signals
     from sfumato.serve.app import make_app

@@ -103,6 +103,12 @@ Criterion = Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]
 """(prediction at x_t, x0, eps, t) -> the loss of each image, (B,)."""
 
 
+def noising_of(recipe: Trainable) -> Noising:
+    """How the noise of a training batch is drawn: the recipe's `noising`, or independently where it has none."""
+    noising: Noising = getattr(recipe, "noising", INDEPENDENT)
+    return noising
+
+
 def denoising_loss(
     recipe: Trainable,
     process: GaussianDiffusion,
@@ -115,8 +121,7 @@ def denoising_loss(
     In training mode of the network the conditioning may augment the images first. Where the noise of each image is
     given as `eps`, like what the space makes of the images, that is taken (reflow, Liu et al. 2023).
     """
-    space, conditioning = recipe.space, recipe.conditioning
-    noising: Noising = getattr(recipe, "noising", INDEPENDENT)
+    space, conditioning, noising = recipe.space, recipe.conditioning, noising_of(recipe)
 
     def loss(
         network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor

@@ -18,8 +18,7 @@ from sfumato.data.loader import to_float
 from sfumato.data.sources import Images
 from sfumato.networks import magnitude
 from sfumato.networks.recompute import recompute_blocks
-from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Trainable
+from sfumato.papers.recipe import Trainable, noising_of
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes, sharding
 from sfumato.runtime.precision import autocast, best_layout, usable_device
@@ -142,8 +141,7 @@ def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> st
 
 def too_few_to_pair(recipe: Trainable, settings: TrainConfig, processes: int) -> str:
     """A line of warning where the recipe's noising has too few images at once to choose among; else nothing."""
-    noising: Noising = getattr(recipe, "noising", INDEPENDENT)
-    return noising.doubt(settings.batch // (processes * settings.accumulate), recipe.conditioning.classes)
+    return noising_of(recipe).doubt(settings.batch // (processes * settings.accumulate), recipe.conditioning.classes)
 
 
 def announce(session: Session, recipe: Trainable, reason: str, resume: bool) -> None:
