@@ -198,16 +198,18 @@ def caches() -> Facts:
 
 def data_sets() -> Facts:
     """Which are here and where, and the command that gets what is missing."""
-    from sfumato.data import DataError, installed, open_source
+    from sfumato.data import DataError, emoji, installed, open_source
 
+    places: dict[str, Callable[[], Path | None]] = {"emoji128": emoji.font}
+    places |= {name: partial(installed.place, name) for name in installed.PLACES}
     found = {}
-    for name in ("digits", "emoji32", *installed.PLACES):
+    for name in ("digits", "emoji32", *places):
         try:
             images = open_source(f"{name}:test")
         except DataError as error:
             found[name] = str(error)
             continue
-        where = f"in {installed.place(name)}" if name in installed.PLACES else "shipped"
+        where = f"in {places[name]()}" if name in places else "shipped"
         found[name] = f"{len(images):,} test images, {where}"
     return found
 

@@ -20,14 +20,15 @@ LEAVES = 10_000 * 32**3
 """Pictures of dead leaves times their side cubed, as which the work grows or faster: about a minute of one core."""
 
 
-def _asset(name: str) -> Path:
+def asset(name: str) -> Path:
+    """A file of the sets that ship."""
     return Path(str(resources.files("sfumato.data"))) / "assets" / name
 
 
 def digits(spec: Spec) -> Images:
     """1,797 handwritten digits of 8x8 in 17 grey levels; every sixth is test."""
     test = split_of(spec) == "test"
-    with np.load(_asset("digits.npz")) as file:
+    with np.load(asset("digits.npz")) as file:
         raw, labels = file["images"], file["labels"]
     chosen = np.flatnonzero((np.arange(len(raw)) % 6 == 5) == test)
     images = torch.from_numpy(np.rint(raw[chosen, None] * (255 / 16)).astype(np.uint8))
@@ -41,9 +42,9 @@ def digits(spec: Spec) -> Images:
 def emoji32(spec: Spec) -> Images:
     """1,906 Noto emoji on white, with names and categories, split by first code point."""
     split = split_of(spec)
-    index = json.loads(_asset("emoji32.json").read_text())
+    index = json.loads(asset("emoji32.json").read_text())
     side, columns = index["side"], index["columns"]
-    atlas = picture(_asset("emoji32.png"), 3).permute(1, 2, 0).numpy()
+    atlas = picture(asset("emoji32.png"), 3).permute(1, 2, 0).numpy()
     tiles = atlas.reshape(-1, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
     chosen = [i for i, entry in enumerate(index["emoji"]) if entry[3] == split]
     entries = [index["emoji"][i] for i in chosen]

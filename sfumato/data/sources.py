@@ -1,9 +1,9 @@
 """Where images come from: one spec string, `NAME[:SPLIT or PATH][?option=value&...]`, opens any of them.
 
-digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion and mnist are read
-from where they are installed; cifar10, cifar100, svhn, celeba, imagenet and lsun from what was downloaded by hand,
-wherever it lies (`places`); folder:, npz:, npy:, map:, wds: and hf: are the user's own, and a path follows, in which
-~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options begin at the last ?. ?size=64 or
+digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion, mnist and emoji128
+are read from where they are installed; cifar10, cifar100, svhn, celeba, imagenet and lsun from what was downloaded by
+hand, wherever it lies (`places`); folder:, npz:, npy:, map:, wds: and hf: are the user's own, and a path follows, in
+which ~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options begin at the last ?. ?size=64 or
 ?size=48x32 (width and height) brings pictures to one size, with crop, resize and pad (`framing`). Nothing downloads: a
 set that is missing says which command gets it.
 """
@@ -22,6 +22,7 @@ from sfumato.data import (
     arrays,
     celeba,
     cifar,
+    emoji,
     folders,
     given,
     hub,
@@ -167,14 +168,15 @@ def _pairs(spec: Spec) -> Images:
 
 
 SPLIT = (
-    "digits", "emoji32", "fashion", "mnist", "cifar10", "cifar100", "svhn", "celeba", "swiss_roll", "heartbeat",
-    "dead_leaves"
+    "digits", "emoji32", "emoji128", "fashion", "mnist", "cifar10", "cifar100", "svhn", "celeba", "swiss_roll",
+    "heartbeat", "dead_leaves"
 )  # fmt: skip
 """The sets with a train and a test split."""
 
 READERS: dict[str, Callable[[Spec], Images]] = {
     "digits": included.digits,
     "emoji32": included.emoji32,
+    "emoji128": emoji.emoji128,
     "fashion": installed.fashion,
     "mnist": installed.mnist,
     "swiss_roll": included.swiss_roll,
