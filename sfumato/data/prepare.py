@@ -69,7 +69,7 @@ def prepare(
             or OUT.partial holds the beginning of something else, or is being written by another process.
         OSError: disk full, no permission; what is done is kept, and the same call goes on.
     """
-    if out.exists():
+    if os.path.lexists(out):  # a link that leads nowhere, too
         raise DataError(f"{out} exists; choose another folder, or remove it first")
     if shard is not None:
         shards.webdataset()  # that it is there is found out before any work

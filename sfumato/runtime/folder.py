@@ -61,7 +61,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path)
         folder.write_json("config.json", config)
-        return folder._prepared()
+        return folder.prepared()
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -73,7 +73,8 @@ class RunFolder:
             raise RunError(f"{path} holds a model without its run; begin another at it: sfumato train PRESET --from")
         return cls(path)
 
-    def _prepared(self) -> RunFolder:
+    def prepared(self) -> RunFolder:
+        """Make the folders that it has. OSError where one cannot be made."""
         for name in ("samples", "checkpoints"):
             (self.path / name).mkdir(exist_ok=True)
         return self
@@ -125,7 +126,9 @@ class RunFolder:
 
     def save_picture(self, name: str, png: bytes) -> None:
         """Write a picture as samples/NAME.png; IMAGES-WHAT names one after so many images."""
-        with whole_file(self.path / "samples" / f"{name}.png") as file:
+        path = self.path / "samples" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        with whole_file(path) as file:
             file.write(png)
 
     # ---------------------------------------------------------------- checkpoints
@@ -193,7 +196,7 @@ class RunFolder:
 
     def rewind(self, images: int) -> None:
         """Forget whatever is later than so many images, and what a killed process left half-written."""
-        self._prepared()
+        self.prepared()
         records = [json.dumps(record) + "\n" for record in self._records() if record["images"] <= images]
         _write(self.path / "metrics.jsonl", "".join(records))
         for picture in (self.path / "samples").glob("*-*.png"):
@@ -220,8 +223,8 @@ def _is_record(record: Any) -> bool:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, or its snapshots, the newest first."""
-    found = [path for path in folder.glob("*") if re.fullmatch(NAME, path.name)]
+    """The checkpoints of a folder, or its snapshots, the newest first. OSError where it may not be looked into."""
+    found = [path for path in folder.iterdir() if re.fullmatch(NAME, path.name)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 

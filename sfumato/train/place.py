@@ -103,15 +103,15 @@ def _together(accelerator: Accelerator, action: Callable[[], None]) -> None:
 def _write(
     folder: RunFolder, state: State, images: Images, settings: TrainConfig, values: Mapping[str, Any], resume: bool
 ) -> None:
-    """Forget what is later than the state, and write what the run is: the configuration, its changes, the data."""
-    before = folder.config() if resume else {}
-    folder.rewind(state.images)
-    history = [*before.get("history", []), *_changes(before, state, values)]
-    folder.write_json("config.json", {**values, "history": history} if history else values)
+    """Write what the run is, then forget what is later than the state: where writing is refused, nothing is lost."""
+    before = folder.prepared().config() if resume else {}
     folder.write_json("data_card.json", images.card.to_json())
     shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
     sheet = pictures.grid(images.images[shown], show=shown_channels(images.spec))
     folder.save_picture("data", pictures.png_bytes(sheet))
+    history = [*before.get("history", []), *_changes(before, state, values)]
+    folder.write_json("config.json", {**values, "history": history} if history else values)
+    folder.rewind(state.images)
 
 
 def _changes(before: Mapping[str, Any], state: State, values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -144,14 +144,17 @@ def test_a_real_kill(tmp_path: Path) -> None:
 def test_what_cannot_be_prepared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = folder(tmp_path / "pictures")
     (tmp_path / "there").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for spec, out, words in (
         (source, "there", "exists"),
+        (source, "loop", "exists"),
         ("swiss_roll", "out", "points"),
         (source.replace("?size=8", ""), "mixed", "mixes image sizes"),
         ("map:nothing", "out", "no prepared set"),
     ):
         with pytest.raises(DataError, match=words):
             prepare(spec, tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loop", "pictures", "there"]
 
     def stop(done: int, total: int) -> None:
         if done:

@@ -85,6 +85,21 @@ def test_a_lock_that_changes_hands_is_still_one(tmp_path: Path) -> None:
         assert not (tmp_path / NAME).exists()
 
 
+@pytest.mark.parametrize("there", ["data_card.json", "samples", "samples/data.png"])
+def test_what_cannot_be_written_is_refused_before_anything_is_forgotten(tmp_path: Path, there: str) -> None:
+    out = tmp_path / "run"
+    toy.run(out, images=16)
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "later", "images": 999, "step": 999, "seconds": 1}\n')
+    (out / there).rename(tmp_path / "aside")
+    (out / there).write_text("in the way") if there == "samples" else (out / there).mkdir()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != NAME}
+    with pytest.raises(OSError, match=Path(there).name):
+        toy.run(out, images=32, resume=True)
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != NAME}
+    assert after == before
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
