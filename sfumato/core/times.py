@@ -32,6 +32,13 @@ class TrainingTimes:
     def update(self, t: Tensor, losses: Tensor) -> None:
         """Take notice of the losses (B,) at times t (B,)."""
 
+    def half_log_snr(self, n: int) -> Tensor:
+        """log(alpha / sigma) of n levels, ascending, even in the learned density: a sampler's grid.
+
+        ValueError where no such density is learned.
+        """
+        raise ValueError("a learned grid is that of a model trained with --recipe.times learned, which this is not")
+
     def state_dict(self) -> dict[str, Tensor]:
         """What it remembers."""
         return {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sfumato import papers
 from sfumato.models.classifier import Classifier
@@ -18,6 +20,9 @@ from sfumato.runtime.weights import load_weights
 
 FOREIGN = (".pt", ".pth", ".ckpt", ".bin")
 """Endings of the files that other codes write, in small or capital letters; .tar may follow."""
+
+NOTHING: Mapping[str, Tensor] = {}
+"""What is learned of training times by those that do not learn."""
 
 GIVEN = "model.safetensors"
 """The weights in a folder that is given away (`sfumato.hub`)."""
@@ -153,7 +158,7 @@ def from_checkpoint(
         recipe = papers.from_json(saved.recipe)
         with torch.device("meta"):
             network = recipe.model()
-        recipe.build()
+        built = recipe.build()
     except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:500]
         raise checkpoint.CheckpointError(f"{saved.path} holds a recipe that makes no network: {reason}") from None
@@ -162,13 +167,21 @@ def from_checkpoint(
     own = recipe.conditioning.fitted(len(classes), True).classes == count  # its classes are not those of the data
     if count and classes and len(classes) != count and not own:
         raise checkpoint.CheckpointError(f"{saved.path} names {len(classes)} classes; its recipe has {count}")
+    times = saved.tensors("times/")
+    try:
+        if times:
+            built.times.load_state_dict(times)
+    except (ValueError, LookupError) as error:
+        raise checkpoint.CheckpointError(f"{saved.path} is damaged: {error}") from None
     kind = load_weights(saved, network, weights)
     network.to(device).eval().requires_grad_(False)
     about = {**saved.progress, "data": saved.data, "weights": kind, "path": str(saved.path)}
-    return _trained(recipe, network, classes, about)
+    return _trained(recipe, network, classes, about, times)
 
 
-def _trained(recipe: Any, network: Any, classes: tuple[str, ...], about: dict[str, Any]) -> Model | Classifier:
+def _trained(
+    recipe: Any, network: Any, classes: tuple[str, ...], about: dict[str, Any], times: Mapping[str, Tensor] = NOTHING
+) -> Model | Classifier:
     """A classifier where the recipe builds what has no sampler, else a model: decided here, once."""
     made = Classifier if recipe.build().sampler is None else Model
-    return made(recipe, network, classes, about)
+    return made(recipe, network, classes, about, times)

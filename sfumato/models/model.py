@@ -34,7 +34,10 @@ class Model(Trained[Recipe]):
     @cached_property
     def diffusion(self) -> Diffusion:
         """What its recipe builds: the forward process, the denoiser, the usual sampler, and what else it can do."""
-        return self.recipe.build()
+        built = self.recipe.build()
+        if self.times:
+            built.times.load_state_dict(dict(self.times))
+        return built
 
     def sampler(self, chosen: Sampler | str | None = None) -> Sampler:
         """A sampler for this model: a value, a spec such as "heun?churn=40", "own" (the paper's), or the usual one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -26,12 +26,14 @@ class Trained(Generic[R]):
         network: the weights.
         classes: names of the classes, in the order of the labels; empty without labels.
         about: where it comes from: data, images seen, which weights.
+        times: what training times that learn had learned (`TrainingTimes.state_dict`); empty for others.
     """
 
     recipe: R
     network: nn.Module
     classes: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+    times: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled on the way to a worker process: the fields, without what is built from the recipe."""
@@ -55,6 +57,7 @@ class Trained(Generic[R]):
         """
         tensors = {f"model/{name}": checkpoint.halved(name, value) if half else value
                    for name, value in self.network.state_dict().items()}  # fmt: skip
+        tensors |= {f"times/{name}": value for name, value in self.times.items()}
         data = {**self.about.get("data", {}), "classes": list(self.classes)}
         progress = {name: self.about[name] for name in ("images", "step", "seconds") if name in self.about}
         about = {"recipe": papers.to_json(self.recipe), "data": data, "progress": progress, "ema": [], "train": {},

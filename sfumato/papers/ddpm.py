@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
@@ -41,12 +41,20 @@ from sfumato.core.denoisers import (
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.likelihood import bound_term
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.times import UniformLevels
 from sfumato.fields import Length
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, Shift, build_network, check_fields, denoising_loss, levels_of
+from sfumato.papers.recipe import (
+    Levels,
+    Shape,
+    Shift,
+    build_network,
+    check_fields,
+    denoising_loss,
+    level_times,
+    levels_of,
+)
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -110,6 +118,9 @@ class DDPM:
     """The variance of an ancestral step (section 3.2): small, large, or learned as in table 2, by the bound."""
     clip: bool = True
     """Hold the predicted clean image inside [-1, 1] while sampling."""
+    times: Literal["uniform", "learned"] = "uniform"
+    """Levels of training: all alike, or by a learned density that lessens the variance of the loss and keeps its
+    expectation (VDM, Kingma et al. 2021)."""
 
     def __post_init__(self) -> None:
         check_fields(self, betas=BETAS, prediction=PREDICTIONS, weight=(*WEIGHTS, "bound"), variance=VARIANCES)
@@ -141,9 +152,9 @@ class DDPM:
 
         whole = self.zero_terminal_snr  # then sampling starts at the last level, which the fast grid leaves out
         return Diffusion(
-            process, denoise, denoising_loss(self, process, denoise, criterion), UniformLevels(self.steps),
-            process.prior, own=Ancestral(variance), sampler=DDIM() if whole else FAST,
-            steps=50 if whole else FAST_STEPS, own_steps=50, variance=variance,
+            process, denoise, denoising_loss(self, process, denoise, criterion),
+            level_times(self.times, process.schedule, self.steps), process.prior,
+            own=Ancestral(variance), sampler=DDIM() if whole else FAST, steps=50 if whole else FAST_STEPS, own_steps=50, variance=variance,
             clip=self.space.range if self.clip else None,
         )  # fmt: skip
 

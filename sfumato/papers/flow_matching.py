@@ -23,12 +23,12 @@ from sfumato.core.denoisers import Denoise, Denoiser, Parameterization, Predicti
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Sampler
-from sfumato.core.times import LogNormal, Mode, TrainingTimes, UniformInterval
+from sfumato.core.times import LogNormal, Mode, TrainingTimes
 from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss, interval_times
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Heun
 from sfumato.spaces import Pixels, Space
 
@@ -51,8 +51,9 @@ class FlowMatching:
     """What the diffusion sees of an image."""
     noising: Noising = INDEPENDENT
     """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
-    times: Literal["uniform", "logit-normal", "mode"] = "uniform"
-    """The density of times in training: even, or denser in the middle (Esser et al. 2024, section 3.1)."""
+    times: Literal["uniform", "logit-normal", "mode", "learned"] = "uniform"
+    """The density of times in training: even, or denser in the middle (Esser et al. 2024, section 3.1); or learned to
+    lessen the variance of the loss, whose expectation stays that of even times (VDM, Kingma et al. 2021)."""
     logit_mean: float = 0.0
     """logit-normal: the mean of log(t / (1 - t)); above 0 prefers noise."""
     logit_std: float = 1.0
@@ -110,4 +111,6 @@ class FlowMatching:
         """Of the schedule: its shift moves the density along the path."""
         if self.times == "logit-normal":
             return LogNormal(schedule, self.logit_mean + math.log(self.shift), self.logit_std)
-        return Mode(self.mode_scale) if self.times == "mode" else UniformInterval(0.0, schedule.end)
+        if self.times == "mode":
+            return Mode(self.mode_scale)
+        return interval_times(self.times, schedule, 0.0, schedule.end)

@@ -19,8 +19,10 @@ from sfumato.core.betas import shifted
 from sfumato.core.denoisers import Denoise, Prediction
 from sfumato.core.diffusion import Classification, Diffusion, Inputs, Loss
 from sfumato.core.distributions import Noise
+from sfumato.core.learned_times import learned_interval, learned_levels
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.schedules import Table, from_betas
+from sfumato.core.schedules import Schedule, Table, from_betas
+from sfumato.core.times import TrainingTimes, UniformInterval, UniformLevels
 from sfumato.fields import Length, Range, check, shown
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.noising import INDEPENDENT, Noising
@@ -97,6 +99,16 @@ def levels_of(betas: Tensor, shift: tuple[float, ...]) -> Table:
     """The levels of betas (T,), their log-SNR shifted for resolution (`betas.shifted`); a shift of 1 leaves them."""
     clean, noisy = shift[0], shift[-1]
     return from_betas(betas if clean == noisy == 1 else shifted(betas, clean, noisy))
+
+
+def level_times(times: str, schedule: Schedule, T: int) -> TrainingTimes:
+    """Training times among the levels 1..T of a schedule: uniform, or learned."""
+    return learned_levels(schedule, T) if times == "learned" else UniformLevels(T)
+
+
+def interval_times(times: str, schedule: Schedule, start: float, end: float) -> TrainingTimes:
+    """Training times between start and end of a continuous schedule: uniform, or learned."""
+    return learned_interval(schedule, start, end) if times == "learned" else UniformInterval(start, end)
 
 
 Criterion = Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]

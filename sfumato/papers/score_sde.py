@@ -24,13 +24,24 @@ from sfumato.core.ode import sde
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel
 from sfumato.core.schedules import Level
-from sfumato.core.times import UniformInterval, UniformLevels
+from sfumato.core.times import TrainingTimes
 from sfumato.core.variances import fixed_large, fixed_small
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ncsn import as_images
-from sfumato.papers.recipe import Levels, Moves, Rate, Shape, Sigma, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import (
+    Levels,
+    Moves,
+    Rate,
+    Shape,
+    Sigma,
+    build_network,
+    check_fields,
+    denoising_loss,
+    interval_times,
+    level_times,
+)
 from sfumato.samplers import FAST, FAST_STEPS, langevin, reverse_sde
 from sfumato.samplers.ancestral import AncestralStep
 from sfumato.samplers.predictor_corrector import OfficialPredictorCorrector
@@ -82,6 +93,9 @@ class ScoreSDE:
     """The correctors' r, how long their steps are beside the noise."""
     corrections: Moves = 1
     """Corrections at each time."""
+    times: Literal["uniform", "learned"] = "uniform"
+    """Times of training: all alike, or by a learned density that lessens the variance of the loss and keeps its
+    expectation (VDM, Kingma et al. 2021)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -130,7 +144,7 @@ class ScoreSDE:
         own, own_steps = self._sampler(), 100 if self.continuous else None
         return Diffusion(
             process, partial(denoise, condition=in_sampling), denoising_loss(self, process, denoise, criterion),
-            UniformInterval(process.schedule.first, 1.0) if self.continuous else UniformLevels(self.steps),
+            self._times(process.schedule),
             process.prior, own=own,
             sampler=own if exploding else FAST, steps=own_steps if exploding else FAST_STEPS, own_steps=own_steps,
         )  # fmt: skip
@@ -140,6 +154,11 @@ class ScoreSDE:
         if self.continuous:
             return t
         return 1 - (1 - LAST[self.sde]) * (self.steps - t.double()) / max(self.steps - 1, 1)
+
+    def _times(self, schedule: schedules.Schedule) -> TrainingTimes:
+        if self.continuous:
+            return interval_times(self.times, schedule, schedule.first, 1.0)
+        return level_times(self.times, schedule, self.steps)
 
     def _schedule(self) -> schedules.Schedule:
         return self._continuous() if self.continuous else self._levels(self.steps)

@@ -56,7 +56,8 @@ class Ancestral(OnGrid):
     words: ClassVar[dict[str, dict[str, Any]]] = {"variance": {"small": fixed_small, "large": fixed_large}}
 
     def of(self, diffusion: Diffusion) -> Sampler:
-        return self if self.variance is not None else replace(self, variance=diffusion.variance)
+        made = super().of(diffusion)
+        return made if self.variance is not None else replace(self, grid=made.grid, variance=diffusion.variance)
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
         above = times[-3] if self.gradient is not None and len(times) > 2 else None

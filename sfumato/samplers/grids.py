@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,11 +18,13 @@ from torch import Tensor
 
 from sfumato.core.brownian import brownian
 from sfumato.core.denoisers import Denoise
+from sfumato.core.diffusion import Diffusion
 from sfumato.core.distillation import even_times
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Move, Sampler
 from sfumato.core.schedules import Schedule, Steps
 from sfumato.core.steps import possible
+from sfumato.core.times import TrainingTimes
 
 # ---------------------------------------------------------------- on any schedule
 
@@ -78,6 +80,25 @@ class Given:
         return self.moments
 
 
+def learned(schedule: Schedule, n: int) -> Tensor:
+    """Even in the density of times that a model learned in training (Kingma et al. 2021); `OnGrid.of` fills it in."""
+    raise ValueError("a learned grid belongs to a model that was trained with --recipe.times learned")
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """The learned grid of one model (`core.learned_times`)."""
+
+    density: TrainingTimes
+
+    def __call__(self, schedule: Schedule, n: int) -> Tensor:
+        """ValueError where the model's times were not learned."""
+        return from_half_log_snr(schedule, self.density.half_log_snr(n))
+
+    def __str__(self) -> str:
+        return "learned"
+
+
 def from_half_log_snr(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
     """The times of these values of lambda (n,), and clean data. ValueError for more than there are levels."""
     times = schedule.at(half_log_snr)
@@ -94,7 +115,7 @@ def from_half_log_snr(schedule: Schedule, half_log_snr: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class OnGrid(Sampler):
     """Base class of samplers that go down a grid: even in time by itself, or `?grid=karras`, `log-snr`, `quadratic`,
-    `to-clean`.
+    `to-clean`, or `learned` with the model (`--recipe.times learned`).
 
     `?noise=brownian` makes the noise that of one path for each image, which every number of steps follows.
     """
@@ -102,7 +123,10 @@ class OnGrid(Sampler):
     grid: Spread | None = field(default=None, kw_only=True)
     noise: Drawn | None = field(default=None, kw_only=True)
     words: ClassVar[dict[str, dict[str, Any]]] = {
-        "grid": {"even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic, "to-clean": to_clean},
+        "grid": {
+            "even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic, "to-clean": to_clean,
+            "learned": learned,
+        },
         "noise": {"independent": None, "brownian": brownian},
     }
 
@@ -111,6 +135,9 @@ class OnGrid(Sampler):
         if self.grid is None or not isinstance(steps, int):
             return schedule.times(steps)
         return self.grid(schedule, possible(steps, schedule.levels))
+
+    def of(self, diffusion: Diffusion) -> Sampler:
+        return replace(self, grid=Learned(diffusion.times)) if self.grid is learned else self
 
     def along(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
         moves = self.moves(process, denoise, times)

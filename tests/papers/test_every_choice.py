@@ -35,7 +35,7 @@ CHOICES: dict[str, list[Any]] = {
         FlowMatching(**SMALL), FlowMatching(**SMALL, shift=2.0),
     ],
     "weight": list(WEIGHTS),
-    "times": ["uniform", "logit-normal", "mode"],
+    "times": ["uniform", "logit-normal", "mode", "learned"],
     "noising": [kind() for kind in NOISINGS.values()],
     "conditioning": [
         Unconditional(), Labels(3, 0.2), SelfConditioned(), Together((Labels(3), SelfConditioned())),
