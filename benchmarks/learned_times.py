@@ -1,8 +1,8 @@
 """The variance of the training loss with learned times beside even ones: `python benchmarks/learned_times.py`.
 
 Trains ddpm/digits for 200 steps of 64 images with `--recipe.times learned` below runs/learned-times (a minute), then
-estimates the loss of its first average on held-out digits from 20,000 draws of levels, even and learned. `--write` prints the
-stored result into docs/edm_flow.md.
+estimates the loss of its first average on held-out digits from 20,000 draws of levels, even and learned. `--write`
+prints the stored result into docs/edm_flow.md.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ def write() -> None:
     found = json.loads(RESULTS.read_text())
     even, learned = found["even"], found["learned"]
     said = (
-        f"`python benchmarks/learned_times.py`: `ddpm/digits` after 200 batches, loss of {DRAWS:,} draws on held-out digits: even times\n"
-        f"{even['mean']:.4f} with deviation {even['std']:.4f}; learned times {learned['mean']:.4f} with deviation "
-        f"{learned['std']:.4f}, a variance {(even['std'] / learned['std']) ** 2:.1f} times\nless. The largest weight is "
-        f"{learned['largest weight']:.1f}. On toys whose loss has no noise but the level's it is more than 6 times less."
+        f"`python benchmarks/learned_times.py`: `ddpm/digits` after 200 batches, loss of {DRAWS:,} draws on held-out "
+        f"digits: even times\n{even['mean']:.4f} with deviation {even['std']:.4f}; learned times {learned['mean']:.4f} "
+        f"with deviation {learned['std']:.4f}, a variance {(even['std'] / learned['std']) ** 2:.1f} times\n"
+        f"less. The largest weight is {learned['largest weight']:.1f}. On toys whose loss has no noise but the level's "
+        "it is more than 6 times less."
     )
     between = re.compile(r"(<!-- learned-times -->\n).*?(<!-- end -->)", re.DOTALL)
     PAGE.write_text(between.sub(lambda kept: f"{kept[1]}{said}\n{kept[2]}", PAGE.read_text()))

@@ -154,8 +154,8 @@ class DDPM:
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion),
             level_times(self.times, process.schedule, self.steps), process.prior,
-            own=Ancestral(variance), sampler=DDIM() if whole else FAST, steps=50 if whole else FAST_STEPS, own_steps=50, variance=variance,
-            clip=self.space.range if self.clip else None,
+            own=Ancestral(variance), sampler=DDIM() if whole else FAST, steps=50 if whole else FAST_STEPS,
+            own_steps=50, variance=variance, clip=self.space.range if self.clip else None,
         )  # fmt: skip
 
     def _betas(self) -> Tensor:

@@ -124,7 +124,11 @@ class OnGrid(Sampler):
     noise: Drawn | None = field(default=None, kw_only=True)
     words: ClassVar[dict[str, dict[str, Any]]] = {
         "grid": {
-            "even": None, "karras": karras, "log-snr": log_snr, "quadratic": quadratic, "to-clean": to_clean,
+            "even": None,
+            "karras": karras,
+            "log-snr": log_snr,
+            "quadratic": quadratic,
+            "to-clean": to_clean,
             "learned": learned,
         },
         "noise": {"independent": None, "brownian": brownian},
@@ -145,6 +149,7 @@ class OnGrid(Sampler):
 
 
 # ---------------------------------------------------------------- of the papers
+
 
 def trailing_quadratic(T: int, n: int) -> Tensor:
     """n moves from T to 0, denser near clean data: (n + 1,) strictly descending levels."""
