@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from sfumato.learn import programs
 from sfumato.learn.exercises import Exercise
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson: the notebook lessons/NAME.py and the exercises of checks/NAME.py.
+    """One lesson: the notebook lessons/NAME.py, the exercises of checks/NAME.py, the program of programs/NAME.py.
 
     Attributes:
         number: its place on the path.
@@ -38,6 +39,16 @@ class Lesson:
         """Its exercises, in order."""
         found: tuple[Exercise, ...] = import_module(f"sfumato.learn.checks.{self.name}").EXERCISES
         return found
+
+    @property
+    def program(self) -> Exercise | None:
+        """Its programming task, of programs/NAME.py, if it has one."""
+        return programs.of(self.name)
+
+    @property
+    def tasks(self) -> tuple[Exercise, ...]:
+        """Exercises and programming task: everything that can be solved in it."""
+        return self.exercises + ((self.program,) if self.program else ())
 
 
 CATALOGUE = (
@@ -135,3 +146,11 @@ def lesson(name: str) -> Lesson:
         if name in (known.name, str(known.number)):
             return known
     raise ValueError(f"no lesson is called {name!r}; there are: {', '.join(known.name for known in CATALOGUE)}")
+
+
+def exercise(key: str) -> Exercise:
+    """The exercise or programming task of that key; ValueError where there is none."""
+    found = {task.key: task for known in CATALOGUE if known.name == key.partition(".")[0] for task in known.tasks}
+    if key not in found:
+        raise ValueError(f"no exercise is called {key!r}")
+    return found[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -19,20 +20,38 @@ def location() -> Path:
     return Path(base) / "sfumato" / "progress.json"
 
 
-def solved() -> dict[str, Any]:
-    """Everything solved so far; empty where nothing is, or where the file is damaged (it is then left alone)."""
+def read(path: Path) -> dict[str, Any]:
+    """A file of entries; empty where there is none. A damaged one is set aside, so that nothing of it is lost."""
     try:
-        found = json.loads(location().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    with contextlib.suppress(OSError):
+        aside = path.with_suffix(".damaged")
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}+")
+        path.rename(aside)
+    return {}
+
+
+def damaged() -> list[Path]:
+    """Files that were set aside."""
+    base = location()
+    return sorted([*base.parent.glob(f"{base.stem}.damaged*"), *base.parent.glob(f"{base.stem}-answers/*.damaged*")])
+
+
+def solved() -> dict[str, Any]:
+    """Everything solved so far; empty where nothing is, or where the file is damaged (it is then set aside)."""
+    return {key: entry for key, entry in read(location()).items() if isinstance(entry, dict)}
 
 
 def record(key: str, version: int) -> None:
     """Note that an exercise is solved. OSError where the file cannot be written."""
     path = location()
-    if path.exists() and not solved() and path.read_text(encoding="utf-8").strip() not in ("", "{}"):
-        path.rename(path.with_suffix(".damaged"))  # nothing is lost
     path.parent.mkdir(parents=True, exist_ok=True)
     done = {**solved(), key: {"version": version, "at": time.strftime("%Y-%m-%d %H:%M")}}
     pictures.write_text(path, json.dumps(done, indent=1))

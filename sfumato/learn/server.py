@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.learn import playground, progress
+from sfumato.learn import answering, playground, progress
 from sfumato.learn.catalogue import CATALOGUE, REFERENCE, code
 from sfumato.learn.guard import Guarded
 
@@ -31,6 +31,9 @@ LARGEST_MESSAGE = 2**20
 MOST_CONNECTIONS = 128
 """Open at once; to another a request is answered by 503, which bounds the memory of their bodies together."""
 LESSONS = Path(__file__).parent / "lessons"
+WIDGETS = Path(__file__).parent / "widgets"
+FIGURES = ("scrubber", "frames")
+"""Modules that draw the figure of an answer."""
 SITE = Path(__file__).parents[2] / "build" / "site"
 """Where `make docs` puts the docs of a checkout."""
 
@@ -92,7 +95,7 @@ def make_app(port: int, token: str | None = None, models: Sequence[str | Path] =
     import marimo
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.responses import HTMLResponse, PlainTextResponse
+    from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 
@@ -105,6 +108,11 @@ def make_app(port: int, token: str | None = None, models: Sequence[str | Path] =
             raise HTTPException(404)
         return PlainTextResponse(text)
 
+    def figure(request: Request) -> FileResponse:
+        if request.path_params["name"] not in FIGURES:
+            raise HTTPException(404)
+        return FileResponse(WIDGETS / f"{request.path_params['name']}.js", media_type="text/javascript")
+
     with contextlib.chdir(LESSONS):  # whose pyproject.toml has marimo's settings
         builder = marimo.create_asgi_app(quiet=True, include_code=True)
     for known in CATALOGUE:
@@ -115,6 +123,8 @@ def make_app(port: int, token: str | None = None, models: Sequence[str | Path] =
         Route("/", catalogue),
         Route("/code/{path:path}", file),
         Mount("/lesson", builder.build()),
+        Mount("/answer", routes=answering.routes()),
+        Route("/figure/{name}", figure),
         Mount("/playground", routes=playground.routes(playground.Shelf(models))),
     ]
     if SITE.is_dir():
@@ -151,10 +161,10 @@ def catalogue_page() -> str:
     solved = progress.solved()
     items = []
     for known in CATALOGUE:
-        done = sum(exercise.key in solved for exercise in known.exercises)
+        done = sum(task.key in solved for task in known.tasks)
         items.append(
             f'<li><a href="/lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
-            f"<span>{html.escape(known.about)}</span></div><em>{done} of {len(known.exercises)} solved</em></a></li>"
+            f"<span>{html.escape(known.about)}</span></div><em>{done} of {len(known.tasks)} solved</em></a></li>"
         )
     items += [_further(f"/lesson/{page.name}/", page.title, page.about) for page in REFERENCE]
     items.append(_further("/playground/", "Playground", "Every model that ships, and your own, in this browser."))
@@ -165,8 +175,17 @@ def catalogue_page() -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
         "<h1>The learning path</h1>"
         '<p class="lead">Diffusion models, paper by paper. Every figure is computed while you watch, by the library '
-        f"itself. Progress is kept in {html.escape(str(progress.location()))}.</p><ol>{''.join(items)}</ol>"
+        f"itself. Progress is kept in {html.escape(str(progress.location()))}.</p>{_set_aside()}"
+        f"<ol>{''.join(items)}</ol>"
         "</main></body></html>"
+    )
+
+
+def _set_aside() -> str:
+    """A line about each damaged file, until it is removed."""
+    return "".join(
+        f'<p role="alert">A damaged file was set aside as {html.escape(str(path))}: what it held is not counted.</p>'
+        for path in progress.damaged()
     )
 
 

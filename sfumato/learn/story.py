@@ -6,6 +6,7 @@ All of it is Markdown or marimo's own elements, so that a lesson reads well with
 
 from __future__ import annotations
 
+import contextlib
 import html
 import inspect
 import textwrap
@@ -16,8 +17,10 @@ import marimo as mo
 
 from sfumato.claims import Verdict
 from sfumato.learn import derivations as derived
+from sfumato.learn import kept
 from sfumato.learn.catalogue import CATALOGUE, lesson
 from sfumato.learn.exercises import Exercise
+from sfumato.learn.widgets import Answer
 
 
 def source(thing: Any, equation: str) -> mo.Html:
@@ -83,29 +86,17 @@ def quiz(cards: Sequence[tuple[str, str]]) -> mo.Html:
     return mo.accordion({question: mo.md(answer) for question, answer in cards})
 
 
-def editor(exercise: Exercise) -> tuple[mo.ui.code_editor, mo.ui.run_button]:
-    """Where the learner writes, and the button that checks."""
-    written = mo.ui.code_editor(value=exercise.stub, language="python", min_height=90, debounce=True)
-    return written, mo.ui.run_button(label=f"Check {exercise.key}")
+def exercise(asked: Exercise) -> mo.Html:
+    """An exercise or programming task as it stands in the lesson: its text, an editor, and what the check says."""
+    return mo.vstack([mo.md(f"### {asked.title}\n\n{asked.task}"), mo.ui.anywidget(Answer(key=asked.key))])
 
 
-def task(exercise: Exercise, written: mo.ui.code_editor, check: mo.ui.run_button) -> mo.Html:
-    """An exercise as it stands in the lesson."""
-    done = " (solved)" if exercise.done else ""
-    return mo.vstack([mo.md(f"### {exercise.title}{done}\n\n{exercise.task}"), written, mo.md(KEYS), check])
-
-
-KEYS = '<small class="sf-keys">Tab indents; Escape, then Tab, leaves the editor.</small>'
-"""Of every editor: the way out of it without a mouse (WCAG 2.1.2)."""
-
-
-def answer(exercise: Exercise, code: str, asked: bool) -> mo.Html:
-    """What the check says, once asked."""
-    if not asked:
-        return mo.md("")
-    right, words = exercise.judge(code, keep=True)
-    told = mo.Html(f'<div style="white-space: pre-wrap">{html.escape(words)}</div>')  # as it is: it may hold < and *
-    return mo.callout(told, kind="success" if right else "danger")
+def program(name: str) -> mo.Html:
+    """The programming task of a lesson."""
+    asked = lesson(name).program
+    assert asked is not None
+    text = mo.md(f"## Program it yourself\n\n{asked.title}. A right answer is drawn below its code.")
+    return mo.vstack([text, exercise(asked)])
 
 
 def measured(holds: bool, sentence: str, otherwise: str) -> str:
@@ -113,9 +104,15 @@ def measured(holds: bool, sentence: str, otherwise: str) -> str:
     return sentence if holds else otherwise
 
 
-def predict(question: str, options: dict[str, str]) -> mo.ui.radio:
-    """A question to answer before the figure is shown."""
-    return mo.ui.radio(list(options), label=question)
+def predict(name: str, question: str, options: dict[str, str]) -> mo.ui.radio:
+    """A question to answer before the figure is shown. The guess is kept with the lesson of that name."""
+    before = kept.get(name, "guesses", question)
+
+    def keep(guess: str | None) -> None:
+        with contextlib.suppress(OSError):
+            kept.put(name, "guesses", question, guess)
+
+    return mo.ui.radio(list(options), value=before if before in options else None, label=question, on_change=keep)
 
 
 def reveal(guess: str | None, options: dict[str, str], then: Callable[[], Any]) -> mo.Html:

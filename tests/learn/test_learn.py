@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from sfumato.learn import progress
 from sfumato.learn.catalogue import CATALOGUE, Lesson
 from sfumato.learn.exercises import Exercise
+from sfumato.learn.workshop import WORKSHOP
 
-EXERCISES = [exercise for lesson in CATALOGUE for exercise in lesson.exercises]
+EXERCISES = [task for lesson in CATALOGUE for task in lesson.tasks]
 every_lesson = pytest.mark.parametrize("lesson", CATALOGUE, ids=lambda lesson: lesson.name)
 
 
@@ -31,29 +31,13 @@ def own_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.key)
 def test_a_check_accepts_the_solution_and_refuses_the_stub(exercise: Exercise) -> None:
-    assert exercise.judge(exercise.solution) == (True, "Right.")
-    right, words = exercise.judge(exercise.stub)
-    assert not right
-    assert len(words) > 20  # a hint, not a shrug
-    assert not exercise.judge("raise SystemError('no')")[0]
-    assert not exercise.judge("def (")[0]
-    assert "define a function" in exercise.judge("x = 1")[1]
-
-
-def test_progress_is_kept_and_nothing_of_it_lost(own_progress: Path) -> None:
-    first = EXERCISES[0]
-    assert not first.done
-    first.judge(first.stub, keep=True)
-    assert not own_progress.exists()
-    first.judge(first.solution, keep=True)
-    assert first.done
-    progress.record("other", 3)
-    assert set(progress.solved()) == {first.key, "other"}
-    own_progress.write_text("{ damaged")
-    assert progress.solved() == {}
-    progress.record("again", 1)
-    assert set(progress.solved()) == {"again"}
-    assert own_progress.with_suffix(".damaged").read_text() == "{ damaged"
+    assert WORKSHOP.judge(exercise, exercise.solution).words == "Right."
+    stub = WORKSHOP.judge(exercise, exercise.stub)
+    assert not stub.right
+    assert len(stub.words) > 20  # a hint, not a shrug
+    assert not WORKSHOP.judge(exercise, "raise SystemError('no')").right
+    assert not WORKSHOP.judge(exercise, "def (").right
+    assert "define a function" in WORKSHOP.judge(exercise, "x = 1").words
 
 
 # ---------------------------------------------------------------- lessons
@@ -104,10 +88,11 @@ def test_what_a_lesson_says_of_its_figures_holds(lesson: Lesson, monkeypatch: py
 @every_lesson
 def test_a_lesson_tells_a_story_and_computes_nothing_of_its_own(lesson: Lesson) -> None:
     text = lesson.path.read_text()
-    for wanted in ("story.predict", "story.notation", "story.source", "story.quiz", "story.task", "Read on"):
+    for wanted in ("story.predict", "story.notation", "story.source", "story.quiz", "story.exercise", "Read on"):
         assert wanted in text, f"{lesson.name} lacks {wanted}"
     tree = ast.parse(text)
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    assert ("story.program" in text) == (lesson.program is not None)
     assert [e.key for e in lesson.exercises] == [f"{lesson.name}.{n + 1}" for n in range(len(lesson.exercises))]
 
 
@@ -261,11 +246,9 @@ def test_a_lesson_leads_to_its_neighbours_its_papers_and_its_code(lesson: Lesson
 
 
 def test_an_editor_says_how_the_keyboard_leaves_it() -> None:
-    pytest.importorskip("marimo")
-    from sfumato.learn import story
+    from sfumato.learn import server
 
-    written, check = story.editor(EXERCISES[0])
-    assert "Escape, then Tab" in story.task(EXERCISES[0], written, check).text
+    assert "Escape, then Tab" in (server.WIDGETS / "answer.js").read_text()
 
 
 @pytest.mark.parametrize("path", ["learn/server.py", "../README.md", "core/../core/ode.py", "/etc/hostname", ""])

@@ -70,6 +70,7 @@ def _():
         "nothing: a bound is only a bound": "It is a bound that becomes tight as steps become small:",
     }
     guess = story.predict(
+        "bits",
         "With the exact prediction every step is undone as well as it can be. How much of the log likelihood, -2.32 bits, "
         "does the paper's lower bound K lose?",
         guesses,
@@ -200,40 +201,19 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 
 @app.cell
 def _():
-    code_3, check_3 = story.editor(EXERCISES[2])
-    story.task(EXERCISES[2], code_3, check_3)
-    return check_3, code_3
-
-
-@app.cell
-def _(check_3, code_3):
-    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    story.exercise(EXERCISES[2])
     return
 
 

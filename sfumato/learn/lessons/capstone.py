@@ -91,7 +91,7 @@ def _():
         "those that draw no noise": "Not on a ring in the plane, with the exact score:",
         "none of them": "Yes, as the table shows:",
     }
-    guess = story.predict("Only eight steps each, the exact score for all. Which of them still find the ring?", guesses)
+    guess = story.predict("capstone", "Only eight steps each, the exact score for all. Which of them still find the ring?", guesses)
     guess
     return guess, guesses
 
@@ -193,27 +193,13 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 

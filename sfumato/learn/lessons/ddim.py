@@ -72,7 +72,7 @@ def _():
         "another picture from the same data": "That is what happens with fresh noise. Without it, look:",
         "a blurred picture": "Few steps do cost accuracy, but look at how little:",
     }
-    guess = story.predict("Same noise, eta = 0, but 10 steps instead of 100. What comes out?", guesses)
+    guess = story.predict("ddim", "Same noise, eta = 0, but 10 steps instead of 100. What comes out?", guesses)
     guess
     return guess, guesses
 
@@ -225,27 +225,13 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 

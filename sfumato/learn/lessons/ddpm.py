@@ -117,7 +117,7 @@ def _():
         "details first: where exactly in its family": "The other way round, and by far:",
         "both at once": "No: there are hundreds of levels between the two:",
     }
-    guess = story.predict("On the way from noise to data, what is decided first?", guesses)
+    guess = story.predict("ddpm", "On the way from noise to data, what is decided first?", guesses)
     guess
     return guess, guesses
 
@@ -269,40 +269,19 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 
 @app.cell
 def _():
-    code_3, check_3 = story.editor(EXERCISES[2])
-    story.task(EXERCISES[2], code_3, check_3)
-    return check_3, code_3
-
-
-@app.cell
-def _(check_3, code_3):
-    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    story.exercise(EXERCISES[2])
     return
 
 

@@ -79,7 +79,7 @@ def _():
         "six other pictures": "They would be with a sampler that draws fresh noise. With this one (DDIM) they follow from where they start:",
         "noise: two steps are not enough": "Two steps are few, yet look:",
     }
-    guess = story.predict("The same noise, but only two steps instead of 25, or 50. What comes out?", guesses)
+    guess = story.predict("first_picture", "The same noise, but only two steps instead of 25, or 50. What comes out?", guesses)
     guess
     return guess, guesses
 
@@ -247,27 +247,13 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 

@@ -81,6 +81,7 @@ def _():
         "more than half": "Not quite so bad:",
     }
     guess = story.predict(
+        "iddpm",
         "How many of the linear schedule's thousand levels have less than a hundredth as much signal as noise?", guesses
     )
     guess
@@ -259,53 +260,25 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 
 @app.cell
 def _():
-    code_3, check_3 = story.editor(EXERCISES[2])
-    story.task(EXERCISES[2], code_3, check_3)
-    return check_3, code_3
-
-
-@app.cell
-def _(check_3, code_3):
-    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    story.exercise(EXERCISES[2])
     return
 
 
 @app.cell
 def _():
-    code_4, check_4 = story.editor(EXERCISES[3])
-    story.task(EXERCISES[3], code_4, check_4)
-    return check_4, code_4
-
-
-@app.cell
-def _(check_4, code_4):
-    story.answer(EXERCISES[3], code_4.value, check_4.value)
+    story.exercise(EXERCISES[3])
     return
 
 

@@ -60,7 +60,7 @@ def _():
 @app.cell
 def _():
     guesses = {"A, without any blob": "Yes, A:", "B, with all eight": "One should think so. But it is A:", "about alike": "No, A is better by far:"}
-    guess = story.predict("Which side is nearer to the truth by the Fréchet distance?", guesses)
+    guess = story.predict("measuring", "Which side is nearer to the truth by the Fréchet distance?", guesses)
     guess
     return guess, guesses
 
@@ -189,40 +189,19 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 
 @app.cell
 def _():
-    code_3, check_3 = story.editor(EXERCISES[2])
-    story.task(EXERCISES[2], code_3, check_3)
-    return check_3, code_3
-
-
-@app.cell
-def _(check_3, code_3):
-    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    story.exercise(EXERCISES[2])
     return
 
 

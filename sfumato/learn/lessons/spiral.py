@@ -96,7 +96,7 @@ def _():
         "on every turn that the line cuts": "Yes, on each, though not exactly as often as it should:",
         "spread evenly along the line": "No: between the turns there are no data, and the model knows that.",
     }
-    guess = story.predict("One coordinate is known exactly. Where do the points end?", guesses)
+    guess = story.predict("spiral", "One coordinate is known exactly. Where do the points end?", guesses)
     guess
     return guess, guesses
 
@@ -251,40 +251,19 @@ def _():
 
 @app.cell
 def _():
-    code_1, check_1 = story.editor(EXERCISES[0])
-    story.task(EXERCISES[0], code_1, check_1)
-    return check_1, code_1
-
-
-@app.cell
-def _(check_1, code_1):
-    story.answer(EXERCISES[0], code_1.value, check_1.value)
+    story.exercise(EXERCISES[0])
     return
 
 
 @app.cell
 def _():
-    code_2, check_2 = story.editor(EXERCISES[1])
-    story.task(EXERCISES[1], code_2, check_2)
-    return check_2, code_2
-
-
-@app.cell
-def _(check_2, code_2):
-    story.answer(EXERCISES[1], code_2.value, check_2.value)
+    story.exercise(EXERCISES[1])
     return
 
 
 @app.cell
 def _():
-    code_3, check_3 = story.editor(EXERCISES[2])
-    story.task(EXERCISES[2], code_3, check_3)
-    return check_3, code_3
-
-
-@app.cell
-def _(check_3, code_3):
-    story.answer(EXERCISES[2], code_3.value, check_3.value)
+    story.exercise(EXERCISES[2])
     return
 
 

@@ -17,19 +17,10 @@ import traitlets
 from torch import Tensor
 
 from sfumato.core.denoisers import Denoise
+from sfumato.learn import figures
+from sfumato.learn.figures import packed
 
 HERE = Path(__file__).parent
-
-
-def packed(points: Tensor, reach: float) -> str:
-    """Points in [-reach, reach] as base64 of 16-bit integers: a third of a thousandth of the picture's width each.
-
-    A point outside is -32768 in every coordinate, which no other point is: it is not drawn.
-    """
-    scaled = points.double() / reach
-    outside = (scaled.abs() > 1).any(-1, keepdim=True)
-    scaled = torch.where(outside, -32768.0, scaled.clamp(-1, 1) * 32767)
-    return base64.b64encode(scaled.round().to(torch.int16).contiguous().numpy().tobytes()).decode()
 
 
 class Scrubber(anywidget.AnyWidget):
@@ -56,11 +47,7 @@ class Scrubber(anywidget.AnyWidget):
             reach: the picture shows [-reach, reach] in both directions.
             start: the share of the way at which the slider stands at first.
         """
-        made: list[dict[str, Any]] = [
-            {"name": name, "states": len(states), "points": states.shape[1], "bytes": packed(states, reach)}
-            for name, states in runs.items()
-        ]
-        return cls(runs=made, data="" if data is None else packed(data, reach), reach=reach, start=start)
+        return cls(**figures.scrubber(runs, data, reach, start)["traits"])
 
 
 class Frames(anywidget.AnyWidget):
@@ -81,15 +68,7 @@ class Frames(anywidget.AnyWidget):
             runs: name -> uint8 (states, C, H, W), from noise to data, C 1 or 3.
             start: the share of the way at which the slider stands at first.
         """
-        made: list[dict[str, Any]] = []
-        for name, film in runs.items():
-            if film.dtype != torch.uint8 or film.ndim != 4 or film.shape[1] not in (1, 3):
-                raise ValueError(f"a film is uint8 (states, 1 or 3, H, W), not {film.dtype} {tuple(film.shape)}")
-            states, channels, height, width = film.shape
-            data = base64.b64encode(film.permute(0, 2, 3, 1).contiguous().numpy().tobytes()).decode()
-            made.append({"name": name, "states": states, "channels": channels, "height": height, "width": width,
-                         "bytes": data})  # fmt: skip
-        return cls(runs=made, start=start)
+        return cls(**figures.frames(runs, start)["traits"])
 
 
 class Field(anywidget.AnyWidget):
@@ -253,3 +232,10 @@ class Live(anywidget.AnyWidget):
             self.words = f"{found[-1]['images']:,} images in {found[-1]['seconds']:.0f} seconds"
         if seen := sorted((out / "samples").glob("*-ema.png")):
             self.picture = base64.b64encode(seen[-1].read_bytes()).decode()
+
+
+class Answer(anywidget.AnyWidget):
+    """An exercise's editor, verdict and figure. Its state is the server's (`answering`), asked for by key."""
+
+    _esm = HERE / "answer.js"
+    key = traitlets.Unicode("").tag(sync=True)
