@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from sfumato.models import Classifier, Model, load
 from sfumato.models.generate import Request, plan
 from sfumato.models.real import inputs_of
 from sfumato.networks import NETWORKS
+from sfumato.papers.controlled import controlled
+from sfumato.papers.presets import Preset, preset
 from sfumato.papers.recipe import with_data
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
@@ -123,6 +125,8 @@ def prepare(
     with torch.device("meta"):
         network = recipe.model()
     check_training(recipe, network, settings, device, processes, here)
+    if recipe.network.frozen and initial is None and not resume:
+        raise ValueError("a control leaves the model that it controls as it is, so it needs one: --from MODEL")
     config = {"recipe": papers.to_json(recipe), "parameters": sum(p.numel() for p in network.parameters()), **said}
     preview = previews(recipe, network, settings, images, validation or images)
     distance = None
@@ -160,11 +164,42 @@ def initial_of(model: Model | Classifier, source: str) -> Initial:
 def _begun(initial: Initial, recipe: Any, network: nn.Module, images: Images) -> Fitted:
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     try:
-        return fitted(initial, recipe, shapes, images.classes)
+        found = fitted(initial, recipe, shapes, images.classes)
+        _check_frozen(initial, recipe, found, images.classes)
+        return found
     except ValueError as error:
         theirs = written(NETWORKS, initial.recipe.network)
         hint = "" if theirs == written(NETWORKS, recipe.network) else f'; the source has --recipe.network "{theirs}"'
         raise ValueError(f"{initial.about['source']} cannot be started from: {error}{hint}") from None
+
+
+def _check_frozen(initial: Initial, recipe: Any, found: Fitted, classes: tuple[str, ...]) -> None:
+    """ValueError unless weights that are not trained are all those of the source, and mean the same."""
+    frozen: str = recipe.network.frozen
+    if not frozen:
+        return
+    if other := [name for name in (*found.widened, *found.fresh, *found.left) if name.startswith(frozen)]:
+        raise ValueError(f"{other[0].removeprefix(frozen)} of the frozen model has no counterpart of its shape there")
+    if recipe.conditioning.classes and initial.classes and initial.classes != classes:
+        raise ValueError(f"the frozen model knows the classes {', '.join(initial.classes)}, and the images have others")
+    if said := compared(initial.recipe, recipe):
+        raise ValueError(f"the frozen model would not be read as it was trained: {said[0]}")
+
+
+def preset_from(name: str, source: str | None = None, weights: str | None = None) -> Preset:
+    """The preset of a training that may begin at a model: with gentler numbers; that of a control has its recipe, and
+    its images, where it names some.
+
+    Raises:
+        ValueError: an unknown preset, or a model that is not there or cannot be controlled.
+    """
+    chosen = preset(name)
+    if chosen.source is None:
+        return chosen if source is None else replace(chosen, train=chosen.train.gentle())
+    model = load(source or chosen.source, weights=weights)
+    data = model.about.get("data", {}).get("spec") or chosen.data
+    recipe = controlled(model.recipe, chosen.recipe.conditioning)
+    return replace(chosen, recipe=recipe, data=data, source=source or chosen.source)
 
 
 def _described(about: Mapping[str, Any]) -> str:

@@ -14,11 +14,10 @@ from sfumato.data.given import given
 from sfumato.data.sources import parse_spec
 from sfumato.data.splits import test_split
 from sfumato.data.stream import open_for_training
-from sfumato.fitting import check_out, prepare, start_from
+from sfumato.fitting import check_out, prepare, preset_from, start_from
 from sfumato.models import Model
 from sfumato.models.loading import load_model
 from sfumato.papers.presets import check_size, with_size
-from sfumato.papers.presets import preset as named
 from sfumato.papers.training import BUDGET, TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.spec import unknown
@@ -34,6 +33,8 @@ class _Plan:
     recipe: Any
     settings: TrainConfig
     resume: bool = False
+    source: str | None = None
+    """The model that a preset begins at where none is named."""
     said: Mapping[str, Any] | None = None
     """What config.json holds besides; before, what a run that goes on has recorded."""
 
@@ -119,7 +120,8 @@ def _trained(
     callbacks: Watcher | Sequence[Watcher], quiet: bool,
 ) -> Model:  # fmt: skip
     """Train as planned. ValueError where things do not fit together, before anything is written."""
-    initial = start_from(str(start)) if start is not None else None
+    begin = plan.source if start is None else str(start)
+    initial = None if begin is None else start_from(begin)
     training = prepare(
         plan.recipe, images, plan.settings, plan.said or {}, validation=held_out, resume=plan.resume, initial=initial
     )
@@ -146,12 +148,11 @@ def _planned(
     """A preset with these changes. ValueError for what is unknown, and for what makes no pictures."""
     if name is None:
         raise ValueError('fit needs a preset, for example: sfumato.fit(images, "ddpm/emoji32")')
-    chosen = named(name)
+    chosen = preset_from(name, None if start is None else str(start))
     recipe = _changed(chosen.recipe, changes or {})
     if recipe.build().sampler is None:
         raise ValueError(f"{name} is a classifier, which makes no pictures; train it by: sfumato train {name}")
-    before = chosen.train if start is None else chosen.train.gentle()
-    return _Plan(name, recipe, _numbers(before, given))
+    return _Plan(name, recipe, _numbers(chosen.train, given), source=chosen.source)
 
 
 def _resumed(
@@ -174,7 +175,7 @@ def _resumed(
         progress = saved.progress if saved else {}
         before.check_resumed(after, progress.get("images", 0), progress.get("seconds", 0.0))
     kept: dict[str, Any] = {key: config[key] for key in ("command", "from") if key in config}
-    return _Plan(config["preset"], papers.from_json(config["recipe"]), after, True, kept)
+    return _Plan(config["preset"], papers.from_json(config["recipe"]), after, True, said=kept)
 
 
 def _changed(recipe: Any, changes: Mapping[str, Any]) -> Any:

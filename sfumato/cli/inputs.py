@@ -153,3 +153,23 @@ def colour_error(outputs: Tensor, targets: Tensor) -> dict[str, list[float]]:
         "mean": [round(v, 2) for v in off.mean(0).tolist()],
         "absolute": [round(v, 2) for v in off.abs().mean(0).tolist()],
     }
+
+
+def agreement(model: Model, outputs: Tensor, inputs: Tensor) -> dict[str, float] | None:
+    """How well outputs (n, C, H, W) keep to their inputs, from which the same inputs can be made again: edges, say.
+
+    `correlation` of all numbers of both, and the mean of the `absolute` difference, in 0..255. None where inputs are
+    pairs, or made at random.
+    """
+    import torch
+
+    from sfumato.core.randomness import ImageNoise
+    from sfumato.data.loader import to_float, to_uint8
+
+    keys = range(len(outputs))
+    again, another = (model.recipe.conditioning.made(to_float(outputs), ImageNoise(seed, keys)) for seed in (0, 1))
+    if again is None or another is None or not torch.equal(again, another):
+        return None
+    pair = torch.stack([to_uint8(again).double().flatten(), inputs[: len(outputs)].double().flatten()])
+    correlation = float(torch.corrcoef(pair)[0, 1].nan_to_num())
+    return {"correlation": round(correlation, 4), "absolute": round(float((pair[0] - pair[1]).abs().mean()), 2)}

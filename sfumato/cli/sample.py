@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, first, fits, on_sheet, streamed
-from sfumato.cli.inputs import Inputs, chosen, colour_error, sheet
-from sfumato.cli.numbers import Count, Processes, Scale, Seed
+from sfumato.cli.inputs import Inputs, agreement, chosen, colour_error, sheet
+from sfumato.cli.numbers import Count, Processes, Range, Scale, Seed
 from sfumato.cli.parsing import (
     UsageError,
     device_of,
@@ -28,6 +28,7 @@ from sfumato.cli.results import Asked, asked, beside, of_images, of_weights, out
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from sfumato.core.schedules import Steps
@@ -77,6 +78,8 @@ class SampleArguments:
     pair:INPUTS|TARGETS. One output for each."""
     originals: str | None = None
     """The same, but the inputs are made of these whole pictures as in training: emoji32:test, say."""
+    control_scale: Annotated[float, Range(0, 10)] = 1.0
+    """For a model with a control (ControlNet): how much of it counts; 0 is the frozen model alone."""
     batch: Count = 64
     """Pictures at a time; bounds the memory."""
     weights: str | None = None
@@ -96,12 +99,11 @@ class SampleArguments:
 def sample_command(arguments: list[str]) -> int:
     parsed = parse(SampleArguments, arguments, "sfumato sample", about=_help(arguments))
     from sfumato.models.generate import plan
-    from sfumato.models.loading import load_model
     from sfumato.runtime.workers import WorkerPool
 
     device = device_of(parsed.device)
-    pool = WorkerPool(partial(load_model, parsed.target, weights=parsed.weights), parsed.processes, device)
-    model = load_model(parsed.target, weights=parsed.weights, device=device)
+    load = partial(_loaded, parsed.target, parsed.weights, parsed.control_scale)
+    pool, model = WorkerPool(load, parsed.processes, device), load(device=device)
     given = chosen(parsed.n, parsed.low_res, parsed.inputs, parsed.originals, model)
     parsed = replace(parsed, n=given.n)
     request = _request(parsed, model, given, device)
@@ -117,17 +119,29 @@ def sample_command(arguments: list[str]) -> int:
         made = _made(parsed, model, request, labels, moves, pool if pool.processes > 1 else None, out)
         seconds = time.perf_counter() - started
         store(out, whole, _files(parsed, request))
+        kept = None if given.pictures is None else agreement(model, made.images, given.pictures)
         drift = None if given.targets is None else colour_error(made.images, given.targets)
-        _record(parsed, model, made, moves, seconds, drift, out)
+        _record(parsed, model, made, moves, seconds, {"colour_error": drift, "agreement": kept}, out)
         with beside(out / "images.npz"):
             written = _sheets(out, made, given, shown_channels(None, model))
     print(f"{given.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
           f"({given.n / seconds:.1f} pictures/s)")  # fmt: skip
+    if kept is not None:
+        print(f"inputs   made again of the outputs: correlation {kept['correlation']:.3f} with those given, mean "
+              f"difference {kept['absolute']:.1f} (of 0..255)")  # fmt: skip
     if drift is not None:
         mean, absolute = (", ".join(f"{v:.1f}" for v in values) for values in drift.values())
         print(f"colour   mean error of each channel {mean}; absolute, of a picture's own mean, {absolute} (of 0..255)")
     print(f"{out}/{{{','.join(written)}}}")
     return 0
+
+
+def _loaded(target: str, weights: str | None, control: float, device: torch.device | str) -> Model:
+    """The model that is asked for, which each process loads."""
+    from sfumato.models.loading import load_model
+
+    model = load_model(target, weights=weights, device=device)
+    return model if control == 1 else model.controlled(control)
 
 
 def _files(parsed: SampleArguments, request: Request) -> list[str]:
@@ -239,7 +253,7 @@ def _sheets(out: Path, made: Sampled, given: Inputs, show: tuple[int, ...] | Non
 
 def _record(
     parsed: SampleArguments, model: Model, made: Sampled, moves: int, seconds: float,
-    drift: dict[str, list[float]] | None, out: Path,
+    found: dict[str, object], out: Path,
 ) -> None:  # fmt: skip
     """Write what was asked for and what it took, sample.json."""
     from sfumato.data import pictures
@@ -247,7 +261,7 @@ def _record(
     record = {
         **vars(parsed), "out": str(out), "moves": moves, "network_evaluations": made.evaluations,
         "seconds": round(seconds, 2), "about": model.about, "version": __version__,
-        **({} if drift is None else {"colour_error": drift}),
+        **{name: value for name, value in found.items() if value is not None},
     }  # fmt: skip
     pictures.write_text(out / "sample.json", json.dumps(record, indent=2, default=str))
 

@@ -107,15 +107,13 @@ def _with_parts(default: TrainArguments[Any], words: list[str]) -> tuple[TrainAr
 
 def _defaults(arguments: list[str]) -> tuple[str, TrainArguments[Any], list[str]]:
     """What runs where no flag says otherwise, by a preset and a file; returns its name, that, and the other flags."""
-    from sfumato.papers.presets import preset
-
     named = None if arguments[:1] == [] or arguments[0].startswith("-") else arguments[0]
     file, words = _taken(arguments[named is not None :], "--config")
     flags = {flag.partition("=")[0] for flag in words}
-    change = TrainConfig.gentle if "--from" in flags else (lambda settings: settings)
     if file is not None:
         from sfumato.cli.config_file import configured
 
+        change = TrainConfig.gentle if "--from" in flags else (lambda settings: settings)
         said = configured(Path(file), named, change)
         default = TrainArguments(
             said.recipe, said.train, said.data, said.validation, said.out, said.source, said.from_weights
@@ -124,8 +122,10 @@ def _defaults(arguments: list[str]) -> tuple[str, TrainArguments[Any], list[str]
     elif named is None:
         raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
     else:
-        chosen, name = preset(named), named
-        default = TrainArguments(chosen.recipe, change(chosen.train), chosen.data)
+        from sfumato.fitting import preset_from
+
+        chosen, name = preset_from(named, *(_taken(words, option)[0] for option in ("--from", "--from-weights"))), named
+        default = TrainArguments(chosen.recipe, chosen.train, chosen.data, source=chosen.source)
     if "--train.images" in flags and "--train.minutes" not in flags:  # one's own budget replaces the preset's
         default = replace(default, train=replace(default.train, minutes=None))
     return name, default, words

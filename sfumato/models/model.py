@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,20 @@ class Model(Trained[Recipe]):
             guidance, guide_model: see `sample`.
         """
         return generate.denoiser(self, labels, picture, scale, network, guidance, guide_model)
+
+    def controlled(self, scale: float) -> Model:
+        """The same with its control (ControlNet) at another scale: 0 is the frozen model alone, 1 is as trained.
+
+        ValueError for a model without a control, and a scale out of range.
+        """
+        config: Any = self.recipe.network
+        if not config.frozen:
+            raise ValueError("this model has no control whose scale could be chosen: sfumato train control/edges")
+        chosen: Any = replace(config, scale=scale)
+        network: Any = copy.copy(self.network)  # which shares the weights
+        network.scale = chosen.scale
+        recipe: Any = self.recipe
+        return replace(self, recipe=replace(recipe, network=chosen), network=network)
 
     def alone(self, doing: str) -> None:
         """ValueError unless the model makes pictures out of noise alone; `doing` begins the sentence."""

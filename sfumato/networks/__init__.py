@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.classifier import Encoder
+from sfumato.networks.control import Control
 from sfumato.networks.dit import DiT
 from sfumato.networks.dpm2015 import DPMBits, DPMImage, DPMLocal, DPMRadial
 from sfumato.networks.jit import JiT
@@ -35,6 +36,7 @@ NETWORKS: dict[str, type[Backbone]] = {
     "dpm-local": DPMLocal,
     "dpm-bits": DPMBits,
     "encoder-unet": Encoder,
+    "control": Control,
 }
 """The kinds of networks, as recipes and JSON name them."""
 

@@ -6,10 +6,11 @@ the noisy x and the noise level is the `Embedded` that the recipe's conditioning
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.fields import Length, Range, check
 
@@ -49,7 +50,12 @@ class Backbone:
     """Base class of network configurations: frozen dataclasses of plain values, each with its paper's defaults.
 
     Their fields have ranges, so that whatever a file asks for is built, without weights, in a few seconds.
+
+    Attributes:
+        frozen: what the names of weights begin with that are another model's and are not trained; empty for none.
     """
+
+    frozen: str = ""
 
     def __post_init__(self) -> None:
         check(self)
@@ -65,6 +71,10 @@ class Backbone:
         Raises: ValueError where the network cannot be conditioned on that, or does not fit the shape.
         """
         raise NotImplementedError
+
+    def begun(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a model to begin at, by their keys in this network."""
+        return dict(tensors)
 
 
 def refuse(network: str, given: Embedded, outputs: int, expected: int) -> None:

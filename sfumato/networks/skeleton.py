@@ -68,6 +68,8 @@ class Skeleton(nn.Module):
         numbers: makes the network conditional on so many real numbers, which are 0 where it is not told.
     """
 
+    skips: tuple[int, ...]
+    """Channels of everything that the way down leaves for the way up."""
     conv_in: nn.Conv2d
     down: Any  # a ModuleList of Stage; so is up
     up: Any
@@ -123,6 +125,7 @@ class Skeleton(nn.Module):
                 beside, width = joint.beside, joint.width
             skips += [width] * (i < last)
         self.middle = Stage([layers.block(width, width), layers.block(width, width)], [layers.attention(width), None])
+        self.skips = tuple(skips)
         return skips
 
     def wire_up(self, layers: Layers, skips: list[int]) -> None:

@@ -84,7 +84,7 @@ def fitted(
         ValueError: less than half of the network has a counterpart; names the first five differences.
     """
     found, old, new = Fitted(), initial.recipe, recipe
-    source = dict(initial.tensors)
+    source = new.network.begun(initial.tensors)
     if LABELS in source and LABELS not in shapes:
         _labels_into_bias(source, shapes, old.conditioning.dropout > 0)
     for name, shape in shapes.items():
@@ -146,8 +146,8 @@ def _picture(recipe: Trainable) -> int:
 
 
 def _with_picture(held: Tensor, shape: tuple[int, ...], more: int) -> Tensor | None:
-    """The first convolution for so many channels more of a further picture, which count nothing yet; None of others."""
-    if held.ndim != 4 or more <= 0 or shape != (held.shape[0], held.shape[1] + more, *held.shape[2:]):
+    """A first layer for so many channels more of a further picture, which count nothing yet; None of others."""
+    if held.ndim < 2 or more <= 0 or shape != (held.shape[0], held.shape[1] + more, *held.shape[2:]):
         return None
     return torch.cat([held, held.new_zeros(held.shape[0], more, *held.shape[2:])], dim=1)
 

@@ -15,7 +15,7 @@ from sfumato.data.sources import parse_spec
 from sfumato.papers import presets
 from sfumato.papers.presets import PRESETS, PUBLISHED, SMALL, preset
 
-BACKBONES = {"dit": "dit", "uvit": "uvit", "jit": "jit", "mp": "mp-unet"}
+BACKBONES = {"dit": "dit", "uvit": "uvit", "jit": "jit", "mp": "mp-unet", "control": "control"}
 """Tables that are named after a network."""
 SIZES = {
     "ddpm/cifar10": 35_746_307,

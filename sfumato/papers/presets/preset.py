@@ -24,6 +24,8 @@ class Preset:
     """The training numbers."""
     about: str
     """What it is and the published result, in one line."""
+    source: str | None = None
+    """A model that the training begins at where --from names no other; its recipe and its images are taken."""
 
 
 class Size(NamedTuple):
