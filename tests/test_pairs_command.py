@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from sfumato.cli import main
-from sfumato.cli.inputs import colour_error
+from sfumato.cli.inputs import agreement, colour_error
 from sfumato.conditioning import Picture
 from sfumato.data import open_source
-from sfumato.models import load_model
+from sfumato.models import Model, load_model
+from sfumato.papers.ddpm import DDPM
 
 TINY = ["--train.images", "64", "--train.batch", "16", "--train.threads", "1", "--train.preview-images", "4",
         "--train.preview-steps", "2", "--train.validation-images", "8", "--recipe.network",
@@ -83,6 +84,21 @@ def test_inputs_made_of_whole_pictures(tmp_path: Path, capsys: pytest.CaptureFix
     assert stored["arr_0"].shape == (5, 8, 8, 1)
     assert stored["arr_1"].tolist() == open_source("digits:test?limit=5").labels.tolist()  # type: ignore[union-attr]
     assert (out / "pairs.png").is_file()
+    assert "agreement" not in json.loads((out / "sample.json").read_text())  # the holes are random
+
+
+def test_how_well_outputs_keep_to_their_inputs() -> None:
+    recipe = DDPM((3, 8, 8), conditioning=Picture("grey"))
+    model = Model(recipe, torch.nn.Linear(1, 1))
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    grey = images.double().mean(1, keepdim=True).round().byte()
+    same = agreement(model, images, grey)
+    assert same == {"correlation": pytest.approx(1, abs=1e-3), "absolute": pytest.approx(0, abs=0.5)}
+    inverse = agreement(model, 255 - images, grey)
+    assert inverse is not None
+    assert inverse["correlation"] < -0.99
+    pairs = Model(DDPM((3, 8, 8), conditioning=Picture()), model.network)
+    assert agreement(pairs, images, images) is None
 
 
 @pytest.mark.parametrize(("words", "message"), [
