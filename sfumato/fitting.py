@@ -25,9 +25,10 @@ from sfumato.models import Classifier, Model, load
 from sfumato.models.generate import Request, plan
 from sfumato.models.real import inputs_of
 from sfumato.networks import NETWORKS
+from sfumato.noising import INDEPENDENT
 from sfumato.papers.controlled import controlled
 from sfumato.papers.presets import Preset, preset
-from sfumato.papers.recipe import with_data
+from sfumato.papers.recipe import noising_of, with_data
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import best_precision, usable_device
@@ -122,6 +123,8 @@ def prepare(
         raise ValueError(f"validation images are {validation.shape}, training images {images.shape}")
     if validation is not None and (validation.inputs is None) != (images.inputs is None):
         raise ValueError("training images and validation images are both pairs, or neither is")
+    if images.noise is not None:
+        check_reflow(recipe, tuple(images.noise.shape[1:]))
     with torch.device("meta"):
         network = recipe.model()
     check_training(recipe, network, settings, device, processes, here)
@@ -235,6 +238,19 @@ def previews(
         return Model(recipe, network, images.classes).sample(count, steps=steps, seed=1, picture=inputs)
 
     return preview
+
+
+def check_reflow(recipe: Any, noise: tuple[int, ...]) -> None:
+    """ValueError where a recipe, fitted to its images, cannot be trained on pairs of these with noise of this shape."""
+    built, wanted = recipe.build(), tuple(recipe.space.shape(recipe.shape))
+    if built.sampler is None or built.process is None or built.lower_bound:
+        raise ValueError("reflow pairs train models of Gaussian noise, such as flow matching; this is none")
+    if wanted != noise:
+        raise ValueError(f"the noise of these pairs is {noise}, and the model's space has {wanted}")
+    if recipe.conditioning.numbers:
+        raise ValueError("the pictures of reflow pairs stay as they are: leave the augmentation out")
+    if noising_of(recipe) != INDEPENDENT:
+        raise ValueError("reflow pairs bring their noise: leave --recipe.noising out")
 
 
 def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:

@@ -18,6 +18,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato train PRESET [--data SPEC] [--out DIR]    train a model; finishes with the command that samples from it
   sfumato train --resume RUN                        go on with an interrupted run
   sfumato distill TARGET --to 4 --out DIR           the same model in fewer steps, halved stage by stage
+  sfumato reflow TARGET --pairs N --out DIR         noise and what the model makes of it, to train a straighter flow on
   sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato compare [DATA]                            all systems on the same images: stored results, or run anew
@@ -36,12 +37,13 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato doctor [--json]                           versions, devices, data sets, caches: what a bug report needs
 
 Each takes --help. Data specs: digits, emoji32, emoji128, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with
-:train or :test), folder:PATH, npz:PATH, map:PATH (prepared), wds:SHARDS, hf:PATH.
+:train or :test), folder:PATH, npz:PATH, map:PATH (prepared), reflow:PATH (pairs), wds:SHARDS, hf:PATH.
 """
 
 COMMANDS = {
     "train": "train:train_command",
     "distill": "distill:distill_command",
+    "reflow": "reflow:reflow_command",
     "sample": "sample:sample_command",
     "evaluate": "evaluate:evaluate_command",
     "edit": "edit:edit_command",

@@ -47,6 +47,7 @@ class Images:
         card: what was found.
         stream: where these are only a first look at more, which training reads as it goes (`stream`).
         inputs: of pairs, the input picture of each, uint8 (N, C', h, w) (`pairs`).
+        noise: that of which each was made by a flow, (N, C', H', W') floats in what the diffusion sees (`reflow`).
     """
 
     images: Tensor
@@ -57,6 +58,7 @@ class Images:
     card: DataCard
     stream: Streamed | None = None
     inputs: Tensor | None = None
+    noise: Tensor | None = None
 
     @property
     def spec(self) -> str:
@@ -88,13 +90,17 @@ class Images:
         inputs = None if self.inputs is None else self.inputs[indices].contiguous()
         fresh = fresh if inputs is None else with_inputs(fresh, inputs)
         keys = tuple(self.keys[i] for i in order)
-        return Images(images, labels, texts, keys, self.classes, fresh, inputs=inputs)
+        noise = None if self.noise is None else self.noise[indices]
+        return Images(images, labels, texts, keys, self.classes, fresh, inputs=inputs, noise=noise)
 
     def given(self, chosen: Tensor, labelled: bool, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """What training hands over beside these images (n,): labels y where the model has them, inputs of pairs."""
+        """What training hands over beside these images (n,): labels y where the model has them, inputs of pairs,
+        noise eps of reflow."""
         found: dict[str, Tensor] = {}
         if labelled and self.labels is not None:
             found["y"] = self.labels[chosen].to(device)
         if self.inputs is not None:
             found["picture"] = to_float(self.inputs[chosen].to(device))
+        if self.noise is not None:
+            found["eps"] = self.noise[chosen].to(device).float()
         return found

@@ -30,9 +30,13 @@ ROW, ABOUT = 2**20, 2**28
 """Bytes of the longest line of rows.jsonl, and of set.json."""
 
 
-def header(shape: tuple[int, ...]) -> bytes:
-    """The start of an npy file (format 1.0) of uint8, always of the same length."""
-    text = str({"descr": "|u1", "fortran_order": False, "shape": shape})
+BYTES = "|u1"
+"""NumPy's word for uint8."""
+
+
+def header(shape: tuple[int, ...], kind: str = BYTES) -> bytes:
+    """The start of an npy file (format 1.0) of uint8 or another kind, always of the same length."""
+    text = str({"descr": kind, "fortran_order": False, "shape": shape})
     return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
 
 
@@ -54,7 +58,7 @@ def read(spec: Spec) -> Images:
         if len(classes) > MOST_CLASSES or not all(isinstance(name, str) for name in classes):
             raise ValueError(f"set.json has {len(classes):,} classes, or one that is no text")
         with open_regular(folder / "images.npy") as file:
-            pixels = _mapped(file, (card.count, *card.shape))
+            pixels = mapped(file, (card.count, *card.shape), "images.npy")
         with open_regular(folder / "rows.jsonl") as file:
             labels, texts, keys = _rows(file, card.count, len(classes))
         if pixels.numel() <= CHECKED and fingerprint(pixels, labels) != card.fingerprint:
@@ -65,14 +69,15 @@ def read(spec: Spec) -> Images:
     return Images(pixels, labels, texts if any(texts) else None, keys, classes, card)
 
 
-def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
-    """The pixels of images.npy, private to this process. ValueError where it has another shape or length."""
-    if file.read(HEADER) != header(shape):
-        raise ValueError(f"images.npy is not uint8 {shape}, which set.json says")
-    size = file.seek(0, 2)
-    if size != HEADER + math.prod(shape):
-        raise ValueError(f"images.npy has {size:,} bytes, not {HEADER + math.prod(shape):,}")
-    return torch.from_numpy(np.memmap(file, np.uint8, "c", HEADER, shape))
+def mapped(file: IO[bytes], shape: tuple[int, ...], name: str, kind: str = BYTES) -> Tensor:
+    """The array of the npy file of this name, private to this process. ValueError for another shape, kind or length."""
+    words = np.dtype(kind)
+    if file.read(HEADER) != header(shape, kind):
+        raise ValueError(f"{name} is not {words.name} {shape}, which set.json says")
+    size, whole = file.seek(0, 2), HEADER + math.prod(shape) * words.itemsize
+    if size != whole:
+        raise ValueError(f"{name} has {size:,} bytes, not {whole:,}")
+    return torch.from_numpy(np.memmap(file, words, "c", HEADER, shape))
 
 
 def _rows(file: IO[bytes], count: int, classes: int) -> tuple[Tensor | None, tuple[str, ...], tuple[str, ...]]:

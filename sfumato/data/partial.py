@@ -16,7 +16,7 @@ from sfumato.runtime.flock import take
 
 JOURNAL = "journal.json"
 
-OURS = re.compile(r"images\.npy|rows\.jsonl|(set|shards|journal)\.json|\d{6,}\.tar")
+OURS = re.compile(r"(images|noise)\.npy|rows\.jsonl|(set|shards|journal|reflow)\.json|\d{6,}\.tar")
 """The files of a set."""
 
 STRAY = re.compile(r"\..+\.tmp")

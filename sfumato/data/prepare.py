@@ -44,6 +44,8 @@ def open_shelf(text: str) -> Shelf:
     if spec.name in SHELVES and ("classes" not in spec.options or spec.name in CHOOSING):
         return SHELVES[spec.name](spec).limited()
     images = open_source(text)
+    if images.noise is not None:
+        raise DataError(f"{text} is a memory map already, of pictures and their noise; there is nothing to prepare")
     if images.inputs is not None:
         raise DataError(f"{text} holds pairs, which are read from where they are: prepare each side by itself")
     if images.images.dtype != torch.uint8:

@@ -2,10 +2,10 @@
 
 digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion, mnist and emoji128
 are read from where they are installed; cifar10, cifar100, svhn, celeba, imagenet and lsun from what was downloaded by
-hand, wherever it lies (`places`); folder:, npz:, npy:, map:, wds: and hf: are the user's own, and a path follows, in
-which ~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options begin at the last ?. ?size=64 or
-?size=48x32 (width and height) brings pictures to one size, with crop, resize and pad (`framing`). Nothing downloads: a
-set that is missing says which command gets it.
+hand, wherever it lies (`places`); folder:, npz:, npy:, map:, reflow:, wds: and hf: are the user's own, and a path
+follows, in which ~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options begin at the last ?.
+?size=64 or ?size=48x32 (width and height) brings pictures to one size, with crop, resize and pad (`framing`). Nothing
+downloads: a set that is missing says which command gets it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from sfumato.data import (
     lsun,
     maps,
     pairs,
+    reflow,
     shards,
     svhn,
 )
@@ -192,6 +193,7 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "npz": arrays.npz,
     "npy": arrays.npz,
     "map": maps.read,
+    "reflow": reflow.read,
     "wds": _collected,
     "hf": _collected,
     "memory": given.memory,

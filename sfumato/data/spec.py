@@ -15,7 +15,7 @@ DOWNLOADED = ("cifar10", "cifar100", "svhn", "celeba", "imagenet", "lsun")
 OWN = {"hf": ("split", "image", "label"), "folder": ("labels",), **dict.fromkeys(DOWNLOADED, ("split",))}
 """Options of one source alone."""
 
-PATHS = ("folder", "npz", "npy", "map", "wds", "hf", *DOWNLOADED, "pair")
+PATHS = ("folder", "npz", "npy", "map", "reflow", "wds", "hf", *DOWNLOADED, "pair")
 """The sources that a path follows."""
 
 SIDE = 4096

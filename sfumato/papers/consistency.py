@@ -26,7 +26,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.papers.edm import PUBLISHED_DEVIATION
-from sfumato.papers.recipe import Shape, Sigma, build_network, check_fields
+from sfumato.papers.recipe import Shape, Sigma, build_network, check_fields, training_noise
 from sfumato.samplers.consistency import LAST, Consistency, LogEven
 from sfumato.spaces import Measured, Space
 
@@ -105,7 +105,7 @@ class ConsistencyModel:
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
         ) -> Tensor:
             x0 = self.space.encode(images, noise)
-            eps = noise(x0)
+            eps = training_noise(self, x0, noise, given)
             f = denoise(network, self.conditioning.training(images, given, noise))
             sigma = schedule.alpha_sigma(t)[1]
             r = self.earlier(sigma)

@@ -28,6 +28,7 @@ from sfumato.fields import Range, check
 from sfumato.networks.backbone import Backbone
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.recipe import training_noise
 from sfumato.samplers import DDIM
 from sfumato.samplers.grids import to_clean
 from sfumato.spaces import Space
@@ -150,7 +151,7 @@ class Distilled:
             if network.training:
                 images, known = conditioning.changed(images, given, noise)
             x0 = self.space.encode(images, noise)
-            eps = self.noising.draw(x0, noise, known.get("y") if conditioning.classes else None)
+            eps = training_noise(self, x0, noise, known)
             inputs = conditioning.training(images, known, noise)
             x_t = process.level(t, x0).noise(x0, eps)
             between, s = self._below(process, t)

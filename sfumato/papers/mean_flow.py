@@ -25,7 +25,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Shape, check_fields
+from sfumato.papers.recipe import Shape, check_fields, training_noise
 from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.spaces import Pixels, Space
 
@@ -105,7 +105,7 @@ class MeanFlow:
             if network.training:
                 images, known = conditioning.changed(images, given, noise)  # type: ignore[assignment]
             x0 = self.space.encode(images, noise)
-            eps = self.noising.draw(x0, noise, known.get("y") if conditioning.classes else None)
+            eps = training_noise(self, x0, noise, known)
             inputs = dict(conditioning.training(images, known, noise))
             if conditioning.numbers and "numbers" not in inputs:
                 inputs["numbers"] = x0.new_zeros(len(x0), conditioning.numbers)

@@ -121,6 +121,14 @@ def noising_of(recipe: Trainable) -> Noising:
     return noising
 
 
+def training_noise(recipe: Trainable, x0: Tensor, noise: Noise, given: Mapping[str, Tensor]) -> Tensor:
+    """The noise of a training batch: `eps` where it is given (reflow, Liu et al. 2023), else by the recipe's noising."""
+    eps = given.get("eps")
+    if eps is not None:
+        return eps
+    return noising_of(recipe).draw(x0, noise, given.get("y") if recipe.conditioning.classes else None)
+
+
 def denoising_loss(
     recipe: Trainable,
     process: GaussianDiffusion,
@@ -133,7 +141,7 @@ def denoising_loss(
     In training mode of the network the conditioning may augment the images first. Where the noise of each image is
     given as `eps`, like what the space makes of the images, that is taken (reflow, Liu et al. 2023).
     """
-    space, conditioning, noising = recipe.space, recipe.conditioning, noising_of(recipe)
+    space, conditioning = recipe.space, recipe.conditioning
 
     def loss(
         network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
@@ -142,9 +150,7 @@ def denoising_loss(
         if network.training:
             images, known = conditioning.changed(images, given, noise)
         x0 = space.encode(images, noise)
-        eps = known.get("eps")
-        if eps is None:
-            eps = noising.draw(x0, noise, known.get("y") if conditioning.classes else None)
+        eps = training_noise(recipe, x0, noise, known)
         inputs = conditioning.training(images, known, noise)
         x_t = process.level(t, x0).noise(x0, eps)
 

@@ -61,7 +61,7 @@ class Batches:
         accelerated = torch.device(device).type != "cpu" and images.images.nbytes <= RESIDENT
         self.pixels = images.images.to(device) if accelerated else images.images
         self.labels = images.labels if labelled else None
-        self.inputs = images.inputs
+        self.inputs, self.eps = images.inputs, images.noise
         self.order = Order(len(images.images), mix(config.seed, ORDER))
         self.times, self.config, self.device = times, config, device
         self.layout = layout(config, device)
@@ -75,7 +75,9 @@ class Batches:
         if self.inputs is not None:
             chosen = self.order.batch(counters.start, len(counters))
             given["picture"] = to_float(_move(self.inputs[chosen], device))
-        if self.config.flip:
+        if self.eps is not None:  # the pictures of these noises are not mirrored
+            given["eps"] = _move(self.eps[self.order.batch(counters.start, len(counters))], device).float()
+        elif self.config.flip:
             mirrored = _move(uniforms(mix(seed, FLIP), counters) < 0.5, device)
             x0 = flip(x0, mirrored)
             given |= {"picture": flip(given["picture"], mirrored)} if "picture" in given else {}
