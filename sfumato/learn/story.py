@@ -95,7 +95,7 @@ def program(name: str) -> mo.Html:
     """The programming task of a lesson."""
     asked = lesson(name).program
     assert asked is not None
-    text = mo.md(f"## Program it yourself\n\n{asked.title}. A right answer is drawn below its code.")
+    text = mo.md("## Program it yourself\n\nWhat a right answer computes is drawn below it.")
     return mo.vstack([text, exercise(asked)])
 
 

@@ -287,6 +287,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("ddpm")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -201,6 +201,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("ncsn")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -234,6 +234,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("noise")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -1,0 +1,61 @@
+"""What the checks of programs share: answers in any precision, of torch or NumPy, as float64 tensors; data of one Gaussian,
+for which every sampler's mean and variance follow from a recursion of two numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Model = Callable[[Any, Any], Tensor]
+"""(x, t) -> what a network would say; takes torch's tensors, NumPy's arrays and numbers."""
+
+
+def tensor(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """What an answer gave back, in float64. AssertionError where it is no numbers, or not of the shape, or not finite."""
+    try:
+        found = torch.as_tensor(np.asarray(value.detach() if isinstance(value, Tensor) else value), dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"{name} gives back numbers, not {type(value).__name__}") from None
+    if shape is not None:
+        assert tuple(found.shape) == shape, f"{name} gives back shape {shape} here, yours has {tuple(found.shape)}"
+    assert bool(found.isfinite().all()), f"{name} gives back numbers that are not finite (nan or inf)"
+    return found
+
+
+def states(value: Any, name: str, count: int, shape: tuple[int, ...]) -> Tensor:
+    """A whole trajectory, a list or an array of `count` states: (count, *shape) in float64."""
+    assert hasattr(value, "__len__"), f"{name} gives back all states, from the start to the end"
+    assert len(value) == count, f"{name} gives back {count} states here, the start among them; yours are {len(value)}"
+    return torch.stack([tensor(state, f"every state of {name}", shape) for state in value])
+
+
+def given(model: Callable[[Tensor, Tensor], Tensor]) -> Model:
+    """A model that takes whatever an answer hands to it; x becomes float64 (N, D), and t float64, a number or (N,)."""
+
+    def asked(x: Any, t: Any) -> Tensor:
+        t = torch.as_tensor(np.asarray(t), dtype=torch.float64)
+        x = torch.as_tensor(np.asarray(x.detach() if isinstance(x, Tensor) else x), dtype=torch.float64)
+        return model(x, t.flatten()[:, None] if t.numel() > 1 else t.reshape(()))
+
+    return asked
+
+
+def near(found: Tensor | float, expected: Tensor | float, share: float) -> bool:
+    """Whether all numbers are within this share of what is expected."""
+    found, expected = torch.as_tensor(found), torch.as_tensor(expected)
+    return bool(((found - expected).abs() <= share * expected.abs()).all())
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    """float64 standard normal numbers of a seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def block(pictures: Tensor, columns: int = 3) -> Tensor:
+    """Pictures (N, C, H, W) in rows of so many, as one picture (C, rows H, columns W)."""
+    return torch.cat([torch.cat([*row], dim=2) for row in pictures.split(columns)], dim=1)
