@@ -125,6 +125,7 @@ def prepare(
         raise ValueError("training images and validation images are both pairs, or neither is")
     if images.noise is not None:
         check_reflow(recipe, tuple(images.noise.shape[1:]))
+    images, validation = _with_attributes(recipe, images), validation and _with_attributes(recipe, validation)
     with torch.device("meta"):
         network = recipe.model()
     check_training(recipe, network, settings, device, processes, here)
@@ -144,6 +145,14 @@ def prepare(
         (_described(initial.about), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
         built,
     )  # fmt: skip
+
+
+def _with_attributes(recipe: Any, images: Images) -> Images:
+    """The images with the attributes that the recipe is conditioned on. ValueError where they have others."""
+    names = recipe.conditioning.names
+    if names and images.named != names:
+        raise ValueError(f"{images.spec} does not have the attributes that the model is trained with")
+    return images if names else replace(images, attributes=None)
 
 
 def start_from(target: str, weights: str | None = None) -> Initial:
@@ -231,11 +240,13 @@ def previews(
     count = min(settings.preview_images, len(images))
     inputs = inputs_of(recipe, held_out, count) if recipe.conditioning.pictured else None
     count = count if inputs is None else len(inputs)
+    told = None if held_out.attributes is None else held_out.attributes.values[torch.arange(count) % len(held_out)]
     steps = min(settings.preview_steps, recipe.steps)
-    plan(Model(recipe, network, images.classes), Request(count, steps, picture=inputs))
+    plan(Model(recipe, network, images.classes), Request(count, steps, picture=inputs, attributes=told))
 
     def preview(network: nn.Module) -> Tensor:
-        return Model(recipe, network, images.classes).sample(count, steps=steps, seed=1, picture=inputs)
+        model = Model(recipe, network, images.classes)
+        return model.sample(count, steps=steps, seed=1, picture=inputs, attributes=told)
 
     return preview
 
@@ -265,6 +276,7 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
     conditioning = conditioning.paired(None if images.inputs is None else tuple(images.inputs.shape[1:]))
     if side and (shape[1] != shape[2] or side >= shape[1]):
         raise ValueError(f"an upsampler of {side}x{side} images needs larger, square training images, not {shape}")
+    conditioning = conditioning.attributed(images.named)
     if conditioning.classes and not labelled:
         print("These data have no labels: training without classes.")
     space = recipe.space

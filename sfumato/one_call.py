@@ -10,6 +10,7 @@ from typing import Any
 
 from sfumato import papers
 from sfumato.data import Images, open_source
+from sfumato.data.attributes import Attributed
 from sfumato.data.given import given
 from sfumato.data.sources import parse_spec
 from sfumato.data.splits import test_split
@@ -47,6 +48,7 @@ def fit(
     out: str | Path | None = None,
     labels: Any = None,
     classes: Sequence[str] | None = None,
+    attributes: Mapping[str, Any] | None = None,
     values: tuple[float, float] | None = None,
     options: str = "",
     validation: Any = None,
@@ -68,6 +70,7 @@ def fit(
         out: the run folder, new or empty; by default runs/PRESET-TIME.
         labels: one an image, whole numbers from 0 or words; for a data spec they are the data's own.
         classes: names of the numbers.
+        attributes: several an image, columns of 1 and 0 by their names, for recipe={"conditioning": "attributes"}.
         values: (0, 1) or (-1, 1): what black and white are, needed where images are of floats.
         options: of a data spec, such as "size=32&channels=3", by which images from memory are brought to one size.
         validation: held-out images for the loss by noise level, as `data`, or a pair of these and their labels; by
@@ -94,6 +97,8 @@ def fit(
         check_out(folder)
     _check_size(size, "network" in (recipe or {}) or resume)
     images = _opened(data, labels, classes, values, options, open_for_training)
+    if attributes is not None:
+        images = replace(images, attributes=Attributed.of(attributes, len(images))).carded(images.card)
     if size is not None:
         plan = replace(plan, recipe=with_size(plan.preset, plan.recipe, size, images.shape))
     held_out = _held_out(validation, data, images, values, options)

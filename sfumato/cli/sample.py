@@ -58,6 +58,9 @@ class SampleArguments:
     """Picture i depends on (seed, i) alone, whatever the batch."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, taken in turn; by default all in turn, where the model has classes."""
+    attributes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="smiling,-hat")] = ()
+    """For a model with attributes: those of a picture with commas between, NAME=0 or -NAME for absent ones, NAME=? for
+    not known; several such words in turn. By default pictures of any."""
     scale: Scale = 1.0
     """Classifier-free guidance: 1 is none, more exaggerates the class (for models trained with label dropout)."""
     guidance: Annotated[str | None, tyro.conf.arg(metavar="SPEC")] = None
@@ -214,6 +217,7 @@ def _request(parsed: SampleArguments, model: Model, given: Inputs, device: str) 
     return Request(
         given.n, _steps(parsed, model), sampler_of(parsed.sampler), parsed.seed, parsed.scale, guide,
         given.pictures, parsed.batch, parsed.precision, parsed.guidance, _guide_model(parsed, device),
+        model.attributes(parsed.attributes, given.n),
     )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """Conditioning: what a network is given besides x and its noise level, in training, in sampling and under guidance.
 
-`kinds` and `picture` hold the conditionings, `base` what they have in common; a recipe holds one.
+`kinds`, `attributes` and `picture` hold the conditionings, `base` what they have in common; a recipe holds one.
 """
 
 from __future__ import annotations
 
+from sfumato.conditioning.attributes import Attributes
 from sfumato.conditioning.base import Conditioning, Predict, Unconditional
 from sfumato.conditioning.kinds import Augmented, Labels, LowRes, SelfConditioned, Together
 from sfumato.conditioning.picture import Picture
@@ -12,6 +13,7 @@ from sfumato.conditioning.picture import Picture
 CONDITIONINGS: dict[str, type[Conditioning]] = {
     "none": Unconditional,
     "labels": Labels,
+    "attributes": Attributes,
     "low-res": LowRes,
     "picture": Picture,
     "augmented": Augmented,
@@ -21,6 +23,6 @@ CONDITIONINGS: dict[str, type[Conditioning]] = {
 """Every conditioning by the name under which a checkpoint keeps it."""
 
 __all__ = [
-    "CONDITIONINGS", "Augmented", "Conditioning", "Labels", "LowRes", "Picture", "Predict", "SelfConditioned",
-    "Together", "Unconditional",
+    "CONDITIONINGS", "Attributes", "Augmented", "Conditioning", "Labels", "LowRes", "Picture", "Predict",
+    "SelfConditioned", "Together", "Unconditional",
 ]  # fmt: skip

@@ -25,7 +25,9 @@ class Conditioning:
         dropout: the share of labels hidden in training.
         picture: height and width of a further, small picture; 0 where the network is given none.
         pictured: whether each request brings a picture.
-        numbers: how many real numbers describe an image of training; 0 for none. They are zeros in sampling.
+        numbers: how many real numbers describe an image of training; 0 for none. They are zeros where nothing is told.
+        names: of the attributes of an image, any number of which are present at once; empty without.
+        augments: whether the images of training are transformed.
         feeds_back: whether predictions are fed back to the network.
     """
 
@@ -34,6 +36,8 @@ class Conditioning:
     picture: int = 0
     pictured: bool = False
     numbers: int = 0
+    names: tuple[str, ...] = ()
+    augments: bool = False
     feeds_back: bool = False
 
     def __post_init__(self) -> None:
@@ -55,6 +59,17 @@ class Conditioning:
         """The network's inputs of a training batch: images (B, C, H, W) in [-1, 1]; given: labels y (B,), ..."""
         return {}
 
+    def told(self, attributes: Tensor | None) -> Inputs:
+        """The network's inputs of a request besides `inputs`: attributes (B, A) of 1, -1 or 0, which is not known.
+
+        ValueError where they are missing and the network needs them.
+        """
+        return {}
+
+    def row(self, words: str) -> tuple[int, ...]:
+        """The attributes (A,) that words such as `smiling,-hat` ask for. ValueError where there are none such."""
+        raise ValueError("this model was trained without attributes, so none can be asked for")
+
     def twice(self, inputs: Inputs, predict: Predict, x: Tensor, noise: Noise) -> Inputs:
         """The inputs of a training batch x after a first look at it, where the conditioning takes one."""
         return inputs
@@ -72,7 +87,7 @@ class Conditioning:
 
     def hidden(self, inputs: Inputs) -> Inputs:
         """The same inputs without what classifier-free guidance hides. ValueError where nothing was ever hidden."""
-        raise ValueError("classifier-free guidance needs a model that was trained with labels and label dropout")
+        raise ValueError(f"classifier-free guidance needs a model that was trained with {self._hideable()} dropout")
 
     def asks(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """The shape of the picture that a request brings for an image of this shape (C, H, W); None for none."""
@@ -86,6 +101,17 @@ class Conditioning:
     def fitted(self, classes: int, labelled: bool) -> Conditioning:
         """The conditioning for a data set of so many classes."""
         return self
+
+    def attributed(self, names: tuple[str, ...]) -> Conditioning:
+        """The conditioning for a data set whose images have these attributes. ValueError where it needs others."""
+        return self
+
+    def numbered(self) -> tuple[str, ...]:
+        """A word for each of its numbers, by which fine-tuning finds their weights."""
+        return tuple(f"{type(self).__name__} {i}" for i in range(self.numbers))
+
+    def _hideable(self) -> str:
+        return "attributes and attribute" if self.names else "labels and label"
 
     def paired(self, shape: tuple[int, ...] | None) -> Conditioning:
         """The conditioning for pairs of images with input pictures of this shape (C, h, w), or for images alone.

@@ -7,7 +7,7 @@ the model's own prediction (Chen, Zhang & Hinton 2023).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Annotated
@@ -112,9 +112,10 @@ class Augmented(Conditioning):
     mirror: Annotated[float, Range(0, 1)] = 0.5
     """Share of the images that is mirrored left to right."""
     numbers = augmentation.NUMBERS
+    augments = True
 
     def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
-        return replace(given, numbers=self.numbers)
+        return replace(given, numbers=given.numbers + self.numbers)
 
     def changed(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, Mapping[str, Tensor]]:
         images, numbers = augmentation.augmented(images, self.p, self.mirror, noise)
@@ -167,14 +168,17 @@ class Together(Conditioning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("classes", "picture", "pictured", "numbers"):
+        for name in ("classes", "picture", "pictured", "augments", "names"):
             object.__setattr__(self, name, max(getattr(part, name) for part in self.parts))
+        object.__setattr__(self, "numbers", sum(part.numbers for part in self.parts))
         of_labels = [part.dropout for part in self.parts if part.classes or not self.classes]
         object.__setattr__(self, "dropout", max(of_labels))
         if sum(part.pictured for part in self.parts) > 1:
             raise ValueError("a model is given one picture: name picture or low-res a single time")
-        if sum(part.numbers > 0 for part in self.parts) > 1:
+        if sum(part.augments for part in self.parts) > 1:
             raise ValueError("the images are augmented twice; one augmentation is enough")
+        if sum(bool(part.names) for part in self.parts) > 1:
+            raise ValueError("a model has one set of attributes: name attributes a single time")
         feeding = [part for part in self.parts if part.feeds_back]
         if len(feeding) > 1:
             raise ValueError("predictions are fed back once: name self a single time")
@@ -199,13 +203,19 @@ class Together(Conditioning):
         return images, given
 
     def training(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> Inputs:
-        return _merged(part.training(images, given, noise) for part in self.parts)
+        return self._merged([part.training(images, given, noise) for part in self.parts])
 
     def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
-        return _merged(part.inputs(labels, picture) for part in self.parts)
+        return self._merged([part.inputs(labels, picture) for part in self.parts])
+
+    def told(self, attributes: Tensor | None) -> Inputs:
+        return self._merged([part.told(attributes) for part in self.parts])
+
+    def row(self, words: str) -> tuple[int, ...]:
+        return next((part.row(words) for part in self.parts if part.names), None) or super().row(words)
 
     def hidden(self, inputs: Inputs) -> Inputs:
-        hides = [part for part in self.parts if part.dropout]
+        hides = [part for part in self.parts if part.dropout and not (part.names and "numbers" not in inputs)]
         return reduce(lambda given, part: part.hidden(given), hides, inputs) if hides else super().hidden(inputs)
 
     def asks(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -215,7 +225,7 @@ class Together(Conditioning):
         return next((part.made(images, noise) for part in self.parts if part.pictured), None)
 
     def paired(self, shape: tuple[int, ...] | None) -> Conditioning:
-        if shape is not None and self.numbers:
+        if shape is not None and self.augments:
             raise ValueError("an augmentation moves the images and not their inputs: leave augmented out for pairs")
         if not self.pictured:
             return super().paired(shape)
@@ -224,6 +234,19 @@ class Together(Conditioning):
     def fitted(self, classes: int, labelled: bool) -> Conditioning:
         return Together(tuple(part.fitted(classes, labelled) for part in self.parts))
 
+    def attributed(self, names: tuple[str, ...]) -> Conditioning:
+        return Together(tuple(part.attributed(names) for part in self.parts))
 
-def _merged(parts: Iterable[Inputs]) -> Inputs:
-    return {key: value for part in parts for key, value in part.items()}
+    def numbered(self) -> tuple[str, ...]:
+        return tuple(word for part in self.parts for word in part.numbered())
+
+    def _merged(self, given: Sequence[Inputs]) -> Inputs:
+        """The inputs of all parts; numbers side by side, zeros where a part has none to tell."""
+        merged = {key: value for inputs in given for key, value in inputs.items()}
+        if "numbers" in merged:
+            like = merged["numbers"]
+            merged["numbers"] = torch.cat(
+                [inputs.get("numbers", like.new_zeros(len(like), part.numbers))
+                 for part, inputs in zip(self.parts, given, strict=True)], dim=1
+            )  # fmt: skip
+        return merged

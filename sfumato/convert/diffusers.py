@@ -248,7 +248,9 @@ def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
             "DDPMPipeline passes no labels to its network, so a conditional model would not sample there"
         )
     if recipe.conditioning.numbers:
-        raise ForeignError("UNet2DModel holds no embedding of an augmentation, so it cannot hold this model")
+        raise ForeignError(
+            "UNet2DModel holds no embedding of attributes or of an augmentation, so it cannot hold this model"
+        )
     index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
              "unet": ["diffusers", "UNet2DModel"]}  # fmt: skip
     ours: dict[str, Tensor] = {name: p.detach().float().cpu() for name, p in network.named_parameters()}

@@ -178,7 +178,9 @@ def official_state(recipe: Trainable, network: nn.Module, order: str = "legacy")
         what = "labels" if conditioning.classes else "low-resolution images"
         raise ForeignError(f"the official {kind.__name__} has no {what}, so it cannot hold a conditional model")
     if conditioning.numbers:
-        raise ForeignError("official files hold no embedding of an augmentation, so they cannot hold this model")
+        raise ForeignError(
+            "official files hold no embedding of attributes or of an augmentation, so they cannot hold this model"
+        )
     tensors = {name: p.detach() for name, p in network.state_dict().items()}
     keys = LAYOUTS[kind].keys(network, order)
     return {key.official: key.read(tensors[key.ours]).clone().contiguous().float().cpu() for key in keys}

@@ -21,7 +21,7 @@ from sfumato.core.guidance import classifier_gradient
 from sfumato.core.sampling import trajectory
 from sfumato.core.times import TrainingTimes
 from sfumato.cost.ledger import Ledger
-from sfumato.cost.network import some_given, some_labels, some_times
+from sfumato.cost.network import some_attributes, some_given, some_labels, some_times
 from sfumato.cost.pretend import Pretence, backward
 from sfumato.models import Model
 from sfumato.networks.recompute import recompute_blocks
@@ -155,12 +155,13 @@ def sampling(recipe: Trainable, batch: int, *, precision: str, device: str = "cp
                 classifier_gradient(built.classify(network), labels)(x, some_times(built.times, batch))
         else:
             with torch.no_grad():
-                _two_moves(Model(cast(Recipe, recipe), network), pretence, batch, labels, autocast)
+                model = Model(cast(Recipe, recipe), network)
+                _two_moves(model, pretence, batch, labels, some_attributes(recipe, x), autocast)
     return ledger.peak
 
 
 def _two_moves(
-    model: Model, pretence: Pretence, batch: int, labels: Tensor | None,
+    model: Model, pretence: Pretence, batch: int, labels: Tensor | None, told: Tensor | None,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> None:  # fmt: skip
     """The first steps of the sampling loop, as `models.generate` takes them."""
@@ -168,7 +169,7 @@ def _two_moves(
     asked = recipe.conditioning.asks(recipe.shape)
     picture = None if asked is None else pretence.images(batch, asked)
     sampler: Any = model.diffusion.sampler
-    moves = sampler.plan(model.diffusion.process, model.denoiser(labels, picture, network=ready))
+    moves = sampler.plan(model.diffusion.process, model.denoiser(labels, picture, network=ready, attributes=told))
     x = model.diffusion.prior((batch, *recipe.space.shape(recipe.shape)), pretence.device).sample(torch.randn_like)
     states = trajectory(x, moves[:2])
     for _ in moves[:2]:

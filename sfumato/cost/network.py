@@ -39,7 +39,11 @@ def forward_pass(
     t = some_times(built.times, len(x))
     if isinstance(built, Classification):
         return partial(built.classify(network), x, t)
-    inputs = recipe.conditioning.inputs(some_labels(recipe, x), some_picture(recipe, x))
+    conditioning = recipe.conditioning
+    inputs = {
+        **conditioning.inputs(some_labels(recipe, x), some_picture(recipe, x)),
+        **conditioning.told(some_attributes(recipe, x)),
+    }
     return partial(built.denoise(network, inputs), x, t)
 
 
@@ -59,9 +63,15 @@ def some_picture(recipe: Trainable, x: Tensor) -> Tensor | None:
     return None if asked is None else torch.zeros(len(x), *asked, device=x.device)
 
 
+def some_attributes(recipe: Trainable, x: Tensor) -> Tensor | None:
+    """Attributes (B, A) of each image x (B, ...); None without any."""
+    names = recipe.conditioning.names
+    return torch.zeros(len(x), len(names), device=x.device) if names else None
+
+
 def some_given(recipe: Trainable, x: Tensor) -> dict[str, Tensor]:
     """What training hands over beside images x (B, ...)."""
-    both = {"y": some_labels(recipe, x), "picture": some_picture(recipe, x)}
+    both = {"y": some_labels(recipe, x), "picture": some_picture(recipe, x), "attributes": some_attributes(recipe, x)}
     return {name: value for name, value in both.items() if value is not None}
 
 

@@ -43,8 +43,8 @@ def table(root: Path, pictures: int) -> dict[str, str]:
             found = {}
             for where, row in read(path, content_of(path, LENGTH + ROW * pictures)):
                 name, text = row.get("file_name"), row.get("text")
-                if text is None and "label" in row and "text" not in row:
-                    continue  # a table of labels alone
+                if text is None and ("label" in row or "attributes" in row) and "text" not in row:
+                    continue  # a table of labels or attributes alone
                 if not isinstance(name, str) or not isinstance(text, str):
                     raise DataError(f"{where}: every row has file_name and text")
                 found[name] = text

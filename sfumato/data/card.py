@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ SMALL = 5_000
 INPUTS = "each with an input of "
 """How the note on pairs begins."""
 
-FEW, WITHOUT = "a small set", "no image in"
+FEW, WITHOUT, OPEN = "a small set", "no image in", "attributes not known"
 """How the notes begin that follow from the counts."""
 
 BLOCK = 2**26
@@ -43,11 +43,13 @@ class DataCard:
     std: tuple[float, ...]
     licence: str
     fingerprint: str
+    attributes: dict[str, int] = field(default_factory=dict)
+    """How many images have each."""
 
     @property
     def own_notes(self) -> tuple[str, ...]:
         """The notes without those that follow from the counts."""
-        return tuple(note for note in self.notes if not note.startswith((FEW, WITHOUT)))
+        return tuple(note for note in self.notes if not note.startswith((FEW, WITHOUT, OPEN)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -65,6 +67,10 @@ class DataCard:
             shown = ", ".join(f"{name} {n:,}" for name, n in list(self.classes.items())[:12])
             more = f", ... ({len(self.classes)} in all)" if len(self.classes) > 12 else ""
             lines.append(f"classes  {shown}{more}")
+        if self.attributes:
+            shown = ", ".join(f"{name} {n:,}" for name, n in list(self.attributes.items())[:40])
+            more = f", ... ({len(self.attributes)} in all)" if len(self.attributes) > 40 else ""
+            lines.append(f"has      {shown}{more}")
         mean, std = (" ".join(f"{v:.1f}" for v in values) for values in (self.mean, self.std))
         lines.append(f"pixels   mean {mean}, std {std} (of 0..255)")
         if self.corrupt:
@@ -86,8 +92,8 @@ def card_from_json(values: dict[str, Any]) -> DataCard:
     held: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     card = DataCard(**held)
     words = (card.spec, card.bits, card.licence, card.fingerprint, *card.corrupt, *card.notes)
-    counts = (card.count, *card.shape, *card.sizes.values(), *card.classes.values())
-    if not all(isinstance(word, str) for word in (*words, *card.sizes, *card.classes)):
+    counts = (card.count, *card.shape, *card.sizes.values(), *card.classes.values(), *card.attributes.values())
+    if not all(isinstance(word, str) for word in (*words, *card.sizes, *card.classes, *card.attributes)):
         raise ValueError("the data card has something else in the place of text")
     if not all(type(count) is int and count >= 0 for count in counts) or card.count < 1:
         raise ValueError("the data card has counts that are none")

@@ -8,6 +8,9 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from sfumato.data.attributes import Attributed, chosen, filled, table
+from sfumato.data.captions import ROW
+from sfumato.data.labels import refuse
 from sfumato.data.places import placed, split_and_path
 from sfumato.data.reading import Record, Shelf
 from sfumato.data.spec import DataError, Spec
@@ -17,6 +20,7 @@ SPLITS = ("train", "valid", "test")
 """As they are numbered in the list."""
 
 PACKED, FOLDER, PARTS = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+LABELLED = "list_attr_celeba.txt"
 
 LIST, PICTURE = 2**25, 2**24
 """Bytes of the longest list (CelebA's has 2.8 million), and of the largest picture."""
@@ -29,6 +33,8 @@ LICENCE = "non-commercial research (the agreement of CelebA)"
 
 def shelf(spec: Spec) -> Shelf:
     """The 162,770 training, 19,867 validation or 19,962 test pictures, 178x218 in colour, without labels.
+
+    `?attributes=all`, or some of the 40 such as Smiling,Male, are read from list_attr_celeba.txt.
 
     Raises:
         DataError: not here, which says what to get; a list that is damaged, or names pictures that are not there.
@@ -44,11 +50,27 @@ def shelf(spec: Spec) -> Shelf:
     picture: Callable[[str], bytes | Path]
     picture = _zipped(place / PACKED, names) if (place / PACKED).is_file() else _loose(place / FOLDER, names)
 
-    def record(i: int) -> Record:
-        return Record(picture(names[i]), None, None, f"celeba/{names[i]}")
+    has = _attributes(place, spec.options["attributes"], names) if "attributes" in spec.options else None
 
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return Shelf.of_rows(spec, str(place), len(names), record, digest, licence=LICENCE)
+    def record(i: int) -> Record:
+        return Record(picture(names[i]), None, None, f"celeba/{names[i]}", None if has is None else has.row(i))
+
+    lines = names if has is None else [*names, has.digest]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return Shelf.of_rows(
+        spec, str(place), len(names), record, digest, licence=LICENCE, named=() if has is None else has.names
+    )  # fmt: skip
+
+
+def _attributes(place: Path, words: str, names: list[str]) -> Attributed:
+    """Those of the list that are named, of these pictures."""
+    folders = (place, place / "Anno", place.parent / "Anno")
+    path = next((folder / LABELLED for folder in folders if (folder / LABELLED).is_file()), None)
+    if path is None:
+        raise DataError(f"celeba: {place} lacks {LABELLED}, which says the attributes of each picture")
+    known, rows = table(path, LIST // ROW)
+    refuse([name for name in names if name not in rows], f"pictures of {PARTS} have no attributes in {path}")
+    return chosen(filled(known, [rows[name] for name in names]), words, str(path))
 
 
 def _part(place: Path, number: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from sfumato.data.attributes import Attributed
 from sfumato.data.card import make_card
 from sfumato.data.decoding import Unreadable
 from sfumato.data.framing import place_of
@@ -53,7 +54,13 @@ def collected(shelf: Shelf) -> Images:
     )  # fmt: skip
     texts = tuple(record.text or "" for record in records)
     keys = tuple(record.key for record in records)
-    return Images(images, labels, texts if any(texts) else None, keys, shelf.classes, card)
+    attributes = None
+    if shelf.named:
+        attributes = Attributed(shelf.named, torch.tensor([record.attributes for record in records], dtype=torch.int8))
+    made = Images(
+        images, labels, texts if any(texts) else None, keys, shelf.classes, card, attributes=attributes
+    )  # fmt: skip
+    return made.carded(card)
 
 
 def _read_all(shelf: Shelf, met: Met) -> list[Found]:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sfumato.data import captions, labels
+from sfumato.data import attributes, captions, labels
 from sfumato.data.decoding import SUFFIXES
 from sfumato.data.reading import Record, Shelf
 from sfumato.data.spec import DataError, Spec
@@ -81,14 +81,20 @@ def shelf(spec: Spec) -> Shelf:
     if texts and (missing := set(texts) - set(keys)):
         notes += (f"{len(missing):,} captions belong to no picture that is here, that of {min(missing)} for one",)
 
+    posix = [path.as_posix() for path in relative]
+    has = attributes.told(spec.options["attributes"], root, posix) if "attributes" in spec.options else None
+
     def record(i: int) -> Record:
         label = numbers[named[i]] if classes else None
         text = texts.get(keys[i]) or captions.beside(root / relative[i])
-        return Record(root / relative[i], label, text, keys[i])
+        return Record(root / relative[i], label, text, keys[i], None if has is None else has.row(i))
 
     lines = [f"{key}\0{name}" for key, name in zip(keys, named, strict=True)] if told else keys
+    lines = lines if has is None else [*lines, has.digest]
     names = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-    return Shelf.of_rows(spec, str(root), len(keys), record, names, classes, notes=notes)
+    return Shelf.of_rows(
+        spec, str(root), len(keys), record, names, classes, notes=notes, named=() if has is None else has.names
+    )  # fmt: skip
 
 
 def _walked(root: Path) -> _Found:

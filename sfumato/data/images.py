@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from sfumato.data.attributes import Attributed
 from sfumato.data.card import DataCard, make_card, with_inputs
 from sfumato.data.loader import to_float
 
@@ -48,6 +49,7 @@ class Images:
         stream: where these are only a first look at more, which training reads as it goes (`stream`).
         inputs: of pairs, the input picture of each, uint8 (N, C', h, w) (`pairs`).
         noise: that of which each was made by a flow, (N, C', H', W') floats in what the diffusion sees (`reflow`).
+        attributes: several an image, by name (`attributes`), or None.
     """
 
     images: Tensor
@@ -59,6 +61,7 @@ class Images:
     stream: Streamed | None = None
     inputs: Tensor | None = None
     noise: Tensor | None = None
+    attributes: Attributed | None = None
 
     @property
     def spec(self) -> str:
@@ -88,14 +91,27 @@ class Images:
             notes=card.own_notes, sizes=card.sizes,
         )  # fmt: skip
         inputs = None if self.inputs is None else self.inputs[indices].contiguous()
-        fresh = fresh if inputs is None else with_inputs(fresh, inputs)
         keys = tuple(self.keys[i] for i in order)
+        attributes = None if self.attributes is None else self.attributes.take(indices)
         noise = None if self.noise is None else self.noise[indices]
-        return Images(images, labels, texts, keys, self.classes, fresh, inputs=inputs, noise=noise)
+        taken = Images(
+            images, labels, texts, keys, self.classes, fresh, inputs=inputs, attributes=attributes, noise=noise
+        )  # fmt: skip
+        return taken.carded(fresh)
+
+    def carded(self, card: DataCard) -> Images:
+        """The same with the card of its pixels and labels, to which what lies beside them is added."""
+        card = card if self.inputs is None else with_inputs(card, self.inputs)
+        return replace(self, card=card if self.attributes is None else self.attributes.carded(card))
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The names of the attributes."""
+        return () if self.attributes is None else self.attributes.names
 
     def given(self, chosen: Tensor, labelled: bool, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """What training hands over beside these images (n,): labels y where the model has them, inputs of pairs,
-        noise eps of reflow."""
+        noise eps of reflow, attributes."""
         found: dict[str, Tensor] = {}
         if labelled and self.labels is not None:
             found["y"] = self.labels[chosen].to(device)
@@ -103,4 +119,6 @@ class Images:
             found["picture"] = to_float(self.inputs[chosen].to(device))
         if self.noise is not None:
             found["eps"] = self.noise[chosen].to(device).float()
+        if self.attributes is not None:
+            found["attributes"] = self.attributes.values[chosen].to(device)
         return found

@@ -34,18 +34,19 @@ def told(how: str, root: Path, pictures: Sequence[Path]) -> list[str]:
     """
     if how == "prefix":
         found = {path: re.split("[-_]", path.name, maxsplit=1) for path in pictures}
-        _refuse([str(path) for path, parts in found.items() if len(parts) < 2 or not parts[0]],
-                "names have nothing before a - or _, which ?labels=prefix takes for the label")  # fmt: skip
+        refuse([str(path) for path, parts in found.items() if len(parts) < 2 or not parts[0]],
+               "names have nothing before a - or _, which ?labels=prefix takes for the label")  # fmt: skip
         return [parts[0] for parts in found.values()]
     path = root / how if (root / how).is_file() else Path(how)
     named = _table(path, len(pictures))
     keys = [picture.as_posix() for picture in pictures]
-    _refuse([key for key in keys if key not in named], f"images in {root} have no label in {path}")
-    _refuse(sorted(set(named) - set(keys)), f"file names in {path} are no images in {root}")
+    refuse([key for key in keys if key not in named], f"images in {root} have no label in {path}")
+    refuse(sorted(set(named) - set(keys)), f"file names in {path} are no images in {root}")
     return [named[key] for key in keys]
 
 
-def _refuse(names: list[str], what: str) -> None:
+def refuse(names: list[str], what: str) -> None:
+    """DataError that counts the names and shows the first, where there are any."""
     if names:
         more = ", ..." if len(names) > SHOWN else ""
         raise DataError(f"{len(names):,} {what}: {', '.join(names[:SHOWN])}{more}")

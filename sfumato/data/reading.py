@@ -30,12 +30,14 @@ AT_ONCE = 2**31
 
 
 class Record(NamedTuple):
-    """One image as it is stored: a file, its bytes or uint8 (C, H, W); with label, text and a key that stays."""
+    """One image as it is stored: a file, its bytes or uint8 (C, H, W); with label, text, a key that stays, and
+    attributes of 1, -1 or 0."""
 
     picture: Source | Tensor
     label: int | None
     text: str | None
     key: str
+    attributes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Shelf:
         classes: names of the labels; empty where records have none.
         at: the number of a record -> the record, where they can be read in any order.
         notes: what the card says of it.
+        named: the attributes of the records.
     """
 
     spec: Spec
@@ -62,11 +65,12 @@ class Shelf:
     licence: str = ""
     at: Callable[[int], Record] | None = None
     notes: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
     @classmethod
     def of_rows(
         cls, spec: Spec, place: str, n: int, at: Callable[[int], Record], fingerprint: str,
-        classes: tuple[str, ...] = (), licence: str = "", notes: tuple[str, ...] = (),
+        classes: tuple[str, ...] = (), licence: str = "", notes: tuple[str, ...] = (), named: tuple[str, ...] = (),
     ) -> Shelf:  # fmt: skip
         """n records that can be read in any order, in blocks of about equal size."""
         number = -(-n // BLOCK)
@@ -76,7 +80,7 @@ class Shelf:
             return [at(i) for i in range(edges[block], edges[block + 1])]
 
         sizes = tuple(b - a for a, b in pairwise(edges))
-        return cls(spec, place, sizes, read, fingerprint, classes, licence, at, notes)
+        return cls(spec, place, sizes, read, fingerprint, classes, licence, at, notes, named)
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -107,7 +111,7 @@ class Shelf:
             at, rows = self.at, Order(len(self), seed).batch(0, len(self)).tolist()
             return self.of_rows(
                 self.spec, self.place, len(self), lambda i: at(rows[i]), self.fingerprint, self.classes, self.licence,
-                self.notes,
+                self.notes, self.named,
             )  # fmt: skip
         blocks = Order(len(self.sizes), seed).batch(0, len(self.sizes)).tolist()
         return replace(self, sizes=tuple(self.sizes[b] for b in blocks), read=lambda block: self.read(blocks[block]))

@@ -36,7 +36,7 @@ from sfumato.data import (
     shards,
     svhn,
 )
-from sfumato.data.card import make_card, with_inputs
+from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
 from sfumato.data.reading import Shelf
@@ -134,8 +134,7 @@ def _only_classes(images: Images, names: list[str]) -> Images:
         card.spec, kept.images, labels, tuple(names), bits=card.bits, sizes=card.sizes, corrupt=card.corrupt,
         notes=card.own_notes, licence=card.licence,
     )  # fmt: skip
-    fresh = fresh if kept.inputs is None else with_inputs(fresh, kept.inputs)
-    return replace(kept, labels=labels, classes=tuple(names), card=fresh)
+    return replace(kept, labels=labels, classes=tuple(names)).carded(fresh)
 
 
 # ---------------------------------------------------------------- the table

@@ -12,7 +12,8 @@ OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
 DOWNLOADED = ("cifar10", "cifar100", "svhn", "celeba", "imagenet", "lsun")
 """Sets as they are downloaded by hand: a split or a path follows."""
 
-OWN = {"hf": ("split", "image", "label"), "folder": ("labels",), **dict.fromkeys(DOWNLOADED, ("split",))}
+OWN = {"hf": ("split", "image", "label"), "folder": ("labels", "attributes"), **dict.fromkeys(DOWNLOADED, ("split",)),
+       "celeba": ("split", "attributes")}  # fmt: skip
 """Options of one source alone."""
 
 PATHS = ("folder", "npz", "npy", "map", "reflow", "wds", "hf", *DOWNLOADED, "pair")

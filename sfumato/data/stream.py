@@ -173,6 +173,8 @@ def open_for_training(spec: str) -> Images:
     parsed = parse_spec(spec)
     if parsed.name not in STREAMED and parsed.crop != "random":
         return open_source(spec)
+    if "attributes" in parsed.options:
+        raise DataError(f"{spec}: attributes are not read while training goes on, as random crops are: leave one out")
     if "classes" in parsed.options and parsed.name not in CHOOSING:
         raise DataError(f"{spec}: classes are chosen when a set is prepared: sfumato prepare {spec!r} OUT")
     return _look(SHELVES[parsed.name](parsed).limited() if parsed.name in SHELVES else _larger(parsed))

@@ -97,7 +97,10 @@ def training_distance(
         count = min(count, len(reference))
         inputs = inputs_of(recipe, reference.take(torch.arange(count) * len(reference) // count), count)
     model = Model(recipe, network, images.classes)
-    request = Request(count, model.diffusion.usual(model.sampler(None)), seed=SEED, picture=inputs)
+    has = reference.attributes if recipe.conditioning.names else None
+    told = None if has is None else has.values[torch.arange(count) * len(reference) // count]
+    steps = model.diffusion.usual(model.sampler(None))
+    request = Request(count, steps, seed=SEED, picture=inputs, attributes=told)
     plan(model, request)
     net = usual(reference.spec, reference.shape, device)
     other = images if held_out is not None else None

@@ -121,7 +121,8 @@ class Flow:
         """The denoiser of these images in continuous time, neither clipped nor guided: the flow is to be smooth."""
         model, T = self.model, self._levels
         labels = None if self.labels is None else self.labels[list(keys)].to(model.device)
-        denoise = model.diffusion.denoise(model.network, model.recipe.conditioning.inputs(labels))
+        conditioning = model.recipe.conditioning
+        denoise = model.diffusion.denoise(model.network, {**conditioning.inputs(labels), **conditioning.told(None)})
         return (lambda x, t: denoise(x, T * t)) if T else denoise
 
     def _precise(self, x: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class Request:
     precision: str = "auto"
     guidance: Guidance | str | None = None
     guide_model: Model | None = None
+    attributes: Tensor | None = None
 
     def precision_on(self, device: torch.device) -> str:
         """bf16 or float32."""
@@ -58,10 +59,12 @@ def denoiser(
     guide_model: Model | None = None,
     *,
     fed: bool = False,
+    attributes: Tensor | None = None,
 ) -> Denoise:
     """See `Model.denoiser`; `fed`, for one trajectory of a sampler, feeds predictions back where the model wants it."""
     weights = model.network if network is None else network
-    return guides.chosen(guidance, scale, guide_model)(model, weights, Given(labels, picture, fed), guide_model)
+    given = Given(labels, picture, fed, attributes)
+    return guides.chosen(guidance, scale, guide_model)(model, weights, given, guide_model)
 
 
 def plan(model: Model, request: Request) -> int:
@@ -77,8 +80,9 @@ def plan(model: Model, request: Request) -> int:
     guidance.check(model, request.guide_model, model.sampler(request.sampler))
     if request.picture is not None:
         _check_pictures(model, request.picture, request.n)
+    _check_attributes(model, request.attributes, request.n)
     one = (request.guide.classifier if request.guide else model).labels(None, 1)
-    return len(_moves(model, model.network, request, one, None if request.picture is None else request.picture[:1]))
+    return len(_moves(model, model.network, replace(request, **_some(request, [0])), one))
 
 
 def _check_pictures(model: Model, pictures: Tensor, n: int) -> None:
@@ -96,14 +100,29 @@ def _check_pictures(model: Model, pictures: Tensor, n: int) -> None:
         )
 
 
-def _moves(
-    model: Model, network: nn.Module, request: Request, labels: Tensor | None, picture: Tensor | None
-) -> list[Move]:
-    """The moves of one batch."""
+def _check_attributes(model: Model, attributes: Tensor | None, n: int) -> None:
+    """ValueError unless attributes are those of the model, one row a picture at least."""
+    names = model.recipe.conditioning.names
+    if attributes is not None and (attributes.ndim != 2 or attributes.shape[1] != len(names) or len(attributes) < n):
+        raise ValueError(
+            f"the model has {len(names)} attributes and {n} pictures are asked for; given are {tuple(attributes.shape)}"
+            if names else "this model was trained without attributes, so none can be asked for"
+        )  # fmt: skip
+
+
+def _some(request: Request, keys: Sequence[int]) -> dict[str, Any]:
+    """What these images of a request are given each."""
+    both = {"picture": request.picture, "attributes": request.attributes}
+    return {name: None if value is None else value[list(keys)] for name, value in both.items()}
+
+
+def _moves(model: Model, network: nn.Module, request: Request, labels: Tensor | None) -> list[Move]:
+    """The moves of one batch, whose labels, pictures and attributes these are."""
     of_model = labels if model.recipe.conditioning.classes else None
-    small = None if picture is None else to_float(picture)
+    small = None if request.picture is None else to_float(request.picture)
     denoise = denoiser(
-        model, of_model, small, request.scale, network, request.guidance, request.guide_model, fed=True
+        model, of_model, small, request.scale, network, request.guidance, request.guide_model, fed=True,
+        attributes=request.attributes,
     )  # fmt: skip
     sampler, diffusion = model.sampler(request.sampler), model.diffusion
     if request.guide and labels is not None:
@@ -123,10 +142,9 @@ def trajectories(
     noise, space = ImageNoise(request.seed, keys), model.recipe.space
     shape = (len(keys), *space.shape(model.recipe.shape))
     x = model.diffusion.prior(shape, model.device).sample(noise)
-    small = None if request.picture is None else request.picture[list(keys)]
     precision = request.precision_on(model.device)
     network = for_sampling(model.network, model.device, precision)
-    moves = _moves(model, network, request, labels, small)
+    moves = _moves(model, network, replace(request, **_some(request, keys)), labels)
     yield space.decode(x), space.decode(x)
     states = trajectory(x, moves, noise)
     while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ class Guidance:
     high: float = math.inf
     """Guided only up to this noise."""
     negative: str | None = None
-    """A class to push away from, by name or number, instead of the model without labels."""
+    """A class to push away from, by name or number, or attributes, instead of the model without labels."""
     threshold: float | None = None
     """Dynamic thresholding at this quantile instead of clipping (Saharia et al. 2022)."""
 
@@ -90,26 +90,34 @@ class Guidance:
         conditioning, inputs = model.recipe.conditioning, given.inputs(model)
         if self.negative is None:
             return given.denoiser(model, network, conditioning.hidden(inputs))
-        other = model.labels([self.negative], len(given))
-        return given.denoiser(model, network, Given(other, given.picture).inputs(model))
+        if conditioning.names and not conditioning.classes:
+            other = replace(given, attributes=model.attributes([self.negative], len(given)))
+        else:
+            other = replace(given, labels=model.labels([self.negative], len(given)))
+        return given.denoiser(model, network, other.inputs(model))
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a batch of pictures is conditioned on: labels (B,), a picture (B, C, h, w) in [-1, 1]."""
+    """What a batch of pictures is conditioned on: labels (B,), a picture (B, C, h, w) in [-1, 1], attributes."""
 
     labels: Tensor | None = None
     picture: Tensor | None = None
     fed: bool = False
     """Whether a model that was trained so is fed its own predictions, along one trajectory."""
+    attributes: Tensor | None = None
+    """(B, A): 1, -1, or 0 for what is not known."""
 
     def __len__(self) -> int:
-        return max(0 if value is None else len(value) for value in (self.labels, self.picture))
+        return max(0 if value is None else len(value) for value in (self.labels, self.picture, self.attributes))
 
     def inputs(self, model: Model) -> Mapping[str, Tensor]:
         """The inputs of a model's network, on its device."""
-        both = (None if value is None else value.to(model.device) for value in (self.labels, self.picture))
-        return model.recipe.conditioning.inputs(*both)
+        labels, picture, attributes = (
+            None if value is None else value.to(model.device) for value in (self.labels, self.picture, self.attributes)
+        )
+        conditioning = model.recipe.conditioning
+        return {**conditioning.inputs(labels, picture), **conditioning.told(attributes)}
 
     def denoiser(self, model: Model, network: nn.Module, inputs: Mapping[str, Tensor]) -> Denoise:
         """A model's denoiser with these inputs, neither guided nor clipped."""
@@ -262,6 +270,8 @@ def _check_guide(model: Model, guide: Model) -> None:
         raise ValueError("a model with pictures as inputs, or an upsampler, is guided by one that takes the same")
     if theirs.conditioning.classes and guide.classes != model.classes:
         raise ValueError("the guide and the model were trained with other classes")
+    if theirs.conditioning.names not in ((), ours.conditioning.names):
+        raise ValueError("the guide and the model were trained with other attributes")
     here, there = (m.diffusion.gaussian.schedule for m in (model, guide))
     if here.end != there.end or not all(
         torch.allclose(a, b)

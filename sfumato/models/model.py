@@ -61,6 +61,7 @@ class Model(Trained[Recipe]):
         network: nn.Module | None = None,
         guidance: Guidance | str | None = None,
         guide_model: Model | None = None,
+        attributes: Tensor | None = None,
     ) -> Denoise:
         """The denoiser as samplers see it: conditioned, guided by itself where scale is not 1, and clipped.
 
@@ -70,8 +71,9 @@ class Model(Trained[Recipe]):
             scale: classifier-free guidance; 1 is none.
             network: another network than the model's, such as a cast copy.
             guidance, guide_model: see `sample`.
+            attributes: (B, A) of 1, -1 or 0, for a model with attributes; 0 is not known.
         """
-        return generate.denoiser(self, labels, picture, scale, network, guidance, guide_model)
+        return generate.denoiser(self, labels, picture, scale, network, guidance, guide_model, attributes=attributes)
 
     def controlled(self, scale: float) -> Model:
         """The same with its control (ControlNet) at another scale: 0 is the frozen model alone, 1 is as trained.
@@ -101,6 +103,7 @@ class Model(Trained[Recipe]):
             raise ValueError(f"the model works on uint8 images of {self.recipe.shape}, not {tuple(images.shape[1:])}")
         if self.recipe.conditioning.classes and labels is None:
             raise ValueError("this model was trained with classes, so each picture needs its label")
+        self.recipe.conditioning.told(None)
 
     def sample(
         self,
@@ -110,6 +113,7 @@ class Model(Trained[Recipe]):
         sampler: Sampler | str | None = None,
         seed: int = 0,
         classes: Sequence[str | int] | Tensor | None = None,
+        attributes: Sequence[str] | Tensor | None = None,
         scale: float = 1.0,
         guide: Guide | None = None,
         guidance: Guidance | str | None = None,
@@ -131,6 +135,8 @@ class Model(Trained[Recipe]):
                 DPM-Solver++(2M) on Karras' grid, or the paper's own where that does not fit.
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
+            attributes: words such as "smiling,-hat", taken in turn, or numbers (n, A): 1 present, -1 absent, 0 open; by
+                default all are left open.
             scale: classifier-free guidance; 1 is none.
             guide: a classifier that guides; its classes are the ones that can be asked for.
             guidance: another kind of guidance than the classifier-free one of `scale`, such as "interval?scale=2";
@@ -153,7 +159,10 @@ class Model(Trained[Recipe]):
         """
         chosen = self.diffusion.usual(self.sampler(sampler)) if steps == "usual" else steps
         inputs = low_res if picture is None else picture
-        request = Request(n, chosen, sampler, seed, scale, guide, inputs, batch, precision, guidance, guide_model)
+        told = attributes if isinstance(attributes, Tensor) else self.attributes(attributes, n)
+        request = Request(
+            n, chosen, sampler, seed, scale, guide, inputs, batch, precision, guidance, guide_model, told
+        )  # fmt: skip
         asked = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)
         film = frames is not None or predictions is not None

@@ -78,6 +78,16 @@ class Trained(Generic[R]):
         chosen = [_class_index(name, known) for name in names] if names else list(range(count))
         return torch.tensor([chosen[i % len(chosen)] for i in range(n)])
 
+    def attributes(self, words: Sequence[str] | None, n: int) -> Tensor | None:
+        """Attributes (n, A) of words such as `smiling,-hat`, taken in turn; 1 present, -1 absent, 0 not known.
+
+        None for no words: the model then makes pictures of any. ValueError for an unknown attribute.
+        """
+        if not words:
+            return None
+        rows = [self.recipe.conditioning.row(word) for word in words]
+        return torch.tensor([rows[i % len(rows)] for i in range(n)], dtype=torch.int8)
+
 
 def _class_index(name: str | int, known: tuple[str, ...]) -> int:
     if str(name) in known:

@@ -38,7 +38,7 @@ class Embedded:
     picture: int = 0
     """Channels of a further picture `low_res`; 0 for none."""
     numbers: int = 0
-    """Real numbers that describe the image, such as those of an augmentation; 0 for none."""
+    """Real numbers that describe the image, such as its attributes, or those of an augmentation; 0 for none."""
     levels: int = 0
     """T, the number of noise levels, for networks that are given a level's number; 0 in continuous time."""
 
@@ -80,7 +80,7 @@ class Backbone:
 def refuse(network: str, given: Embedded, outputs: int, expected: int) -> None:
     """Raise ValueError for labels, pictures, numbers and channels of outputs that this network does not have."""
     if given.labels or given.picture or given.numbers:
-        what = "labels" if given.labels else "a further picture" if given.picture else "the numbers of an augmentation"
+        what = "labels" if given.labels else "a further picture" if given.picture else "attributes or an augmentation"
         raise ValueError(f"{network} cannot be conditioned on {what}")
     if outputs != expected:
         raise ValueError(f"{network} returns {expected} channels here, not {outputs}")

@@ -59,7 +59,7 @@ def check_sides(height: int, width: int, multiple: int, what: str) -> None:
 def refuse_numbers(network: str, given: Embedded) -> None:
     """Raise ValueError where a network that embeds no real numbers is to be conditioned on some."""
     if given.numbers:
-        raise ValueError(f"{network} cannot be conditioned on the numbers of an augmentation")
+        raise ValueError(f"{network} cannot be conditioned on attributes or on the numbers of an augmentation")
 
 
 def positions(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:

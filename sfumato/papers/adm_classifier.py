@@ -47,8 +47,8 @@ class NoisyClassifier:
 
     def __post_init__(self) -> None:
         check_fields(self, betas=BETAS)
-        if self.conditioning.numbers:
-            raise ValueError("a classifier is told of no augmentation, so it cannot be trained with one")
+        if self.conditioning.augments or self.conditioning.names:
+            raise ValueError("a classifier is told of no augmentation and of no attributes: leave them out")
 
     def model(self) -> nn.Module:
         return self.network.build(self.space.shape(self.shape), self.conditioning.classes)

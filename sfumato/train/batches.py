@@ -31,7 +31,7 @@ RESIDENT = 1 << 30
 @dataclass(frozen=True)
 class Batch:
     """Images x0 (B, C, H, W) in [-1, 1] with times t and importance weights (B,), noise, and what is given beside them:
-    labels y, the input pictures of pairs."""
+    labels y, the input pictures of pairs, attributes."""
 
     x0: Tensor
     t: Tensor
@@ -62,6 +62,7 @@ class Batches:
         self.pixels = images.images.to(device) if accelerated else images.images
         self.labels = images.labels if labelled else None
         self.inputs, self.eps = images.inputs, images.noise
+        self.attributes = None if images.attributes is None else images.attributes.values
         self.order = Order(len(images.images), mix(config.seed, ORDER))
         self.times, self.config, self.device = times, config, device
         self.layout = layout(config, device)
@@ -75,6 +76,8 @@ class Batches:
         if self.inputs is not None:
             chosen = self.order.batch(counters.start, len(counters))
             given["picture"] = to_float(_move(self.inputs[chosen], device))
+        if self.attributes is not None:
+            given["attributes"] = _move(self.attributes[self.order.batch(counters.start, len(counters))], device)
         if self.eps is not None:  # the pictures of these noises are not mirrored
             given["eps"] = _move(self.eps[self.order.batch(counters.start, len(counters))], device).float()
         elif self.config.flip:

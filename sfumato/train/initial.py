@@ -17,7 +17,7 @@ from torch import Tensor
 from sfumato.networks.backbone import NOTHING
 from sfumato.papers.recipe import Trainable
 
-LABELS = "label_embedding.weight"
+LABELS, NUMBERS = "label_embedding.weight", "numbers_embedding.weight"
 LEAST = 0.5
 """The share of a network's numbers that must have a counterpart."""
 
@@ -72,7 +72,8 @@ def fitted(
 
     The first convolution for C channels is the mean over its C' input channels times C' / C; the last gives every
     channel the mean of the old ones; so images that are grey in all channels give the same output. Classes of the same
-    name keep their row, others begin at the mean of all rows, and the null row is kept. A network that had no labels
+    name keep their row, others begin at the mean of all rows, and the null row is kept. Attributes of the same name
+    keep their embedding, others begin at 0. A network that had no labels
     gets rows of zeros; one that has none any more gets its null row, or the mean, as a bias. A picture as a further
     input begins at weights of 0.
 
@@ -94,6 +95,11 @@ def fitted(
             same = held is not None and rows is not None and torch.equal(held, rows) if rows is not None else False
             (found.taken if same else found.fresh if rows is None else found.widened).append(name)
             found.tensors[name] = torch.zeros(shape) if rows is None else rows
+            continue
+        if name == NUMBERS:
+            found.tensors[name] = _columns(held, old, new, shape)
+            same = held is not None and torch.equal(held, found.tensors[name])
+            (found.taken if same else found.fresh if held is None else found.widened).append(name)
             continue
         wider = held if held is None or held.shape == shape else _widened(held, shape, old.shape[0], new.shape[0])
         if held is not None and wider is None and old.shape[0] == new.shape[0]:
@@ -167,6 +173,21 @@ def _rows(
         rows.append(held[before.classes] if before.dropout else mean)
     made = torch.stack(rows)
     return made if made.shape == shape else None
+
+
+def _columns(held: Tensor | None, old: Trainable, new: Trainable, shape: tuple[int, ...]) -> Tensor:
+    """The embedding of the numbers that describe an image; what is new to the network begins at 0."""
+    made = torch.zeros(shape)
+    if held is None or held.ndim != 2 or held.shape[0] != shape[0]:
+        return made
+    before, now = ([*c.numbered()] for c in (old.conditioning, new.conditioning))
+    more = min(held.shape[1] - len(before), shape[1] - len(now))  # the recipe's own, such as a length of time
+    for i, name in enumerate(now):
+        if name in before:
+            made[:, i] = held[:, before.index(name)]
+    if more > 0:
+        made[:, len(now) : len(now) + more] = held[:, len(before) : len(before) + more]
+    return made
 
 
 def _labels_into_bias(source: dict[str, Tensor], shapes: Mapping[str, tuple[int, ...]], null: bool) -> None:

@@ -197,10 +197,12 @@ def _over_time(run: RunFolder) -> str:
 
 def _data(run: RunFolder, card: dict[str, Any]) -> str:
     channels, height, width = card["shape"]
+    has = card.get("attributes") or {}
     rows = [
         ("images", f"{card['count']:,} of {width} x {height}, {channels} channel{'s' * (channels > 1)}"),
         ("spec", card["spec"]),
         ("classes", ", ".join(f"{name} {n:,}" for name, n in card["classes"].items()) if card["classes"] else "none"),
+        *([("attributes", ", ".join(f"{name} {n:,}" for name, n in has.items()))] if has else []),
         ("corrupt files", ", ".join(card["corrupt"]) or "none"),
         *(("note", note) for note in card["notes"]),
         ("licence", card.get("licence") or "not known"),

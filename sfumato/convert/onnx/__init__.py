@@ -81,6 +81,8 @@ def export(
             "models that make pictures from noise alone are exported, no classifiers, no upsamplers and none with "
             "pictures as inputs"
         )
+    if recipe.conditioning.names:
+        raise ExportError("the graphs tell a network of labels alone, not of attributes")
     if recipe.conditioning.feeds_back:
         raise ExportError("a self-conditioned model is fed its own predictions, which the graphs do not do")
     if diffusion.sampler.two_times:
