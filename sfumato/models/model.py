@@ -135,21 +135,17 @@ class Model(Trained[Recipe]):
                 DPM-Solver++(2M) on Karras' grid, or the paper's own where that does not fit.
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
-            attributes: words such as "smiling,-hat", taken in turn, or numbers (n, A): 1 present, -1 absent, 0 open; by
-                default all are left open.
+            attributes: words such as "smiling,-hat" in turn, or numbers (n, A): 1 present, -1 absent, 0 open.
             scale: classifier-free guidance; 1 is none.
             guide: a classifier that guides; its classes are the ones that can be asked for.
-            guidance: another kind of guidance than the classifier-free one of `scale`, such as "interval?scale=2";
-                see `models.guidance`.
+            guidance: another kind than the classifier-free one of `scale`: "interval?scale=2" (`models.guidance`).
             guide_model: a worse model of the same images, which guides instead of the model without its labels.
             low_res, picture: uint8 inputs (at least n, C, h, w), of an upsampler or an image-to-image model; for
                 inpainting the last channel is 255 where a picture is known, 0 in its holes.
             batch: images at a time, which bounds the memory.
             precision: "auto" (bf16 where the machine has it), "bf16" or "float32".
-            frames: a list to collect the trajectory in: (moves + 1) uint8 tensors (n, C, H, W).
-            predictions: a list to collect the x0 predicted along the way in, likewise.
-            pool: worker processes that divide the work, batch by batch, and load this very model; a sampler of your
-                own must then be one that can be pickled.
+            frames, predictions: lists for the states on the way and the x0 predicted there, uint8 (n, C, H, W) a move.
+            pool: worker processes that divide the work by batches and load this very model; what they do is pickled.
             progress: called with the number of images that moved, after each step, or each batch of a pool.
 
         Raises:
@@ -159,10 +155,8 @@ class Model(Trained[Recipe]):
         """
         chosen = self.diffusion.usual(self.sampler(sampler)) if steps == "usual" else steps
         inputs = low_res if picture is None else picture
-        told = attributes if isinstance(attributes, Tensor) else self.attributes(attributes, n)
-        request = Request(
-            n, chosen, sampler, seed, scale, guide, inputs, batch, precision, guidance, guide_model, told
-        )  # fmt: skip
+        a = attributes if isinstance(attributes, Tensor) else self.attributes(attributes, n)
+        request = Request(n, chosen, sampler, seed, scale, guide, inputs, batch, precision, guidance, guide_model, a)
         asked = guide.classifier if guide else self
         labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)
         film = frames is not None or predictions is not None
