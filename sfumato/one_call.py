@@ -68,18 +68,16 @@ def fit(
         preset: what to train, such as "ddpm/emoji32"; `sfumato presets` lists them. Shape and classes are the data's.
         minutes: of training; by default the preset's. `images=N` is a budget in images instead.
         out: the run folder, new or empty; by default runs/PRESET-TIME.
-        labels: one an image, whole numbers from 0 or words; for a data spec they are the data's own.
-        classes: names of the numbers.
+        labels, classes: one an image, numbers from 0 or words, and the numbers' names; a data spec has its own.
         attributes: several an image, columns of 1 and 0 by their names, for recipe={"conditioning": "attributes"}.
         values: (0, 1) or (-1, 1): what black and white are, needed where images are of floats.
         options: of a data spec, such as "size=32&channels=3", by which images from memory are brought to one size.
-        validation: held-out images for the loss by noise level, as `data`, or a pair of these and their labels; by
-            default the test split of a data spec that has one, else the training images.
+        validation: held-out images, as `data`, or a pair of these and labels; by default a data spec's own test split.
         recipe: other choices than the preset's, by field, such as {"network": "dit?patch=4", "prediction": "x0"}.
         size: tiny, small, base or paper: the preset's network smaller or larger (docs/training.md).
         start: a trained model to begin at (whatever `sfumato.load` takes), with gentler numbers (docs/own_pictures.md).
-        callbacks: called with every line of metrics, a dict with "kind" and "images", and with every preview, whose
-            "pictures" are uint8 (N, C, H, W) of the "online" and "ema" weights. One that returns True ends the run.
+        callbacks: called with every line of metrics, a dict with "kind" and "images"; a preview's has "pictures", uint8
+            (N, C, H, W) of the "online" and "ema" weights. One that returns True ends the run.
         resume: go on with the run in `out`, on the same images; `minutes` is the budget of the whole run then.
         quiet: print nothing.
         settings: training numbers by name (`TrainConfig`), such as batch=32, flip=True, learning_rate=1e-3.
@@ -96,9 +94,7 @@ def fit(
     if not resume:
         check_out(folder)
     _check_size(size, "network" in (recipe or {}) or resume)
-    images = _opened(data, labels, classes, values, options, open_for_training)
-    if attributes is not None:
-        images = replace(images, attributes=Attributed.of(attributes, len(images))).carded(images.card)
+    images = _described(_opened(data, labels, classes, values, options, open_for_training), attributes)
     if size is not None:
         plan = replace(plan, recipe=with_size(plan.preset, plan.recipe, size, images.shape))
     held_out = _held_out(validation, data, images, values, options)
@@ -218,6 +214,13 @@ def _opened(
             raise ValueError("labels, classes, values and options are for images in memory; a data spec says its own")
         return opener(str(data))
     return given(parse_spec(f"memory?{options}" if options else "memory"), data, labels, classes, values)
+
+
+def _described(images: Images, attributes: Mapping[str, Any] | None) -> Images:
+    """Images with attributes, a column each, beside them."""
+    if attributes is None:
+        return images
+    return replace(images, attributes=Attributed.of(attributes, len(images))).carded(images.card)
 
 
 def _held_out(
