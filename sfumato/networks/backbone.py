@@ -80,7 +80,8 @@ class Backbone:
 def refuse(network: str, given: Embedded, outputs: int, expected: int) -> None:
     """Raise ValueError for labels, pictures, numbers and channels of outputs that this network does not have."""
     if given.labels or given.picture or given.numbers:
-        what = "labels" if given.labels else "a further picture" if given.picture else "attributes or an augmentation"
+        numbers = "attributes or the numbers of an augmentation"
+        what = "labels" if given.labels else "a further picture" if given.picture else numbers
         raise ValueError(f"{network} cannot be conditioned on {what}")
     if outputs != expected:
         raise ValueError(f"{network} returns {expected} channels here, not {outputs}")
