@@ -19,7 +19,7 @@ from sfumato.data.images import Images
 from sfumato.fields import Range, check
 from sfumato.fitting import Training, initial_of, prepare
 from sfumato.models import Model, load_model
-from sfumato.papers.distilled import is_distilled, student
+from sfumato.papers.distilled import student
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.files import whole_file
 from sfumato.runtime.folder import RunError, RunFolder
@@ -77,9 +77,7 @@ class Plan:
 
 def own_steps(model: Model) -> int:
     """Steps that a model is made for where it was distilled before, else `FIRST`."""
-    recipe: Any = model.recipe
-    steps: int = recipe.steps if is_distilled(recipe) else FIRST
-    return steps
+    return model.diffusion.distilled or FIRST
 
 
 def check_reading(model: Model) -> None:

@@ -18,7 +18,9 @@ from sfumato.conditioning import Conditioning, Labels, SelfConditioned, Uncondit
 from sfumato.convert import lucidrains
 from sfumato.convert.lucidrains import LucidFacts
 from sfumato.convert.state import ForeignError, State
+from sfumato.core import losses
 from sfumato.core.betas import cosine_betas, scaled_linear_betas, sigmoid_signal_betas
+from sfumato.core.schedules import Level
 from sfumato.networks.lucidrains_unet import LucidrainsUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.edm import EDM
@@ -239,10 +241,9 @@ def _tables(recipe: Any) -> dict[str, Tensor]:
     alpha, sigma = process.schedule.alpha_sigma(t)
     before, _ = process.schedule.alpha_sigma(t - 1)
     of_x, of_x0, deviation = process.posterior_coefficients(t, t - 1)
-    variance, snr = deviation**2, (alpha / sigma) ** 2
-    weight = (snr.clamp(max=5) if getattr(recipe, "weight", "") == "min-snr" else snr) / {
-        "eps": snr, "x0": torch.ones_like(snr), "v": snr + 1,
-    }[recipe.prediction]  # fmt: skip
+    variance, level = deviation**2, Level(alpha, sigma)
+    weigh = losses.WEIGHTS["min-snr" if getattr(recipe, "weight", "") == "min-snr" else "eps"]
+    weight = weigh(level) / losses.WEIGHTS[recipe.prediction](level)  # of the error in what the network returns
     values = (
         1 - (alpha / before) ** 2, alpha**2, before**2, alpha, sigma, (sigma**2).log(), 1 / alpha, sigma / alpha,
         variance, variance.clamp(min=1e-20).log(), of_x0, of_x, weight,

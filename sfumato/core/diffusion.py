@@ -54,6 +54,7 @@ class Diffusion:
         lower_bound: K of Sohl-Dickstein et al. 2015, where the model has it.
         averages: whether x0 is the mean of clean data given x_t; a model of few steps has the end of one path instead,
             which its own sampler alone fits.
+        distilled: the steps of DDIM that it was distilled into; None where it was not.
     """
 
     process: GaussianDiffusion | None
@@ -69,6 +70,7 @@ class Diffusion:
     clip: tuple[float, float] | None = None
     lower_bound: Callable[..., Any] | None = None
     averages: bool = True
+    distilled: int | None = None
 
     @property
     def gaussian(self) -> GaussianDiffusion:
@@ -96,7 +98,7 @@ class Classification:
         process: the forward process; the same as in the model that it guides.
         classify: network -> (x_t, t) -> logits (B, classes).
         loss, times: as in `Diffusion`.
-        sampler: always None: it makes no pictures.
+        sampler, distilled: always None: it makes no pictures.
     """
 
     process: GaussianDiffusion
@@ -104,3 +106,4 @@ class Classification:
     loss: Loss
     times: TrainingTimes
     sampler: None = None
+    distilled: None = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from sfumato.core.denoisers import Prediction, predict_u
+from sfumato.core.denoisers import Denoise, Prediction, predict_u
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import like
 
@@ -78,6 +78,11 @@ class MeanDenoiser:
         if self.other and "numbers" not in inputs:
             inputs["numbers"] = now.new_zeros(len(x), self.other)
         return predict_u(mean_velocity(self.network, inputs, self.scale)(x, now, length), x, t, self.process)
+
+
+def towards(denoise: Denoise, s: Tensor) -> Denoise:
+    """The denoiser of a step to s: a mean flow's by the average velocity of that step; any other is what it was."""
+    return denoise.towards(s) if isinstance(denoise, MeanDenoiser) else denoise
 
 
 def mean_target(velocity: Velocity, z: Tensor, v: Tensor, t: Tensor, length: Tensor) -> Tensor:

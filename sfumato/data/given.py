@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def given(
     if unfit := [option for option in ("limit", "classes") if option in spec.options]:
         raise DataError(f"{unfit[0]} in {spec.text!r} is for images that are read; choose among your own by an index")
     listed = isinstance(images, list | tuple) and len(images) > 0 and isinstance(images[0], Image.Image)
-    count = len(images) if hasattr(images, "__len__") else 0
+    count = len(images) if isinstance(images, Sized) else 0
     marks, names = _labels(labels, classes, count)
     if listed:
         return _pictures(spec, images, marks, names, values)

@@ -36,14 +36,9 @@ from sfumato.spaces import Space
 
 def student(recipe: Any, steps: int, scale: float = 1.0) -> Distilled:
     """The recipe of what is distilled into so many steps from a model of this recipe, guided at this scale."""
-    if not is_distilled(recipe):
+    if recipe.build().distilled is None:
         return Distilled(recipe, steps, scale)
     return dataclasses.replace(recipe, steps=steps, scale=recipe.scale if scale == 1 else scale)
-
-
-def is_distilled(recipe: Any) -> bool:
-    """Whether a recipe is that of a distilled model: it names the one of the first teacher."""
-    return hasattr(recipe, "of")
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,12 @@ class Distilled:
 
     def __post_init__(self) -> None:
         check(self)
-        if not dataclasses.is_dataclass(self.of) or isinstance(self.of, type) or is_distilled(self.of):
+        if not dataclasses.is_dataclass(self.of) or isinstance(self.of, type) or self._again():
             raise ValueError("of is the recipe of the model that was distilled first")
+
+    def _again(self) -> bool:
+        """Whether `of` is itself the recipe of a distilled model."""
+        return self.of.build().distilled is not None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -117,7 +116,7 @@ class Distilled:
         return Diffusion(
             process, base.denoise, self._loss(process, base.denoise, None, 1.0), Among(tuple(moments)), base.prior,
             own=sampler, sampler=sampler, steps=self.steps, own_steps=self.steps,
-            averages=False,
+            averages=False, distilled=self.steps,
         )  # fmt: skip
 
     def taught(self, teacher: nn.Module, scale: float = 1.0) -> Diffusion:

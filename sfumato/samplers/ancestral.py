@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -55,7 +55,7 @@ class Ancestral(OnGrid):
     gradient: Gradient | None = None
     words: ClassVar[dict[str, dict[str, Any]]] = {"variance": {"small": fixed_small, "large": fixed_large}}
 
-    def of(self, diffusion: Diffusion) -> Sampler:
+    def of(self, diffusion: Diffusion) -> Self:
         made = super().of(diffusion)
         return made if self.variance is not None else replace(self, grid=made.grid, variance=diffusion.variance)
 

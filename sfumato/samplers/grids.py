@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -140,7 +140,7 @@ class OnGrid(Sampler):
             return schedule.times(steps)
         return self.grid(schedule, possible(steps, schedule.levels))
 
-    def of(self, diffusion: Diffusion) -> Sampler:
+    def of(self, diffusion: Diffusion) -> Self:
         return replace(self, grid=Learned(diffusion.times)) if self.grid is learned else self
 
     def along(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:

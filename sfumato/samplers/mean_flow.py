@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfumato.core.denoisers import Denoise
 from sfumato.core.guidance import Gradient
+from sfumato.core.mean_flow import MeanDenoiser, towards
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.sampling import Kernel, Past, Sampler, Step
 from sfumato.samplers.ddim import DDIMStep
@@ -23,8 +24,7 @@ class MeanFlowStep:
     denoise: Denoise
 
     def __call__(self, x: Tensor, t: Tensor, s: Tensor, past: Past = ()) -> Step:
-        towards: Callable[[Tensor], Denoise] | None = getattr(self.denoise, "towards", None)
-        return DDIMStep(self.process, self.denoise if towards is None else towards(s))(x, t, s, past)
+        return DDIMStep(self.process, towards(self.denoise, s))(x, t, s, past)
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,6 @@ class MeanFlowSampler(OnGrid):
     def guided(
         self, denoise: Denoise, gradient: Gradient, clip: Callable[[Denoise], Denoise]
     ) -> tuple[Sampler, Denoise]:
-        if not hasattr(denoise, "towards"):
+        if not isinstance(denoise, MeanDenoiser):
             return super().guided(denoise, gradient, clip)
         raise ValueError("a step by an average velocity has no level at which a classifier could guide it")
