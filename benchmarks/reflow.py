@@ -67,8 +67,8 @@ def write() -> None:
     rows = json.loads(RESULTS.read_text())
     first, second = rows["first"], rows["second"]
     named = {"straightness": "straightness S"}
-    named |= {f"error {n}": f"mean squared error of {n} Euler steps" for n in (1, 2, 4)}
-    named |= {f"FD {n}": f"FD of {n} Euler steps" for n in (1, 2, 4)} | {"FD heun 25": "FD of 25 steps of Heun"}
+    named |= {f"error {n}": f"mean squared error, Euler steps: {n}" for n in (1, 2, 4)}
+    named |= {f"FD {n}": f"FD, Euler steps: {n}" for n in (1, 2, 4)} | {"FD heun 25": "FD, 25 steps of Heun"}
     lines = ["| `flow/digits` | first flow | after reflow |", "|---|---|---|"]
     lines += [f"| {name} | {first[key]:.3g} | {second[key]:.3g} |" for key, name in named.items()]
     between = re.compile(r"(<!-- reflow -->\n).*?(<!-- end -->)", re.DOTALL)
