@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -122,7 +121,7 @@ def _keys_of(facts: AnyFacts, order: str) -> Keys:
     if isinstance(facts, Facts):
         return lambda network: foreign_unets.key_map(facts, network, order)
     if isinstance(facts, lucidrains.LucidFacts):
-        return partial(lucidrains.keys, images=facts.images)
+        return lambda network: facts.keys(network, facts.images)
     return lambda network: foreign_scores.key_map(facts, network)
 
 

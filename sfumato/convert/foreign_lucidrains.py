@@ -6,7 +6,7 @@ from them; the size of the images, and the numbers of a diffusion without tables
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -15,16 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.conditioning import Conditioning, Labels, SelfConditioned, Unconditional
-from sfumato.convert import lucidrains
+from sfumato.convert import lucidrains, lucidrains_continuous, lucidrains_karras
+from sfumato.convert.keys import Key
 from sfumato.convert.lucidrains import LucidFacts
+from sfumato.convert.lucidrains_continuous import LEARNED
 from sfumato.convert.state import ForeignError, State
 from sfumato.core import losses
 from sfumato.core.betas import cosine_betas, scaled_linear_betas, sigmoid_signal_betas
 from sfumato.core.schedules import Level
+from sfumato.networks.lucidrains_karras import LucidrainsKarras
 from sfumato.networks.lucidrains_unet import LucidrainsUNet
+from sfumato.papers.continuous import ContinuousDDPM
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.edm import EDM
 from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.mixed import MixedDDPM
 from sfumato.papers.recipe import Trainable
 from sfumato.spaces import Pixels
 
@@ -47,16 +52,13 @@ BETAS = {"linear": "scaled-linear", "cosine": "cosine", "sigmoid": "sigmoid-sign
 STARTS, ENDS = (-3.0, -2.0, -1.0, 0.0), (3.0, 2.0, 1.0)
 TEMPERATURES = (1.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.5, 2.0)
 """The sigmoid schedules that are looked for: those of Jabri et al. (2022) and Chen (2023), and between them."""
-DROPPED = 0.5
-"""The share of labels that its class-conditional network hides in training, by default."""
 
 
 def split(state: State) -> tuple[State, State]:
-    """(the network's weights by its own names, the tables beside it). ForeignError for a learned noise schedule."""
-    tables = {name: state[name] for name in TABLES if name in state}
+    """(the network's weights by its own names, the tables beside it, or a learned noise schedule)."""
+    beside = {name: value for name, value in state.items() if name in TABLES or name.startswith(LEARNED)}
+    tables = {name: beside[name] for name in sorted(beside, key=(*TABLES, *beside).index)}
     rest = {name: value for name, value in state.items() if name not in tables}
-    if any(name.startswith("log_snr.") for name in rest):
-        raise ForeignError("its noise schedule is a network that was trained along, which no recipe here has")
     for prefix in ("model.", "net."):
         if rest and all(name.startswith(prefix) for name in rest):
             rest = {name.removeprefix(prefix): value for name, value in rest.items()}
@@ -66,19 +68,18 @@ def split(state: State) -> tuple[State, State]:
 def settle(facts: LucidFacts, tables: State, notes: Iterable[str], choices: Mapping[str, Any]) -> tuple[Any, str]:
     """(the recipe, where its choices come from). ForeignError names what is missing or has no recipe."""
     outputs, inputs = facts.outputs, facts.images
-    if outputs == 2 * inputs + 2:
-        raise ForeignError(f"{facts}. It returns the noise, the image and weights of both, which no recipe here reads")
-    if outputs not in (inputs, 2 * inputs):
+    if outputs not in (inputs, 2 * inputs, 2 * inputs + 2):
         raise ForeignError(f"{facts}. No recipe here reads so many outputs")
-    continuous = facts.network.times != "sinusoids"
-    elucidated = continuous and any("'net'" in note for note in notes)
-    if continuous and not elucidated and not tables:
-        raise ForeignError(
-            f"{facts}. It is conditioned on the log SNR in continuous time, which no recipe here gives it"
-        )
-    needed = {"size"} | (set() if tables or elucidated else {"steps", "betas", "prediction"})
-    needed |= {"prediction"} if tables and "loss_weight" not in tables else set()  # before 1.3
-    open_to = needed | (set() if facts.said else {"heads"})
+    elucidated = any("'net'" in note for note in notes)
+    learned = any(name.startswith(LEARNED) for name in tables)
+    continuous = learned or (facts.real_times and not elucidated and not tables)
+    needed = {"size"} | (set() if tables or elucidated or continuous else {"steps", "betas", "prediction"})
+    if outputs == 2 * inputs + 2:  # its weighted objective has no other to choose
+        needed -= {"prediction"}
+    elif tables and "loss_weight" not in tables:  # before 1.3
+        needed |= {"prediction"}
+    needed |= lucidrains_continuous.needed(tables, choices) if continuous else set()
+    open_to = needed | (set() if facts.said else {"heads"}) | ({"betas"} if continuous and not tables else set())
     needed, open_to = (part | ({"attention_norm"} if facts.old else set()) for part in (needed, open_to))
     _check(facts, needed, open_to, choices)
     shape, network = _shape(facts, choices["size"]), _network(facts, choices)
@@ -89,6 +90,11 @@ def settle(facts: LucidFacts, tables: State, notes: Iterable[str], choices: Mapp
             return EDM(
                 **common, space=Pixels(), steps=32, churn=80.0
             ), f"{assumed}as ElucidatedDiffusion's defaults: sigma_data 0.5"
+        if continuous:
+            found, source = lucidrains_continuous.fields_of(tables, choices)
+            return ContinuousDDPM(**common, **found), assumed + source
+        if outputs == 2 * inputs + 2:
+            return _mixed(common, tables, choices), f"{assumed}its weighted objective's default weights, 0.1"
         found, source = _levels(facts, tables, choices)
         if outputs == 2 * inputs:
             return _learned(common, found), assumed + source
@@ -118,7 +124,7 @@ def _shape(facts: LucidFacts, size: int) -> tuple[int, int, int]:
 
 
 def _network(facts: LucidFacts, choices: Mapping[str, Any]) -> Any:
-    made = facts.network
+    made: Any = facts.network
     if facts.old:
         made = replace(made, attention_norm=choices["attention_norm"])
     if "heads" in choices:
@@ -132,7 +138,7 @@ def _network(facts: LucidFacts, choices: Mapping[str, Any]) -> Any:
 def _conditioning(facts: LucidFacts) -> Conditioning:
     if facts.feeds_back:
         return SelfConditioned()
-    return Labels(facts.classes, DROPPED) if facts.classes else Unconditional()
+    return Labels(facts.classes, facts.dropped) if facts.classes else Unconditional()
 
 
 # ---------------------------------------------------------------- the tables
@@ -203,7 +209,28 @@ def _learned(common: Mapping[str, Any], found: Mapping[str, Any]) -> ImprovedDDP
     return ImprovedDDPM(**common, steps=found["steps"], betas=betas, prediction="eps", rescale_times=False)
 
 
+def _mixed(common: Mapping[str, Any], tables: State, choices: Mapping[str, Any]) -> MixedDDPM:
+    """WeightedObjectiveGaussianDiffusion: noise, clean data and the weights of both."""
+    if "betas" in tables:
+        return MixedDDPM(**common, **schedule(tables["betas"].double().flatten()))
+    return MixedDDPM(**common, steps=choices["steps"], betas=BETAS[choices["betas"]])
+
+
 # ---------------------------------------------------------------- and back
+
+
+KEYS: dict[type[Any], Callable[[Any, int], Iterator[Key]]] = {
+    LucidrainsUNet: lucidrains.keys, LucidrainsKarras: lucidrains_karras.keys,
+}  # fmt: skip
+"""The key map of each network that the package holds, (network, channels of images) -> keys."""
+
+
+def _holds_labels(recipe: Trainable) -> bool:
+    """Whether a network of the package takes labels as the recipe's does."""
+    made: Any = recipe.network
+    if type(made) is LucidrainsKarras:
+        return not recipe.conditioning.dropout
+    return not (made.memory or made.attention) and bool(recipe.conditioning.dropout)
 
 
 def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
@@ -212,19 +239,22 @@ def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
     Raises: ForeignError for another network, or a recipe that no diffusion of the package stands for.
     """
     made: Any = recipe.network
-    if not isinstance(made, LucidrainsUNet):
+    if type(made) not in KEYS:
         raise ForeignError(f"denoising-diffusion-pytorch holds its own U-Net, not {type(made).__name__}")
     if recipe.conditioning.pictured:
         raise ForeignError("denoising-diffusion-pytorch has no pictures as inputs, so it cannot hold this model")
-    if recipe.conditioning.classes and (made.memory or made.attention or not recipe.conditioning.dropout):
+    if recipe.conditioning.classes and not _holds_labels(recipe):
         raise ForeignError("its class-conditional Unet has linear attention without memory, and a null label")
     if recipe.conditioning.feeds_back and (recipe.conditioning.classes or type(recipe) is ImprovedDDPM):
         raise ForeignError("its Unet sees its own prediction without labels and learned variances alone")
     ours = {name: value.detach().float().cpu() for name, value in network.state_dict().items()}
-    found = lucidrains.keys(network, recipe.shape[0])
+    found = KEYS[type(made)](network, recipe.shape[0])
     weights = {key.official: key.read(ours[key.ours]).clone().contiguous() for key in found}
     if type(recipe) is EDM:
         return {"step": 0, "model": {f"net.{name}": value for name, value in weights.items()}}
+    if type(recipe) is ContinuousDDPM:
+        lucidrains_continuous.writable(recipe)
+        return {"step": 0, "model": {f"model.{name}": value for name, value in weights.items()}}
     return {"step": 0, "model": {**_tables(recipe), **{f"model.{name}": value for name, value in weights.items()}}}
 
 
@@ -232,7 +262,8 @@ def _tables(recipe: Any) -> dict[str, Tensor]:
     """The buffers of GaussianDiffusion, from our process."""
     learned = type(recipe) is ImprovedDDPM and recipe.variance == "learned_range" and not recipe.rescale_times
     plain = type(recipe) is DDPM and not recipe.zero_terminal_snr and recipe.variance != "learned"
-    if not (plain or learned) or recipe.prediction == "mean":
+    mixed = type(recipe) is MixedDDPM and (recipe.noise_weight, recipe.data_weight) == (0.1, 0.1)
+    if not (plain or learned or mixed) or getattr(recipe, "prediction", "v") == "mean":
         raise ForeignError(
             f"GaussianDiffusion of denoising-diffusion-pytorch cannot express this {type(recipe).__name__}"
         )
@@ -243,7 +274,7 @@ def _tables(recipe: Any) -> dict[str, Tensor]:
     of_x, of_x0, deviation = process.posterior_coefficients(t, t - 1)
     variance, level = deviation**2, Level(alpha, sigma)
     weigh = losses.WEIGHTS["min-snr" if getattr(recipe, "weight", "") == "min-snr" else "eps"]
-    weight = weigh(level) / losses.WEIGHTS[recipe.prediction](level)  # of the error in what the network returns
+    weight = weigh(level) / losses.WEIGHTS[getattr(recipe, "prediction", "v")](level)  # of the error in what the network returns
     values = (
         1 - (alpha / before) ** 2, alpha**2, before**2, alpha, sigma, (sigma**2).log(), 1 / alpha, sigma / alpha,
         variance, variance.clamp(min=1e-20).log(), of_x0, of_x, weight,

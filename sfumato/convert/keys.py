@@ -17,12 +17,12 @@ from sfumato.runtime.tensor_file import is_finite
 class Key(NamedTuple):
     """The tensor `official` is the `rows` of our parameter `ours`, perhaps transposed, then `ones` dimensions of 1.
 
-    A pair is rows and columns.
+    A pair is rows and columns; () is the whole of a single number.
     """
 
     official: str
     ours: str
-    rows: slice | Tensor | tuple[slice, Tensor] = slice(None)
+    rows: slice | Tensor | tuple[slice, Tensor] | tuple[()] = slice(None)
     ones: int = 0
     transposed: bool = False
 

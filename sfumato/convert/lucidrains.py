@@ -5,15 +5,17 @@ Its `Unet` of versions 0.x to 2.x, that of its classifier-free guidance, and `Un
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from sfumato.convert import lucidrains_karras
 from sfumato.convert.facts import MOST
 from sfumato.convert.keys import Key, same
 from sfumato.convert.state import ForeignError, Shapes
+from sfumato.networks.lucidrains_karras import LucidrainsKarras
 from sfumato.networks.lucidrains_unet import LucidrainsUNet
 
 HEADS, HEAD_CHANNELS = 4, 32
@@ -30,14 +32,20 @@ class LucidFacts:
         classes: of labels.
         said: whether the weights show how many heads there are.
         old: whether the norm of its attention depends on the version.
+        real_times: whether it is made for real numbers, the log SNR or ln sigma, and not for the number of a level.
+        dropped: the share of labels that it hides in training, by default; its Karras U-Net has no null label.
+        keys: (our network, channels of images) -> key map.
     """
 
-    network: LucidrainsUNet
+    network: LucidrainsUNet | LucidrainsKarras
     inputs: int
     outputs: int
     classes: int = 0
     said: bool = True
     old: bool = False
+    real_times: bool = False
+    dropped: float = 0.5
+    keys: Callable[[Any, int], Iterator[Key]] = field(default=lambda net, images: keys(net, images), repr=False)
 
     @property
     def feeds_back(self) -> bool:
@@ -50,19 +58,21 @@ class LucidFacts:
         return self.outputs if self.feeds_back else self.inputs
 
     def __str__(self) -> str:
-        made = self.network
-        kind = "Unet1D" if made.dimensions == 1 else "Unet"
+        made: Any = self.network
+        karras = type(made) is LucidrainsKarras
+        kind = ("KarrasUnet" if karras else "Unet") + ("1D" if made.dimensions == 1 else "")
         full = ",".join(map(str, made.attention)) or "none"
-        multipliers = ",".join(map(str, made.multipliers))
+        levels = f"{made.levels} levels" if karras else f"multipliers {','.join(map(str, made.multipliers))}"
         parts = [f"{self.inputs} channels in and {self.outputs} out", f"width {made.channels}",
-                 f"multipliers {multipliers}", f"full attention at factors {full}"]  # fmt: skip
+                 levels, f"full attention at factors {full}"]  # fmt: skip
         parts += [f"{self.classes} classes"] if self.classes else []
         return f"{kind} of denoising-diffusion-pytorch: {', '.join(parts)}"
 
 
 def knows(names: Any) -> bool:
     """Whether a state dict has the names of this package's networks."""
-    return "init_conv.weight" in names and "final_conv.weight" in names and "time_mlp.1.weight" in names
+    unet = "init_conv.weight" in names and "final_conv.weight" in names and "time_mlp.1.weight" in names
+    return unet or lucidrains_karras.knows(names)
 
 
 def recognise(shapes: Shapes) -> LucidFacts:
@@ -80,6 +90,9 @@ def _why(error: Exception) -> str:
 
 
 def _recognised(shapes: Shapes) -> LucidFacts:
+    if lucidrains_karras.knows(shapes):
+        found, inputs, outputs, classes = lucidrains_karras.recognise(shapes)
+        return LucidFacts(found, inputs, outputs, classes, dropped=0.0, keys=lucidrains_karras.keys)
     first, inputs, *sides = shapes["init_conv.weight"]
     dimensions, channels = len(sides), shapes["time_mlp.3.weight"][0] // 4
     levels = next(
@@ -114,7 +127,7 @@ def _recognised(shapes: Shapes) -> LucidFacts:
         dimensions=1 if dimensions == 1 else 2,
     )  # fmt: skip
     classes = shapes.get("classes_emb.weight", (0,))[0]
-    return LucidFacts(network, inputs, shapes["final_conv.weight"][0], classes, said, old)
+    return LucidFacts(network, inputs, shapes["final_conv.weight"][0], classes, said, old, learned)
 
 
 def _multiple(width: int, channels: int) -> int:

@@ -8,6 +8,7 @@ from sfumato.networks.control import Control
 from sfumato.networks.dit import DiT
 from sfumato.networks.dpm2015 import DPMBits, DPMImage, DPMLocal, DPMRadial
 from sfumato.networks.jit import JiT
+from sfumato.networks.lucidrains_karras import LucidrainsKarras
 from sfumato.networks.lucidrains_unet import LucidrainsUNet
 from sfumato.networks.mp_unet import MPUNet
 from sfumato.networks.ncsnpp import DDPMpp, NCSNpp, SongUNet
@@ -22,6 +23,7 @@ NETWORKS: dict[str, type[Backbone]] = {
     "adm-unet": ADMUNet,
     "unet2d": UNet2D,
     "lucidrains-unet": LucidrainsUNet,
+    "lucidrains-karras": LucidrainsKarras,
     "ncsnpp": NCSNpp,
     "ddpmpp": DDPMpp,
     "song-unet": SongUNet,

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.networks import beside, blocks, lucidrains_blocks, magnitude, refinenet, tokens
+from sfumato.networks import beside, blocks, lucidrains_blocks, lucidrains_karras, magnitude, refinenet, tokens
 
 BLOCKS = (
     blocks.ResBlock, blocks.Attention, beside.Draw, refinenet.ResidualBlock, refinenet.ConvUnit, tokens.Block,
     magnitude.MPBlock, lucidrains_blocks.ResBlock, lucidrains_blocks.LinearAttention,
+    lucidrains_karras.KarrasBlock,
 )  # fmt: skip
 """The modules that are computed again, each as a whole; none lies inside another."""
 

@@ -1,4 +1,4 @@
-"""Thirteen recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+"""Fifteen recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
 
 A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
 """
@@ -17,6 +17,7 @@ from sfumato.noising import NOISINGS
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.consistency import ConsistencyModel
+from sfumato.papers.continuous import ContinuousDDPM
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.distilled import Distilled
 from sfumato.papers.dpm import DPM
@@ -24,6 +25,7 @@ from sfumato.papers.edm import EDM
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.mean_flow import MeanFlow
+from sfumato.papers.mixed import MixedDDPM
 from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.recipe import Trainable
@@ -44,6 +46,8 @@ PAPERS: dict[str, type[Any]] = {
     "consistency": ConsistencyModel,
     "distilled": Distilled,
     "mean_flow": MeanFlow,
+    "continuous": ContinuousDDPM,
+    "mixed": MixedDDPM,
 }
 """The name under which a checkpoint keeps each recipe."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,28 @@ import sfumato
 from sfumato.cli import main
 from sfumato.conditioning import Labels, SelfConditioned, Together
 from sfumato.convert.files import ForeignError
-from sfumato.convert.foreign_lucidrains import objective, schedule, training_state
+from sfumato.convert.foreign_lucidrains import KEYS, objective, schedule, training_state
 from sfumato.core.betas import sigmoid_signal_betas
+from sfumato.networks.lucidrains_karras import LucidrainsKarras
 from sfumato.networks.lucidrains_unet import LucidrainsUNet
+from sfumato.papers.continuous import ContinuousDDPM
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.edm import EDM
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.mixed import MixedDDPM
 from sfumato.samplers import DDIM, Ancestral, Heun, run
-from tests.golden.lucidrains import CASES, ROW, SIDE, STEPS, inputs, recorded, weights
+from sfumato.samplers.ancestral import AncestralStep
+from tests.golden.lucidrains import CASES, CONTINUOUS, ROW, SIDE, STEPS, inputs, recorded, schedule_weights, weights
 from tests.models.small import made
 
 GOLDEN = recorded()
 SAID: dict[str, dict[str, Any]] = {
-    "rows": {"size": ROW}, "version 1.7": {"size": SIDE, "attention_norm": "rms"},
+    "rows": {"size": ROW}, "karras rows": {"size": ROW}, "version 1.7": {"size": SIDE, "attention_norm": "rms"},
+    "continuous linear": {"size": SIDE, "prediction": "eps", "betas": "linear"},
+    "continuous cosine": {"size": SIDE, "prediction": "eps", "betas": "cosine"},
+    "continuous learned": {"size": SIDE, "prediction": "eps"},
+    "continuous v": {"size": SIDE, "prediction": "v"},
 }  # fmt: skip
 EXPECTED: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "noise linear": (DDPM, {"betas": "scaled-linear", "prediction": "eps", "weight": "eps", "variance": "small"}),
@@ -39,6 +48,15 @@ EXPECTED: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "labels": (DDPM, {"prediction": "eps", "betas": "cosine"}),
     "fed back": (DDPM, {"shape": (3, SIDE, SIDE), "prediction": "v", "conditioning": SelfConditioned(0.5)}),
     "fed back by DDIM": (DDPM, {"shape": (1, SIDE, SIDE), "prediction": "eps", "conditioning": SelfConditioned()}),
+    "continuous linear": (ContinuousDDPM, {"schedule": "linear", "prediction": "eps", "condition": "log-snr"}),
+    "continuous cosine": (ContinuousDDPM, {"schedule": "cosine", "prediction": "eps", "weight": "eps"}),
+    "continuous learned": (ContinuousDDPM, {"schedule": "table", "prediction": "eps"}),
+    "continuous v": (ContinuousDDPM, {"schedule": "cosine", "prediction": "v", "weight": "v"}),
+    "weighted objective": (MixedDDPM, {"betas": "cosine", "noise_weight": 0.1, "data_weight": 0.1}),
+    "karras": (DDPM, {"prediction": "x0", "network": LucidrainsKarras(8, 32, 3, 1, (1, 2), 8, dropout=0.0)}),
+    "karras fed back": (DDPM, {"prediction": "x0", "conditioning": SelfConditioned(0.5)}),
+    "karras elucidated": (EDM, {"network": LucidrainsKarras(8, 12, 2, 1, (2,), 16, dropout=0.0)}),
+    "karras rows": (DDPM, {"shape": (3, 1, ROW), "prediction": "x0"}),
     "version 1.9": (DDPM, {"prediction": "v", "betas": "sigmoid-signal"}),
     "version 1.7": (DDPM, {"prediction": "eps", "betas": "sigmoid-signal"}),
 }
@@ -48,9 +66,14 @@ def state_of(name: str) -> dict[str, Tensor]:
     """The state dict of the package's diffusion: its tables, and the weights of the formula."""
     case = GOLDEN[name]
     held = {n: torch.tensor(value) for n, value in case["tables"].items()}
-    inner = {n.partition(".")[2]: shape for n, shape in case["shapes"].items() if "." in n}
-    prefix = next(n.partition(".")[0] for n in case["shapes"] if "." in n)
-    return held | {f"{prefix}.{n}": value for n, value in weights(inner).items()}
+    inner: dict[str, dict[str, Any]] = {}
+    for n, shape in case["shapes"].items():
+        if "." in n:
+            inner.setdefault(n.partition(".")[0], {})[n.partition(".")[2]] = shape
+    for prefix, shapes in inner.items():
+        made = schedule_weights(shapes) if prefix == "log_snr" else weights(shapes)
+        held |= {f"{prefix}.{n}": value for n, value in made.items()}
+    return held
 
 
 def saved(name: str, folder: Path) -> Path:
@@ -83,7 +106,7 @@ def test_a_trainers_file_is_the_packages_network(name: str, tmp_path: Path) -> N
     assert {field: getattr(model.recipe, field) for field in values} == values
     assert model.about["weights"] == "EMA"
     shape = model.recipe.shape
-    x, t = inputs((shape[0], ROW) if name == "rows" else shape)
+    x, t = inputs((shape[0], ROW) if "rows" in name else shape)
     y = {"y": torch.tensor([1, 4])} if name == "labels" else {}
     with torch.no_grad():
         output = model.network(seen(model, x.view(2, *shape)), t, **y)
@@ -93,6 +116,15 @@ def test_a_trainers_file_is_the_packages_network(name: str, tmp_path: Path) -> N
 def seen(model: Any, x: Tensor) -> Tensor:
     """What the network sees of x where nothing was predicted before."""
     return torch.cat([x, torch.zeros_like(x)], dim=1) if model.recipe.conditioning.feeds_back else x
+
+
+def theirs_in_continuous_time(process: Any, denoise: Any, x: Tensor) -> Tensor:
+    """The package's even steps down to time 0, where a little noise is left; the last one draws none."""
+    step, times = AncestralStep(process, denoise), torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)
+    for t, s in pairwise(times):
+        to = step(x, t, s).to
+        x = to.sample(torch.randn_like) if s > 0 else to.mean
+    return x.clamp(-1, 1)
 
 
 def theirs_ddim(T: int, steps: int) -> Tensor:
@@ -111,13 +143,18 @@ def test_sampling_from_the_same_noise_gives_the_packages_pictures(name: str, tmp
     )
     torch.manual_seed(0)
     shape = model.recipe.shape
-    x = torch.randn(2, shape[0], ROW).view(2, *shape) if name == "rows" else torch.randn(2, *shape)
+    x = torch.randn(2, shape[0], ROW).view(2, *shape) if "rows" in name else torch.randn(2, *shape)
     process, times = diffusion.gaussian, None
-    if name == "elucidated":
+    if CASES[name].get("kind") in CONTINUOUS:
+        with torch.no_grad():
+            found = theirs_in_continuous_time(process, denoise, x)
+        assert close(found / 2 + 0.5, GOLDEN[name]["sample"])
+        return
+    if "elucidated" in name:
         sampler: Any = Heun()
         x, times = 80 * x, torch.cat([process.schedule.times(STEPS)])
     elif "sampling_timesteps" in CASES[name]["diffusion"]:
-        sampler, times = DDIM(), theirs_ddim(STEPS, 5)
+        sampler, times = DDIM(), theirs_ddim(STEPS, CASES[name]["diffusion"]["sampling_timesteps"])
     else:
         sampler = Ancestral().of(diffusion)
 
@@ -126,7 +163,7 @@ def test_sampling_from_the_same_noise_gives_the_packages_pictures(name: str, tmp
 
     with torch.no_grad():
         found = run(sampler, process, denoise, x, times=times, noise=noise)
-    assert close((found.clamp(-1, 1) if name == "elucidated" else found) / 2 + 0.5, GOLDEN[name]["sample"])
+    assert close((found.clamp(-1, 1) if "elucidated" in name else found) / 2 + 0.5, GOLDEN[name]["sample"])
 
 
 def test_weights_alone_need_the_noise_levels(tmp_path: Path) -> None:
@@ -154,13 +191,19 @@ def test_what_no_recipe_has_is_refused_in_one_line(tmp_path: Path) -> None:
     state = state_of("noise linear")
     wider = {**state, "model.init_conv.weight": torch.randn(8, 9, 7, 7)}
     assert "so many outputs" in refused(wider, tmp_path, size=SIDE)
-    both = {**state, "model.final_conv.weight": torch.randn(8, 8, 1, 1), "model.final_conv.bias": torch.randn(8)}
-    assert "weights of both" in refused(both, tmp_path, size=SIDE)
-    learned = state_of("elucidated")
-    continuous = {n.replace("net.", "model.", 1): value for n, value in learned.items()}
-    assert "log SNR in continuous time" in refused(continuous, tmp_path, size=SIDE)
+    continuous = state_of("continuous linear")
+    assert "does not say: betas (the noise" in refused(continuous, tmp_path, size=SIDE, prediction="eps")
+    assert "prediction (what the network" in refused(continuous, tmp_path, size=SIDE)
+    assert "prediction is eps or v, not 'x0'" in refused(
+        continuous, tmp_path, size=SIDE, prediction="x0", betas="cosine"
+    )
+    assert "cosine for prediction v" in refused(continuous, tmp_path, size=SIDE, prediction="v", betas="linear")
     trained = {**continuous, "log_snr.net.1.net.weight": torch.ones(1, 1)}
-    assert "noise schedule is a network" in refused(trained, tmp_path, size=SIDE)
+    assert "schedule lacks log_snr.net.1.net.bias" in refused(trained, tmp_path, size=SIDE, prediction="eps")
+    flat = {n: 0 * value if n.startswith("log_snr.") else value for n, value in state_of("continuous learned").items()}
+    assert "schedule is none" in refused(flat, tmp_path, size=SIDE, prediction="eps")
+    video = {**state_of("karras"), "model.input_block.weight": torch.randn(8, 4, 3, 3, 3)}
+    assert "KarrasUnet3D is of videos" in refused(video, tmp_path, size=SIDE)
     odd = {**state, "betas": torch.linspace(0.01, 0.3, STEPS) ** 1.5}
     assert "of no schedule that is known" in refused(odd, tmp_path, size=SIDE)
     assert "size" in refused(state, tmp_path)
@@ -196,14 +239,17 @@ def test_the_sigmoids_numbers_are_read_from_its_betas(numbers: tuple[float, ...]
     assert torch.allclose(sigmoid_signal_betas(1000, *found), betas)  # ratios alone matter
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if "version" not in name and name != "rows"])
+NOT_BACK = ("version 1.9", "version 1.7", "rows", "continuous learned")
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_BACK])
 def test_back_to_the_package_bit_for_bit(name: str, tmp_path: Path) -> None:
     model = loaded(name, tmp_path)
     state = training_state(model.recipe, model.network)["model"]
     theirs = state_of(name)
     assert set(state) == set(theirs)
     for key, value in theirs.items():
-        if key == "loss_weight" and name == "learned variance":
+        if key == "loss_weight" and name in ("learned variance", "weighted objective"):
             continue  # its objective says nothing
         assert state[key].shape == value.shape
         assert torch.allclose(state[key], value, rtol=1e-4, atol=1e-6), key
@@ -220,6 +266,7 @@ def test_the_command_writes_a_file_that_comes_back(tmp_path: Path, capsys: pytes
 
 
 SMALL = LucidrainsUNet(8, (1, 2), (2,))
+REAL = LucidrainsUNet(8, (1, 2), (2,), times="learned")
 PLAIN = LucidrainsUNet(8, (1, 2), (), memory=0)
 
 
@@ -230,22 +277,32 @@ PLAIN = LucidrainsUNet(8, (1, 2), (), memory=0)
         (FlowMatching((3, 8, 8), SMALL), "cannot express this FlowMatching"),
         (DDPM((3, 8, 8), PLAIN, Together((Labels(3, 0.1), SelfConditioned()))), "without labels"),
         (DDPM((3, 8, 8), SMALL, zero_terminal_snr=True, prediction="v"), "cannot express this DDPM"),
+        (ContinuousDDPM((3, 8, 8), REAL, condition="time"), "given the log SNR"),
+        (
+            ContinuousDDPM((3, 8, 8), REAL, schedule="table", log_snr=(9.0, -9.0), condition="log-snr"),
+            "given the log SNR",
+        ),
+        (MixedDDPM((3, 8, 8), SMALL, data_weight=0.5), "cannot express this MixedDDPM"),
+        (DDPM((3, 8, 8), LucidrainsKarras(8, 8, 1, 1, ()), Labels(3, 0.1)), "null label"),
     ],
 )
 def test_what_the_package_cannot_hold_is_not_written(recipe: Any, message: str) -> None:
-    network: nn.Module = made(recipe).network if isinstance(recipe.network, LucidrainsUNet) else nn.Identity()
+    network: nn.Module = made(recipe).network if type(recipe.network) in KEYS else nn.Identity()
     with pytest.raises(ForeignError, match=message):
         training_state(recipe, network)
 
 
-@pytest.mark.parametrize("name", ["v sigmoid", "learned variance", "elucidated", "labels", "fed back"])
+NEW = ("continuous cosine", "continuous v", "weighted objective", "karras", "karras elucidated")
+
+
+@pytest.mark.parametrize("name", ["v sigmoid", "learned variance", "elucidated", "labels", "fed back", *NEW])
 def test_the_package_itself_loads_what_is_written(name: str, tmp_path: Path) -> None:
     pytest.importorskip("denoising_diffusion_pytorch")
     from tests.golden.distill_lucidrains import built
 
     model = loaded(name, tmp_path)
     diffusion, net, shape = built(CASES[name])
-    nn.init.zeros_(net.init_conv.weight)
+    nn.init.zeros_(next(net.parameters()))
     diffusion.load_state_dict(training_state(model.recipe, model.network)["model"])
     x, t = inputs(shape)
     y = torch.tensor([1, 4])

@@ -21,10 +21,18 @@ from sfumato.samplers import DDIM, FAST, FAST_STEPS
 @pytest.mark.parametrize("paper", [name for name in PAPERS if name != "adm_classifier"])
 def test_capabilities_are_attributes(paper: str) -> None:
     diffusion = PAPERS[paper]().build()
-    assert (diffusion.variance is not None) == (paper in ("ddpm", "iddpm", "adm"))
+    assert (diffusion.variance is not None) == (paper in ("ddpm", "iddpm", "adm", "mixed"))
     assert (diffusion.lower_bound is not None) == (paper == "dpm")
-    assert (diffusion.clip is not None) == (paper in ("ddpm", "iddpm", "adm"))
-    fast = paper in ("ddpm", "iddpm", "adm", "edm", "flow")  # VE's, NCSN's and 2015's are sampled by their own
+    assert (diffusion.clip is not None) == (paper in ("ddpm", "iddpm", "adm", "continuous", "mixed"))
+    fast = paper in (
+        "ddpm",
+        "iddpm",
+        "adm",
+        "edm",
+        "flow",
+        "continuous",
+        "mixed",
+    )  # VE's, NCSN's and 2015's are sampled by their own
     expected = (FAST, FAST_STEPS) if fast else (diffusion.own, diffusion.own_steps)
     assert (diffusion.sampler, diffusion.steps) == expected
     assert diffusion.usual(DDIM()) == diffusion.own_steps

@@ -16,6 +16,7 @@ from sfumato.core import VE, VP, Continuous, Cosine, LinearFlow, SubVP, Table, f
 from sfumato.core import betas as B
 from sfumato.core import continuous as C
 from sfumato.core import schedules as S
+from sfumato.core.log_snr import LinearBetas, NoisyCosine, Tabulated
 
 T01 = torch.tensor([0.0, 1e-4, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
 BETAS = [B.linear_betas, B.quad_betas, B.const_betas, B.warmup_betas, B.jsd_betas, B.sigmoid_betas, B.cosine_betas]
@@ -198,7 +199,10 @@ def test_a_table_that_does_not_preserve_has_nothing_between(table: S.Table) -> N
 # ---------------------------------------------------------------- the seam: times, first, below, continuous, rate
 
 
-CONTINUOUS = [C.VP(), C.SubVP(), C.VE(), C.Cosine(), C.LinearFlow(), C.LinearFlow(shift=3.0), C.PowerVE()]
+CONTINUOUS = [
+    C.VP(), C.SubVP(), C.VE(), C.Cosine(), C.LinearFlow(), C.LinearFlow(shift=3.0), C.PowerVE(),
+    LinearBetas(), NoisyCosine(), Tabulated((9.0, 4.0, 1.0, -2.0, -9.0)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("schedule", CONTINUOUS, ids=lambda s: type(s).__name__)

@@ -13,6 +13,7 @@ from sfumato.papers.presets import (
     adm,
     adm_classifier,
     consistency,
+    continuous,
     control,
     ddpm,
     dit,
@@ -22,6 +23,7 @@ from sfumato.papers.presets import (
     iddpm,
     jit,
     mean_flow,
+    mixed,
     mp,
     ncsn,
     ncsnv2,
@@ -50,13 +52,13 @@ TABLES = {
     "uvit": uvit,
     "jit": jit,
     "mean_flow": mean_flow,
+    "continuous": continuous,
+    "mixed": mixed,
     "mp": mp,
 }
 WHOLE = (*TABLES.items(), ("ddpm", pictures))
 """Every table with the first part of its names; DDPM has two."""
-SMALL: dict[str, Preset] = {
-    f"{paper}/{name}": row for paper, table in WHOLE for name, row in table.SMALL.items()
-}
+SMALL: dict[str, Preset] = {f"{paper}/{name}": row for paper, table in WHOLE for name, row in table.SMALL.items()}
 """What trains on a CPU in minutes."""
 PUBLISHED: dict[str, Preset] = {
     f"{paper}/{name}": row for paper, table in WHOLE for name, row in table.PUBLISHED.items()
