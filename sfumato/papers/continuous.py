@@ -19,12 +19,11 @@ from sfumato.core.denoisers import Denoise, Denoiser, Parameterization, Predicti
 from sfumato.core.diffusion import Diffusion, Inputs
 from sfumato.core.log_snr import LinearBetas, NoisyCosine, Tabulated
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.times import UniformInterval
 from sfumato.fields import Length, Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss, interval_times
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -56,6 +55,8 @@ class ContinuousDDPM:
     flow, see `core.losses`."""
     condition: Literal["time", "log-snr"] = "time"
     """The number that the network is given of the noise level: a thousand times the time, or the log SNR."""
+    times: Literal["uniform", "learned"] = "uniform"
+    """The density of times in training: even, or learned for the least variance of the loss (Kingma et al. 2021)."""
     steps: Levels = 500
     """Steps of its own sampler, ancestral ones with the posterior's variance."""
     clip: bool = True
@@ -84,9 +85,9 @@ class ContinuousDDPM:
             return losses.weighted(prediction, x0, eps, losses.WEIGHTS[self.weight])
 
         return Diffusion(
-            process, denoise, denoising_loss(self, process, denoise, criterion), UniformInterval(0.0, 1.0),
-            process.prior, own=Ancestral(), sampler=FAST, steps=FAST_STEPS, own_steps=self.steps,
-            clip=self.space.range if self.clip else None,
+            process, denoise, denoising_loss(self, process, denoise, criterion),
+            interval_times(self.times, schedule, 0.0, 1.0), process.prior, own=Ancestral(), sampler=FAST,
+            steps=FAST_STEPS, own_steps=self.steps, clip=self.space.range if self.clip else None,
         )  # fmt: skip
 
     def _schedule(self) -> Continuous:

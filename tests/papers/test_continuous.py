@@ -68,6 +68,15 @@ def test_a_table_goes_with_its_schedule_alone_and_survives_json() -> None:
     assert from_json(to_json(recipe)) == recipe
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_times_may_be_learned(schedule: Any) -> None:
+    diffusion = ContinuousDDPM(SHAPE, schedule=schedule, times="learned").build()
+    t, weight = diffusion.times.draw((torch.arange(64) + 0.5) / 64)
+    assert diffusion.times.learns
+    assert bool(((t >= 0) & (t <= 1)).all() & weight.isfinite().all())
+    assert float(weight.mean()) == pytest.approx(1, abs=0.1)  # of a density, weighed by its inverse
+
+
 def test_a_run_from_training_to_pictures(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     assert main(["train", "continuous/digits", "--train.images", "128", "--train.batch", "32", "--out", run]) == 0
