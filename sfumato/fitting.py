@@ -265,7 +265,7 @@ def check_reflow(recipe: Any, noise: tuple[int, ...]) -> None:
 
 
 def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
-    """The recipe with the shape, the classes and, where asked, the moments of the data.
+    """The recipe with the shape, the depth, the classes and, where asked, the moments of the data.
 
     Raises: ValueError where the recipe cannot do without labels, or enlarges what is not smaller.
     """
@@ -279,7 +279,7 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
     conditioning = conditioning.attributed(images.named)
     if conditioning.classes and not labelled:
         print("These data have no labels: training without classes.")
-    space = recipe.space
+    space = recipe.space.of_depth(images.levels, images.card.values)
     if moments and space.has_moments:
         space = space.fitted(to_float(images.images))
     return with_data(recipe, shape, conditioning.fitted(len(images.classes), labelled), space)

@@ -63,7 +63,7 @@ def fit(
     """Train a diffusion model on images, and return it: `sfumato train` as a function.
 
     Args:
-        data: NumPy array or torch tensor, uint8 in 0 to 255 or of floats, (N, H, W, C), (N, C, H, W) or (N, H, W); a
+        data: NumPy array or torch tensor, uint8, uint16 or of floats, (N, H, W, C), (N, C, H, W) or (N, H, W); a
             list of Pillow's images; or a data spec such as "folder:my/pictures?size=32" (docs/data.md).
         preset: what to train, such as "ddpm/emoji32"; `sfumato presets` lists them. Shape and classes are the data's.
         minutes: of training; by default the preset's. `images=N` is a budget in images instead.
@@ -76,7 +76,7 @@ def fit(
         recipe: other choices than the preset's, by field, such as {"network": "dit?patch=4", "prediction": "x0"}.
         size: tiny, small, base or paper: the preset's network smaller or larger (docs/training.md).
         start: a trained model to begin at (whatever `sfumato.load` takes), with gentler numbers (docs/own_pictures.md).
-        callbacks: called with every line of metrics, a dict with "kind" and "images"; a preview's has "pictures", uint8
+        callbacks: called with every line of metrics, a dict with "kind" and "images"; a preview's has "pictures",
             (N, C, H, W) of the "online" and "ema" weights. One that returns True ends the run.
         resume: go on with the run in `out`, on the same images; `minutes` is the budget of the whole run then.
         quiet: print nothing.

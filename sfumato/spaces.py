@@ -1,5 +1,6 @@
 """Spaces: what the diffusion sees of an image, and the way back; images outside are always in [-1, 1].
 
+Every space carries the depth of the data: how many grey levels they have, and what black and white of floats are.
 `Pixels` as they are, `Measured` with their deviation; `UnitPixels` for the score-based papers, whose images are 1 wide;
 `Standardised` and `Bits` for Sohl-Dickstein et al. 2015. A space tells clipping its range and the likelihoods its
 volume.
@@ -8,14 +9,14 @@ volume.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from sfumato.core.distributions import Noise
-from sfumato.fields import Range, check
+from sfumato.fields import Length, Range, check
 
 FIRST_IMAGES = 512
 """So many images gave the authors of 2015 their mean and standard deviation."""
@@ -25,6 +26,14 @@ Deviation = Annotated[float, Range(0, 1_000_000, above=True)]
 """A standard deviation; that of images that are all one grey, 0, is none."""
 
 
+Levels = Literal[0, 256, 65536]
+"""Grey levels of 8 and of 16 bits; 0 for real numbers, which have none."""
+
+Values = Annotated[tuple[float, ...], Length(2, 2)]
+"""Black and white."""
+
+
+@dataclass(frozen=True)
 class Space:
     """Base class of spaces, frozen dataclasses of plain values. By itself it leaves images as they are.
 
@@ -32,10 +41,18 @@ class Space:
         has_moments: whether `fitted` looks at the images, which may be many.
     """
 
+    levels: Levels = field(default=256, kw_only=True)
+    """Grey levels of the data, by which samples are rounded and decoders cut: 256 or 65536, or 0 for real numbers;
+    taken from the data set."""
+    values: Values = field(default=(-1.0, 1.0), kw_only=True)
+    """What -1 and 1 stand for where the data are real numbers; taken from the data set."""
+
     has_moments: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check(self)
+        if not self.values[0] < self.values[1]:
+            raise ValueError(f"values are black and white, the lower first, not {self.values}")
 
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tensor:
         """Images (B, C, ...) in [-1, 1] -> what the diffusion sees; `noise` is for dequantisation, if there is any."""
@@ -71,6 +88,10 @@ class Space:
         """The space fitted to a data set (N, C, ...) in [-1, 1], where it has moments of its own."""
         return self
 
+    def of_depth(self, levels: Levels, values: tuple[float, ...] = (-1.0, 1.0)) -> Self:
+        """The space of data with so many grey levels, or of real numbers between these values where levels are 0."""
+        return replace(self, levels=levels, values=tuple(values))
+
 
 @dataclass(frozen=True)
 class Pixels(Space):
@@ -91,7 +112,7 @@ class Measured(Space):
         return self.std
 
     def fitted(self, images: Tensor) -> Measured:
-        return Measured(float(images.std(correction=0)))
+        return replace(self, std=float(images.std(correction=0)))
 
 
 @dataclass(frozen=True)
@@ -117,7 +138,7 @@ class Standardised(Space):
     std: Deviation = 1.0
     """Likewise."""
     bin: Annotated[float, Range(0, 2)] = 2 / 255
-    """Width of the uniform noise that makes 8-bit data continuous; 0 for data that are."""
+    """Width of the uniform noise that makes 8-bit data continuous, 2 / 65535 of 16 bits; 0 for data that are."""
     faithful: bool = False
     """With the slips of the authors' code: dequantisation noise divided by the deviation, not multiplied, and moments
     of the first 512 images."""
@@ -142,6 +163,13 @@ class Standardised(Space):
         std = float((some.var(correction=0) + self.bin**2 / 12).sqrt())
         return replace(self, mean=float(some.mean()), std=std)
 
+    def of_depth(self, levels: Levels, values: tuple[float, ...] = (-1.0, 1.0)) -> Self:
+        """Noise as wide as a grey level; none for real numbers, nor where there was none."""
+        if self.faithful and self.bin and levels != self.levels:
+            raise ValueError("the authors' dequantisation noise is that of 8 bits: set faithful to false")
+        width = self.bin if levels == self.levels else 2 / (levels - 1) if levels and self.bin else 0.0
+        return replace(self, levels=levels, values=tuple(values), bin=width)
+
 
 @dataclass(frozen=True)
 class Bits(Space):
@@ -159,7 +187,7 @@ class Bits(Space):
         return 2 * x - 1
 
     def fitted(self, images: Tensor) -> Bits:
-        return Bits(float(images.mean()))
+        return replace(self, mean=float(images.mean()))
 
 
 SPACES: dict[str, type[Space]] = {

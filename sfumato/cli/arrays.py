@@ -18,6 +18,8 @@ from sfumato.cli.numbers import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.models.model import Model
+
 GENERATOR = 5000
 """Bytes of the random numbers of a picture's own."""
 
@@ -39,21 +41,26 @@ MOST_PICTURES, MOST_PIXELS, MOST_FRAMES = 1024, 2**25, 240
 
 @contextlib.contextmanager
 def streamed(
-    path: Path, count: int, shape: tuple[int, ...], labels: Tensor | None = None
-) -> Iterator[Callable[[Tensor], None]]:
-    """An npz of uint8 images (count, H, W, C), written as they come: what is yielded takes (B, C, H, W) at a time.
+    path: Path, count: int, shape: tuple[int, ...], labels: Tensor | None = None, levels: int = 256,
+    values: tuple[float, ...] = (-1.0, 1.0),
+) -> Iterator[Callable[[Tensor], None]]:  # fmt: skip
+    """An npz of images (count, H, W, C), written as they come: what is yielded takes (B, C, H, W) at a time.
 
     Args:
         shape: (C, H, W).
         labels: (count,), written as arr_1 where there are any; as ADM's evaluator reads them.
+        levels, values: 256 grey levels are uint8, 65536 uint16; 0, real numbers, are float32, black and white `values`.
 
     Raises: UsageError, before anything is made, where the disk has less room than the images take.
     """
     from numpy.lib import format as npy
 
+    from sfumato.data.depth import in_units
+    from sfumato.data.maps import kind_of
     from sfumato.runtime.files import whole_file
 
-    size, free = count * math.prod(shape), shutil.disk_usage(path.parent).free
+    kind = kind_of(levels)
+    size, free = count * math.prod(shape) * kind.itemsize, shutil.disk_usage(path.parent).free
     if size > free:
         here = f"{path.parent} has room for {free / 1e9:.1f} GB"
         raise UsageError(f"{count:,} pictures take up to {size / 1e9:.1f} GB, and {here}")
@@ -67,11 +74,12 @@ def streamed(
     with whole_file(path) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
         with archive.open(entry("arr_0"), "w", force_zip64=True) as array:
             channels, *sides = shape
-            header = {"descr": "|u1", "fortran_order": False, "shape": (count, *sides, channels)}
+            header = {"descr": kind.str, "fortran_order": False, "shape": (count, *sides, channels)}
             npy.write_array_header_1_0(array, header)
 
             def keep(images: Tensor) -> None:
-                array.write(images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+                pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+                array.write((pixels if levels else in_units(pixels, values)).astype(kind, copy=False).tobytes())
 
             yield keep
         if labels is not None:
@@ -91,3 +99,22 @@ def on_sheet(count: int, shape: tuple[int, ...], pixels: int = MOST_PIXELS) -> i
 def first(name: str, shown: int, count: int) -> str:
     """The name of a sheet, and what it shows where that is not everything."""
     return name if shown == count else f"{name} (the first {shown:,})"
+
+
+def seen_depth(model: Model) -> str:
+    """What the sheets show of a model of more than 8 bits; nothing of others, and of points in the plane."""
+    from sfumato.cli.parsing import view_of
+    from sfumato.data.pictures import seen_as
+
+    space = model.recipe.space
+    return "" if tuple(model.recipe.shape[1:]) == (1, 2) else seen_as(space.levels, space.values, view_of(None, model))
+
+
+def deep_files(out: Path, images: Tensor, n: int, model: Model) -> list[str]:
+    """Write the shown pictures, of n, of a model of more than 8 bits as files of that depth; their name for a list."""
+    from sfumato.data.deep_files import write_all
+
+    if not seen_depth(model):
+        return []
+    write_all(out / "pictures", images, model.recipe.space.values)
+    return [first("pictures/", len(images), n)]

@@ -12,7 +12,7 @@ import tyro
 from sfumato.cli import restore
 from sfumato.cli.arrays import first, fits, on_sheet
 from sfumato.cli.numbers import Count, Moves, Range, Seed
-from sfumato.cli.parsing import UsageError, loaded, parse, shown_channels, some_pictures
+from sfumato.cli.parsing import UsageError, loaded, parse, some_pictures, view_of
 from sfumato.cli.results import asked, beside, of_images, of_weights, output_folder, place, store
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ def reconstruct_command(arguments: list[str]) -> int:
     name = f"reconstruct-{parsed.steps}-{whole.digest}"
     with place(parsed.out or output_folder(parsed.target, "edits", name), whole) as out:
         back, error = editor.reconstruct(images)
-        pictures.save_npz(out / "images.npz", back, labels)
+        pictures.save_npz(out / "images.npz", back, labels, values=model.recipe.space.values)
         store(out, whole, ["images.npz", "pairs.png"])
         with beside(out / "images.npz"):
             shown = on_sheet(2 * len(images), images.shape[1:]) // 2 or 1
             pairs = torch.stack([images[:shown], back[:shown]], dim=1).flatten(0, 1)
-            show = shown_channels(parsed.data, model)
+            show = view_of(parsed.data, model)
             pictures.save_png(out / "pairs.png", pictures.grid(pairs, columns=8, show=show))
     print(f"{len(images)} pictures, {parsed.steps} steps each way: mean squared error {error.mean():.2e} of [0, 1]")
     print(f"{out}/{{{first('pairs.png', shown, len(images))},images.npz}}")
@@ -127,11 +127,11 @@ def interpolate_command(arguments: list[str]) -> int:
     n, points = parsed.n, parsed.points
     with place(parsed.out or output_folder(parsed.target, "edits", name), whole) as out:
         found = rows()
-        pictures.save_npz(out / "images.npz", found.flatten(0, 1))
+        pictures.save_npz(out / "images.npz", found.flatten(0, 1), values=model.recipe.space.values)
         store(out, whole, ["images.npz", "rows.png"])
         with beside(out / "images.npz"):
             shown = max(1, on_sheet(n * points, found.shape[2:]) // points)
-            sheet = pictures.grid(found[:shown].flatten(0, 1), points, show=shown_channels(parsed.data, model))
+            sheet = pictures.grid(found[:shown].flatten(0, 1), points, show=view_of(parsed.data, model))
             pictures.save_png(out / "rows.png", sheet)
     print(f"{n} pairs, {points} pictures each, {parsed.steps} steps")
     print(f"{out}/{{{first('rows.png', shown, n)},images.npz}}")

@@ -120,7 +120,7 @@ def measured(parsed: EvaluateArguments) -> int:
     from tqdm import tqdm
 
     from sfumato.data import pictures
-    from sfumato.data.sources import shown_channels
+    from sfumato.data.sources import view_of
     from sfumato.evaluate.run import evaluate, memorisation_sheet
 
     device = device_of(parsed.device)
@@ -142,7 +142,7 @@ def measured(parsed: EvaluateArguments) -> int:
         store(out, whole, written)
         if work.training is not None:
             with beside(out / "evaluation.json"):
-                show = shown_channels(stored_spec(parsed.target), work.training.spec)
+                show = view_of(stored_spec(parsed.target), work.training.spec)
                 sheet = memorisation_sheet(samples.images, work.training.images, result.nearest, show=show)
                 pictures.save_png(out / "nearest.png", sheet)
     print(f"{result}\n\n{time.perf_counter() - started:.0f} s; {out}/{{{','.join(written)}}}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.data import Images
+    from sfumato.data.pictures import View
     from sfumato.models.model import Model
 
 USUAL = 64
@@ -24,8 +25,8 @@ class Inputs:
 
     Attributes:
         n: how many pictures are asked for.
-        pictures: uint8 (n, C', h, w); None where the model is given none.
-        targets: uint8 (n, C, H, W), where they are known.
+        pictures: (n, C', h, w); None where the model is given none.
+        targets: (n, C, H, W), where they are known.
         labels: (n,), where those of the pictures are the model's.
     """
 
@@ -117,25 +118,27 @@ def _labels(images: Images, n: int, model: Model) -> Tensor | None:
     return images.labels[:n]
 
 
-def sheet(given: Inputs, outputs: Tensor, show: tuple[int, ...] | None = None) -> Tensor:
+def sheet(given: Inputs, outputs: Tensor, show: View | None = None) -> Tensor:
     """One picture (C, H', W'): input, output and, where it is known, target side by side, for some of them."""
     import torch
 
-    from sfumato.data import pictures
+    from sfumato.data import eight_bits, pictures
 
     shape, n = outputs.shape[1:], len(outputs)
     assert given.pictures is not None
-    parts = [_like(given.pictures[:n], tuple(shape)), outputs]
-    parts += [] if given.targets is None else [given.targets[:n]]
+    parts = [_like(given.pictures[:n], tuple(shape)), eight_bits(outputs, show and show.window)]
+    parts += [] if given.targets is None else [eight_bits(given.targets[:n], show and show.window)]
     together = torch.stack(parts, dim=1).flatten(0, 1)
     return pictures.grid(together, columns=8 if len(parts) == 2 else 9, show=show)
 
 
 def _like(inputs: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Inputs uint8 (n, C', h, w) as pictures (n, C, H, W), by nearest neighbours; what is not known is grey."""
+    """Inputs (n, C', h, w) as 8-bit pictures (n, C, H, W), by nearest neighbours; what is not known is grey."""
     from torch.nn.functional import interpolate
 
-    x = interpolate(inputs.float(), tuple(shape[1:]), mode="nearest")
+    from sfumato.data import eight_bits
+
+    x = interpolate(eight_bits(inputs).float(), tuple(shape[1:]), mode="nearest")
     if x.shape[1] in (shape[0] + 1, 2, 4) and x.shape[1] != shape[0]:  # the last channel is 0 in holes
         x = x[:, :-1].where(x[:, -1:] > 127, 128.0)
     if x.shape[1] != shape[0]:
@@ -148,7 +151,10 @@ def colour_error(outputs: Tensor, targets: Tensor) -> dict[str, list[float]]:
 
     `mean` is the mean difference over all pixels, `absolute` the mean over pictures of how far their own means are off.
     """
-    off = (outputs.double() - targets[: len(outputs)].double()).mean((2, 3))
+    from sfumato.data import to_float
+
+    both = (to_float(part).double() for part in (outputs, targets[: len(outputs)]))
+    off = 127.5 * (next(both) - next(both)).mean((2, 3))
     return {
         "mean": [round(v, 2) for v in off.mean(0).tolist()],
         "absolute": [round(v, 2) for v in off.abs().mean(0).tolist()],
@@ -164,12 +170,12 @@ def agreement(model: Model, outputs: Tensor, inputs: Tensor) -> dict[str, float]
     import torch
 
     from sfumato.core.randomness import ImageNoise
-    from sfumato.data.loader import to_float, to_uint8
+    from sfumato.data.loader import eight_bits, to_float
 
     keys = range(len(outputs))
     again, another = (model.recipe.conditioning.made(to_float(outputs), ImageNoise(seed, keys)) for seed in (0, 1))
     if again is None or another is None or not torch.equal(again, another):
         return None
-    pair = torch.stack([to_uint8(again).double().flatten(), inputs[: len(outputs)].double().flatten()])
+    pair = torch.stack([eight_bits(part).double().flatten() for part in (again, inputs[: len(outputs)])])
     correlation = float(torch.corrcoef(pair)[0, 1].nan_to_num())
     return {"correlation": round(correlation, 4), "absolute": round(float((pair[0] - pair[1]).abs().mean()), 2)}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sfumato.core.sampling import Sampler
     from sfumato.core.schedules import Steps
+    from sfumato.data.pictures import View
     from sfumato.models.model import Model
 
 T = TypeVar("T")
@@ -139,11 +140,11 @@ def some_pictures(spec: str | None, model: Model, n: int) -> tuple[Tensor, Tenso
     return spread(model, images, n)
 
 
-def shown_channels(data: str | None, model: Model) -> tuple[int, ...] | None:
-    """The channels that sheets show: those that ?show= of the pictures chooses, or of what the model was trained on."""
+def view_of(data: str | None, model: Model) -> View | None:
+    """What sheets show: what ?show= and ?window= of the pictures choose, or of what the model was trained on."""
     from sfumato.data import sources
 
-    return sources.shown_channels(data, str(model.about.get("data", {}).get("spec", "")))
+    return sources.view_of(data, str(model.about.get("data", {}).get("spec", "")))
 
 
 def file_name(text: str) -> str:

@@ -66,6 +66,8 @@ def reflow_command(arguments: list[str]) -> int:
         "model": parsed.target, "weights": fingerprint(model.network.state_dict()), "pairs": parsed.pairs,
         "sampler": parsed.sampler, "steps": parsed.steps, "scale": parsed.scale, "seed": parsed.seed,
     }  # fmt: skip
+    space = model.recipe.space
+    about |= {} if space.levels else {"values": list(space.values)}
 
     def made(first: int) -> Iterator[Pairs]:
         for start in range(first, parsed.pairs, parsed.batch):

@@ -10,12 +10,13 @@ import tyro
 
 from sfumato.cli.arrays import first, fits, on_sheet
 from sfumato.cli.numbers import Count, Range, Seed, whole_number
-from sfumato.cli.parsing import UsageError, file_name, loaded, parse, sampler_of, shown_channels, some_pictures
+from sfumato.cli.parsing import UsageError, file_name, loaded, parse, sampler_of, some_pictures, view_of
 from sfumato.cli.results import asked, beside, of_images, of_weights, output_folder, place, store
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.data.pictures import View
     from sfumato.inverse import Operator
     from sfumato.models.model import Model
     from sfumato.models.restoration import Restored
@@ -163,11 +164,11 @@ def _restored(
             steps="usual" if parsed.steps == "auto" else whole_number(parsed.steps, "--steps"),
             sampler=sampler_of(parsed.sampler),
         )  # fmt: skip
-        pictures.save_npz(out / "draws.npz", found.draws.flatten(0, 1))
-        pictures.save_npz(out / "images.npz", found.draws[:, 0])
+        pictures.save_npz(out / "draws.npz", found.draws.flatten(0, 1), values=model.recipe.space.values)
+        pictures.save_npz(out / "images.npz", found.draws[:, 0], values=model.recipe.space.values)
         store(out, whole, ["draws.npz", "images.npz", *SHEETS])
         with beside(out / "draws.npz"):
-            show = shown_channels(parsed.data, model)
+            show = view_of(parsed.data, model)
             shown = _sheets(out, before, operator.pinv(seen), found, show)
     print(f"{len(seen)} pictures, {parsed.draws} draws each: before, what is known, after (of the scale [0, 1]:")
     print(f"error on what was seen {found.error.mean():.4f}, deviation of the draws {found.deviation.mean():.4f})")
@@ -178,7 +179,7 @@ def _restored(
 def _seen(
     parsed: RestoreArguments, model: Model, operator: Operator, already: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Pictures uint8 (n, C, H, W), what was seen of them in [-1, 1], and their labels."""
+    """Pictures (n, C, H, W), what was seen of them in [-1, 1], and their labels."""
     from sfumato.core.randomness import ImageNoise
     from sfumato.data.loader import to_float, to_uint8
 
@@ -235,20 +236,18 @@ def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
 SHEETS = ("triples.png", "draws.png", "mean.png", "deviation.png")
 
 
-def _sheets(
-    out: Path, before: Tensor, known: Tensor, found: Restored, show: tuple[int, ...] | None
-) -> list[str]:
+def _sheets(out: Path, before: Tensor, known: Tensor, found: Restored, show: View | None) -> list[str]:
     """Write what shows the draws, of the first pictures where they are many; returns the names of the files."""
     import torch
 
-    from sfumato.data import pictures
-    from sfumato.data.loader import to_uint8
+    from sfumato.data import eight_bits, pictures
 
     n, draws, *shape = found.draws.shape
     shown = max(1, on_sheet(n * (draws + 4), tuple(shape)) // (draws + 4))
     before, known, mean, deviation, made = (
-        part[:shown] for part in (before, to_uint8(known), found.mean, found.deviation, found.draws)
+        part[:shown] for part in (before, known, found.mean, found.deviation, found.draws)
     )
+    before, known, mean, made = (eight_bits(part, show and show.window) for part in (before, known, mean, made))
     spread = (deviation / found.deviation.max().clamp(min=1e-6) * 255).round().byte()
     triples = torch.stack([before, known, made[:, 0]], dim=1).flatten(0, 1)
     pictures.save_png(out / "triples.png", pictures.grid(triples, 3 * min(4, len(before)), show=show))

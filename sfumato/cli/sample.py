@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, first, fits, on_sheet, streamed
+from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, deep_files, first, fits, on_sheet, seen_depth, streamed
 from sfumato.cli.inputs import Inputs, agreement, chosen, colour_error, sheet
 from sfumato.cli.numbers import Count, Processes, Range, Scale, Seed
 from sfumato.cli.parsing import (
@@ -21,8 +21,8 @@ from sfumato.cli.parsing import (
     parse,
     sampler_help,
     sampler_of,
-    shown_channels,
     steps_of,
+    view_of,
 )
 from sfumato.cli.results import Asked, asked, beside, of_images, of_weights, output_folder, place, store
 from sfumato.version import __version__
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.schedules import Steps
+    from sfumato.data.pictures import View
     from sfumato.models.generate import Request, Sampled
     from sfumato.models.model import Model
     from sfumato.runtime.workers import WorkerPool
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleArguments:
-    """Make pictures: a PNG grid and an npz with the uint8 images (N, H, W, C)."""
+    """Make pictures: a PNG grid and an npz with the images (N, H, W, C), uint8; of a model of 16 bits uint16, of real
+    numbers float32, and the shown ones as files of that depth in pictures/."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A run folder, a checkpoint, or a shipped model such as ddpm/emoji32."""
@@ -126,7 +128,8 @@ def sample_command(arguments: list[str]) -> int:
         drift = None if given.targets is None else colour_error(made.images, given.targets)
         _record(parsed, model, made, moves, seconds, {"colour_error": drift, "agreement": kept}, out)
         with beside(out / "images.npz"):
-            written = _sheets(out, made, given, shown_channels(None, model))
+            written = _sheets(out, made, given, view_of(None, model))
+            written += deep_files(out, made.images, given.n, model)
     print(f"{given.n} pictures, {_cost(request, model, made, moves)}, in {seconds:.1f} s "
           f"({given.n / seconds:.1f} pictures/s)")  # fmt: skip
     if kept is not None:
@@ -135,6 +138,8 @@ def sample_command(arguments: list[str]) -> int:
     if drift is not None:
         mean, absolute = (", ".join(f"{v:.1f}" for v in values) for values in drift.values())
         print(f"colour   mean error of each channel {mean}; absolute, of a picture's own mean, {absolute} (of 0..255)")
+    if depth := seen_depth(model):
+        print(f"depth    {depth}")
     print(f"{out}/{{{','.join(written)}}}")
     return 0
 
@@ -175,13 +180,13 @@ def _made(
 
     from sfumato.models.generate import Film, in_batches, joined
 
-    shape, n = tuple(model.recipe.shape), request.n
+    shape, n, space = tuple(model.recipe.shape), request.n, model.recipe.space
     room = on_sheet(n, shape)
     every = -(-(moves + 1) // MOST_FRAMES)
     film = Film(on_sheet(room, shape, 4 * MOST_PIXELS * every // (moves + 1)), every) if parsed.animation else None
     shown: list[Sampled] = []
     with (
-        streamed(out / "images.npz", n, shape, labels) as keep,
+        streamed(out / "images.npz", n, shape, labels, space.levels, space.values) as keep,
         tqdm(total=n * moves, unit="step", disable=None, leave=False, smoothing=0) as bar,
     ):
         for part in in_batches(model, request, labels, film=film, pool=pool, progress=bar.update):
@@ -237,7 +242,7 @@ def _steps(parsed: SampleArguments, model: Model) -> Steps:
     return steps_of(str(usual), parsed.spacing) if isinstance(usual, int) else usual
 
 
-def _sheets(out: Path, made: Sampled, given: Inputs, show: tuple[int, ...] | None) -> list[str]:
+def _sheets(out: Path, made: Sampled, given: Inputs, show: View | None) -> list[str]:
     """Write what is made from the pictures; returns the names of all files, with what they show of many."""
     from sfumato.data import pictures
 

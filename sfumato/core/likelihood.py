@@ -32,22 +32,24 @@ def bound_term(
     t: Tensor,
     s: Tensor,
     above: Tensor,
+    levels: int = 256,
 ) -> Tensor:
     """One term of the bound, bits/dim, (B,): KL(q(x_s | x_t, x_0) || p(x_s | x_t)), or -log p(x_0 | x_t) where s is 0.
 
     Args:
         prediction: the prediction at x_t.
-        x0: (B, C, H, W) 8-bit images in [-1, 1].
+        x0: (B, C, H, W) images in [-1, 1].
         t, s, above: () or (B,): where x_t is, the level below it in the chain, and the one above it.
+        levels: grey levels of the images, 256 of 8 bits; 0 for real numbers, whose decoder is a density.
     """
     p = reverse(process, variance, prediction, t, s, above)
     q = Gaussian(process.posterior(prediction.x, x0, t, s).mean, fixed_small(process, prediction, t, s, above))
     clean = process.schedule.alpha_sigma(s)[1] == 0
     if clean.ndim == 0:
-        nats = -per_image(discretised_log_prob(p, x0)) if clean else per_image(q.kl(p))
+        nats = -per_image(discretised_log_prob(p, x0, levels=levels)) if clean else per_image(q.kl(p))
     else:
         decoded = clean.to(x0.device, non_blocking=True)
-        nats = torch.where(decoded, -per_image(discretised_log_prob(p, x0)), per_image(q.kl(p)))
+        nats = torch.where(decoded, -per_image(discretised_log_prob(p, x0, levels=levels)), per_image(q.kl(p)))
     return nats / BIT
 
 
@@ -99,10 +101,12 @@ def variational_bound(
     x0: Tensor,
     times: Tensor,
     noise: Noise = torch.randn_like,
+    levels: int = 256,
 ) -> Bound:
     """The bound of images x0 (B, C, H, W) under the chain that visits `times` (n + 1,), descending to 0, n >= 2.
 
-    x_t is drawn from q(x_t | x_0) anew at each level, so the estimate is unbiased but not exact.
+    The decoder is that of so many grey levels, or a density of real numbers where they are 0. x_t is drawn from
+    q(x_t | x_0) anew at each level, so the estimate is unbiased but not exact.
     """
     if len(times) < 3 or times[-1] != 0:
         raise ValueError("the bound needs a chain of at least two moves that ends at clean data")
@@ -113,7 +117,7 @@ def variational_bound(
     for t, s in pairwise(times):
         eps = noise(x0)
         prediction = denoise(process.level(t, x0).noise(x0, eps), t)
-        terms.append(bound_term(process, variance, prediction, x0, t, s, above))
+        terms.append(bound_term(process, variance, prediction, x0, t, s, above, levels))
         x0_errors.append(per_image((prediction.x0 - x0) ** 2))
         eps_errors.append(per_image((prediction.eps - eps) ** 2))
         above = t
@@ -181,6 +185,7 @@ def flow_log_prob(
 def bits_per_dim(log_prob: Tensor, dims: int, width: float) -> Tensor:
     """-log2 of the probability of a bin of this width, a dimension, (B,): from a density in nats (B,) to bits/dim.
 
-    256 bins over [-1, 1] have the width 1 / 128, which adds 7 bits; over [0, 1] it would be 8.
+    256 bins over [-1, 1] have the width 1 / 128, which adds 7 bits, 65536 have 2 / 65536, which adds 15; over [0, 1] it
+    would be one more.
     """
     return -log_prob / (dims * BIT) - math.log2(width)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from sfumato.data import framing
 from sfumato.data.card import make_card
+from sfumato.data.depth import KINDS, of_depth
 from sfumato.data.images import Images
+from sfumato.data.loader import levels_of
 from sfumato.data.npz import arrays
 from sfumato.data.room import check_enlarged, check_labels
 from sfumato.data.spec import MOST_CHANNELS, DataError, Size, Spec
@@ -26,7 +28,7 @@ def _resized(images: Tensor, spec: Spec, keys: tuple[str, ...]) -> tuple[Tensor,
         notes.append(framing.note(before, spec) or f"resized from {before} to {size}")
         shape = (*images.shape[:2], size.height, size.width)
         check_enlarged(spec.text, images.numel(), math.prod(shape))
-        resized = torch.empty(shape, dtype=torch.uint8)
+        resized = torch.empty(shape, dtype=images.dtype)
         for small, image, key in zip(resized, images, keys, strict=True):
             small.copy_(framing.framed_array(image, spec, framing.place_of(key)))
         images = resized
@@ -36,8 +38,8 @@ def _resized(images: Tensor, spec: Spec, keys: tuple[str, ...]) -> tuple[Tensor,
             notes.append("grey repeated to three channels")
         elif images.shape[1] == 3 and wanted == 1:
             weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-            grey = [(part.float() * weights).sum(1, keepdim=True).round().byte() for part in images.split(256)]
-            images = torch.cat(grey)
+            grey = [(part.float() * weights).sum(1, keepdim=True) for part in images.split(256)]
+            images = torch.cat([part.round().to(images.dtype) if levels_of(images) else part for part in grey])
             notes.append("colour turned into grey (ITU-R 601)")
         elif images.shape[1] != wanted:
             raise DataError(f"cannot make {wanted} channels of {images.shape[1]}")
@@ -46,11 +48,12 @@ def _resized(images: Tensor, spec: Spec, keys: tuple[str, ...]) -> tuple[Tensor,
 
 def finished(
     spec: Spec, images: Tensor, labels: Tensor | None, classes: tuple[str, ...], keys: tuple[str, ...],
-    texts: tuple[str, ...] | None = None, notes: tuple[str, ...] = (), bits: str = "8 bits a channel",
-    licence: str = "",
+    texts: tuple[str, ...] | None = None, notes: tuple[str, ...] = (), bits: str | None = None,
+    licence: str = "", values: tuple[float, float] = (-1.0, 1.0),
 ) -> Images:  # fmt: skip
     images, more = _resized(images, spec, keys)
-    card = make_card(spec.text, images, labels, classes, bits=bits, notes=(*notes, *more), licence=licence)
+    card = make_card(spec.text, images, labels, classes, bits=bits, notes=(*notes, *more), licence=licence,
+                     values=values)  # fmt: skip
     return Images(images, labels, texts, keys, classes, card)
 
 
@@ -59,7 +62,8 @@ IMAGES, LABELS = ("images", "arr_0", "x"), ("labels", "arr_1", "y")
 
 
 def npz(spec: Spec) -> Images:
-    """Arrays images, arr_0 or x as uint8 (N, H, W, C), (N, C, H, W) or (N, H, W); labels, arr_1 or y as int (N,).
+    """Arrays images, arr_0 or x (N, H, W, C), (N, C, H, W) or (N, H, W), uint8, uint16 or, with ?values=, floats;
+    labels, arr_1 or y as int (N,).
 
     Raises:
         DataError: no such file, damaged, other arrays, or far more than what is stored.
@@ -73,7 +77,7 @@ def npz(spec: Spec) -> Images:
         if name is None:
             held = ", ".join(name[:40] for name in found.names[:20]) or "nothing"
             raise DataError(f"{path} holds {held}; the images are called images, arr_0 or x")
-        pixels = pixels_of(str(path), found[name], spec.channels)
+        pixels = pixels_of(str(path), of_depth(found[name], spec.levels, spec.values, f"{path}: images"), spec.channels)
         marks = None if marked is None else found[marked]
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
@@ -84,21 +88,20 @@ def npz(spec: Spec) -> Images:
         labels = torch.from_numpy(marks.astype(np.int64))
         classes = tuple(str(i) for i in range(int(marks.max()) + 1))
     keys = tuple(f"{path.name}/{i}" for i in range(len(pixels)))
-    return finished(spec, torch.from_numpy(np.ascontiguousarray(pixels)), labels, classes, keys)
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels))
+    return finished(spec, tensor, labels, classes, keys, values=spec.values or (-1.0, 1.0))
 
 
 def pixels_of(path: str, pixels: np.ndarray, channels: int | None) -> np.ndarray:
-    """uint8 (N, C, H, W), C from 1 to 16, found by its length. DataError says what an array of another kind is.
+    """Pixels of any depth (N, C, H, W), C from 1 to 16, found by its length. DataError where an array is none.
 
     Args:
         path: what holds it, for messages.
     """
     shape = "x".join(map(str, pixels.shape))
-    if pixels.dtype != np.uint8:
-        hint = "; floats in 0..1 become it by (255 * x).round()" if pixels.dtype.kind == "f" else ""
-        raise DataError(f"{path}: images are uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}{hint}")
-    if pixels.ndim not in (3, 4) or 0 in pixels.shape:
-        raise DataError(f"{path}: images are uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}")
+    if pixels.dtype not in KINDS.values() or pixels.ndim not in (3, 4) or 0 in pixels.shape:
+        wanted = "images are uint8, uint16 or floats, (N, H, W, C)"
+        raise DataError(f"{path}: {wanted}, not {pixels.dtype} {pixels.shape}")
     if pixels.ndim == 3:
         if pixels.shape[-1] in (3, 4) or (pixels.shape[-1] == 1 and pixels.shape[0] > 1):
             raise DataError(f"{path}: {shape} is one image (H, W, C); a set of images is (N, H, W, C): images[None]")

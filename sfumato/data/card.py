@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sfumato.data.decoding import PIXELS
+from sfumato.data.loader import levels_of
 from sfumato.data.spec import MOST_CHANNELS
 from sfumato.runtime.printable import printable
 
@@ -29,7 +30,13 @@ BLOCK = 2**26
 
 @dataclass(frozen=True)
 class DataCard:
-    """What was found. `mean` and `std` are per channel, in 0..255; `fingerprint` is over pixels and labels."""
+    """What was found. `mean` and `std` are per channel, between the ends of `span`; `fingerprint` is over pixels and
+    labels.
+
+    Attributes:
+        levels: grey levels of a channel, 256 or 65536; 0 for real numbers.
+        values: of those, what black and white are.
+    """
 
     spec: str
     count: int
@@ -45,6 +52,22 @@ class DataCard:
     fingerprint: str
     attributes: dict[str, int] = field(default_factory=dict)
     """How many images have each."""
+    levels: Literal[0, 256, 65536] = 256
+    values: tuple[float, float] = (-1.0, 1.0)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Black and white: 0 and 255, 0 and 65535, or the `values` of real numbers."""
+        return (0.0, self.levels - 1.0) if self.levels else self.values
+
+    @property
+    def in_bytes(self) -> dict[str, list[float]]:
+        """Mean and standard deviation of each channel in 0..255, whatever the depth, as of pictures on a sheet."""
+        low, high = self.span
+        return {
+            "mean": [255 * (v - low) / (high - low) for v in self.mean],
+            "std": [255 * v / (high - low) for v in self.std],
+        }
 
     @property
     def own_notes(self) -> tuple[str, ...]:
@@ -71,8 +94,9 @@ class DataCard:
             shown = ", ".join(f"{name} {n:,}" for name, n in list(self.attributes.items())[:40])
             more = f", ... ({len(self.attributes)} in all)" if len(self.attributes) > 40 else ""
             lines.append(f"has      {shown}{more}")
-        mean, std = (" ".join(f"{v:.1f}" for v in values) for values in (self.mean, self.std))
-        lines.append(f"pixels   mean {mean}, std {std} (of 0..255)")
+        form, (low, high) = ".1f" if self.levels else ".4g", self.span
+        mean, std = (" ".join(f"{v:{form}}" for v in values) for values in (self.mean, self.std))
+        lines.append(f"pixels   mean {mean}, std {std} (of {low:.6g}..{high:.6g})")
         if self.corrupt:
             shown = ", ".join(self.corrupt[:5]) + (", ..." if len(self.corrupt) > 5 else "")
             lines.append(f"corrupt  {len(self.corrupt)} skipped: {shown}")
@@ -102,6 +126,8 @@ def card_from_json(values: dict[str, Any]) -> DataCard:
         raise ValueError(f"the data card has images of the shape {card.shape}")
     if not len(card.mean) == len(card.std) == channels or not numbers((*card.mean, *card.std)):
         raise ValueError("the data card has no mean and standard deviation of each channel")
+    if card.levels not in (0, 256, 65536) or len(card.values) != 2 or not numbers(card.values):
+        raise ValueError("the data card has a depth that is none")
     return card
 
 
@@ -111,26 +137,39 @@ def make_card(
     labels: Tensor | None,
     classes: tuple[str, ...],
     *,
-    bits: str = "8 bits a channel",
+    bits: str | None = None,
     sizes: dict[str, int] | None = None,
     corrupt: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
     licence: str = "",
+    values: tuple[float, float] = (-1.0, 1.0),
 ) -> DataCard:
-    """The card of images (N, C, H, W) uint8 and labels (N,)."""
+    """The card of images (N, C, H, W), uint8, uint16 or float32 in [-1, 1], and labels (N,).
+
+    Args:
+        bits: the depth in words, where there is more to say than what the pixels tell.
+        values: what -1 and 1 stand for in floats.
+    """
     counts = torch.bincount(labels, minlength=len(classes)).tolist() if labels is not None else []
     named = dict(zip(classes, counts, strict=True)) if counts else {}
     notes = (*notes, *_remarks(len(images), named))
-    mean, std = _moments(images)
+    (mean, std), levels = _moments(images, values), levels_of(images)
     return DataCard(
-        spec=spec, count=len(images), shape=(images.shape[1], images.shape[2], images.shape[3]), bits=bits,
+        spec=spec, count=len(images), shape=(images.shape[1], images.shape[2], images.shape[3]),
+        bits=bits or DEPTHS[levels].format(*values), levels=levels, values=values,
         sizes=sizes or {}, classes=named, corrupt=corrupt, notes=notes, mean=mean, std=std, licence=licence,
         fingerprint=fingerprint(images, labels),
     )  # fmt: skip
 
 
+DEPTHS = {
+    256: "8 bits a channel", 65536: "16 bits a channel", 0: "real numbers from {:g} to {:g}",
+}  # fmt: skip
+"""The depth of pixels of so many grey levels, in words."""
+
+
 def with_inputs(card: DataCard, inputs: Tensor) -> DataCard:
-    """The card of targets with input pictures uint8 (N, C, h, w) beside them: a note, and a fingerprint of both."""
+    """The card of targets with input pictures (N, C, h, w) beside them: a note, and a fingerprint of both."""
     channels, height, width = inputs.shape[1:]
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     mean = " ".join(f"{v:.1f}" for v in _moments(inputs)[0])
@@ -165,19 +204,24 @@ def _images_in(images: Tensor, most: int) -> int:
     return max(1, most // max(1, images[:1].nbytes))
 
 
-def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per-channel mean and standard deviation, in blocks so that memory stays small."""
-    channels = images.shape[1]
-    total, levels = torch.zeros(2, channels, dtype=torch.float64), torch.arange(256, dtype=torch.float64)
+def _moments(images: Tensor, values: tuple[float, float] = (-1.0, 1.0)) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per-channel mean and standard deviation, in blocks so that memory stays small.
+
+    In grey levels from 0, or in the units of `values` where images are floats in [-1, 1].
+    """
+    channels, number = images.shape[1], levels_of(images)
+    total, levels = torch.zeros(2, channels, dtype=torch.float64), torch.arange(number, dtype=torch.float64)
+    low, high = values
     for block in images.split(_images_in(images, BLOCK)):
-        if images.is_floating_point():
-            x = (block.double() + 1) * 127.5
+        if not number:
+            x = low + (block.double() + 1) * ((high - low) / 2)
             total += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
             continue
         for channel in range(channels):
-            counts = torch.bincount(block[:, channel].reshape(-1), minlength=256).double()
+            counts = torch.bincount(block[:, channel].reshape(-1).int(), minlength=number).double()
             total[:, channel] += torch.stack([counts @ levels, counts @ levels.square()])
     mean, square = total / (images.numel() / images.shape[1])
-    return tuple(round(v, 3) for v in mean.tolist()), tuple(
-        round(v, 3) for v in (square - mean**2).clamp(min=0).sqrt().tolist()
+    digits = 3 if number else 6
+    return tuple(round(v, digits) for v in mean.tolist()), tuple(
+        round(v, digits) for v in (square - mean**2).clamp(min=0).sqrt().tolist()
     )

@@ -12,13 +12,14 @@ from sfumato.data.card import make_card
 from sfumato.data.decoding import Unreadable
 from sfumato.data.framing import place_of
 from sfumato.data.images import Images
-from sfumato.data.reading import Record, Shelf, reason, with_channels
+from sfumato.data.loader import levels_of
+from sfumato.data.reading import DEPTH_WORDS, Record, Shelf, reason, with_channels
 from sfumato.data.room import Room
 from sfumato.data.spec import DataError
 from sfumato.data.upright import Met, upright
 
 Found = tuple[Tensor, Record, bool]
-"""Pixels uint8 (C, H, W), where they come from, and whether grey ones were stored as a palette."""
+"""Pixels (C, H, W), where they come from, and whether grey ones were stored as a palette."""
 
 
 def collected(shelf: Shelf) -> Images:
@@ -34,6 +35,7 @@ def collected(shelf: Shelf) -> Images:
             f"{shelf.place} mixes {len(sizes)} image sizes, from {min(sizes)} to {max(sizes)} (width, height); "
             "choose with ?size=64, say"
         )
+    _check_depth(shelf, found)
     notes = (*shelf.notes, *met.notes)
     if spec.limit is not None and spec.limit < len(shelf):
         notes += (f"?limit keeps the first {len(found):,} of {len(shelf):,}",)
@@ -43,14 +45,14 @@ def collected(shelf: Shelf) -> Images:
     if channels == 3 and turned[1]:
         notes += (f"{turned[1]:,} grey repeated to three channels",)
     records = [record for _, record, _ in found]
-    images = torch.empty((len(found), channels, *found[0][0].shape[1:]), dtype=torch.uint8)
+    images = torch.empty((len(found), channels, *found[0][0].shape[1:]), dtype=found[0][0].dtype)
     for i in range(len(found)):
         images[i] = with_channels(found[i][0], channels)
         found[i] = (images[i], *found[i][1:])  # the pixels are held once
     labels = torch.tensor([record.label for record in records]) if shelf.classes else None
     card = make_card(
         spec.text, images, labels, shelf.classes, bits=met.bits, sizes=dict(met.sizes), corrupt=tuple(met.corrupt),
-        notes=notes, licence=shelf.licence,
+        notes=notes, licence=shelf.licence, values=shelf.ends,
     )  # fmt: skip
     texts = tuple(record.text or "" for record in records)
     keys = tuple(record.key for record in records)
@@ -61,6 +63,17 @@ def collected(shelf: Shelf) -> Images:
         images, labels, texts if any(texts) else None, keys, shelf.classes, card, attributes=attributes
     )  # fmt: skip
     return made.carded(card)
+
+
+def _check_depth(shelf: Shelf, found: list[Found]) -> None:
+    """DataError where pictures are of several depths: which, how many of each, and the first of the fewer."""
+    kinds = Counter(levels_of(pixels) for pixels, *_ in found)
+    if len(kinds) < 2:
+        return
+    (most, _), *_, (least, _) = kinds.most_common()
+    first = next(record.key for pixels, record, _ in found if levels_of(pixels) == least)
+    counts = " and ".join(f"{kinds[levels]:,} images of {DEPTH_WORDS[levels]}" for levels in (most, least))
+    raise DataError(f"{shelf.place} mixes {counts}, {first} for one; choose with ?bits=8 or ?bits=16")
 
 
 def _read_all(shelf: Shelf, met: Met) -> list[Found]:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sfumato.core.randomness import mix
+from sfumato.data.loader import levels_of
 from sfumato.data.spec import Size, Spec
 
 Place = tuple[float, float]
@@ -99,7 +100,7 @@ def corner(picture: Size, size: Size, at: Place) -> tuple[int, int]:
 
 
 def framed_array(pixels: Tensor, spec: Spec, at: Place = MIDDLE) -> Tensor:
-    """uint8 (C, H, W) in the size of the spec, each channel by itself."""
+    """Pixels (C, H, W) of any depth in the size of the spec, each channel by itself."""
     size = spec.size
     if spec.cut is not None:
         picture = Size(pixels.shape[2], pixels.shape[1])
@@ -116,8 +117,30 @@ def framed_array(pixels: Tensor, spec: Spec, at: Place = MIDDLE) -> Tensor:
     ):
         left, top = corner(Size(pixels.shape[2], pixels.shape[1]), size, at)
         return pixels[:, top : top + size.height, left : left + size.width]
+    if pixels.dtype != torch.uint8:
+        return _framed_deep(pixels, spec, at)
     if len(pixels) == 3:
         rgb = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
         return torch.from_numpy(np.array(framed(rgb, spec, at)).transpose(2, 0, 1))
     planes = [np.array(framed(Image.fromarray(plane.numpy()), spec, at)) for plane in pixels]
     return torch.from_numpy(np.stack(planes))
+
+
+def _framed_deep(pixels: Tensor, spec: Spec, at: Place) -> Tensor:
+    """Deeper pixels, resampled as float32 and rounded to their levels; what resampling overshoots is clamped.
+
+    Padding is in the range of the pixels: the colour of 8 bits, by its grey where there is one channel.
+    """
+    number = levels_of(pixels)
+    planes = []
+    for channel, plane in enumerate((pixels.float() if number else (pixels + 1) / 2 * 255).numpy()):
+        scale = (number - 1) / 255 if number else 1.0
+        own = spec
+        if spec.pad is not None:
+            grey = spec.pad[channel] if len(pixels) == 3 else round(sum(spec.pad) / 3)
+            own = spec._replace(options={**spec.options, "pad": f"{grey},{grey},{grey}"})
+        planes.append(np.array(framed(Image.fromarray(plane / np.float32(scale)), own, at)) * np.float32(scale))
+    found = torch.from_numpy(np.stack(planes))
+    if not number:
+        return (found / 255 * 2 - 1).clamp(-1, 1)
+    return found.round().clamp(0, number - 1).to(torch.int32).to(pixels.dtype)

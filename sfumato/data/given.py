@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sfumato.data.arrays import finished, pixels_of
 from sfumato.data.collect import collected
+from sfumato.data.depth import of_depth
 from sfumato.data.images import Images
 from sfumato.data.reading import Record, Shelf
 from sfumato.data.room import check_labels
@@ -23,10 +24,6 @@ from sfumato.data.spec import DataError, Spec
 
 RANGES = ((0.0, 1.0), (-1.0, 1.0))
 """What black and white may be in images of floats."""
-SLACK = 1e-3
-"""How far floats may lie outside, by rounding."""
-AT_ONCE = 1024
-"""Images whose floats become bytes at a time."""
 WRITTEN = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
 """Modes of Pillow that a PNG file holds; the others become RGB."""
 
@@ -49,12 +46,13 @@ def given(
     """Images in memory as a data set.
 
     Args:
-        spec: `memory`, with options such as ?size=32&channels=1, by which they are resized and converted.
-        images: an array or tensor, uint8 in 0 to 255 or of floats, (N, H, W, C), (N, C, H, W) or (N, H, W); or a list
-            of Pillow's images.
+        spec: `memory`, with options such as ?size=32&channels=1, by which they are resized and converted; ?bits=16 or
+            ?bits=float keeps that much of floats.
+        images: an array or tensor, uint8, uint16 or of floats, (N, H, W, C), (N, C, H, W) or (N, H, W); or a list of
+            Pillow's images.
         labels: one an image, whole numbers from 0, or words, whose sorted set are the classes then.
         classes: names of the numbers.
-        values: what black and white are where images are of floats: (0, 1) or (-1, 1).
+        values: what black and white are where images are of floats: (0, 1) or (-1, 1), or with ?bits= any two.
 
     Raises:
         DataError: images of another kind or range, or labels that do not fit them.
@@ -66,11 +64,13 @@ def given(
     marks, names = _labels(labels, classes, count)
     if listed:
         return _pictures(spec, images, marks, names, values)
-    array = _bytes(_array(images), values)
+    values = spec.values if values is None else (float(values[0]), float(values[1]))
+    array = _of_values(spec, _array(images), values)
     pixels = pixels_of("images", array, spec.channels)
     keys = tuple(f"image-{i}" for i in range(len(pixels)))
     tensor = torch.from_numpy(np.ascontiguousarray(pixels))
-    return finished(spec, tensor, None if marks is None else torch.tensor(marks), names, keys)
+    numbers = None if marks is None else torch.tensor(marks)
+    return finished(spec, tensor, numbers, names, keys, values=values or (-1.0, 1.0))
 
 
 def _pictures(
@@ -108,24 +108,13 @@ def _array(images: Any) -> np.ndarray:
     return images
 
 
-def _bytes(array: np.ndarray, values: tuple[float, float] | None) -> np.ndarray:
-    """uint8 as it is, and floats as the nearest of 256 levels."""
-    if array.dtype.kind != "f":
-        if values is not None:
-            raise DataError(f"values= says what floats mean; these images are {array.dtype}")
-        return array
-    if values is None or tuple(map(float, values)) not in RANGES:
+def _of_values(spec: Spec, array: np.ndarray, values: tuple[float, float] | None) -> np.ndarray:
+    """Pixels of the depth that is asked for; floats become the nearest of 256 levels where none is."""
+    levels = 256 if spec.levels is None and array.dtype.kind == "f" else spec.levels
+    if array.dtype.kind == "f" and (values is None or ("bits" not in spec.options and values not in RANGES)):
         said = "" if values is None else f", not {values}"
         raise DataError(f"images of floats need values=(0, 1) or values=(-1, 1), black and white{said}")
-    low, high = map(float, values)
-    out = np.empty(array.shape, np.uint8)
-    for start in range(0, len(array), AT_ONCE):
-        part = array[start : start + AT_ONCE].astype(np.float32)
-        least, most = (float(part.min()), float(part.max())) if part.size else (low, high)
-        if not (low - SLACK <= least and most <= high + SLACK):  # also where there is a NaN
-            raise DataError(f"images are from {least:.4g} to {most:.4g}, outside of values=({low:g}, {high:g})")
-        out[start : start + AT_ONCE] = ((part - low) * (255 / (high - low))).round().clip(0, 255)
-    return out
+    return of_depth(array, levels, values, "images")
 
 
 def _labels(labels: Any, classes: Sequence[str] | None, count: int) -> tuple[list[int] | None, tuple[str, ...]]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from sfumato.data.attributes import Attributed
 from sfumato.data.card import DataCard, make_card, with_inputs
-from sfumato.data.loader import to_float
+from sfumato.data.loader import levels_of, to_float
 
 
 class Example(NamedTuple):
-    """One image, uint8 (C, H, W), with its label, its text and a key that stays the same."""
+    """One image, (C, H, W), with its label, its text and a key that stays the same."""
 
     image: Tensor
     label: int | None
@@ -24,7 +24,7 @@ class Example(NamedTuple):
 
 
 Fetch = Callable[[range], tuple[Tensor, Tensor | None, list[str]]]
-"""Image counters -> pixels uint8 (B, C, H, W), labels int64 (B,) where there are any, and keys."""
+"""Image counters -> pixels (B, C, H, W), labels int64 (B,) where there are any, and keys."""
 
 
 class Streamed(Protocol):
@@ -40,14 +40,14 @@ class Images:
     """A set of pictures in memory (or mapped into it).
 
     Attributes:
-        images: uint8 (N, C, H, W).
+        images: (N, C, H, W), uint8 or uint16; real numbers, such as points, are float32 in [-1, 1].
         labels: int64 (N,), or None.
         texts: a caption each, or None.
         keys: a stable name each.
         classes: names of the labels.
         card: what was found.
         stream: where these are only a first look at more, which training reads as it goes (`stream`).
-        inputs: of pairs, the input picture of each, uint8 (N, C', h, w) (`pairs`).
+        inputs: of pairs, the input picture of each, (N, C', h, w) (`pairs`).
         noise: that of which each was made by a flow, (N, C', H', W') floats in what the diffusion sees (`reflow`).
         attributes: several an image, by name (`attributes`), or None.
     """
@@ -72,6 +72,16 @@ class Images:
         """(C, H, W) of an image."""
         return self.card.shape
 
+    @property
+    def levels(self) -> Literal[0, 256, 65536]:
+        """Grey levels of a channel: 256 or 65536, or 0 for real numbers."""
+        return levels_of(self.images)
+
+    @property
+    def are_points(self) -> bool:
+        """Whether these are points in the plane, real numbers in the form of pictures of two pixels."""
+        return not self.levels and tuple(self.images.shape[2:]) == (1, 2)
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -88,7 +98,7 @@ class Images:
         card = self.card
         fresh = make_card(
             card.spec, images, labels, self.classes, bits=card.bits, corrupt=card.corrupt, licence=card.licence,
-            notes=card.own_notes, sizes=card.sizes,
+            notes=card.own_notes, sizes=card.sizes, values=card.values,
         )  # fmt: skip
         inputs = None if self.inputs is None else self.inputs[indices].contiguous()
         keys = tuple(self.keys[i] for i in order)

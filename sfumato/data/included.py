@@ -62,7 +62,7 @@ def swiss_roll(spec: Spec) -> Images:
     """100,000 points of a spiral, and 10,000 others for test: floats in [-1, 1], as a picture of two pixels."""
     test = _made(spec)
     points = toys.swiss_roll(10_000 if test else 100_000, seed=int(test))
-    return finished(spec, points, None, (), _keys(spec, points), notes=("points in the plane",), bits="floats")
+    return finished(spec, points, None, (), _keys(spec, points), notes=("points in the plane",), bits="real numbers")
 
 
 def heartbeat(spec: Spec) -> Images:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,13 +38,51 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]: x / 127.5 - 1 (Ho et al. 2020, section 3.3). Points are there already."""
-    return images.float() if images.is_floating_point() else images.float() / 127.5 - 1
+    """uint8 or uint16 -> float32 in [-1, 1]: x / 127.5 - 1 (Ho et al. 2020, section 3.3), or x / 32767.5 - 1.
+
+    Real numbers, such as points, are there already.
+    """
+    if images.is_floating_point():
+        return images.float()
+    return images.float() / (127.5 if images.dtype == torch.uint8 else 32767.5) - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
     """[-1, 1] -> uint8, to the nearest of 256 levels; values outside are clamped, NaN becomes 0."""
     return ((x.float() + 1) * 127.5).nan_to_num(0).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_pixels(x: Tensor, levels: int) -> Tensor:
+    """[-1, 1] -> the nearest of so many grey levels, uint8 or uint16; float32 as it is where they are 0.
+
+    Values outside of the levels are clamped, NaN becomes 0.
+    """
+    if levels == 256:
+        return to_uint8(x)
+    if not levels:
+        return x.float()
+    return ((x.float() + 1) * 32767.5).nan_to_num(0).round().clamp(0, 65535).to(torch.int32).to(torch.uint16)
+
+
+def levels_of(images: Tensor) -> Literal[0, 256, 65536]:
+    """Grey levels of pixels: 256 of uint8, 65536 of uint16; 0 of real numbers."""
+    if images.is_floating_point():
+        return 0
+    return 256 if images.dtype == torch.uint8 else 65536
+
+
+def eight_bits(images: Tensor, window: tuple[float, float] | None = None) -> Tensor:
+    """Pixels of any depth as uint8, to be looked at; 8-bit ones as they are.
+
+    Args:
+        window: of deeper pixels, the part of the range from black, 0, to white, 1, that is shown; all of it where None.
+    """
+    if images.dtype == torch.uint8:
+        return images
+    if window is None:
+        return to_uint8(to_float(images))
+    low, high = window
+    return to_uint8(((to_float(images) + 1) / 2 - low) * (2 / (high - low)) - 1)
 
 
 def flip(images: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A memory map: one folder with images.npy, uint8 (N, C, H, W), that training reads without holding it in memory.
+"""A memory map: one folder with images.npy (N, C, H, W) that training reads without holding it in memory.
 
 Beside it, rows.jsonl has label, text and key of each image, and set.json the shape, the classes and the data card.
 """
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from sfumato.data.card import card_from_json, fingerprint
+from sfumato.data.depth import KINDS
 from sfumato.data.images import Images
 from sfumato.data.room import MOST_CLASSES
-from sfumato.data.spec import FRAMING, DataError, Spec
+from sfumato.data.spec import DEPTH, FRAMING, DataError, Spec
 from sfumato.runtime.opening import open_regular, read_bounded
 
 HEADER = 128
@@ -32,6 +33,12 @@ ROW, ABOUT = 2**20, 2**28
 
 BYTES = "|u1"
 """NumPy's word for uint8."""
+
+
+def kind_of(levels: int) -> np.dtype[Any]:
+    """What pixels of so many grey levels are stored as: uint8, or little-endian uint16 or, where they are 0, float32
+    in [-1, 1]."""
+    return np.dtype(KINDS[levels]).newbyteorder("<")
 
 
 def header(shape: tuple[int, ...], kind: str = BYTES) -> bytes:
@@ -49,7 +56,7 @@ def read(spec: Spec) -> Images:
     folder = Path(spec.rest)
     if not (folder / "set.json").exists():
         raise DataError(f"{folder} is no prepared set (make one: sfumato prepare SOURCE {folder})")
-    if fixed := [o for o in (*FRAMING, "channels", "background") if o in spec.options]:
+    if fixed := [o for o in (*FRAMING, *DEPTH, "channels", "background") if o in spec.options]:
         raise DataError(f"{folder} is mapped as it is; sfumato prepare takes a SOURCE with ?{fixed[0]}=...")
     try:
         about = json.loads(read_bounded(folder / "set.json", ABOUT))
@@ -58,7 +65,7 @@ def read(spec: Spec) -> Images:
         if len(classes) > MOST_CLASSES or not all(isinstance(name, str) for name in classes):
             raise ValueError(f"set.json has {len(classes):,} classes, or one that is no text")
         with open_regular(folder / "images.npy") as file:
-            pixels = mapped(file, (card.count, *card.shape), "images.npy")
+            pixels = mapped(file, (card.count, *card.shape), "images.npy", kind_of(card.levels).str)
         with open_regular(folder / "rows.jsonl") as file:
             labels, texts, keys = _rows(file, card.count, len(classes))
         if pixels.numel() <= CHECKED and fingerprint(pixels, labels) != card.fingerprint:

@@ -21,7 +21,7 @@ from sfumato.spec import parse
 SHOWN = 5
 """Names in an error."""
 
-OF_PAIRS = ("limit", "classes", "show")
+OF_PAIRS = ("limit", "classes", "show", "window")
 """Options that choose among the pairs, or say how they are shown."""
 
 
@@ -42,7 +42,7 @@ def read(spec: Spec, known: Sequence[str], opened: Callable[[str], Images]) -> I
     there, here = _stems(inputs), _stems(targets)
     if unmatched := _unmatched(here, there):
         raise DataError(f"{spec.text}: {unmatched}")
-    if inputs.images.is_floating_point() or targets.images.is_floating_point():
+    if inputs.are_points or targets.are_points:
         raise DataError(f"{spec.text}: points are no pictures, so they make no pairs")
     chosen = inputs.images[torch.tensor([there[stem] for stem in here])]
     return replace(targets, inputs=chosen, card=with_inputs(replace(targets.card, spec=spec.text), chosen))
@@ -86,5 +86,3 @@ def _unmatched(targets: Mapping[str, int], inputs: Mapping[str, int]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-
-

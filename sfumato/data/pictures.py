@@ -4,51 +4,74 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.data.depth import in_units
+from sfumato.data.loader import eight_bits
 from sfumato.runtime.files import whole_file
 
 PAPER = 235
 """The grey between the pictures of a grid."""
 
 
-def visible(images: Tensor, show: Sequence[int] | None = None) -> Tensor:
-    """What can be shown of images (..., C, H, W): grey and colour as they are, of others some channels as a view.
+class View(NamedTuple):
+    """What sheets show of pictures that are more than 8 bits of grey or colour.
+
+    Attributes:
+        channels: one channel or three, from 0, of more than three; by default the first three, or the first of two.
+        window: of deeper pictures, the part of the range from black, 0, to white, 1; all of it by default.
+    """
+
+    channels: tuple[int, ...] | None = None
+    window: tuple[float, float] | None = None
+
+
+def visible(images: Tensor, show: View | None = None) -> Tensor:
+    """Preview of images (..., C, H, W) of any depth, as uint8: grey and colour, of other channels some."""
+    channels, show = images.shape[-3], show or View()
+    if channels not in (1, 3):
+        known = show.channels and max(show.channels) < channels
+        images = images[..., list(show.channels or ()) if known else [0] if channels == 2 else [0, 1, 2], :, :]
+    return eight_bits(images, show.window)
+
+
+def seen_as(levels: int, values: tuple[float, ...], show: View | None = None) -> str:
+    """A line on what sheets show of pictures of so many levels; nothing where these are 8 bits.
 
     Args:
-        show: one channel or three, from 0, of more than three; by default the first three, or the first of two.
+        values: black and white of real numbers, which have 0 levels.
     """
-    channels = images.shape[-3]
-    if channels in (1, 3):
-        return images
-    chosen = list(show or ()) if show and max(show) < channels else [0] if channels == 2 else [0, 1, 2]
-    return images[..., chosen, :, :]
+    if levels == 256:
+        return ""
+    low, high = (0.0, levels - 1.0) if levels else values
+    ends = [low + share * (high - low) for share in ((show or View()).window or (0.0, 1.0))]
+    return f"sheets show {ends[0]:g} to {ends[1]:g} as 8 bits, black to white (?window=0,1 chooses)"
 
 
 def grid(
     images: Tensor, columns: int | None = None, pad: int = 2, scale: int | None = None,
-    show: Sequence[int] | None = None,
+    show: View | None = None,
 ) -> Tensor:  # fmt: skip
-    """One picture (C, H', W') of many (N, C, H, W), uint8.
+    """One picture (C, H', W'), uint8, of many (N, C, H, W) of any depth.
 
     Args:
         columns: by default about as many as rows.
         pad: grey pixels between pictures, before scaling.
         scale: each pixel this many times; by default so that a picture is at least 64 wide.
-        show: the channels of more than three that are shown, see `visible`.
+        show: what is shown of many channels and of deeper pictures, see `View`.
 
     Points in the plane, (N, 1, 1, 2), become one picture of them all.
     """
+    if tuple(images.shape[1:]) == (1, 1, 2):
+        return scatter(images)
     images = visible(images, show)
     n, channels, height, width = images.shape
-    if (channels, height, width) == (1, 1, 2):
-        return scatter(images)
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     scale = scale or max(1, math.ceil(64 / width))
     rows = -(-n // columns)
@@ -70,7 +93,7 @@ def scatter(points: Tensor, side: int = 256) -> Tensor:
 
 
 def to_pillow(image: Tensor) -> Image.Image:
-    """uint8 (C, H, W) -> Pillow: grey, grey and alpha, RGB or RGBA. ValueError for more channels."""
+    """uint8 (C, H, W), or uint16 (1, H, W) -> Pillow: grey, grey and alpha, RGB or RGBA. ValueError for others."""
     if len(image) > 4:
         raise ValueError(f"a picture file has at most 4 channels, not {len(image)}: keep them as npz, or choose three")
     return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy())
@@ -88,9 +111,17 @@ def save_png(path: str | Path, image: Tensor) -> None:
     write_bytes(path, png_bytes(image))
 
 
-def save_npz(path: str | Path, images: Tensor, labels: Tensor | None = None) -> None:
-    """Write arr_0 uint8 (N, H, W, C), and arr_1 int64 (N,) where there are labels: what ADM's evaluator reads."""
-    arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()] + ([] if labels is None else [labels.numpy()])
+def save_npz(
+    path: str | Path, images: Tensor, labels: Tensor | None = None, values: tuple[float, ...] = (-1.0, 1.0)
+) -> None:
+    """Write arr_0 (N, H, W, C), and arr_1 int64 (N,) where there are labels: what ADM's evaluator reads.
+
+    Args:
+        images: uint8 or uint16 (N, C, H, W), or real numbers in [-1, 1], written with `values` as black and white.
+    """
+    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+    arrays = [in_units(pixels, values) if images.is_floating_point() else pixels]
+    arrays += [] if labels is None else [labels.numpy()]
     buffer = io.BytesIO()
     np.savez_compressed(buffer, *arrays)
     write_bytes(path, buffer.getvalue())

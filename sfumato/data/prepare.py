@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sfumato.data import maps, shards
 from sfumato.data.card import make_card
 from sfumato.data.decoding import Unreadable, opened
 from sfumato.data.images import Images
+from sfumato.data.loader import levels_of
 from sfumato.data.partial import JOURNAL, begun, clear
 from sfumato.data.pictures import write_text
 from sfumato.data.reading import Reader, Record, Shelf
@@ -50,13 +52,14 @@ def open_shelf(text: str) -> Shelf:
         raise DataError(f"{text} is a memory map already, of pictures and their noise; there is nothing to prepare")
     if images.inputs is not None:
         raise DataError(f"{text} holds pairs, which are read from where they are: prepare each side by itself")
-    if images.images.dtype != torch.uint8:
+    if images.are_points:
         raise DataError(f"{text} holds points, not pictures; there is nothing to prepare")
     card = images.card
-    return Shelf.of_rows(
+    rows = Shelf.of_rows(
         spec, text, len(images), lambda i: Record(*images[i]), card.fingerprint, images.classes, card.licence,
         card.own_notes,
     )  # fmt: skip
+    return replace(rows, values=card.values)
 
 
 def prepare(
@@ -93,7 +96,7 @@ def prepare(
 def _go_on(partial: Path, journal: dict[str, Any], shelf: Shelf, tell: Callable[[int, int], object]) -> None:
     """Read and write what the journal does not have yet."""
     shard = journal["shard"]
-    reader = Reader(shelf.spec, tuple(journal["shape"] or ()) or None, os.cpu_count() or 1)
+    reader = Reader(shelf.spec, tuple(journal["shape"] or ()) or None, os.cpu_count() or 1, journal.get("levels"))
     reader.met = Met.from_json(journal["met"])
     records, write = shelf.records(journal["taken"]), _append if shard is None else _add_shard
     stride = shard or min(STRIDE, _together(reader, shelf))
@@ -102,7 +105,8 @@ def _go_on(partial: Path, journal: dict[str, Any], shelf: Shelf, tell: Callable[
         rows = reader(part)
         if rows:
             write(partial, journal, rows)
-        journal |= {"taken": journal["taken"] + len(part), "shape": reader.shape, "met": reader.met.to_json()}
+        journal |= {"taken": journal["taken"] + len(part), "shape": reader.shape, "met": reader.met.to_json(),
+                    "levels": reader.levels}  # fmt: skip
         write_text(partial / JOURNAL, json.dumps(journal))
         tell(journal["taken"], len(shelf))
     if not journal["rows"]:
@@ -153,8 +157,9 @@ def _check_written(partial: Path, journal: dict[str, Any], records: int) -> None
     if not all(type(n) is int and n >= 0 for n in numbers) or not journal["rows"] <= journal["taken"] <= records:
         raise ValueError("its journal has counts that cannot be")
     if journal["shard"] is None and journal["rows"]:
-        c, h, w = journal["shape"]
-        sizes = {"images.npy": maps.HEADER + journal["rows"] * c * h * w, "rows.jsonl": journal["end"]}
+        pixels = journal["rows"] * math.prod(journal["shape"])
+        width = maps.kind_of(journal.get("levels", 256)).itemsize
+        sizes = {"images.npy": maps.HEADER + pixels * width, "rows.jsonl": journal["end"]}
         short = [name for name, size in sizes.items() if (partial / name).stat().st_size < size]
     else:
         short = [name for name in journal["shards"] if not (partial / Path(name).name).is_file()]
@@ -164,10 +169,11 @@ def _check_written(partial: Path, journal: dict[str, Any], records: int) -> None
 
 def _append(partial: Path, journal: dict[str, Any], rows: Rows) -> None:
     """More rows of a memory map, behind those that the journal knows of; whatever lies there is overwritten."""
-    pixels = torch.stack([image for image, _ in rows]).numpy()
+    held = torch.stack([image for image, _ in rows])
+    pixels = held.numpy().astype(maps.kind_of(levels_of(held)), copy=False)
     text = "".join(json.dumps({"label": r.label, "text": r.text, "key": r.key}) + "\n" for _, r in rows).encode()
     start = maps.HEADER + journal["rows"] * pixels[0].nbytes
-    for name, offset, content in (("images.npy", start, pixels.data), ("rows.jsonl", journal["end"], text)):
+    for name, offset, content in (("images.npy", start, pixels.tobytes()), ("rows.jsonl", journal["end"], text)):
         with os.fdopen(os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             file.seek(offset)
             file.write(content)
@@ -187,7 +193,7 @@ def _add_shard(partial: Path, journal: dict[str, Any], rows: Rows) -> None:
 def _finish_map(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path) -> Images:
     shape = (journal["rows"], *journal["shape"])
     with open(partial / "images.npy", "r+b") as file:
-        file.write(maps.header(shape))
+        file.write(maps.header(shape, maps.kind_of(journal.get("levels", 256)).str))
         os.fsync(file.fileno())
     met, classes = Met.from_json(journal["met"]), shelf.classes
     labels = [json.loads(line)["label"] for line in (partial / "rows.jsonl").open()] if classes else []
@@ -195,7 +201,7 @@ def _finish_map(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path)
         of_path("map", str(out)), torch.from_numpy(np.load(partial / "images.npy", mmap_mode="c")),
         torch.tensor(labels) if classes else None, classes, bits=met.bits, sizes=dict(met.sizes),
         corrupt=tuple(met.corrupt), licence=shelf.licence,
-        notes=(f"prepared from {journal['source']}", *shelf.notes, *met.notes),
+        notes=(f"prepared from {journal['source']}", *shelf.notes, *met.notes), values=shelf.ends,
     )  # fmt: skip
     write_text(partial / "set.json", json.dumps({"classes": classes, "card": card.to_json()}, indent=1))
     _whole(partial, out)

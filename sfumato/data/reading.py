@@ -1,4 +1,4 @@
-"""Sources that are read block by block, and the reader that makes uint8 tensors of one shape of what they hold.
+"""Sources that are read block by block, and the reader that makes pixels of one shape and depth of what they hold.
 
 A shelf says which records there are; nothing is decoded before the reader is given them.
 """
@@ -12,12 +12,13 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sfumato.data import pictures
 from sfumato.data.decoding import Source, Unreadable, to_tensor
 from sfumato.data.framing import Place, framed_array, place_of
-from sfumato.data.loader import Order
+from sfumato.data.loader import Order, levels_of
 from sfumato.data.room import Room, gigabytes
 from sfumato.data.spec import Spec, UnfitError
 from sfumato.data.upright import Met, upright
@@ -29,8 +30,12 @@ AT_ONCE = 2**31
 """Bytes of the pictures that are read together: a batch, or a shard."""
 
 
+DEPTH_WORDS = {256: "8 bits", 65536: "16 bits", 0: "real numbers"}
+"""A depth by its grey levels."""
+
+
 class Record(NamedTuple):
-    """One image as it is stored: a file, its bytes or uint8 (C, H, W); with label, text, a key that stays, and
+    """One image as it is stored: a file, its bytes or pixels (C, H, W); with label, text, a key that stays, and
     attributes of 1, -1 or 0."""
 
     picture: Source | Tensor
@@ -54,6 +59,7 @@ class Shelf:
         at: the number of a record -> the record, where they can be read in any order.
         notes: what the card says of it.
         named: the attributes of the records.
+        values: black and white of real numbers, where its records are tensors; else the spec says them.
     """
 
     spec: Spec
@@ -66,6 +72,12 @@ class Shelf:
     at: Callable[[int], Record] | None = None
     notes: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    values: tuple[float, float] | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Black and white of its real numbers."""
+        return self.values or self.spec.values or (-1.0, 1.0)
 
     @classmethod
     def of_rows(
@@ -118,16 +130,18 @@ class Shelf:
 
 
 class Reader:
-    """Records -> uint8 (C, H, W) of one shape, by several threads; damaged files are skipped and counted.
+    """Records -> pixels (C, H, W) of one shape and depth, by several threads; damaged files are skipped and counted.
 
-    The spec's channels, or those of the first picture, hold for all.
+    The spec's channels and bits, or those of the first picture, hold for all.
 
     Args:
-        shape: (C, H, W) of pictures that were read before; None where this is the first.
+        shape, levels: (C, H, W) and grey levels of pictures that were read before; None where this is the first.
     """
 
-    def __init__(self, spec: Spec, shape: tuple[int, int, int] | None = None, threads: int = 4) -> None:
-        self.spec, self.shape, self.met, self.threads = spec, shape, Met(), threads
+    def __init__(
+        self, spec: Spec, shape: tuple[int, int, int] | None = None, threads: int = 4, levels: int | None = None
+    ) -> None:
+        self.spec, self.shape, self.met, self.threads, self.levels = spec, shape, Met(), threads, levels
         self.size = None if shape is None else shape[1:]
         self.pool, self.room = ThreadPoolExecutor(threads, "pictures"), Room(spec.text)
 
@@ -188,6 +202,13 @@ class Reader:
             raise UnfitError(
                 f"{self.spec.text} mixes image sizes, {sizes[0]} and {sizes[1]} ({key}); choose with ?size=64, say"
             )
+        here = levels_of(pixels)
+        self.levels = here if self.levels is None else self.levels
+        if here != self.levels:
+            raise UnfitError(
+                f"{self.spec.text} mixes images of {DEPTH_WORDS[self.levels]} and of {DEPTH_WORDS[here]}, {key} among "
+                "the latter; choose with ?bits=8 or ?bits=16"
+            )
         if number * pixels.nbytes > AT_ONCE:
             raise UnfitError(
                 f"{self.spec.text}: {number:,} images of {shape[1]}x{shape[0]} at a time take "
@@ -219,10 +240,15 @@ def _read(spec: Spec, room: Room, record: Record, at: Place) -> _Read:
 
 
 def with_channels(pixels: Tensor, channels: int) -> Tensor:
-    """Grey as colour (C, H, W), or colour as grey, by Pillow's weights (ITU-R 601)."""
+    """Grey as colour (C, H, W), or colour as grey by the weights of ITU-R 601 (of 8 bits as Pillow rounds them)."""
     if len(pixels) == channels:
         return pixels
-    return pixels.expand(3, -1, -1) if channels == 3 else to_tensor(pictures.to_pillow(pixels).convert("L"))
+    if channels == 3:
+        return pixels.expand(3, -1, -1)
+    if pixels.dtype == torch.uint8:
+        return to_tensor(pictures.to_pillow(pixels).convert("L"))
+    grey = (pixels.double() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
+    return grey.round().to(pixels.dtype) if levels_of(pixels) else grey.to(pixels.dtype)
 
 
 def reason(error: Unreadable) -> str:

@@ -33,7 +33,7 @@ HALF = "<f2"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Some of the pairs: images uint8 (n, C, H, W), noise (n, C', H', W'), and labels (n,) where there are any."""
+    """Some of the pairs: images (n, C, H, W), noise (n, C', H', W'), and labels (n,) where there are any."""
 
     images: Tensor
     noise: Tensor
@@ -116,12 +116,13 @@ def _append(partial: Path, journal: dict[str, Any], part: Pairs) -> None:
             file.truncate()
             os.fsync(file.fileno())
     journal |= {"rows": first + len(pixels), "end": journal["end"] + len(text)}
-    journal |= {"image": list(pixels.shape[1:]), "noise": list(noise.shape[1:])}
+    journal |= {"image": list(pixels.shape[1:]), "noise": list(noise.shape[1:]), "kind": pixels.dtype.str}
     write_text(partial / JOURNAL, json.dumps(journal))
 
 
 def _finish(partial: Path, journal: dict[str, Any], classes: tuple[str, ...], out: Path) -> Images:
-    for name, shape, kind in (("images.npy", journal["image"], maps.BYTES), (NOISE, journal["noise"], HALF)):
+    kinds = journal.get("kind", maps.BYTES), HALF
+    for name, shape, kind in (("images.npy", journal["image"], kinds[0]), (NOISE, journal["noise"], kinds[1])):
         with open(partial / name, "r+b") as file:
             file.write(maps.header((journal["rows"], *shape), kind))
             os.fsync(file.fileno())
@@ -129,6 +130,7 @@ def _finish(partial: Path, journal: dict[str, Any], classes: tuple[str, ...], ou
     card = make_card(
         of_path("reflow", str(out)), torch.from_numpy(np.load(partial / "images.npy", mmap_mode="c")),
         torch.tensor(labels) if classes else None, classes, notes=(f"made by {journal['about'].get('model')}",),
+        values=tuple(journal["about"].get("values", (-1.0, 1.0))),
     )  # fmt: skip
     write_text(partial / "set.json", json.dumps({"classes": classes, "card": card.to_json()}, indent=1))
     write_text(partial / ABOUT, json.dumps({**journal["about"], "noise": journal["noise"]}, indent=1))

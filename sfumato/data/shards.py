@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 from torch import Tensor
 
 from sfumato.data import braces, pictures
@@ -185,6 +186,9 @@ def write(path: Path, rows: Iterable[tuple[Tensor, Record]]) -> None:
     rows = list(rows)
     if rows and len(rows[0][0]) > 4:
         raise DataError(f"{path}: shards hold files of at most 4 channels, not {len(rows[0][0])}; prepare a map")
+    if rows and (deep := rows[0][0].dtype) != torch.uint8 and (deep.is_floating_point or len(rows[0][0]) > 1):
+        kind = "real numbers" if deep.is_floating_point else "16-bit pictures of several channels"
+        raise DataError(f"{path}: shards hold no {kind}; prepare a map (without --shard), or with ?bits=8")
     buffer, written = io.BytesIO(), set[str]()
     with webdataset().TarWriter(buffer, encoder=False, mtime=0) as tar:
         for pixels, record in rows:

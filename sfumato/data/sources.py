@@ -39,6 +39,7 @@ from sfumato.data import (
 from sfumato.data.card import make_card
 from sfumato.data.collect import collected
 from sfumato.data.images import Example, Images
+from sfumato.data.pictures import View
 from sfumato.data.reading import Shelf
 from sfumato.data.spec import OPTIONS, OWN, PATHS, DataError, Spec
 from sfumato.spec import parse, unknown
@@ -72,12 +73,12 @@ def parse_spec(text: str) -> Spec:
     return spec
 
 
-def shown_channels(*texts: str | None) -> tuple[int, ...] | None:
-    """The channels that the first of these specs, of a checkpoint for example, which chooses any shows; or None."""
+def view_of(*texts: str | None) -> View | None:
+    """What sheets show, by the first of these specs, of a checkpoint for example, that chooses channels or a window."""
     for text in texts:
         try:
-            if text and (show := parse_spec(text).show):
-                return show
+            if text and ((spec := parse_spec(text)).show or spec.window):
+                return View(spec.show, spec.window)
         except DataError:
             continue
     return None
@@ -132,7 +133,7 @@ def _only_classes(images: Images, names: list[str]) -> Images:
     card = kept.card
     fresh = make_card(
         card.spec, kept.images, labels, tuple(names), bits=card.bits, sizes=card.sizes, corrupt=card.corrupt,
-        notes=card.own_notes, licence=card.licence,
+        notes=card.own_notes, licence=card.licence, values=card.values,
     )  # fmt: skip
     return replace(kept, labels=labels, classes=tuple(names)).carded(fresh)
 

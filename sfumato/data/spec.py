@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 FRAMING = ("size", "cut", "crop", "resize", "pad")
 """Options of how a picture is brought to one size (`framing`)."""
 
-OPTIONS = (*FRAMING, "channels", "show", "background", "limit", "classes")
+OPTIONS = (*FRAMING, "channels", "show", "window", "background", "limit", "classes")
+
+DEPTH = ("bits", "values")
+"""Options of the depth, for sources that can be deeper than 8 bits (`depth`)."""
 
 DOWNLOADED = ("cifar10", "cifar100", "svhn", "celeba", "imagenet", "lsun")
 """Sets as they are downloaded by hand: a split or a path follows."""
 
-OWN = {"hf": ("split", "image", "label"), "folder": ("labels", "attributes"), **dict.fromkeys(DOWNLOADED, ("split",)),
-       "celeba": ("split", "attributes")}  # fmt: skip
+OWN = {
+    "hf": ("split", "image", "label", *DEPTH), "folder": ("labels", "attributes", *DEPTH),
+    **dict.fromkeys(DOWNLOADED, ("split",)), "celeba": ("split", "attributes"),
+    **dict.fromkeys(("npz", "npy", "wds", "memory", "pair"), DEPTH),
+}  # fmt: skip
 """Options of one source alone."""
 
 PATHS = ("folder", "npz", "npy", "map", "reflow", "wds", "hf", *DOWNLOADED, "pair")
@@ -27,6 +34,9 @@ MOST_CHANNELS = 16
 
 CROPS = ("center", "random", "none")
 """What is kept of a picture of other proportions: its centre, a random part, or all of it."""
+
+BITS = {"8": 256, "16": 65536, "float": 0}
+"""Grey levels of a depth; 0 of real numbers."""
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
@@ -130,6 +140,40 @@ class Spec(NamedTuple):
         return tuple(int(word) - 1 for word in words)
 
     @property
+    def levels(self) -> int | None:
+        """Grey levels that are asked for: bits=8 or 16, or float, which has none (0); None: as the pictures are."""
+        if "bits" not in self.options:
+            return None
+        if (said := self.options["bits"]) not in BITS:
+            raise DataError(f"bits in {self.text!r} is {', '.join(BITS)}, not {said!r}")
+        return BITS[said]
+
+    @property
+    def values(self) -> tuple[float, float] | None:
+        """Black and white of floats, as ?values=0,1."""
+        return self._ends("values") if "values" in self.options else None
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The part of the range from black, 0, to white, 1, that sheets of more than 8 bits show: window=0,0.0625."""
+        if "window" not in self.options:
+            return None
+        low, high = self._ends("window")
+        if low < 0 or high > 1:
+            raise DataError(f"window in {self.text!r} lies between 0, black, and 1, white, not {low:g} and {high:g}")
+        return low, high
+
+    def _ends(self, option: str) -> tuple[float, float]:
+        try:
+            low, high = map(float, self.options[option].split(","))
+        except ValueError:
+            low = high = 0.0
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            said = self.options[option]
+            raise DataError(f"{option} in {self.text!r} is black and white, as {option}=0,1, not {said!r}")
+        return low, high
+
+    @property
     def labels(self) -> str:
         """Where the labels of a folder come from: a table (.csv or .jsonl), `prefix`, or empty for its sub-folders."""
         said = self.options.get("labels", "")
@@ -161,7 +205,7 @@ class Spec(NamedTuple):
     def check(self) -> None:
         """Look at every option. DataError for values that are wrong, whatever they are for."""
         _ = self.size, self.cut, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
-        _ = self.labels
+        _ = self.labels, self.levels, self.values, self.window
         if self.name == "pair" and self.crop == "random":
             raise DataError(f"crop=random in {self.text!r} would cut inputs and targets apart: prepare the parts first")
 

@@ -104,13 +104,13 @@ class Feed:
 
     def __init__(self, stream: Stream, batch: int, seed: int) -> None:
         self.shelf, self.lanes = stream.shelf, Lanes(stream.shelf.sizes, batch, seed)
-        self.reader = Reader(stream.shelf.spec, stream.shape, min(8, os.cpu_count() or 1))
+        self.reader = Reader(stream.shelf.spec, stream.shape, min(8, os.cpu_count() or 1), stream.levels)
         self.loader, self.cut = ThreadPoolExecutor(1, "stream"), mix(seed, CUT)
         self.ahead: dict[range, Future[list[tuple[Tensor, Record]]]] = {}
         self.open: dict[int, dict[int, list[Record]]] = {}
 
     def __call__(self, counters: range) -> tuple[Tensor, Tensor | None, list[str]]:
-        """Pixels uint8 (B, C, H, W), labels int64 (B,) where there are any, and keys, of these counters."""
+        """Pixels (B, C, H, W), labels int64 (B,) where there are any, and keys, of these counters."""
         batch = self.lanes.batch
         coming = [range(counters.start + k * batch, counters.stop + k * batch) for k in range(AHEAD + 1)]
         for part in coming:
@@ -157,6 +157,7 @@ class Stream:
 
     shelf: Shelf
     shape: tuple[int, int, int]
+    levels: int = 256
 
     def feed(self, batch: int, seed: int) -> Feed:
         """What fetches its images, in batches of so many."""
@@ -183,13 +184,14 @@ def open_for_training(spec: str) -> Images:
 def _larger(spec: Spec) -> Shelf:
     """The pictures of a set in memory or mapped, of which random parts are cut out as they are read."""
     whole = open_source(spec.without(*FRAMING))
-    if whole.images.is_floating_point():
+    if whole.are_points:
         raise DataError(f"{spec.text} holds points, not pictures; there is nothing to cut out")
     card = whole.card
-    return Shelf.of_rows(
+    rows = Shelf.of_rows(
         spec, spec.text, len(whole), lambda i: Record(*whole[i]), card.fingerprint, whole.classes, card.licence,
         card.own_notes,
     )  # fmt: skip
+    return replace(rows, values=card.values)
 
 
 def _look(shelf: Shelf) -> Images:
@@ -212,6 +214,7 @@ def _look(shelf: Shelf) -> Images:
         shelf.spec.text, images, labels, shelf.classes, bits=met.bits, sizes=dict(met.sizes),
         corrupt=tuple(met.corrupt), licence=shelf.licence,
         notes=(f"read while training; all but the count is of {n:,} images", *shelf.notes, *met.notes),
+        values=shelf.ends,
     )  # fmt: skip
     notes = (*card.own_notes, *(n for n in card.notes if n.startswith(FEW) and len(shelf) < SMALL))
     if shelf.spec.limit is not None:
@@ -219,5 +222,5 @@ def _look(shelf: Shelf) -> Images:
     card = replace(card, count=len(shelf), fingerprint=shelf.fingerprint, notes=notes)
     texts = tuple(record.text or "" for record in records)
     keys = tuple(record.key for record in records)
-    stream = Stream(shelf, card.shape)
+    stream = Stream(shelf, card.shape, card.levels)
     return Images(images, labels, texts if any(texts) else None, keys, shelf.classes, card, stream)

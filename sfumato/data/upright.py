@@ -1,4 +1,6 @@
-"""A picture file of whatever kind as an upright picture of 8 bits, grey or colour, with a note of what was changed.
+"""A picture file of whatever kind as an upright picture, grey or colour, with a note of what was changed.
+
+Files of more than 8 bits keep their depth (`deep`), unless ?bits=8 is asked for.
 
 Conversions go strip by strip, so that a large picture is held about twice and no more.
 """
@@ -17,8 +19,10 @@ from torch import Tensor
 
 from sfumato.data import framing
 from sfumato.data.decoding import Source, Unreadable, decoded_bytes, is_deep, opened, stored, strips, to_tensor
+from sfumato.data.deep import deep_pixels
+from sfumato.data.depth import of_depth
 from sfumato.data.room import Room
-from sfumato.data.spec import Spec
+from sfumato.data.spec import Size, Spec
 
 
 @dataclass
@@ -37,10 +41,10 @@ class Met:
         self.corrupt += other.corrupt
 
     @property
-    def bits(self) -> str:
-        """The depth of the colours."""
+    def bits(self) -> str | None:
+        """The depth of the colours, where pixels have another."""
         deep = any(mode.startswith("I") or mode.endswith("of 16 bits") for mode in self.modes)
-        return "16 bits a channel, kept as 8" if deep else "8 bits a channel"
+        return "16 bits a channel, kept as 8" if deep else None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -62,7 +66,7 @@ class Picture(NamedTuple):
     """One picture as it is kept.
 
     Attributes:
-        pixels: uint8 (C, H, W), upright and of the spec's size.
+        pixels: (C, H, W), upright and of the spec's size; uint8, uint16 or float32 in [-1, 1].
         either: it was stored with a palette of greys, and goes with grey pictures as well as with colour.
     """
 
@@ -85,6 +89,8 @@ def upright(picture: Source, spec: Spec, room: Room, at: framing.Place = framing
         deep, mode = is_deep(file), file.mode
         taken = max(3, spec.channels or 3) * math.prod(spec.size) if spec.size else 0
         room.add(decoded=max(decoded_bytes(file), taken), stored=stored(picture))
+        if deep and spec.levels != 256:
+            return _deep(picture, file, spec, at)
         animated = bool(getattr(file, "is_animated", False))  # counting the frames would read them all
         file.load()
         ImageOps.exif_transpose(file, in_place=True)
@@ -98,9 +104,23 @@ def upright(picture: Source, spec: Spec, room: Room, at: framing.Place = framing
             pages, notes, either = _all_of(file, deep, spec.channels), ["16 bits kept as 8"] * deep, False
         if note := framing.note(pages[0].size, spec):
             notes.append(note)
-        pixels = [to_tensor(framing.framed(page, spec, at)) for page in pages]
+        pixels = torch.cat([to_tensor(framing.framed(page, spec, at)) for page in pages])
+        if spec.levels not in (None, 256):
+            notes.append(f"8 bits as {spec.options['bits']}")
+            pixels = torch.from_numpy(of_depth(pixels.numpy(), spec.levels, None, "pixels"))
     met.converted.update(notes)
-    return Picture(torch.cat(pixels) if len(pixels) > 1 else pixels[0], met, either)
+    return Picture(pixels, met, either)
+
+
+def _deep(source: Source, file: Image.Image, spec: Spec, at: framing.Place) -> Picture:
+    """A picture of 16 bits or of floats, at that depth."""
+    kind = file.mode
+    pixels = torch.from_numpy(deep_pixels(source, file, spec))
+    size = Size(pixels.shape[2], pixels.shape[1])
+    met = Met(Counter([str(size)]), Counter([f"deep {kind}"]))
+    if note := framing.note(size, spec):
+        met.converted[note] += 1
+    return Picture(framing.framed_array(pixels, spec, at), met, False)
 
 
 def _all_of(file: Image.Image, deep: bool, channels: int) -> list[Image.Image]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sfumato.data import Images
+from sfumato.data import Images, eight_bits
 from sfumato.evaluate.distances import Statistics, frechet_distance, statistics
 from sfumato.evaluate.features import FeatureNet, usual
 from sfumato.evaluate.run import floor, planned
@@ -60,7 +60,7 @@ class TrainingDistance:
         }  # fmt: skip
 
     def _statistics(self, images: torch.Tensor) -> Statistics:
-        return statistics(self.net(images).pooled)
+        return statistics(self.net(eight_bits(images)).pooled)
 
     @cached_property
     def _real(self) -> FeatureSet:

@@ -20,7 +20,7 @@ from sfumato.evaluate.measures import ALL, Measure, Metrics, lacking
 from sfumato.evaluate.neighbours import Nearest, nearest
 from sfumato.evaluate.nets import Features
 from sfumato.evaluate.protocol import Metric, Protocol, Result
-from sfumato.evaluate.samples import Samples
+from sfumato.evaluate.samples import Samples, of_tensor
 from sfumato.evaluate.sets import FeatureSet, from_features, measured, pooled
 from sfumato.version import __version__
 
@@ -47,7 +47,7 @@ def evaluate(
     """Measure samples against a reference.
 
     Args:
-        samples: pictures with a note of how they were made, or a bare uint8 (N, C, H, W).
+        samples: pictures with a note of how they were made, or a bare (N, C, H, W), uint8 or uint16.
         reference: real images, or what is known of them from a file.
         net: whose features are compared.
         measures: by default all that net and reference allow.
@@ -60,7 +60,7 @@ def evaluate(
         ValueError: images that do not fit the net or one another, too few of them, or a measure that cannot be taken;
             all of it before the long work.
     """
-    samples = samples if isinstance(samples, Samples) else Samples(samples, "images from memory")
+    samples = samples if isinstance(samples, Samples) else of_tensor(samples)
     if samples.images.dtype != torch.uint8 or samples.images.ndim != 4:
         raise ValueError(f"samples are uint8 (N, C, H, W), not {samples.images.dtype} {tuple(samples.images.shape)}")
     count, *shape = samples.images.shape
@@ -264,17 +264,17 @@ def thumbnails(images: Tensor) -> Tensor:
 
 def memorisation_sheet(
     samples: Tensor, training: Tensor, near: Mapping[str, Nearest], count: int = 12,
-    show: Sequence[int] | None = None,
+    show: pictures.View | None = None,
 ) -> Tensor:  # fmt: skip
     """One picture, uint8 (C, H', W'): the samples nearest to a training image, above those images.
 
     Args:
-        samples, training: uint8 (N, C, H, W) and (M, C, H, W).
+        samples, training: (N, C, H, W) and (M, C, H, W) of any depth.
         near: by "pixels" and by "features", as `evaluate` found it; two rows each.
-        show: the channels that are shown of more than three, see `pictures.visible`.
+        show: what is shown of many channels and of deeper pictures, see `pictures.View`.
     """
     rows = []
     for found in near.values():
         closest = (found.distance[:, 0] / found.distance[:, 1].clamp(min=1e-12)).argsort()[:count]
-        rows += [samples[closest], training[found.places[closest, 0]]]
-    return pictures.grid(torch.cat(rows), columns=min(count, len(samples)), show=show)
+        rows += [pictures.visible(part, show) for part in (samples[closest], training[found.places[closest, 0]])]
+    return pictures.grid(torch.cat(rows), columns=min(count, len(samples)))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sfumato import samplers
-from sfumato.data import Images
+from sfumato.data import Images, eight_bits
 from sfumato.models.generate import Request, fulfilled, plan
 from sfumato.models.loading import load_model
 from sfumato.models.model import Model
@@ -24,6 +24,7 @@ from sfumato.runtime.workers import WorkerPool
 
 ROUNDED = "[-1, 1] to the nearest of 256 levels, clamped"
 STORED = "bytes as stored"
+SHALLOW = "deeper pictures to the nearest of 256 levels, over their whole range"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Samples:
         return hashlib.sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
 
 
+def of_tensor(images: Tensor, name: str = "images from memory") -> Samples:
+    """Pictures (N, C, H, W) of 8 bits, or of 16, of which nets see 8; floats as they are, whose range nobody knows."""
+    deep = images.dtype == torch.uint16
+    return Samples(eight_bits(images) if deep else images, name, SHALLOW if deep else STORED)
+
+
 def from_images(images: Images, n: int | None = None) -> Samples:
     """Pictures that a spec opens, a folder, an npz or a data set: all, or n spread over them, which may be in order.
 
@@ -60,7 +67,8 @@ def from_images(images: Images, n: int | None = None) -> Samples:
         raise ValueError(f"{images.spec} holds {len(images):,} images, not {n:,}")
     if n is not None:
         images = images.take(torch.arange(n) * len(images) // n)
-    return Samples(images.images, images.spec, labels=images.labels, classes=images.classes)
+    quantiser = STORED if images.levels == 256 else SHALLOW
+    return Samples(eight_bits(images.images), images.spec, quantiser, labels=images.labels, classes=images.classes)
 
 
 def sampled(
@@ -100,7 +108,8 @@ def sampled(
     made = fulfilled(model, request, labels, pool=pool, progress=each)
     how = _how(model, request, moves, made.evaluations, classes)
     name = str(model.about.get("path", "a model")) if isinstance(target, Model) else str(target)
-    return Samples(made.images, name, ROUNDED, labels, model.classes, how)
+    quantiser = ROUNDED if model.recipe.space.levels == 256 else SHALLOW
+    return Samples(eight_bits(made.images), name, quantiser, labels, model.classes, how)
 
 
 def _pictures(moves: int, progress: Callable[[int], object]) -> Callable[[int], None]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.data import Images, npz
+from sfumato.data import Images, eight_bits, npz
 from sfumato.evaluate.distances import Statistics, statistics
 from sfumato.evaluate.features import FeatureNet, file_sha256
 from sfumato.evaluate.nets import Features
@@ -79,7 +79,7 @@ def measured(
         if (found := _read_cache(path, net, sha256)) is not None:
             return found
         cache.mkdir(parents=True, exist_ok=True)
-    found = from_features(net(images.images, progress=progress), spec=images.spec, sha256=sha256, net=net)
+    found = from_features(net(eight_bits(images.images), progress=progress), spec=images.spec, sha256=sha256, net=net)
     if path is not None:
         write(path, found, net)
     return found

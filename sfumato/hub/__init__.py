@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfumato import samplers
 from sfumato.data import Images, pictures
-from sfumato.data.sources import shown_channels
+from sfumato.data.sources import view_of
 from sfumato.evaluate import memorisation_sheet
 from sfumato.evaluate.neighbours import nearest
 from sfumato.evaluate.run import thumbnails
@@ -81,13 +81,13 @@ def _sheets(model: Model | Classifier, facts: Facts, folder: Path, count: int, s
     if model.recipe.conditioning.picture:
         return Sheets(remarks=("samples, which are made out of small pictures",))
     made = model.sample(count, seed=0)
-    show = shown_channels(facts.spec)
+    show = view_of(facts.spec)
     pictures.save_png(folder / "samples.png", pictures.grid(made, show=show))
     usual = model.diffusion.usual(model.sampler())
     steps = f"in {usual} steps" if isinstance(usual, int) else "in the paper's own steps"
     how = f"{count} samples, not chosen: seed 0, `{samplers.name(model.sampler())}` {steps}"
     how += ", the classes in turn." if model.recipe.conditioning.classes else "."
-    if not show_training or made.is_floating_point():  # points in the plane are one picture
+    if not show_training or tuple(made.shape[1:]) == (1, 1, 2):  # points in the plane are one picture
         return Sheets(how)
     if facts.training is None or len(facts.training) < 2:
         reason = facts.missing or "there is one training picture alone"
@@ -95,7 +95,7 @@ def _sheets(model: Model | Classifier, facts: Facts, folder: Path, count: int, s
     return Sheets(how, _neighbours(made, facts.training, folder, show))
 
 
-def _neighbours(made: Tensor, training: Images, folder: Path, show: tuple[int, ...] | None) -> str:
+def _neighbours(made: Tensor, training: Images, folder: Path, show: pictures.View | None) -> str:
     """nearest.png, and what it shows in words."""
     found = nearest(thumbnails(made), thumbnails(training.images))
     sheet = memorisation_sheet(made, training.images, {"pixels": found}, COLUMNS, show)

@@ -22,9 +22,9 @@ from sfumato.core.ode import Solve, State, follow, runge_kutta
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.sampling import DenoiseToZero
-from sfumato.data.loader import to_float, to_uint8
+from sfumato.data.loader import levels_of, to_float, to_pixels
 from sfumato.data.sources import Images
-from sfumato.likelihood.report import Report, protocol_of
+from sfumato.likelihood.report import REAL, Report, protocol_of
 from sfumato.models.generate import counted
 from sfumato.models.model import Model
 from sfumato.models.real import spread
@@ -140,22 +140,23 @@ class Flow:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """uint8 (n, C, H, W) -> their latents, the only ones that the flow takes back to them (appendix D.3)."""
+        """Pictures (n, C, H, W) -> their latents, the only ones that the flow takes back to them (appendix D.3)."""
         x = self.model.recipe.space.encode(to_float(images))
         return self._follow(x, self.first, self._end, range(len(images)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor, clean: bool = True) -> Tensor:
-        """Latents (n, C, H, W) -> pictures, uint8; `clean` takes out the noise that is left at the start."""
+        """Latents (n, C, H, W) -> pictures, of the depth of the data; `clean` takes out the noise that is left."""
         keys = range(len(latents))
         x = self._follow(latents, self._end, self.first, keys)
         if clean:
             t = torch.tensor(self.first, dtype=torch.float64)
             x = DenoiseToZero(self._denoise(keys))(x, t, t).to.mean
-        return to_uint8(self.model.recipe.space.decode(x)).cpu()
+        space = self.model.recipe.space
+        return to_pixels(space.decode(x), space.levels).cpu()
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """n pictures, uint8 (n, C, H, W)."""
+        """n pictures, (n, C, H, W)."""
         return self.decode(self.latents(n, seed, temperature))
 
 
@@ -163,8 +164,12 @@ class Flow:
 
 
 def dequantised(images: Tensor, u: Tensor) -> Tensor:
-    """uint8 (B, ...) and uniform numbers u in [0, 1) -> points in [-1, 1], spread over 256 bins of width 1 / 128."""
-    return (images.double() + u) / 128 - 1
+    """Uniform dequantisation: images (B, ...) and uniform numbers u in [0, 1) -> points in [-1, 1].
+
+    uint8 are spread over 256 bins of width 1 / 128, uint16 over 65536 of 2 / 65536; real numbers stay as they are.
+    """
+    levels = levels_of(images)
+    return 2 * (images.double() + u) / levels - 1 if levels else images.double()
 
 
 def ode_likelihood(
@@ -184,7 +189,8 @@ def ode_likelihood(
 ) -> Report:
     """Bits/dim of images under a model's probability-flow ODE, uniformly dequantised (Song et al. 2021, eq. 39).
 
-    An upper bound on the bits of the 8-bit images themselves, and unbiased but for the solver's error.
+    An upper bound on the bits of the images themselves, of 8 or of 16 bits, and unbiased but for the solver's error.
+    Real numbers have a density and no bits: theirs are nats/dim of data in [-1, 1], minus the log density.
 
     Args:
         solve: `runge_kutta(50)` where None, image by image the same in any batch; `adaptive()` is the paper's.
@@ -206,6 +212,7 @@ def ode_likelihood(
         raise ValueError(f"probes and repeats are at least 1, not {probes} and {repeats}")
     pixels, labels = spread(model, images, limit)
     count, solver = len(pixels), runge_kutta(50) if solve is None else solve
+    levels = levels_of(pixels)
     flow = Flow(model, solver, start, labels)
     work = partial(_one_batch, images=pixels, labels=labels, solve=solver, start=start, seed=seed, kind=kind,
                    probes=probes)  # fmt: skip
@@ -213,19 +220,24 @@ def ode_likelihood(
              for part in batches(count, batch)]  # fmt: skip
     found, evaluations = zip(*distribute(work, model, parts, pool, progress), strict=True)
     protocol = protocol_of(
-        model, images, count, seed, repeats=repeats, dequantisation="uniform, 256 bins over [-1, 1]", start=flow.first,
+        model, images, count, seed, repeats=repeats, start=flow.first,
+        dequantisation=f"uniform, {levels} bins over [-1, 1]" if levels else f"none, {REAL}",
         divergence=kind if kind == "exact" else f"{probes} {kind}",
     )  # fmt: skip
     values = torch.cat(found).reshape(repeats, count)
     details = {"network_evaluations": sum(evaluations) / len(evaluations)}
-    return Report("probability flow", "bits/dim", values, float(values.mean()), protocol, details)
+    unit, bits = ("bits/dim", float(values.mean())) if levels else ("nats/dim", None)
+    return Report("probability flow", unit, values, bits, protocol, details)
 
 
 def _one_batch(
     model: Model, part: range, *, images: Tensor, labels: Tensor | None, solve: Solve, start: float, seed: int,
     kind: str, probes: int,
 ) -> tuple[Tensor, int]:  # fmt: skip
-    """Bits/dim of one batch, (B,) on the host, and the network's evaluations; every repeat goes through all images."""
+    """Bits/dim of one batch (nats/dim of real numbers), (B,) on the host, and the network's evaluations.
+
+    Every repeat goes through all images.
+    """
     repeat, first = divmod(part.start, len(images))
     keys, space = range(first, first + len(part)), model.recipe.space
     flow, mixed = Flow(model, solve, start, labels), mix(seed, repeat)
@@ -241,4 +253,6 @@ def _one_batch(
         log_prob, _ = flow_log_prob(flow.process(), flow._denoise(keys), x, solve, divergence, flow.first)
     dims = x[0].numel()
     of_image = log_prob + dims * space.log_volume
-    return bits_per_dim(of_image, dims, 1 / 128).double().cpu(), len(evaluations)
+    levels = levels_of(pixels)
+    each = bits_per_dim(of_image, dims, 2 / levels) if levels else -of_image / dims
+    return each.double().cpu(), len(evaluations)

@@ -10,6 +10,9 @@ from torch import Tensor
 from sfumato.data.sources import Images
 from sfumato.models.model import Model
 
+REAL = "real numbers in [-1, 1]: a density, and no bits of a decoder"
+"""What the protocol says of data without grey levels."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -17,7 +20,8 @@ class Report:
 
     Attributes:
         method: "variational bound", "K (2015)" or "probability flow".
-        unit: "bits/dim"; of K "bits/pixel", all colours together, or "bits" for points and sequences.
+        unit: "bits/dim", or "nats/dim" of real numbers, minus their log density; of K "bits/pixel", all colours
+            together, or "bits" for points and sequences.
         values: (repeats, n) of each image, in that unit.
         bits_per_dim: what the mean is in bits/dim; None where the data are no grey levels.
         protocol: data, their fingerprint, number of images, levels or solver, seed, weights.

@@ -65,10 +65,10 @@ class Editor:
         return self.model.recipe.space.encode(to_float(images).to(self.model.device))
 
     def _decoded(self, x: Tensor) -> Tensor:
-        return as_pictures(self.model.recipe.space.decode(x))
+        return as_pictures(self.model.recipe.space.decode(x), self.model.recipe.space.levels)
 
     def encode(self, images: Tensor) -> Tensor:
-        """DDIM inversion: uint8 (n, C, H, W) -> their latents x_T, float32. Nothing is drawn."""
+        """DDIM inversion: pictures (n, C, H, W) -> their latents x_T, float32. Nothing is drawn."""
         x0 = self._encoded(images)
         return self._run(x0, encoding(self.process, self._denoise(self.labels), self.steps), range(len(x0)))
 
@@ -81,7 +81,7 @@ class Editor:
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode and decode: pictures, and the mean squared error of each on the scale [0, 1] (DDIM, table 2)."""
         back = self.decode(self.encode(images))
-        error = ((back.double() - images.double()) / 255).square().flatten(1).mean(1)
+        error = ((to_float(back).double() - to_float(images).double()) / 2).square().flatten(1).mean(1)
         return back, error
 
     def slerp(self, first: Tensor, second: Tensor, points: int) -> Tensor:

@@ -16,7 +16,7 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, Sampler, trajectory
 from sfumato.core.schedules import Steps
-from sfumato.data.loader import to_float, to_uint8
+from sfumato.data.loader import to_float, to_pixels, to_uint8
 from sfumato.models import guidance as guides
 from sfumato.models.classifier import Guide
 from sfumato.models.guidance import Given, Guidance
@@ -25,6 +25,18 @@ from sfumato.runtime.workers import WorkerPool, batches, distributed
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
+
+
+KINDS = {256: "uint8", 65536: "uint16", 0: "float32"}
+"""What the pictures of a model of so many grey levels are held as."""
+
+
+def is_read(pictures: Tensor, levels: int) -> bool:
+    """Whether a model of so many levels takes pictures of this kind: bytes, 16 bits, or its own real numbers.
+
+    Floats are refused by models of grey levels: nobody knows whether they are in [-1, 1].
+    """
+    return pictures.dtype in (torch.uint8, torch.uint16) or (levels == 0 and pictures.dtype == torch.float32)
 
 
 @dataclass(frozen=True)
@@ -86,12 +98,12 @@ def plan(model: Model, request: Request) -> int:
 
 
 def _check_pictures(model: Model, pictures: Tensor, n: int) -> None:
-    """ValueError unless uint8 pictures are what the model was trained with, and at least so many."""
+    """ValueError unless pictures are what the model was trained with, and at least so many."""
     conditioning = model.recipe.conditioning
     asked, shape = conditioning.asks(model.recipe.shape), tuple(pictures.shape[1:])
     if asked is None:
         raise ValueError("this model is no upsampler and was not trained with pictures, so it takes none")
-    if shape != asked or len(pictures) < n or pictures.dtype != torch.uint8:
+    if shape != asked or len(pictures) < n or not is_read(pictures, model.recipe.space.levels):
         does = "enlarges" if conditioning.picture else "was trained with inputs of"
         wanted, found = ("x".join(map(str, sides)) for sides in (asked, shape))
         raise ValueError(
@@ -169,8 +181,8 @@ class Sampled:
     """What was made.
 
     Attributes:
-        images: uint8 (n, C, H, W), on the host.
-        frames, predictions: states and predictions on the way to them, where wanted, each (n or fewer, C, H, W).
+        images: (n, C, H, W) of the depth of the data, see `as_pictures`, on the host.
+        frames, predictions: states and predictions on the way to them, where wanted, each uint8 (n or fewer, C, H, W).
         evaluations: of the network, a picture.
     """
 
@@ -255,20 +267,22 @@ def sampled(
     if filmed and i % every:
         kept.append((to_uint8(x[:filmed]).cpu(), to_uint8(x0[:filmed]).cpu()))
     frames, predictions = ([pair[side] for pair in kept] for side in (0, 1))
-    return Sampled(as_pictures(x), frames, predictions, sum(seen) / len(keys))
+    return Sampled(as_pictures(x, model.recipe.space.levels), frames, predictions, sum(seen) / len(keys))
 
 
-def as_pictures(x: Tensor) -> Tensor:
-    """What a sampler ends with, (n, C, H, W) in [-1, 1], as uint8 on the host.
+def as_pictures(x: Tensor, levels: int = 256) -> Tensor:
+    """What a sampler ends with, (n, C, H, W) in [-1, 1], on the host as the nearest of so many grey levels.
 
-    Raises: ValueError where it is nan or infinite, which as bytes would look like any picture.
+    uint8 of 256, uint16 of 65536; where they are 0, real numbers, float32 in [-1, 1] (the `values` of the space).
+
+    Raises: ValueError where it is nan or infinite, which as pixels would look like any picture.
     """
     if not bool(x.isfinite().all()):
         raise ValueError(
             f"{int((~x.isfinite()).flatten(1).any(1).sum())} of {len(x)} pictures came out as nan or infinity: too few "
             "steps for this sampler, guidance that is too strong, or damaged weights"
         )
-    return to_uint8(x).cpu()
+    return to_pixels(x, levels).cpu()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from sfumato import samplers, spec
@@ -97,10 +96,11 @@ class Model(Trained[Recipe]):
             raise ValueError(f"{doing} needs a diffusion model, not one of few steps, such as that it was trained from")
 
     def check_images(self, images: Tensor, labels: Tensor | None, doing: str) -> None:
-        """ValueError where uint8 images (n, C, H, W) do not fit the model, or labels are missing."""
+        """ValueError where images (n, C, H, W) of any depth do not fit the model, or labels are missing."""
         self.alone(doing)
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.recipe.shape:
-            raise ValueError(f"the model works on uint8 images of {self.recipe.shape}, not {tuple(images.shape[1:])}")
+        levels, shape = self.recipe.space.levels, tuple(images.shape[1:])
+        if not generate.is_read(images, levels) or shape != self.recipe.shape:
+            raise ValueError(f"the model works on {generate.KINDS[levels]} images of {self.recipe.shape}, not {shape}")
         if self.recipe.conditioning.classes and labels is None:
             raise ValueError("this model was trained with classes, so each picture needs its label")
         self.recipe.conditioning.told(None)
@@ -127,7 +127,7 @@ class Model(Trained[Recipe]):
         pool: WorkerPool[Model] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Tensor:
-        """Sample n pictures, uint8 (n, C, H, W), on the host.
+        """Sample n pictures (n, C, H, W), on the host: uint8; of 16 bits uint16, of real numbers float32 in [-1, 1].
 
         Args:
             steps: moves from noise to data, or a grid of levels; None takes every level; by default the usual number.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.core.randomness import ImageNoise
-from sfumato.data.loader import to_float, to_uint8
+from sfumato.data.loader import levels_of, to_float, to_pixels
 from sfumato.data.sources import Images
 from sfumato.models.model import Model
 from sfumato.papers.recipe import Recipe
@@ -22,7 +22,7 @@ def check_fit(model: Model, images: Images) -> None:
 
 
 def spread(model: Model, images: Images, limit: int | None = None) -> tuple[Tensor, Tensor | None]:
-    """Images uint8 (n, C, H, W) spread over a set, at most `limit`, and the labels that the model needs (n,)."""
+    """Images (n, C, H, W) spread over a set, at most `limit`, and the labels that the model needs (n,)."""
     check_fit(model, images)
     count = min(limit or len(images), len(images))
     chosen = torch.arange(count) * len(images) // count
@@ -31,7 +31,7 @@ def spread(model: Model, images: Images, limit: int | None = None) -> tuple[Tens
 
 
 def inputs_of(recipe: Recipe, images: Images, n: int, seed: int = 0) -> Tensor:
-    """What a model of this recipe is given for the first n images, uint8 (n, C', h, w): the inputs of pairs, or what is
+    """What a model of this recipe is given for the first n images, (n, C', h, w): the inputs of pairs, or what is
     made of the images as in training, at random where that is so. ValueError where there are none."""
     if images.inputs is not None:
         return images.inputs[:n]
@@ -39,9 +39,10 @@ def inputs_of(recipe: Recipe, images: Images, n: int, seed: int = 0) -> Tensor:
     made = recipe.conditioning.made(to_float(whole), ImageNoise(seed, range(len(whole))))
     if made is None:
         raise ValueError(f"{images.spec} holds no pairs of inputs and images")
-    return to_uint8(made)
+    return to_pixels(made, levels_of(whole))
 
 
 def shrunk(images: Tensor, side: int) -> Tensor:
-    """uint8 (N, C, H, W) -> uint8 (N, C, side, side), by the mean over areas, as an upsampler is trained."""
-    return F.interpolate(images.float(), side, mode="area").round().byte()
+    """Pictures (N, C, H, W) -> (N, C, side, side) of their depth, by the mean over areas, as upsamplers are trained."""
+    small = F.interpolate(images.float(), side, mode="area")
+    return small.round().to(images.dtype) if levels_of(images) else small

@@ -45,4 +45,4 @@ def pairs(model: Model, keys: Sequence[int], request: Request, labels: Tensor | 
     with torch.inference_mode(), autocast(device, precision):
         end = finish(x, moves, refused)
     sigma = diffusion.gaussian.schedule.alpha_sigma(torch.tensor(diffusion.gaussian.schedule.end))[1]
-    return Pairs(as_pictures(space.decode(end)), (x / sigma).cpu(), chosen)
+    return Pairs(as_pictures(space.decode(end), space.levels), (x / sigma).cpu(), chosen)

@@ -19,7 +19,7 @@ from sfumato.core.inpainting import GREY, Replacement, greyness, with_replacemen
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, Sampler, finish
 from sfumato.core.schedules import Steps
-from sfumato.data.loader import to_float
+from sfumato.data.loader import levels_of, to_float
 from sfumato.inverse import Function, Measurement, Operator, Posterior
 from sfumato.models import guidance as guides
 from sfumato.models.generate import as_pictures
@@ -34,7 +34,7 @@ class Restored:
     """Draws from the posterior.
 
     Attributes:
-        draws: uint8 (n, draws, C, H, W).
+        draws: (n, draws, C, H, W), uint8, or of the depth of the model's data.
         error: (n, draws) the root mean square of A x - y, on the scale [0, 1]; with exact measurements it should be
             next to 0, else about their noise.
     """
@@ -44,13 +44,14 @@ class Restored:
 
     @property
     def mean(self) -> Tensor:
-        """The mean of each picture's draws, the best guess, uint8 (n, C, H, W)."""
-        return self.draws.float().mean(1).round().byte()
+        """The mean of each picture's draws, the best guess, (n, C, H, W) of their depth."""
+        mean = self.draws.float().mean(1)
+        return mean.round().to(self.draws.dtype) if levels_of(self.draws) else mean
 
     @property
     def deviation(self) -> Tensor:
         """What is not known: the standard deviation over the draws, float (n, C, H, W) on the scale [0, 1]."""
-        return (self.draws.float() / 255).std(1, correction=0)
+        return self.draws.float().std(1, correction=0) / ((levels_of(self.draws) or 3) - 1)
 
 
 def restore(
@@ -110,7 +111,7 @@ def restore(
             x = space.decode(finish(x, _told(plan, number, len(parts), progress), draw))
             if way.agrees and not noise and here.linear and here.stable:
                 x = x + here.pinv(y - here(x))
-            images.append(as_pictures(x))
+            images.append(as_pictures(x, space.levels))
             errors.append(_error(Measurement(here, y), to_float(images[-1].to(model.device))).cpu())
     return Restored(torch.cat(images).unflatten(0, (n, draws)), torch.cat(errors).unflatten(0, (n, draws)))
 
@@ -235,5 +236,5 @@ def restored(
             denoise = model.denoiser(None if labels is None else labels[keys])
             moves = with_replacement(chosen.plan(process, denoise, steps), replacement)
             x = model.diffusion.prior(tuple(x0.shape), model.device).sample(noise)
-            done.append(as_pictures(space.decode(finish(x, moves, noise))))
+            done.append(as_pictures(space.decode(finish(x, moves, noise)), space.levels))
     return torch.cat(done)

@@ -82,7 +82,9 @@ class ADM:
 
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             above = (t + 1).clamp(max=self.steps)
-            term = bound_term(process, learned_range, prediction.mean_detached(), x0, t, t - 1, above)
+            term = bound_term(
+                process, learned_range, prediction.mean_detached(), x0, t, t - 1, above, self.space.levels
+            )
             weight = WEIGHTS.get(self.prediction, losses.eps_weight)
             return losses.weighted(prediction, x0, eps, weight) + 0.001 * self.steps * term
 

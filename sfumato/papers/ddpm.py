@@ -147,7 +147,7 @@ class DDPM:
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             if self.weight == "bound":
                 above = (t + 1).clamp(max=self.steps)
-                return self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above)
+                return self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above, self.space.levels)
             return losses.weighted(prediction, x0, eps, WEIGHTS[self.weight])
 
         whole = self.zero_terminal_snr  # then sampling starts at the last level, which the fast grid leaves out

@@ -106,7 +106,7 @@ class ImprovedDDPM:
                 return simple
             prediction = prediction.mean_detached() if self.objective == "hybrid" else prediction
             above = (t + 1).clamp(max=self.steps)
-            vlb = self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above)
+            vlb = self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above, self.space.levels)
             return simple + self.vlb_weight * vlb if self.objective == "hybrid" else vlb  # eq. 16
 
         return Diffusion(

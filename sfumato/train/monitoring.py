@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from sfumato.data import pictures
-from sfumato.data.sources import shown_channels
+from sfumato.data.loader import eight_bits
+from sfumato.data.sources import view_of
 from sfumato.runtime import sharding
 from sfumato.runtime.checkpoint import halved
 from sfumato.train.batches import Batch, seed_dropout, shard
@@ -86,14 +87,14 @@ def _show(session: Session) -> None:
         online = session.preview(state.network)
         with state.ema.swapped(session.settings.ema[0]) as averaged:
             ema = session.preview(averaged)
-    show = shown_channels(session.images.spec)
+    show = view_of(session.images.spec)
     for name, images in (("online", online), ("ema", ema)):
         if session.accelerator.is_main_process:
             sheet = pictures.grid(images, show=show)
             session.folder.save_picture(f"{state.images:09d}-{name}", pictures.png_bytes(sheet))
-        seen[name], made[name] = colours(images), images
+        seen[name], made[name] = colours(eight_bits(images)), images
     card = session.images.card
-    session.record("preview", made, **seen, data={"mean": list(card.mean), "std": list(card.std)})
+    session.record("preview", made, **seen, data=card.in_bytes)
 
 
 def log(session: Session, rate: float, decays: dict[float, float], images_per_second: float) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sfumato.data import pictures
-from sfumato.data.sources import Images, shown_channels
+from sfumato.data.sources import Images, view_of
 from sfumato.papers import rewritten
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime import processes
@@ -107,7 +107,7 @@ def _write(
     before = folder.prepared().config() if resume else {}
     folder.write_json("data_card.json", images.card.to_json())
     shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
-    sheet = pictures.grid(images.images[shown], show=shown_channels(images.spec))
+    sheet = pictures.grid(images.images[shown], show=view_of(images.spec))
     folder.save_picture("data", pictures.png_bytes(sheet))
     history = [*before.get("history", []), *_changes(before, state, values)]
     folder.write_json("config.json", {**values, "history": history} if history else values)

@@ -15,7 +15,8 @@ from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.times import TrainingTimes
 from sfumato.core.uncertainty import Uncertainty
 from sfumato.data.loader import to_float
-from sfumato.data.sources import Images
+from sfumato.data.pictures import seen_as
+from sfumato.data.sources import Images, view_of
 from sfumato.networks import magnitude
 from sfumato.networks.recompute import recompute_blocks
 from sfumato.papers.recipe import Trainable, noising_of
@@ -157,7 +158,9 @@ def announce(session: Session, recipe: Trainable, reason: str, resume: bool) -> 
     session.display.say(f"machine  {device.type}{many}, {session.precision} ({reason}), {best_layout(device)[1]}")
     session.display.say(f"budget   {settings.budget()}, {settings.batch} images a step{again}")
     few = too_few_to_pair(recipe, session.settings, session.accelerator.num_processes)
-    for warning in filter(None, (too_little_noise(recipe, session.diffusion), few)):
+    card = session.images.card
+    sheets = "" if session.images.are_points else seen_as(card.levels, card.values, view_of(card.spec))
+    for warning in filter(None, (too_little_noise(recipe, session.diffusion), few, sheets)):
         session.display.say(f"note     {warning}")
 
 

@@ -79,7 +79,7 @@ def test_prepared_sets_keep_their_channels(cut_out: Path, tmp_path: Path) -> Non
 def test_what_is_shown() -> None:
     images = torch.arange(5).byte()[None, :, None, None].expand(2, 5, 3, 3)
     assert pictures.visible(images)[0, :, 0, 0].tolist() == [0, 1, 2]
-    assert pictures.visible(images, (4, 2, 0))[0, :, 0, 0].tolist() == [4, 2, 0]
+    assert pictures.visible(images, pictures.View((4, 2, 0)))[0, :, 0, 0].tolist() == [4, 2, 0]
     assert pictures.visible(images[:, :2])[0, :, 0, 0].tolist() == [0]
     with pytest.raises(ValueError, match="at most 4 channels"):
         pictures.to_pillow(images[0])
@@ -96,7 +96,7 @@ def test_from_a_folder_of_four_channels_to_a_sheet(cut_out: Path, tmp_path: Path
     with np.load(tmp_path / "four" / "images.npz") as file:
         made = file["arr_0"]
     assert made.shape == (4, 8, 12, 4)
-    sheet = pictures.grid(torch.from_numpy(made.transpose(0, 3, 1, 2).copy()), show=(3, 1, 0))
+    sheet = pictures.grid(torch.from_numpy(made.transpose(0, 3, 1, 2).copy()), show=pictures.View((3, 1, 0)))
     assert np.array_equal(np.array(Image.open(tmp_path / "four" / "grid.png")), sheet.permute(1, 2, 0).numpy())
     assert main(["likelihood", str(out), "--data", f"folder:{cut_out}?channels=4"]) == 0
     plain = f"folder:{cut_out}?channels=4"
@@ -111,11 +111,11 @@ def test_from_a_folder_of_four_channels_to_a_sheet(cut_out: Path, tmp_path: Path
         if verb == "reconstruct":
             before = open_source(plain).images
             pairs = torch.stack([before[[0, len(before) // 2]], after], dim=1).flatten(0, 1)
-            assert np.array_equal(picture, pictures.grid(pairs, 8, show=show).permute(1, 2, 0).numpy())
+            assert np.array_equal(picture, pictures.grid(pairs, 8, show=pictures.View(show)).permute(1, 2, 0).numpy())
         else:
             with np.load(edited / "draws.npz") as file:
                 draws = torch.from_numpy(file["arr_0"].transpose(0, 3, 1, 2).reshape(2, -1, 4, 8, 12).copy())
-            mean = pictures.grid(draws.float().mean(1), show=show)
+            mean = pictures.grid(draws.float().mean(1).round().byte(), show=pictures.View(show))
             assert np.abs(picture - mean.permute(1, 2, 0).numpy().astype(float)).max() <= 2
     only = next(cut_out.glob("*.png"))
     assert main(["edit", "restyle", str(out), "--data", str(only), "--out", str(tmp_path / "x")]) == 2

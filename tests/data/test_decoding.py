@@ -167,9 +167,10 @@ def test_frames_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_depth_of_png_is_told(colour: int, channels: int, tmp_path: Path) -> None:
     rows = (b"\0" + b"\xab\xcd" * channels * 8) * 8
     (tmp_path / "deep.png").write_bytes(png(8, 8, 16, colour, rows))
-    card = open_source(f"folder:{tmp_path}").card
+    card = open_source(f"folder:{tmp_path}?bits=8").card
     assert card.bits == "16 bits a channel, kept as 8"
     assert any("16-bit" in note for note in card.notes)
+    assert open_source(f"folder:{tmp_path}").card.bits == "16 bits a channel"
     (tmp_path / "deep.png").write_bytes(stored())
     assert open_source(f"folder:{tmp_path}").card.bits == "8 bits a channel"
 

@@ -131,7 +131,7 @@ def test_the_real_fashion() -> None:
 def test_every_mode(mode: str, value: object, channels: int, expected: list[int], tmp_path: Path) -> None:
     suffix = "tiff" if mode in ("CMYK", "I;16") else "png"
     write(tmp_path / f"a.{suffix}", mode, value=value)
-    images = open_source(f"folder:{tmp_path}")
+    images = open_source(f"folder:{tmp_path}?bits=8")
     assert images.shape == (channels, 8, 8)
     assert images.images[0, :, 4, 4].tolist() == expected
     if mode not in ("L", "1", "RGB"):
@@ -238,7 +238,8 @@ def test_npz(shape: tuple[int, ...], names: tuple[str, str], tmp_path: Path) -> 
 def test_bad_npz(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     for arrays, words in (
-        ({"images": np.zeros((2, 8, 8, 3), np.float32)}, "uint8"),
+        ({"images": np.zeros((2, 8, 8, 3), np.int32)}, "uint8"),
+            ({"images": np.zeros((2, 8, 8, 3), np.float32)}, r"say what black and white are, \?values=0,1"),
         ({"other": np.zeros(3)}, "holds other"),
         ({"images": np.zeros((2, 18, 18, 17), np.uint8)}, "channels"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3, int)}, "labels"),

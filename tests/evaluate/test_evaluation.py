@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data import Images, open_source
+from sfumato.data.pictures import View
 from sfumato.evaluate import Result, Samples, evaluate, from_function, from_images, in_domain, memorisation_sheet, sets
 from sfumato.evaluate import measures as m
 from sfumato.evaluate.features import FeatureNet
@@ -179,7 +180,8 @@ def test_five_channels_by_a_users_net_alone(tmp_path: Path) -> None:
     net = from_function(lambda images: images.float().flatten(2).mean(2), "means")
     found = evaluate(images.images[:30], images, net, training=images, measures=[m.FrechetDistance()])
     assert found.metrics["copies_pixels"].value == 1
-    one, three = (memorisation_sheet(images.images, images.images, found.nearest, show=s) for s in ((4,), (4, 2, 0)))
+    views = (View((4,)), View((4, 2, 0)))
+    one, three = (memorisation_sheet(images.images, images.images, found.nearest, show=view) for view in views)
     assert (one.shape[0], three.shape[0]) == (1, 3)
     assert torch.equal(one[0], three[0])
     with pytest.raises(ValueError, match="digits is for images of 8x8 with 1 channel, not 8x8 with 5"):

@@ -80,7 +80,7 @@ def test_labels_are_numbers_or_words() -> None:
     ("call", "said"),
     [
         (lambda: given(MEMORY, PIXELS / 255.0), r"images of floats need values=\(0, 1\) or values=\(-1, 1\)"),
-        (lambda: given(MEMORY, PIXELS / 255.0, values=(0, 255)), r"not \(0, 255\)"),
+        (lambda: given(MEMORY, PIXELS / 255.0, values=(0, 255)), r"not \(0.0, 255.0\)"),
         (lambda: given(MEMORY, PIXELS / 127.5 - 1, values=(0, 1)), r"images are from -1 to 1, outside of"),
         (lambda: given(MEMORY, np.full((2, 4, 4, 3), np.nan), values=(0, 1)), "from nan to nan"),
         (lambda: given(MEMORY, PIXELS, values=(0, 1)), "these images are uint8"),
