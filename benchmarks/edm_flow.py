@@ -26,7 +26,7 @@ from sfumato.cli import main as sfumato
 from sfumato.data import open_source
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
-from sfumato.evaluate.plots import panels
+from sfumato.evaluate.plots import ACCENT, INK, SECOND, panels
 from sfumato.models import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +42,9 @@ SOLVERS: dict[str, tuple[int, ...]] = {
     "sit": (50,),
 }
 """Sampler -> numbers of moves; a Heun move has two evaluations, but for the last of it."""
+MARKS: tuple[tuple[Any, str], ...] = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+"""Dashes and marker of each sampler in the plot."""
+COLOURS = dict(zip(PAPERS, (INK, ACCENT, SECOND), strict=True))
 Rows = dict[str, dict[str, Any]]
 
 
@@ -130,24 +133,58 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def missing(rows: list[dict[str, Any]], data: str, images: int) -> str:
+    """A sentence on what of a set is not measured, or measured in part; nothing where all is."""
+    each, parts = sum(map(len, SOLVERS.values())), []
+    for paper in PAPERS:
+        mine = [r["seed"] for r in rows if (r["paper"], r["data"], r["images"]) == (paper, data, images)]
+        counts = {seed: mine.count(seed) for seed in SEEDS[data]}
+        none = [str(seed) for seed, count in counts.items() if not count]
+        if none:
+            parts.append(f"{paper} seed{'s' * (len(none) > 1)} {', '.join(none)}")
+        parts += [f"{each - n} of {each} rows of {paper} seed {seed}" for seed, n in counts.items() if 0 < n < each]
+    return f"Not measured at {images:,} images of {data}: {'; '.join(parts)}." if parts else ""
+
+
 def write() -> None:
-    """The tables in docs/edm_flow.md, between its markers, and the plot of each paper's best sampler."""
+    """The tables in docs/edm_flow.md, between its markers, and the plot."""
     rows = list(stored().values())
+    if not rows:
+        raise SystemExit(f"{RESULTS} has no rows yet: run this without --write first")
     groups = {(data, images): [r for r in rows if (r["data"], r["images"]) == (data, images)]
               for data, images in sorted({(r["data"], r["images"]) for r in rows})}  # fmt: skip
-    text = "\n\n".join(map(table, groups.values()))
-    between = re.compile(r"(<!-- edm-flow -->\n).*(<!-- end -->)", re.DOTALL)
+    said = [part for key, mine in groups.items() for part in (table(mine), missing(rows, *key)) if part]
+    said += [f"Not measured: {data}." for data in SEEDS if data not in {row["data"] for row in rows}]
+    text = "\n\n".join([*said, f"![Frechet distance against evaluations of the network](images/{PLOT.name})"])
+    between = re.compile(r"(<!-- edm-flow -->\n).*?(<!-- end -->)", re.DOTALL)
     PAGE.write_text(between.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", PAGE.read_text()))
-    with panels(PLOT, "FD by the best sampler at each cost", len(groups), 4.0) as axes:
-        for ax, ((data, images), mine) in zip([axes] if len(groups) == 1 else axes, groups.items(), strict=True):
-            for i, paper in enumerate(paper for paper in PAPERS if any(r["paper"] == paper for r in mine)):
-                counts = sorted({r["evaluations"] for r in mine if r["paper"] == paper})
-                best = [min(mean(r["fd"] for r in mine if (r["paper"], r["sampler"], r["evaluations"]) == (paper, s, n))
-                            for s in {r["sampler"] for r in mine if (r["paper"], r["evaluations"]) == (paper, n)})
-                        for n in counts]  # fmt: skip
-                ax.plot(counts, best, marker="o", markersize=3, color=f"C{i}", label=paper)
-            ax.set(title=f"{data}, {images:,} images", xlabel="evaluations", ylabel="FD", xscale="log", yscale="log")
-            ax.legend(fontsize=7)
+    with panels(PLOT, "Frechet distance at each cost", len(groups), 5.0) as axes:
+        for ax, (key, mine) in zip([axes] if len(groups) == 1 else axes, groups.items(), strict=True):
+            draw(ax, mine, *key)
+
+
+def draw(ax: Any, rows: list[dict[str, Any]], data: str, images: int) -> None:
+    """A line for each paper, its colour, and each sampler, its dashes; where there are seeds, through their means."""
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogFormatter, NullFormatter
+
+    papers = [paper for paper in PAPERS if any(row["paper"] == paper for row in rows)]
+    for paper in papers:
+        for spec, (dashes, marker) in zip(SOLVERS, MARKS, strict=True):
+            mine = [row for row in rows if (row["paper"], row["sampler"]) == (paper, spec)]
+            counts = sorted({row["evaluations"] for row in mine})
+            means = [mean(row["fd"] for row in mine if row["evaluations"] == n) for n in counts]
+            ax.plot(counts, means, dashes, marker=marker, markersize=4, linewidth=1.2, color=COLOURS[paper])
+    ax.set(xlabel="evaluations of the network", ylabel="FD", xscale="log", yscale="log")
+    ax.set_title(f"{data}, {images:,} images seen", fontsize=9)
+    ax.set_xticks((5, 10, 20, 50, 100), labels=("5", "10", "20", "50", "100"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(LogFormatter())
+    ax.yaxis.set_minor_formatter(LogFormatter())
+    keys = [Line2D([], [], color=COLOURS[paper], label=paper) for paper in papers]
+    keys += [Line2D([], [], color="grey", linestyle=dashes, marker=marker, markersize=4, label=spec)
+             for spec, (dashes, marker) in zip(SOLVERS, MARKS, strict=True)]  # fmt: skip
+    ax.legend(handles=keys, fontsize=7, frameon=False)
 
 
 def options() -> argparse.Namespace:
