@@ -7,6 +7,7 @@ float16 (N, C, H, W) in what the diffusion sees. Interrupted writing goes on fro
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -95,6 +96,17 @@ def _taken_up(partial: Path, about: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(was, dict) or was != json.loads(json.dumps(about)):
         differing = [name for name in about if not isinstance(was, dict) or was.get(name) != about[name]]
         raise DataError(f"{partial} holds the beginning of other pairs ({', '.join(differing)}); remove it first")
+    try:
+        kind = np.dtype(journal.get("kind", maps.BYTES))
+        sizes = {
+            "images.npy": maps.HEADER + journal["rows"] * math.prod(journal["image"]) * kind.itemsize,
+            NOISE: maps.HEADER + journal["rows"] * math.prod(journal["noise"]) * np.dtype(HALF).itemsize,
+            "rows.jsonl": journal["end"],
+        }
+        if short := [name for name, size in sizes.items() if (partial / name).stat().st_size < size]:
+            raise ValueError(f"{short[0]} is shorter than its journal says")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{partial} is damaged ({error}); remove it first") from None
     return journal
 
 

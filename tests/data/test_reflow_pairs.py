@@ -60,6 +60,12 @@ def test_what_is_written_is_read_whole_or_in_two_goes(tmp_path: Path) -> None:
         write(tmp_path / "halves", ABOUT, 10, ("x", "y"), interrupted)
     with pytest.raises(DataError, match="beginning of other pairs"):
         write(tmp_path / "halves", {**ABOUT, "model": "another"}, 10, ("x", "y"), made)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "torn", ABOUT, 10, ("x", "y"), interrupted)
+    noise = tmp_path / "torn.partial" / "noise.npy"
+    noise.write_bytes(noise.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"noise.npy is shorter than its journal says\); remove it first"):
+        write(tmp_path / "torn", ABOUT, 10, ("x", "y"), made)
     told: list[int] = []
     halves = write(tmp_path / "halves", ABOUT, 10, ("x", "y"), made, told.append)
     assert told[0] == 6
