@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 
@@ -106,3 +108,20 @@ def test_an_evaluation_says_that_nets_see_8_bits(scenes: tuple[str, Path]) -> No
     assert (found.images.dtype, found.quantiser) == (torch.uint8, SHALLOW)
     assert torch.equal(found.images, eight_bits(BANDS))
     assert of_tensor(BANDS).quantiser == SHALLOW
+
+
+def test_whoever_is_given_the_model_is_told_the_depth(scenes: tuple[str, Path], tmp_path: Path) -> None:
+    """The hub's card, and what a served model says of itself and shows."""
+    from sfumato.hub.card import _use
+    from sfumato.serve.work import Served
+
+    _, run = scenes
+    model = load_model(str(run))
+    about = Served(model, "scenes").about()
+    assert about["levels"] == 65536
+    made = model.sample(2, steps=2)
+    shown = Served(model, "scenes")._shown(made)
+    view = pictures.View((3, 1, 0), (0, 0.0625))
+    with Image.open(io.BytesIO(base64.b64decode(shown["sheet"]))) as file:
+        assert np.array_equal(np.asarray(file), pictures.grid(made, show=view).permute(1, 2, 0).numpy())
+    assert "uint16 (16, C, H, W)" in _use(model)

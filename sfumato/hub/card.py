@@ -17,6 +17,7 @@ from sfumato.fields import shown
 from sfumato.hub.facts import Facts
 from sfumato.models import Model
 from sfumato.models.classifier import Classifier
+from sfumato.models.generate import KINDS
 from sfumato.runtime.printable import printable
 from sfumato.version import __version__
 
@@ -113,11 +114,12 @@ def _lead(model: Model | Classifier, facts: Facts) -> str:
     count = sum(p.numel() for p in model.network.parameters())
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels}-channel")
     what = "A diffusion model" if isinstance(model, Model) else "A classifier of noisy images"
+    depth = {256: "", 65536: " of 16 bits", 0: " of real numbers"}[model.recipe.space.levels]
     labels = f", conditioned on {len(model.classes)} classes" if model.classes else ""
     if model.classes and len(model.classes) <= 20:
         labels += f" ({', '.join(map(printable, model.classes))})"
     return (
-        f"{what} of {width}x{height} {kind} images{labels}: {type(model.recipe).__name__}, {count / 1e6:.2f}M "
+        f"{what} of {width}x{height} {kind} images{depth}{labels}: {type(model.recipe).__name__}, {count / 1e6:.2f}M "
         "parameters, trained with sfumato."
     )
 
@@ -129,10 +131,19 @@ def _use(model: Model | Classifier) -> str:
     steps = f"{usual} steps of " if isinstance(usual, int) else ""
     return (
         '## Use\n\n```python\nimport sfumato\n\nmodel = sfumato.load("THIS_FOLDER")  # the folder of this file\n'
-        "images = model.sample(16, seed=0)  # uint8 (16, C, H, W)\n```\n\n"
+        f"images = model.sample(16, seed=0)  # {_kind(model)} (16, C, H, W)\n```\n\n"
         f"By default {steps}`{samplers.name(model.sampler())}`; `sfumato sample THIS_FOLDER -n 16` does the same from "
         "the command line, and `sfumato samplers THIS_FOLDER` lists what else fits."
     )
+
+
+def _kind(model: Model) -> str:
+    """What samples are held as, and what -1 and 1 stand for in real numbers."""
+    space = model.recipe.space
+    if space.levels:
+        return KINDS[space.levels]
+    low, high = space.values
+    return f"{KINDS[0]}, -1 and 1 for {low:g} and {high:g} of the data,"
 
 
 def _training(model: Model | Classifier, facts: Facts) -> str:

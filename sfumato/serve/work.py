@@ -16,6 +16,7 @@ from torch import Tensor
 from sfumato import samplers, spec
 from sfumato.data import pictures
 from sfumato.data.loader import to_float
+from sfumato.data.sources import view_of
 from sfumato.inverse import Mask
 from sfumato.models import generate
 from sfumato.models.generate import Request
@@ -84,6 +85,7 @@ class Served:
         """What GET /api/model says."""
         return {
             "name": self.name, "shape": list(self.model.recipe.shape), "classes": list(self.classes),
+            "levels": self.model.recipe.space.levels,
             "guided": bool(self.model.recipe.conditioning.dropout), "inpaints": self.inpaints,
             "samplers": [{"name": name, "steps": steps} for name, steps in self.fitting.items()],
             "defaults": {"sample": {**wishes.defaults(wishes.Sample), "n": min(wishes.Sample.n, self.most)},
@@ -115,7 +117,7 @@ class Served:
             made = generate.fulfilled(model, request, labels, progress=progress)
             settings = {**asdict(wish), "sampler": samplers.name(model.sampler(sampler)), "steps": _number(steps),
                         "classes": self._names(labels)}  # fmt: skip
-            return {**_shown(made.images), "settings": settings, "moves": moves, "evaluations": made.evaluations,
+            return {**self._shown(made.images), "settings": settings, "moves": moves, "evaluations": made.evaluations,
                     "seconds": round(time.perf_counter() - began, 2)}  # fmt: skip
 
         return work
@@ -144,9 +146,21 @@ class Served:
             )  # fmt: skip
             settings = {"draws": wish.draws, "steps": _number(request.steps), "seed": wish.seed, "scale": wish.scale,
                         "classes": self._names(labels)}  # fmt: skip
-            return {**_shown(found.draws[0]), "settings": settings, "seconds": round(time.perf_counter() - began, 2)}
+            seconds = round(time.perf_counter() - began, 2)
+            return {**self._shown(found.draws[0]), "settings": settings, "seconds": seconds}
 
         return work
+
+    def _shown(self, images: Tensor) -> dict[str, Any]:
+        """Pictures (n, C, H, W) as PNG of 8 bits, whatever their depth: one sheet, and each by itself.
+
+        What is shown of many channels and of deeper pictures is what the data that it was trained on say. Points in
+        the plane are one picture together.
+        """
+        view = view_of(str(self.model.about.get("data", {}).get("spec", "")))
+        shown = pictures.visible(images, view)
+        single = [] if tuple(images.shape[1:]) == (1, 1, 2) else [_coded(image) for image in shown]
+        return {"sheet": _coded(pictures.grid(images, show=view)), "pictures": single}
 
     def _sampler(self, name: str) -> str | None:
         if name not in (*samplers.SAMPLERS, "auto", "own"):
@@ -164,13 +178,6 @@ class Served:
 def _number(steps: Any) -> int | None:
     """A number of steps; None for every level, or a grid."""
     return steps if isinstance(steps, int) else None
-
-
-def _shown(images: Tensor) -> dict[str, Any]:
-    """Pictures uint8 (n, C, H, W) as PNG: one sheet, and each by itself unless they are points in the plane."""
-    shown = pictures.visible(images)
-    single = [] if tuple(images.shape[1:]) == (1, 1, 2) else [_coded(image) for image in shown]
-    return {"sheet": _coded(pictures.grid(images)), "pictures": single}
 
 
 def _coded(image: Tensor) -> str:

@@ -126,6 +126,7 @@ class Export:
             self.say(f"denoiser.onnx: {', '.join(self.inputs)} -> {', '.join(self.outputs)}")
         return {
             "format": FORMAT, "recipe": type(self.recipe).__name__, "shape": list(self.recipe.shape),
+            "levels": self.recipe.space.levels, "values": list(self.recipe.space.values),
             "noise": list(self.shape), "decode": decoded, "time": "float64" if self.real else "int64",
             "denoiser": {"inputs": self.inputs, "outputs": self.outputs}, "kernels": self.kernels,
             "samplers": plans, "left_out": left_out,
