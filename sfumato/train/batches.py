@@ -59,6 +59,7 @@ class Batches:
         self.feed = images.stream.feed(config.batch, mix(config.seed, ORDER)) if images.stream else None
         self.keys = images.keys
         accelerated = torch.device(device).type != "cpu" and images.images.nbytes <= RESIDENT
+        accelerated &= images.levels != 65536  # accelerators cast uint16, and do little else with it
         self.pixels = images.images.to(device) if accelerated else images.images
         self.labels = images.labels if labelled else None
         self.inputs, self.eps = images.inputs, images.noise
