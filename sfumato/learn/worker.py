@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import select
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,8 @@ from sfumato.learn.exercises import Exercise
 
 SHOWN = 2000
 """Characters that are shown of what an answer prints, and of a message."""
+AT_LEISURE = 2.0
+"""Seconds without a job after which what is seldom needed is imported too."""
 SEED = 20_260_115
 """Of every answer's random numbers, and of none that a check draws."""
 FORKS = sys.platform.startswith("linux")
@@ -107,8 +110,12 @@ def main() -> None:
         os.dup2(nothing, standard)
     torch.set_num_threads(1)
     _tell(replies, {"ready": True})
+    if FORKS and not select.select([jobs], [], [], AT_LEISURE)[0]:
+        _import_more()
     for line in iter(jobs.readline, b""):
         job = json.loads(line)
+        if FORKS and job["key"].endswith(".program"):
+            _import_more()
         folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
         child = os.fork() if FORKS else 0
         if not child:
@@ -119,10 +126,16 @@ def main() -> None:
         _tell(replies, {"nonce": job["nonce"], "ended": os.waitstatus_to_exitcode(status)})
 
 
+def _import_more() -> None:
+    """What optimizers and loaded models import at their first use, once for all answers: it takes seconds."""
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+
+
 def _work(job: dict[str, Any], folder: Path, replies: BinaryIO) -> None:
     """One answer, after which the process ends."""
     asked = exercise(job["key"])
     os.chdir(folder)
+    tempfile.tempdir = str(folder)
     confine(folder, job["seconds"])
     found = outcome(asked, job["code"])
     _tell(replies, {**found, "nonce": job["nonce"]})

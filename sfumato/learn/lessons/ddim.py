@@ -237,6 +237,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("ddim")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -269,6 +269,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("spiral")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -14,6 +14,10 @@ from torch import Tensor
 Model = Callable[[Any, Any], Tensor]
 """(x, t) -> what a network would say; takes torch's tensors, NumPy's arrays and numbers."""
 
+BARS = torch.cat([torch.ones(1, dtype=torch.float64),
+                  torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)])  # fmt: skip
+"""Ho et al.'s schedule with level 0."""
+
 
 def tensor(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     """What an answer gave back, in float64. AssertionError where it is no numbers, or not of the shape, or not finite."""
