@@ -19,6 +19,7 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato train --resume RUN                        go on with an interrupted run
   sfumato distill TARGET --to 4 --out DIR           the same model in fewer steps, halved stage by stage
   sfumato reflow TARGET --pairs N --out DIR         noise and what the model makes of it, to train a straighter flow on
+  sfumato cascade MODEL UPSAMPLER --out DIR         a model of small images and an upsampler as one, for sfumato sample
   sfumato sample TARGET [-n N] [--steps K]          pictures from a run folder, a checkpoint or a shipped model
   sfumato evaluate TARGET [--reference SPEC]        distances to real images, with protocol and floor
   sfumato compare [DATA]                            all systems on the same images: stored results, or run anew
@@ -44,6 +45,7 @@ COMMANDS = {
     "train": "train:train_command",
     "distill": "distill:distill_command",
     "reflow": "reflow:reflow_command",
+    "cascade": "cascade:cascade_command",
     "sample": "sample:sample_command",
     "evaluate": "evaluate:evaluate_command",
     "edit": "edit:edit_command",

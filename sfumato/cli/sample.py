@@ -102,6 +102,10 @@ class SampleArguments:
 
 
 def sample_command(arguments: list[str]) -> int:
+    if any((Path(word).expanduser() / "cascade.json").is_file() for word in arguments if not word.startswith("-")):
+        from sfumato.cli.cascade import sample_cascade
+
+        return sample_cascade(arguments)
     parsed = parse(SampleArguments, arguments, "sfumato sample", about=_help(arguments))
     from sfumato.models.generate import plan
     from sfumato.runtime.workers import WorkerPool

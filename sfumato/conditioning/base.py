@@ -85,6 +85,19 @@ class Conditioning:
         """
         return {}
 
+    def noised(self, picture: Tensor, noise: Noise) -> Tensor:
+        """The picture (B, C, h, w) of a request with the noise that is put on it in sampling, if any."""
+        return picture
+
+    def with_level(self, level: float) -> Conditioning:
+        """The conditioning that puts noise of this deviation on the picture in sampling, and tells the network.
+
+        ValueError where the model was not trained on as much.
+        """
+        if level:
+            raise ValueError("noise on inputs needs a model that was trained with it: picture?by=...&noise=0.5, say")
+        return self
+
     def hidden(self, inputs: Inputs) -> Inputs:
         """The same inputs without what classifier-free guidance hides. ValueError where nothing was ever hidden."""
         raise ValueError(f"classifier-free guidance needs a model that was trained with {self._hideable()} dropout")

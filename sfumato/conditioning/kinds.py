@@ -218,6 +218,14 @@ class Together(Conditioning):
         hides = [part for part in self.parts if part.dropout and not (part.names and "numbers" not in inputs)]
         return reduce(lambda given, part: part.hidden(given), hides, inputs) if hides else super().hidden(inputs)
 
+    def noised(self, picture: Tensor, noise: Noise) -> Tensor:
+        return reduce(lambda so_far, part: part.noised(so_far, noise), self.parts, picture)
+
+    def with_level(self, level: float) -> Conditioning:
+        if not self.pictured:
+            return super().with_level(level)
+        return Together(tuple(part.with_level(level) if part.pictured else part for part in self.parts))
+
     def asks(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return next((part.asks(shape) for part in self.parts if part.pictured), None)
 

@@ -37,13 +37,17 @@ class Picture(Conditioning):
     """Share of pictures hidden in training, for classifier-free guidance: zeros, and 0 in the channel of the known."""
     noise: Annotated[float, Range(0, 1)] = 0.0
     """Noise-conditioning augmentation: Gaussian noise on the picture, of a deviation uniform from 0 to this and told to
-    the network, the picture itself times sqrt(1 - deviation^2). In sampling there is none."""
+    the network, the picture itself times sqrt(1 - deviation^2)."""
+    level: Annotated[float, Range(0, 1)] = 0.0
+    """Deviation of the noise on the picture in sampling, at most `noise`."""
     shape: Annotated[tuple[Annotated[int, Range(1, 1 << 20)], ...], Length(0, 3)] = ()
     """Of the pictures of pairs, (C, h, w); taken from the data."""
     pictured = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.level > self.noise:
+            raise ValueError(f"the noise on pictures is at most that of training, {self.noise:g}, not {self.level:g}")
         if self.by != PAIRS:
             _ = self.operator
             if self.shape:
@@ -84,7 +88,7 @@ class Picture(Conditioning):
         level = None
         if self.noise:
             level = self.noise * _uniform(picture, noise)
-            picture = (1 - level.square()).sqrt() * picture + level * noise(picture)
+            picture = _augmented(picture, level, noise)
         inputs = self._joined(picture, known, level)
         if not self.dropout:
             return inputs
@@ -93,7 +97,19 @@ class Picture(Conditioning):
     def inputs(self, labels: Tensor | None = None, picture: Tensor | None = None) -> Inputs:
         if picture is None:
             raise ValueError(f"this model was trained with pictures as inputs ({self.by}), so it needs some")
-        return self._joined(*self._parted(picture), None)
+        picture, known = self._parted(picture)
+        return self._joined(picture, known, torch.full_like(known[:, :, :1, :1], self.level) if self.level else None)
+
+    def noised(self, picture: Tensor, noise: Noise) -> Tensor:
+        if not self.level:
+            return picture
+        picture, known = self._parted(picture)
+        level = torch.full_like(known[:, :, :1, :1], self.level)
+        augmented = _augmented(picture, level, noise)
+        return torch.cat([augmented, 2 * known - 1], dim=1) if self.operator.hides else augmented
+
+    def with_level(self, level: float) -> Conditioning:
+        return replace(self, level=level)
 
     def hidden(self, inputs: Inputs) -> Inputs:
         if not self.dropout:
@@ -130,6 +146,11 @@ class Picture(Conditioning):
 @dataclass(frozen=True)
 class _Given(Operator):
     """Pictures that come with the images."""
+
+
+def _augmented(picture: Tensor, level: Tensor, noise: Noise) -> Tensor:
+    """The picture (B, C, h, w) with noise of this deviation (B, 1, 1, 1)."""
+    return (1 - level.square()).sqrt() * picture + level * noise(picture)
 
 
 def _uniform(picture: Tensor, noise: Noise) -> Tensor:

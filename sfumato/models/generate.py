@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoisers import Denoise
-from sfumato.core.randomness import ImageNoise
+from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.sampling import Move, Sampler, trajectory
 from sfumato.core.schedules import Steps
 from sfumato.data.loader import to_float, to_pixels, to_uint8
@@ -37,6 +37,10 @@ def is_read(pictures: Tensor, levels: int) -> bool:
     Floats are refused by models of grey levels: nobody knows whether they are in [-1, 1].
     """
     return pictures.dtype in (torch.uint8, torch.uint16) or (levels == 0 and pictures.dtype == torch.float32)
+
+
+PICTURE = 1
+"""Which stream of a seed's random numbers is the noise on the pictures of a request."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def plan(model: Model, request: Request) -> int:
         _check_pictures(model, request.picture, request.n)
     _check_attributes(model, request.attributes, request.n)
     one = (request.guide.classifier if request.guide else model).labels(None, 1)
-    return len(_moves(model, model.network, replace(request, **_some(request, [0])), one))
+    return len(_moves(model, model.network, replace(request, **_some(request, [0])), one, [0]))
 
 
 def _check_pictures(model: Model, pictures: Tensor, n: int) -> None:
@@ -128,10 +132,15 @@ def _some(request: Request, keys: Sequence[int]) -> dict[str, Any]:
     return {name: None if value is None else value[list(keys)] for name, value in both.items()}
 
 
-def _moves(model: Model, network: nn.Module, request: Request, labels: Tensor | None) -> list[Move]:
-    """The moves of one batch, whose labels, pictures and attributes these are."""
+def _moves(
+    model: Model, network: nn.Module, request: Request, labels: Tensor | None, keys: Sequence[int]
+) -> list[Move]:
+    """The moves of the images of these keys, whose labels, pictures and attributes these are."""
     of_model = labels if model.recipe.conditioning.classes else None
-    small = None if request.picture is None else to_float(request.picture)
+    small = None
+    if request.picture is not None:
+        noise = ImageNoise(mix(request.seed, PICTURE), keys)
+        small = model.recipe.conditioning.noised(to_float(request.picture), noise)
     denoise = denoiser(
         model, of_model, small, request.scale, network, request.guidance, request.guide_model, fed=True,
         attributes=request.attributes,
@@ -156,7 +165,7 @@ def trajectories(
     x = model.diffusion.prior(shape, model.device).sample(noise)
     precision = request.precision_on(model.device)
     network = for_sampling(model.network, model.device, precision)
-    moves = _moves(model, network, replace(request, **_some(request, keys)), labels)
+    moves = _moves(model, network, replace(request, **_some(request, keys)), labels, keys)
     yield space.decode(x), space.decode(x)
     states = trajectory(x, moves, noise)
     while True:

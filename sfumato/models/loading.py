@@ -67,6 +67,8 @@ def load(
         return _trained(opened.recipe, opened.network, (), opened.about).to(device)
     if choices:
         raise ValueError(f"{target} says itself what it is; {', '.join(choices)} cannot be chosen")
+    if (path / "cascade.json").is_file():
+        raise ValueError(f"{target} is a cascade of several models: sfumato sample, or sfumato.models.load_cascade")
     if path.is_dir() and path.suffix != checkpoint.PARTS:
         found = RunFolder.open(path).latest_checkpoint()
         if found is None:
