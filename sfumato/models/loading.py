@@ -132,8 +132,9 @@ def load_classifier(
 
 
 def holds_model(path: Path) -> bool:
-    """Whether a folder is one of a model: a run, a checkpoint in parts, or what diffusers wrote."""
-    return (path / "config.json").is_file() or path.suffix == checkpoint.PARTS or _is_diffusers(path)
+    """Whether a folder is one of a model: a run, a checkpoint in parts, a cascade, or what diffusers wrote."""
+    ours = any((path / name).is_file() for name in ("config.json", "cascade.json"))
+    return ours or path.suffix == checkpoint.PARTS or _is_diffusers(path)
 
 
 def _is_diffusers(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Cascades: toys whose answer is known, noise on the input that is put and told alike, seeds, files, what does not fit."""
+"""Cascades: toys with a known answer, noise on the input put and told alike, seeds, files, what does not fit."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ LONG256 = ho(1_000_000, 256, 1e-4, warmup=10_000 * 256)
 SMALL = {
     # name                   recipe     data       training                what it is
     "emoji32-colour": Preset(COLOUR,    "emoji32", emoji(),                "colours grey emoji"),
-    "fashion-fill":   Preset(FILL,      "fashion", short(8.0),             "fills in boxes that are missing in clothes"),
+    "fashion-fill":   Preset(FILL,      "fashion", short(8.0),             "fills in missing boxes in clothes"),
     "fashion-x2":     Preset(TWICE,     "fashion", short(8.0),             "enlarges 14x14 clothes to 28x28"),
     "fashion14":      Preset(BASE,      HALVED,    short(8.0, batch=32),   "14x14 clothes, the base of a cascade"),
     "fashion14-x2":   Preset(UPSAMPLER, "fashion", short(8.0, batch=16),   "its upsampler, with noise on its input"),
