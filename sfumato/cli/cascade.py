@@ -162,11 +162,11 @@ def sample_cascade(arguments: list[str]) -> int:
     found = {f"stage {i + 1}": of_weights(model.network) for i, model in enumerate(cascade.stages)}
     whole = asked("sample", parsed, **found, levels=cascade.levels)
     folder = parsed.out or Path(parsed.target) / "samples" / f"seed{parsed.seed}-{whole.digest}"
-    started, stages = time.perf_counter(), list[Any]()
+    started, stages, space = time.perf_counter(), list[Any](), cascade.stages[-1].recipe.space
     with place(folder, whole) as out:
         images = _drawn(parsed, cascade, labels, steps, moves, stages)
         seconds = time.perf_counter() - started
-        with streamed(out / "images.npz", parsed.n, cascade.shape, labels) as keep:
+        with streamed(out / "images.npz", parsed.n, cascade.shape, labels, space.levels, space.values) as keep:
             keep(images)
         store(out, whole, ["images.npz", "sample.json", "grid.png", "rows.png"])
         record = {**vars(parsed), "levels": cascade.levels, "moves": moves, "seconds": round(seconds, 2)}
@@ -199,9 +199,10 @@ def _sheets(out: Path, images: Tensor, stages: list[Tensor]) -> None:
 
     from sfumato.cli.arrays import on_sheet
     from sfumato.data import pictures
+    from sfumato.data.loader import eight_bits
 
     shown, size = on_sheet(len(images), tuple(images.shape[1:])), tuple(images.shape[2:])
     pictures.save_png(out / "grid.png", pictures.grid(images[:shown]))
-    alike = [interpolate(stage[:32].float(), size, mode="nearest").byte() for stage in stages]
+    alike = [interpolate(eight_bits(stage[:32]).float(), size, mode="nearest").byte() for stage in stages]
     together = torch.stack(alike, dim=1).flatten(0, 1)
     pictures.save_png(out / "rows.png", pictures.grid(together, columns=len(stages) * max(1, 8 // len(stages))))

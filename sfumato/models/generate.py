@@ -20,23 +20,12 @@ from sfumato.data.loader import to_float, to_pixels, to_uint8
 from sfumato.models import guidance as guides
 from sfumato.models.classifier import Guide
 from sfumato.models.guidance import Given, Guidance
+from sfumato.models.inputs import check_attributes, check_pictures
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
 from sfumato.runtime.workers import WorkerPool, batches, distributed
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
-
-
-KINDS = {256: "uint8", 65536: "uint16", 0: "float32"}
-"""What the pictures of a model of so many grey levels are held as."""
-
-
-def is_read(pictures: Tensor, levels: int) -> bool:
-    """Whether a model of so many levels takes pictures of this kind: bytes, 16 bits, or its own real numbers.
-
-    Floats are refused by models of grey levels: nobody knows whether they are in [-1, 1].
-    """
-    return pictures.dtype in (torch.uint8, torch.uint16) or (levels == 0 and pictures.dtype == torch.float32)
 
 
 PICTURE = 1
@@ -95,35 +84,10 @@ def plan(model: Model, request: Request) -> int:
     guidance = guides.chosen(request.guidance, request.scale, request.guide_model)
     guidance.check(model, request.guide_model, model.sampler(request.sampler))
     if request.picture is not None:
-        _check_pictures(model, request.picture, request.n)
-    _check_attributes(model, request.attributes, request.n)
+        check_pictures(model, request.picture, request.n)
+    check_attributes(model, request.attributes, request.n)
     one = (request.guide.classifier if request.guide else model).labels(None, 1)
     return len(_moves(model, model.network, replace(request, **_some(request, [0])), one, [0]))
-
-
-def _check_pictures(model: Model, pictures: Tensor, n: int) -> None:
-    """ValueError unless pictures are what the model was trained with, and at least so many."""
-    conditioning = model.recipe.conditioning
-    asked, shape = conditioning.asks(model.recipe.shape), tuple(pictures.shape[1:])
-    if asked is None:
-        raise ValueError("this model is no upsampler and was not trained with pictures, so it takes none")
-    if shape != asked or len(pictures) < n or not is_read(pictures, model.recipe.space.levels):
-        does = "enlarges" if conditioning.picture else "was trained with inputs of"
-        wanted, found = ("x".join(map(str, sides)) for sides in (asked, shape))
-        raise ValueError(
-            f"this model {does} {wanted} images, uint8, {n} are asked for; "
-            f"given are {len(pictures)} of {found}, {str(pictures.dtype).removeprefix('torch.')}"
-        )
-
-
-def _check_attributes(model: Model, attributes: Tensor | None, n: int) -> None:
-    """ValueError unless attributes are those of the model, one row a picture at least."""
-    names = model.recipe.conditioning.names
-    if attributes is not None and (attributes.ndim != 2 or attributes.shape[1] != len(names) or len(attributes) < n):
-        raise ValueError(
-            f"the model has {len(names)} attributes and {n} pictures are asked for; given are {tuple(attributes.shape)}"
-            if names else "this model was trained without attributes, so none can be asked for"
-        )  # fmt: skip
 
 
 def _some(request: Request, keys: Sequence[int]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.diffusion import Diffusion
 from sfumato.core.sampling import Sampler
 from sfumato.core.schedules import Steps
-from sfumato.models import generate
+from sfumato.models import generate, inputs
 from sfumato.models.classifier import Guide
 from sfumato.models.generate import Request
 from sfumato.models.guidance import Guidance
@@ -99,8 +99,8 @@ class Model(Trained[Recipe]):
         """ValueError where images (n, C, H, W) of any depth do not fit the model, or labels are missing."""
         self.alone(doing)
         levels, shape = self.recipe.space.levels, tuple(images.shape[1:])
-        if not generate.is_read(images, levels) or shape != self.recipe.shape:
-            raise ValueError(f"the model works on {generate.KINDS[levels]} images of {self.recipe.shape}, not {shape}")
+        if not inputs.is_read(images, levels) or shape != self.recipe.shape:
+            raise ValueError(f"the model works on {inputs.KINDS[levels]} images of {self.recipe.shape}, not {shape}")
         if self.recipe.conditioning.classes and labels is None:
             raise ValueError("this model was trained with classes, so each picture needs its label")
         self.recipe.conditioning.told(None)
