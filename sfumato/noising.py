@@ -1,8 +1,9 @@
 """Noising: how the noise of a training batch is drawn, and so which noise meets which image.
 
 Independently; by minibatch optimal transport (Pooladian et al. 2023; Tong et al. 2024), which is the assignment of
-Immiscible Diffusion (Li et al. 2024); the nearest of a few draws (Li et al. 2025); with an offset a channel
-(Guttenberg 2023). Sampling starts from independent noise after any of them.
+Immiscible Diffusion (Li et al. 2024); the nearest of a few draws (Li et al. 2025), or that of the least loss
+(Gladstone et al. 2026); with an offset a channel (Guttenberg 2023). Sampling starts from independent noise after any of
+them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ class Noising:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def tries(self) -> int:
+        """How many draws an image has in training, of which the one with the least loss is trained on."""
+        return 1
 
     def draw(self, x0: Tensor, noise: Noise, y: Tensor | None = None) -> Tensor:
         """The training noise eps, like x0 (B, C, ...).
@@ -98,6 +104,24 @@ class Offset(Noising):
         return eps + self.strength * channels.reshape(*channels.shape, *(1,) * (x0.ndim - 2))
 
 
+@dataclass(frozen=True)
+class Explorative(Noising):
+    """Explorative modelling (forward XM, Gladstone et al. 2026): train on the noise with the least loss among a few.
+
+    Each draw costs an evaluation with its gradient. What is learned is no longer the mean of clean data but what the
+    network is near to already, so few steps of a sampler gain and many lose (`sfumato reproduce explorative`), and
+    likelihoods are no longer those of the model. Recipes whose loss has two times (consistency, distilled, mean_flow)
+    and dpm take one draw.
+    """
+
+    candidates: Annotated[int, Range(1, 256)] = 4
+    """How many draws; 1 is independent noise."""
+
+    @property
+    def tries(self) -> int:
+        return self.candidates
+
+
 INDEPENDENT = Independent()
 
 NOISINGS: dict[str, type[Noising]] = {
@@ -105,5 +129,6 @@ NOISINGS: dict[str, type[Noising]] = {
     "optimal": Optimal,
     "immiscible": Immiscible,
     "offset": Offset,
+    "explorative": Explorative,
 }
 """Every noising by the name under which a checkpoint keeps it."""

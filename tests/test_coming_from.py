@@ -73,8 +73,11 @@ def test_the_task_of_its_readme_runs(section: str, place: Path, same_threads: No
 
 
 def test_the_tests_that_it_names_exist() -> None:
-    for name in re.findall(r"tests/[\w/]+(?:\.py)?", PAGE):
+    found = re.findall(r"(tests/[\w/]+(?:\.py)?)(?:::(\w+))?", PAGE)
+    assert sum(bool(test) for _, test in found) >= 5
+    for name, test in found:
         assert (ROOT / name).exists(), name
+        assert not test or f"def {test}(" in (ROOT / name).read_text("utf-8"), test
 
 
 def test_the_options_that_it_names_exist() -> None:

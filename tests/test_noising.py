@@ -14,7 +14,7 @@ from sfumato import papers
 from sfumato.conditioning import Labels
 from sfumato.core.pairing import paired
 from sfumato.core.randomness import ImageNoise
-from sfumato.noising import NOISINGS, Immiscible, Independent, Noising, Offset, Optimal
+from sfumato.noising import NOISINGS, Explorative, Immiscible, Independent, Noising, Offset, Optimal
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.edm import EDM
 from sfumato.papers.flow_matching import FlowMatching
@@ -143,3 +143,22 @@ def test_it_comes_back_from_a_checkpoint_also_from_one_of_before() -> None:
 def test_bad_words_end_in_one_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         construct(NOISINGS, text, "noising")
+
+
+def test_explorative_noise_is_the_draw_with_the_least_loss_in_training_alone() -> None:
+    images, t = torch.rand(6, 1, 8, 8) * 2 - 1, torch.tensor([1, 50, 200, 500, 800, 1000])
+    plain = DDPM((1, 8, 8)).build()
+    several = DDPM((1, 8, 8), noising=Explorative(3)).build()
+    drawn = noise(range(6))
+    losses = [plain.loss(Zero(), images, t, drawn) for _ in range(3)]
+    assert not torch.equal(losses[0], losses[1])
+    found = several.loss(Zero(), images, t, noise(range(6)))
+    torch.testing.assert_close(found, torch.stack(losses).amin(0))
+    assert float(found.mean()) < float(losses[0].mean())
+    torch.testing.assert_close(several.loss(Zero().eval(), images, t, noise(range(6))), losses[0])
+    one = DDPM((1, 8, 8), noising=Explorative(1)).build()
+    assert torch.equal(one.loss(Zero(), images, t, noise(range(6))), losses[0])
+    given = torch.randn_like(images)  # pairs that were made before are kept
+    torch.testing.assert_close(
+        several.loss(Zero(), images, t, noise(range(6)), eps=given), given.square().flatten(1).mean(1)
+    )

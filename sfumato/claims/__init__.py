@@ -5,10 +5,23 @@
 
 from __future__ import annotations
 
-from sfumato.claims import adm, ddim, ddpm, dpm, iddpm, measuring, ncsn, ncsnv2, score_sde, solvers
+from sfumato.claims import (
+    adm,
+    ddim,
+    ddpm,
+    dpm,
+    explorative,
+    iddpm,
+    jit,
+    measuring,
+    ncsn,
+    ncsnv2,
+    score_sde,
+    solvers,
+)
 from sfumato.claims.claim import Claim, Measured, Verdict, judge
 
-PAPERS = (dpm, ncsn, ncsnv2, ddpm, ddim, iddpm, score_sde, adm, solvers, measuring)
+PAPERS = (dpm, ncsn, ncsnv2, ddpm, ddim, iddpm, score_sde, adm, solvers, jit, explorative, measuring)
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for paper in PAPERS for claim in paper.CLAIMS}
 

@@ -1,7 +1,6 @@
 """Explorative modelling (forward XM, Gladstone et al. 2026) as denoising-diffusion-pytorch 2.3.4 has it, on a spiral.
 
-Every image meets several noises at one time, and the least of their losses is trained on. It is measured here, and not
-offered as a loss: see the claim's note.
+Every point meets several noises at one time, and the least of their losses is trained on (`noising.Explorative`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sfumato.claims.claim import Measured
+from sfumato.claims.claim import Claim, Measured
 from sfumato.claims.toys import normal, sliced_distance, spiral
 from sfumato.core.continuous import LinearFlow
 from sfumato.core.denoisers import Denoiser, predict_u
@@ -71,9 +70,9 @@ def bias(denoise: Denoiser, seed: int, n: int = 4000) -> float:
 
 def least_of_several(seed: int, fast: bool) -> Measured:
     """One candidate against four: at as many updates, and at as many evaluations."""
-    steps, n, values = (800 if fast else 3000), 2000, {}
+    steps, n, values = (400 if fast else 2000), 2000, dict[str, float]()
     data = spiral().sample(n, torch.Generator().manual_seed(seed + 99)).float()
-    runs = {"1 candidate": (1, BATCH), "4 candidates": (4, BATCH), "1 candidate, 4 times the batch": (1, 4 * BATCH)}
+    runs = {"1 candidate": (1, BATCH), "4 candidates": (4, BATCH), "1 candidate, batch x 4": (1, 4 * BATCH)}
     for name, (candidates, batch) in runs.items():
         denoise = trained(candidates, seed, steps, batch)
         values[f"{name}: error of the velocity"] = bias(denoise, seed)
@@ -84,5 +83,20 @@ def least_of_several(seed: int, fast: bool) -> Measured:
             values[f"{name}: distance, {moves} steps"] = sliced_distance(points, data)
     for moves in (1, 4, 50):
         key = f"distance, {moves} steps"
-        values[f"4 candidates over 1, {moves} steps"] = values[f"4 candidates: {key}"] / values[f"1 candidate: {key}"]
+        least = min(values[f"1 candidate: {key}"], values[f"1 candidate, batch x 4: {key}"])
+        values[f"4 candidates over 1, {moves} steps"] = values[f"4 candidates: {key}"] / least
     return Measured(values)
+
+
+CLAIMS = (
+    Claim(
+        "explorative/few-steps",
+        "denoising-diffusion-pytorch 2.3.4, README, section Explorative Modeling, after Gladstone et al. 2026",
+        "The least loss of four noises makes samples of few steps better; those of many steps become worse.",
+        least_of_several,
+        {"4 candidates over 1, 1 steps": (0, 0.7), "4 candidates over 1, 50 steps": (1.15, 4)},
+        seeds=1,
+        seconds=20,
+        note="Beside the better of one noise at as many updates or evaluations: its velocity is not the mean's.",
+    ),
+)

@@ -274,7 +274,8 @@ def _tables(recipe: Any) -> dict[str, Tensor]:
     of_x, of_x0, deviation = process.posterior_coefficients(t, t - 1)
     variance, level = deviation**2, Level(alpha, sigma)
     weigh = losses.WEIGHTS["min-snr" if getattr(recipe, "weight", "") == "min-snr" else "eps"]
-    weight = weigh(level) / losses.WEIGHTS[getattr(recipe, "prediction", "v")](level)  # of the error in what the network returns
+    returned = getattr(recipe, "prediction", "v")  # the package's default, where there is no other to choose
+    weight = weigh(level) / losses.WEIGHTS[returned](level)  # of the error in what the network returns
     values = (
         1 - (alpha / before) ** 2, alpha**2, before**2, alpha, sigma, (sigma**2).log(), 1 / alpha, sigma / alpha,
         variance, variance.clamp(min=1e-20).log(), of_x0, of_x, weight,

@@ -122,7 +122,7 @@ def noising_of(recipe: Trainable) -> Noising:
 
 
 def training_noise(recipe: Trainable, x0: Tensor, noise: Noise, given: Mapping[str, Tensor]) -> Tensor:
-    """The noise of a training batch: `eps` where it is given (reflow, Liu et al. 2023), else by the recipe's noising."""
+    """The noise of a training batch: `eps` where given (reflow, Liu et al. 2023), else by the recipe's noising."""
     eps = given.get("eps")
     if eps is not None:
         return eps
@@ -139,7 +139,8 @@ def denoising_loss(
 
     Noise is drawn as the recipe's `noising` has it; independently where a recipe has none.
     In training mode of the network the conditioning may augment the images first. Where the noise of each image is
-    given as `eps`, like what the space makes of the images, that is taken (reflow, Liu et al. 2023).
+    given as `eps`, like what the space makes of the images, that is taken (reflow, Liu et al. 2023). Where the noising
+    has several `tries`, the least of their losses is an image's, in training mode alone.
     """
     space, conditioning = recipe.space, recipe.conditioning
 
@@ -152,13 +153,21 @@ def denoising_loss(
         x0 = space.encode(images, noise)
         eps = training_noise(recipe, x0, noise, known)
         inputs = conditioning.training(images, known, noise)
-        x_t = process.level(t, x0).noise(x0, eps)
 
-        def predict(inputs: Inputs, some: Tensor) -> Tensor:
-            return denoise(network, inputs)(x_t[some], t[some.to(t.device)]).x0.clamp(*space.range)
+        def of(eps: Tensor) -> Tensor:
+            x_t = process.level(t, x0).noise(x0, eps)
 
-        inputs = conditioning.twice(inputs, predict, x_t, noise)
-        return criterion(denoise(network, inputs)(x_t, t), x0, eps, t)
+            def predict(inputs: Inputs, some: Tensor) -> Tensor:
+                return denoise(network, inputs)(x_t[some], t[some.to(t.device)]).x0.clamp(*space.range)
+
+            seen = conditioning.twice(inputs, predict, x_t, noise)
+            return criterion(denoise(network, seen)(x_t, t), x0, eps, t)
+
+        tries = noising_of(recipe).tries if network.training and "eps" not in known else 1
+        if tries == 1:
+            return of(eps)
+        others = (training_noise(recipe, x0, noise, known) for _ in range(tries - 1))
+        return torch.stack([of(eps), *map(of, others)]).amin(0)
 
     return loss
 
