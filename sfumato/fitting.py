@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -128,7 +129,11 @@ def prepare(
     images, validation = _with_attributes(recipe, images), validation and _with_attributes(recipe, validation)
     with torch.device("meta"):
         network = recipe.model()
-    check_training(recipe, network, settings, device, processes, here)
+    if images.buckets and settings.fd_every:
+        raise ValueError("fd_every is of pictures of one size; measure each bucket after training, by sample --size")
+    largest = max((part.shape for part in images.parts), key=math.prod)
+    most = replace(recipe, shape=largest) if images.buckets else recipe
+    check_training(most, network, settings, device, processes, here)
     if recipe.network.frozen and initial is None and not resume:
         raise ValueError("a control leaves the model that it controls as it is, so it needs one: --from MODEL")
     config = {"recipe": papers.to_json(recipe), "parameters": sum(p.numel() for p in network.parameters()), **said}
@@ -152,7 +157,9 @@ def _with_attributes(recipe: Any, images: Images) -> Images:
     names = recipe.conditioning.names
     if names and images.named != names:
         raise ValueError(f"{images.spec} does not have the attributes that the model is trained with")
-    return images if names else replace(images, attributes=None)
+    if names or images.attributes is None:
+        return images
+    return replace(images, attributes=None, buckets=tuple(replace(part, attributes=None) for part in images.buckets))
 
 
 def start_from(target: str, weights: str | None = None) -> Initial:

@@ -78,6 +78,17 @@ def steps_of(text: str, spacing: str = "auto") -> Steps:
     return partial(spaced[spacing], n=n) if spacing in spaced else n
 
 
+def sides_of(text: str | None) -> tuple[int, int] | None:
+    """Width and height of WIDTHxHEIGHT, or a square's side; None for None."""
+    if text is None:
+        return None
+    width, cross, height = text.partition("x")
+    sides = (width, height) if cross else (width, width)
+    if not all(re.fullmatch(r"[1-9][0-9]{0,3}", side, re.ASCII) for side in sides):
+        raise UsageError(f"--size is WIDTHxHEIGHT in pixels, up to 9999 each, not {text!r}")
+    return int(sides[0]), int(sides[1])
+
+
 def device_of(word: str) -> str:
     """cpu, cuda or mps; "auto" takes a GPU where there is one. ValueError for what this machine lacks."""
     from sfumato.runtime.precision import usable_device

@@ -21,6 +21,7 @@ from sfumato.cli.parsing import (
     parse,
     sampler_help,
     sampler_of,
+    sides_of,
     steps_of,
     view_of,
 )
@@ -60,6 +61,8 @@ class SampleArguments:
     """Picture i depends on (seed, i) alone, whatever the batch."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, taken in turn; by default all in turn, where the model has classes."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None
+    """Another size than that of training, as 48x32: for a model that was trained in buckets of several."""
     attributes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="smiling,-hat")] = ()
     """For a model with attributes: those of a picture with commas between, NAME=0 or -NAME for absent ones, NAME=? for
     not known; several such words in turn. By default pictures of any."""
@@ -111,7 +114,7 @@ def sample_command(arguments: list[str]) -> int:
     from sfumato.runtime.workers import WorkerPool
 
     device = device_of(parsed.device)
-    load = partial(_loaded, parsed.target, parsed.weights, parsed.control_scale)
+    load = partial(_loaded, parsed.target, parsed.weights, parsed.control_scale, sides_of(parsed.size))
     pool, model = WorkerPool(load, parsed.processes, device), load(device=device)
     given = chosen(parsed.n, parsed.low_res, parsed.inputs, parsed.originals, model)
     parsed = replace(parsed, n=given.n)
@@ -148,11 +151,14 @@ def sample_command(arguments: list[str]) -> int:
     return 0
 
 
-def _loaded(target: str, weights: str | None, control: float, device: torch.device | str) -> Model:
+def _loaded(
+    target: str, weights: str | None, control: float, sides: tuple[int, int] | None, device: torch.device | str
+) -> Model:
     """The model that is asked for, which each process loads."""
     from sfumato.models.loading import load_model
 
     model = load_model(target, weights=weights, device=device)
+    model = model if sides is None else model.sized(*sides)
     return model if control == 1 else model.controlled(control)
 
 

@@ -11,7 +11,7 @@ from sfumato.data.attributes import Attributed
 from sfumato.data.card import make_card
 from sfumato.data.decoding import Unreadable
 from sfumato.data.framing import place_of
-from sfumato.data.images import Images
+from sfumato.data.images import Images, in_buckets
 from sfumato.data.loader import levels_of
 from sfumato.data.reading import DEPTH_WORDS, Record, Shelf, reason, with_channels
 from sfumato.data.room import Room
@@ -30,7 +30,7 @@ def collected(shelf: Shelf) -> Images:
         raise DataError(f"none of the {len(shelf)} images in {shelf.place} can be read; the first is {met.corrupt[0]}")
     channels = _channels(shelf, found)
     sizes = Counter((pixels.shape[2], pixels.shape[1]) for pixels, *_ in found)
-    if len(sizes) > 1:
+    if len(sizes) > 1 and not spec.buckets:
         raise DataError(
             f"{shelf.place} mixes {len(sizes)} image sizes, from {min(sizes)} to {max(sizes)} (width, height); "
             "choose with ?size=64, say"
@@ -44,6 +44,22 @@ def collected(shelf: Shelf) -> Images:
         notes += (f"{turned[3]:,} colour turned into grey",)
     if channels == 3 and turned[1]:
         notes += (f"{turned[1]:,} grey repeated to three channels",)
+    if not spec.buckets:
+        return _together(shelf, found, channels, met, notes)
+    if spec.bucket is not None:
+        sizes = Counter({spec.bucket: sizes[spec.bucket]})
+        if not sizes[spec.bucket]:
+            raise DataError(f"{shelf.place} has no picture in the bucket {spec.bucket}")
+    parts = [
+        _together(shelf, [row for row in found if (row[0].shape[2], row[0].shape[1]) == size], channels, met, notes)
+        for size, _ in sizes.most_common()
+    ]  # fmt: skip
+    return in_buckets(parts)
+
+
+def _together(shelf: Shelf, found: list[Found], channels: int, met: Met, notes: tuple[str, ...]) -> Images:
+    """Pictures of one size as one tensor, with their card."""
+    spec = shelf.spec
     records = [record for _, record, _ in found]
     images = torch.empty((len(found), channels, *found[0][0].shape[1:]), dtype=found[0][0].dtype)
     for i in range(len(found)):

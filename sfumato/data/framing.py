@@ -45,7 +45,7 @@ def note(size: tuple[int, int], spec: Spec) -> str:
     if spec.cut is not None and (middle := _middle(Size(*size), spec.cut)) != size:
         rest = note(middle, spec._replace(options={k: v for k, v in spec.options.items() if k != "cut"}))
         return f"of which the middle {middle} is taken{f', {rest}' if rest else ''}"
-    wanted = spec.size
+    wanted = spec.size_for(size)
     if wanted is None or size == wanted:
         return ""
     if spec.crop == "random":
@@ -64,11 +64,11 @@ def _middle(picture: Size, cut: Size) -> Size:
 
 def framed(image: Image.Image, spec: Spec, at: Place = MIDDLE) -> Image.Image:
     """A picture in the size of the spec, where it has one: cut, resized or padded as its options say."""
-    size = spec.size
     if spec.cut is not None:
         middle = _middle(Size(*image.size), spec.cut)
         left, top = corner(Size(*image.size), middle, MIDDLE)
         image = image.crop((left, top, left + middle.width, top + middle.height))
+    size = spec.size_for(image.size)
     if size is None or (image.size == size and spec.resize is None):
         return image
     if spec.crop == "random":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
@@ -50,6 +51,7 @@ class Images:
         inputs: of pairs, the input picture of each, (N, C', h, w) (`pairs`).
         noise: that of which each was made by a flow, (N, C', H', W') floats in what the diffusion sees (`reflow`).
         attributes: several an image, by name (`attributes`), or None.
+        buckets: of a set with several sizes, the images of each, of which these are the first and most.
     """
 
     images: Tensor
@@ -61,6 +63,7 @@ class Images:
     stream: Streamed | None = None
     inputs: Tensor | None = None
     noise: Tensor | None = None
+    buckets: tuple[Images, ...] = ()
     attributes: Attributed | None = None
 
     @property
@@ -84,6 +87,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def parts(self) -> tuple[Images, ...]:
+        """The images of each size."""
+        return self.buckets or (self,)
 
     def __getitem__(self, i: int) -> Example:
         label = None if self.labels is None else int(self.labels[i])
@@ -124,11 +132,28 @@ class Images:
         noise eps of reflow, attributes."""
         found: dict[str, Tensor] = {}
         if labelled and self.labels is not None:
-            found["y"] = self.labels[chosen].to(device)
+            found["y"] = self.labels[chosen].to(device, non_blocking=True)
         if self.inputs is not None:
-            found["picture"] = to_float(self.inputs[chosen].to(device))
+            found["picture"] = to_float(self.inputs[chosen].to(device, non_blocking=True))
         if self.noise is not None:
-            found["eps"] = self.noise[chosen].to(device).float()
+            found["eps"] = self.noise[chosen].to(device, non_blocking=True).float()
         if self.attributes is not None:
-            found["attributes"] = self.attributes.values[chosen].to(device)
+            found["attributes"] = self.attributes.values[chosen].to(device, non_blocking=True)
         return found
+
+
+def in_buckets(parts: Sequence[Images]) -> Images:
+    """Images of several sizes as one set, by its first part: its card counts all, and is of the pixels of all."""
+    first, *others = parts
+    if not others:
+        return first
+    cards = [part.card for part in parts]
+    digest = hashlib.sha256(" ".join(card.fingerprint for card in cards).encode()).hexdigest()
+    listed = ", ".join(f"{card.shape[2]}x{card.shape[1]} {card.count:,}" for card in cards)
+    card = replace(
+        first.card, count=sum(card.count for card in cards), fingerprint=digest,
+        classes={name: sum(card.classes[name] for card in cards) for name in first.card.classes},
+        attributes={name: sum(card.attributes[name] for card in cards) for name in first.card.attributes},
+        notes=(f"in {len(cards)} buckets: {listed}; pixels are of the first", *first.card.notes),
+    )  # fmt: skip
+    return replace(first, card=card, buckets=tuple(parts))

@@ -32,6 +32,38 @@ class Order:
         return torch.from_numpy(np.concatenate(parts)) if parts else torch.empty(0, dtype=torch.long)
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Which bucket each training step takes its batch from (aspect-ratio bucketing): a function of the step alone.
+
+    In as many steps as there are images, each bucket has one for each of its images, evenly spread, so that the epochs
+    of all buckets end within a step of each other.
+
+    Args:
+        sizes: images of each bucket.
+    """
+
+    sizes: tuple[int, ...]
+
+    def at(self, step: int) -> tuple[int, int]:
+        """The bucket of a step, and how many steps had it before."""
+        if len(self.sizes) == 1:
+            return 0, step
+        buckets, before = _turns(self.sizes)
+        cycle, place = divmod(step, len(buckets))
+        bucket = int(buckets[place])
+        return bucket, cycle * self.sizes[bucket] + int(before[place])
+
+
+@lru_cache(maxsize=4)
+def _turns(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The buckets of a cycle, and how many places before each had the same."""
+    buckets = np.concatenate([np.full(n, i) for i, n in enumerate(sizes)])
+    before = np.concatenate([np.arange(n) for n in sizes])
+    order = np.lexsort((buckets, (before + 0.5) / np.asarray(sizes)[buckets]))
+    return buckets[order], before[order]
+
+
 @lru_cache(maxsize=4)
 def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch])).permutation(n)

@@ -43,8 +43,8 @@ Rows = list[tuple[Tensor, Record]]
 def open_shelf(text: str) -> Shelf:
     """Any source, to be read block by block; those that cannot are in memory as a whole."""
     spec = parse_spec(text)
-    if "attributes" in spec.options:
-        raise DataError(f"{text}: attributes are not prepared; read the set from where it is, with its table")
+    if odd := next((option for option in ("attributes", "buckets") if option in spec.options), None):
+        raise DataError(f"{text}: {odd} are not prepared; read the set from where it is")
     if spec.name in SHELVES and ("classes" not in spec.options or spec.name in CHOOSING):
         return SHELVES[spec.name](spec).limited()
     images = open_source(text)

@@ -106,8 +106,18 @@ def open_source(spec: str) -> Images:
     Raises:
         DataError: unknown name, split or option; nothing there; images that do not fit together.
     """
-    parsed = parse_spec(spec)
+    images = opened(parse_spec(spec))
+    if images.buckets:
+        sizes = " or ".join(f"bucket={part.shape[2]}x{part.shape[1]}" for part in images.buckets)
+        raise DataError(f"{spec} has pictures of several sizes, which training alone takes: choose one, &{sizes}")
+    return images
+
+
+def opened(parsed: Spec) -> Images:
+    """As `open_source`, but images may be in buckets of several sizes."""
     images = READERS[parsed.name](parsed)
+    if images.buckets and "classes" in parsed.options:
+        raise DataError(f"classes in {parsed.text!r} are not chosen from several buckets: leave them out, or &bucket=")
     if "classes" in parsed.options:
         images = _only_classes(images, parsed.options["classes"].split(","))
     if parsed.limit is not None and parsed.limit < len(images):

@@ -17,7 +17,7 @@ DOWNLOADED = ("cifar10", "cifar100", "svhn", "celeba", "imagenet", "lsun")
 """Sets as they are downloaded by hand: a split or a path follows."""
 
 OWN = {
-    "hf": ("split", "image", "label", *DEPTH), "folder": ("labels", "attributes", *DEPTH),
+    "hf": ("split", "image", "label", *DEPTH), "folder": ("labels", "attributes", "buckets", "bucket", *DEPTH),
     **dict.fromkeys(DOWNLOADED, ("split",)), "celeba": ("split", "attributes"),
     **dict.fromkeys(("npz", "npy", "wds", "memory", "pair"), DEPTH),
 }  # fmt: skip
@@ -25,6 +25,9 @@ OWN = {
 
 PATHS = ("folder", "npz", "npy", "map", "reflow", "wds", "hf", *DOWNLOADED, "pair")
 """The sources that a path follows."""
+
+BUCKETS = 64
+"""Sizes of aspect-ratio bucketing, at most."""
 
 SIDE = 4096
 """The largest side of a `size`."""
@@ -71,10 +74,44 @@ class Spec(NamedTuple):
     def size(self) -> Size | None:
         """The size that pictures are brought to: `64`, a square, or `48x32`, width and height."""
         if "size" not in self.options:
-            if given := [option for option in FRAMING if option in self.options]:
+            given = [option for option in FRAMING if option in self.options]
+            if given and "buckets" not in self.options:
                 raise DataError(f"{given[0]} in {self.text!r} goes with a size: ?size=64, or WIDTHxHEIGHT")
             return None
         return self._sides("size")
+
+    @property
+    def buckets(self) -> tuple[Size, ...]:
+        """The sizes of aspect-ratio bucketing, of which each picture is brought to the nearest; empty without."""
+        if "buckets" not in self.options:
+            if "bucket" in self.options:
+                raise DataError(f"bucket in {self.text!r} is one of buckets=..., which are missing")
+            return ()
+        if "size" in self.options or self.crop == "random":
+            raise DataError(f"buckets in {self.text!r} are the sizes themselves: leave out size and crop=random")
+        sizes = tuple(self._side(word, "buckets") for word in self.options["buckets"].split(","))
+        if len(set(sizes)) < len(sizes) or len(sizes) > BUCKETS:
+            raise DataError(f"buckets in {self.text!r} are up to {BUCKETS} different sizes, with commas between")
+        return sizes
+
+    @property
+    def bucket(self) -> Size | None:
+        """The one of the buckets whose pictures are wanted; None for all."""
+        if "bucket" not in self.options:
+            return None
+        size, all_ = self._sides("bucket"), self.buckets
+        if size not in all_:
+            raise DataError(f"bucket in {self.text!r} is one of {', '.join(map(str, all_))}, not {size}")
+        return size
+
+    def size_for(self, picture: tuple[int, int]) -> Size | None:
+        """The size that a picture of this width and height is brought to: of buckets, the nearest in proportions."""
+        if not (sizes := self.buckets):
+            return self.size
+        width, height = picture
+        far = [(round(abs(math.log(width * s.height / (height * s.width))), 9),
+                abs(math.log(width * height / (s.width * s.height)))) for s in sizes]  # fmt: skip
+        return sizes[far.index(min(far))]
 
     @property
     def cut(self) -> Size | None:
@@ -82,7 +119,10 @@ class Spec(NamedTuple):
         return self._sides("cut") if "cut" in self.options else None
 
     def _sides(self, option: str) -> Size:
-        width, cross, height = self.options[option].partition("x")
+        return self._side(self.options[option], option)
+
+    def _side(self, word: str, option: str) -> Size:
+        width, cross, height = word.partition("x")
         for side in (width, height) if cross else (width,):
             if _whole(side, f"{option} in {self.text!r} is WIDTHxHEIGHT or one side,") > SIDE:
                 raise DataError(f"{option} in {self.text!r} is at most {SIDE:,}, not {int(side):,}")
@@ -206,6 +246,7 @@ class Spec(NamedTuple):
         """Look at every option. DataError for values that are wrong, whatever they are for."""
         _ = self.size, self.cut, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
         _ = self.labels, self.levels, self.values, self.window
+        _ = self.labels, self.buckets, self.bucket
         if self.name == "pair" and self.crop == "random":
             raise DataError(f"crop=random in {self.text!r} would cut inputs and targets apart: prepare the parts first")
 

@@ -25,7 +25,7 @@ from sfumato.data.card import FEW, SMALL, make_card
 from sfumato.data.framing import place_at
 from sfumato.data.images import Images
 from sfumato.data.reading import Reader, Record, Shelf
-from sfumato.data.sources import CHOOSING, SHELVES, STREAMED, open_source, parse_spec
+from sfumato.data.sources import CHOOSING, SHELVES, STREAMED, open_source, opened, parse_spec
 from sfumato.data.spec import FRAMING, DataError, Spec
 
 LANES = 32
@@ -173,7 +173,7 @@ def open_for_training(spec: str) -> Images:
     """
     parsed = parse_spec(spec)
     if parsed.name not in STREAMED and parsed.crop != "random":
-        return open_source(spec)
+        return opened(parsed)
     if "attributes" in parsed.options:
         raise DataError(f"{spec}: attributes are not read while training goes on, as random crops are: leave one out")
     if "classes" in parsed.options and parsed.name not in CHOOSING:

@@ -19,6 +19,7 @@ from sfumato.models import generate, inputs
 from sfumato.models.classifier import Guide
 from sfumato.models.generate import Request
 from sfumato.models.guidance import Guidance
+from sfumato.models.sizes import sized
 from sfumato.models.trained import Trained
 from sfumato.papers.recipe import Recipe
 from sfumato.runtime.workers import WorkerPool
@@ -87,6 +88,13 @@ class Model(Trained[Recipe]):
         network.scale = chosen.scale
         recipe: Any = self.recipe
         return replace(self, recipe=replace(recipe, network=chosen), network=network)
+
+    def sized(self, width: int, height: int) -> Model:
+        """The same model for images of another size or aspect ratio, as after training in several buckets.
+
+        ValueError where its network, or what it is conditioned on, is made for one size.
+        """
+        return sized(self, width, height)
 
     def alone(self, doing: str) -> None:
         """ValueError unless the model makes pictures out of noise alone; `doing` begins the sentence."""

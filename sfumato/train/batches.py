@@ -6,7 +6,7 @@ So it does not matter how a batch is divided into processes and parts, nor wheth
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.core.distributions import Noise
 from sfumato.core.randomness import ImageNoise, mix, uniforms
 from sfumato.core.times import TrainingTimes, low_discrepancy
-from sfumato.data.loader import Order, flip, to_float
+from sfumato.data.loader import Order, Turns, flip, to_float
 from sfumato.data.sources import Images
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import best_layout
@@ -56,43 +56,44 @@ class Batches:
         labelled: bool,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.feed = images.stream.feed(config.batch, mix(config.seed, ORDER)) if images.stream else None
-        self.keys = images.keys
-        accelerated = torch.device(device).type != "cpu" and images.images.nbytes <= RESIDENT
+        seed = mix(config.seed, ORDER)
+        self.feed = images.stream.feed(config.batch, seed) if images.stream else None
+        self.labelled = labelled
+        accelerated = torch.device(device).type != "cpu" and sum(p.images.nbytes for p in images.parts) <= RESIDENT
         accelerated &= images.levels != 65536  # accelerators cast uint16, and do little else with it
-        self.pixels = images.images.to(device) if accelerated else images.images
-        self.labels = images.labels if labelled else None
-        self.inputs, self.eps = images.inputs, images.noise
-        self.attributes = None if images.attributes is None else images.attributes.values
-        self.order = Order(len(images.images), mix(config.seed, ORDER))
+        self.parts = [replace(p, images=p.images.to(device) if accelerated else p.images) for p in images.parts]
+        self.orders = [Order(len(p), mix(seed, i) if i else seed) for i, p in enumerate(images.parts)]
+        self.turns = Turns(tuple(map(len, images.parts)))
         self.times, self.config, self.device = times, config, device
         self.layout = layout(config, device)
 
     def __call__(self, counters: range) -> Batch:
         """The batch of these image counters."""
         seed, device = self.config.seed, self.device
-        pixels, marks, keys = self.feed(counters) if self.feed else self._resident(counters)
+        pixels, given, keys = self._streamed(counters) if self.feed else self._resident(counters)
         x0 = to_float(_move(pixels, device)).contiguous(memory_format=self.layout)
-        given = {"y": _move(marks, device)} if self.labels is not None and marks is not None else {}
-        if self.inputs is not None:
-            chosen = self.order.batch(counters.start, len(counters))
-            given["picture"] = to_float(_move(self.inputs[chosen], device))
-        if self.attributes is not None:
-            given["attributes"] = _move(self.attributes[self.order.batch(counters.start, len(counters))], device)
-        if self.eps is not None:  # the pictures of these noises are not mirrored
-            given["eps"] = _move(self.eps[self.order.batch(counters.start, len(counters))], device).float()
-        elif self.config.flip:
+        if "eps" not in given and self.config.flip:  # the pictures of reflow's noises are not mirrored
             mirrored = _move(uniforms(mix(seed, FLIP), counters) < 0.5, device)
             x0 = flip(x0, mirrored)
             given |= {"picture": flip(given["picture"], mirrored)} if "picture" in given else {}
         t, weight = self.times.draw(stratify(self.config.times, mix(seed, LEVEL), counters))
         return Batch(x0, t, _move(weight.float(), device), ImageNoise(mix(seed, NOISE), counters), given, keys)
 
-    def _resident(self, counters: range) -> tuple[Tensor, Tensor | None, list[str]]:
-        """Pixels, labels and keys of images in memory."""
-        indices = self.order.batch(counters.start, len(counters))
-        labels = None if self.labels is None else self.labels[indices]
-        return self.pixels[_move(indices, self.pixels.device)], labels, [self.keys[i] for i in indices.tolist()]
+    def _streamed(self, counters: range) -> tuple[Tensor, dict[str, Tensor], list[str]]:
+        """Pixels, labels and keys of images that are read while training goes on."""
+        assert self.feed is not None
+        pixels, marks, keys = self.feed(counters)
+        return pixels, {"y": _move(marks, self.device)} if self.labelled and marks is not None else {}, keys
+
+    def _resident(self, counters: range) -> tuple[Tensor, dict[str, Tensor], list[str]]:
+        """Pixels, what is given beside them and keys of images in memory, in the bucket of this step."""
+        step, offset = divmod(counters.start, self.config.batch)
+        bucket, before = self.turns.at(step)
+        part = self.parts[bucket]
+        indices = self.orders[bucket].batch(before * self.config.batch + offset, len(counters))
+        given = part.given(indices, self.labelled, self.device)
+        keys = [part.keys[i] for i in indices.tolist()]
+        return part.images[_move(indices, part.images.device)], given, keys
 
 
 def layout(config: TrainConfig, device: torch.device | str) -> torch.memory_format:

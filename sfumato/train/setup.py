@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core.diffusion import Classification, Diffusion
 from sfumato.core.randomness import ImageNoise, mix
@@ -63,7 +63,7 @@ def check_watching(settings: TrainConfig, measurable: bool) -> None:
 def rehearse(
     recipe: Trainable, built: Diffusion | Classification, state: State, images: Images, precision: str
 ) -> None:
-    """Compute the loss of two of the images once, before anything is written, and keep nothing of it.
+    """Compute the loss of two of the images (of each size) once, before anything is written, and keep nothing of it.
 
     Raises: ValueError where network and images do not fit each other.
     """
@@ -71,6 +71,15 @@ def rehearse(
         raise ValueError("uncertainty is learned of losses above 0, which the bound K of 2015 is not: leave it out")
     first: Any = next(state.network.parameters())
     device = first.device
+    for part in images.parts:
+        _rehearse(recipe, built, state.network, part, precision, device)
+
+
+def _rehearse(
+    recipe: Trainable, built: Diffusion | Classification, network: nn.Module, images: Images, precision: str,
+    device: torch.device,
+) -> None:  # fmt: skip
+    """The loss of two images of one size. ValueError where network and images do not fit each other."""
     x0 = to_float(images.images[:2]).to(device)
     n = len(x0)
     given: dict[str, Any] = {**images.given(torch.arange(n), bool(recipe.conditioning.classes), device)}
@@ -78,7 +87,7 @@ def rehearse(
     kept = [device] if device.type not in ("cpu", "mps") else []
     try:
         with torch.random.fork_rng(kept), torch.no_grad(), autocast(device, precision):
-            built.loss(state.network, x0, t, ImageNoise(0, range(n)), **given)
+            built.loss(network, x0, t, ImageNoise(0, range(n)), **given)
     except (RuntimeError, IndexError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
             raise
