@@ -44,7 +44,7 @@ def deep_pixels(source: Source, file: Image.Image, spec: Spec) -> np.ndarray:
             plain = _laid(plain, spec.background)
     else:
         plain = _pages(source, file, spec.channels)
-    values = spec.values if plain.dtype == np.float32 else None
+    values = spec.values if plain.dtype == np.float32 or spec.levels == 0 else None
     if plain.dtype == np.float32 and values is None:
         raise Unreadable("pixels that are floats; ?values=0,1, say, tells what black and white are")
     try:

@@ -26,17 +26,18 @@ def of_depth(array: np.ndarray, levels: int | None, values: tuple[float, float] 
 
     Args:
         levels: 256, 65536, or 0 for real numbers; None keeps what is stored.
-        values: black and white of floats; what is stored between them becomes -1 to 1, or the nearest level.
+        values: black and white of floats, or of whole numbers that become real ones, such as 12 bits in 16; what is
+            stored between them becomes -1 to 1, or the nearest level.
         what: the array, for messages.
 
     Returns: uint8, uint16, or float32 in [-1, 1]; arrays of other kinds as they are.
 
     Raises: DataError where floats lie outside of `values`, or their values are not said.
     """
-    if array.dtype.kind == "f":
+    if array.dtype.kind == "f" or (values is not None and levels == 0 and array.dtype.kind == "u"):
         return _of_floats(array, levels, values, what)
     if values is not None:
-        raise DataError(f"{what}: values= says what floats mean; these images are {array.dtype}")
+        raise DataError(f"{what}: values= says what floats mean (or with bits=float); these images are {array.dtype}")
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         return array
     array = array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -117,11 +117,23 @@ def test_floats_say_what_black_and_white_are(tmp_path: Path) -> None:
         open_source(f"{spec}?values=-1000,3000")
 
 
+def test_12_bits_in_16_fill_the_range_as_real_numbers(tmp_path: Path) -> None:
+    twelve = DEEP[:, :, :, 0] // 16
+    np.save(tmp_path / "a.npy", twelve)
+    write_all(tmp_path / "files", torch.from_numpy(twelve[:, None].copy()))
+    for source in (f"npy:{tmp_path}/a.npy", f"folder:{tmp_path}/files"):
+        found = open_source(f"{source}?bits=float&values=0,4095")
+        assert torch.allclose(found.images[:, 0], torch.from_numpy(twelve / np.float32(2047.5) - 1), atol=1e-6)
+        assert (found.levels, found.card.values) == (0, (0.0, 4095.0))
+    with pytest.raises(DataError, match=r"from \d+ to \d+, outside of values=\(0, 2000\)"):
+        open_source(f"npy:{tmp_path}/a.npy?bits=float&values=0,2000")
+
+
 def test_options_that_cannot_be_meant(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", DEEP)
     for options, words in (
         ("bits=12", "bits in .* is 8, 16, float, not '12'"),
-        ("values=0,1", "values= says what floats mean; these images are uint16"),
+        ("values=0,1", r"values= says what floats mean \(or with bits=float\); these images are uint16"),
         ("window=0,4095", "window in .* lies between 0, black, and 1, white"),
     ):
         with pytest.raises(DataError, match=words):
