@@ -158,7 +158,8 @@ def prepared(
     check_reading(teacher)
     scale = plan.scale if steps == plan.stages[0] else 1.0
     recipe = student(teacher.recipe, steps, scale)
-    teacher.network.to(memory_format=layout(plan.train, usable_device(plan.train.device)))  # type: ignore[call-overload]
+    order = layout(plan.train, usable_device(plan.train.device), teacher.recipe.shape)
+    teacher.network.to(memory_format=order)  # type: ignore[call-overload]
     built = recipe.taught(teacher.network, scale)
     initial = replace(initial_of(teacher, source), recipe=recipe)  # which reads the network as the student does
     return prepare(recipe, images, plan.train, said, validation=validation, initial=initial, built=built)

@@ -33,6 +33,7 @@ from sfumato.papers.recipe import noising_of, with_data
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import best_precision, usable_device
+from sfumato.shapes import kind
 from sfumato.spec import written
 from sfumato.train.initial import Fitted, Initial, fingerprint, fitted
 from sfumato.train.loop import TrainResult, train
@@ -120,6 +121,8 @@ def prepare(
     device = usable_device(settings.device)
     processes, here = (int(os.environ.get(word, "1")) for word in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     recipe = fit_to_data(recipe, images, moments=not resume)
+    if settings.flip and len(images.shape) == 2:
+        raise ValueError(f"flip mirrors left and right, and {images.spec} holds signals: train with --train.no-flip")
     if validation is not None and validation.shape != images.shape:
         raise ValueError(f"validation images are {validation.shape}, training images {images.shape}")
     if validation is not None and (validation.inputs is None) != (images.inputs is None):
@@ -281,6 +284,8 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
         raise ValueError("a classifier needs labelled data: classes are sub-folders, for example")
     side = conditioning.picture
     conditioning = conditioning.paired(None if images.inputs is None else tuple(images.inputs.shape[1:]))
+    if len(shape) != 3 and conditioning.pictured:
+        raise ValueError(f"inputs are pictures, and {images.spec} holds {kind(shape)}, which have none")
     if side and (shape[1] != shape[2] or side >= shape[1]):
         raise ValueError(f"an upsampler of {side}x{side} images needs larger, square training images, not {shape}")
     conditioning = conditioning.attributed(images.named)

@@ -63,8 +63,8 @@ def fit(
     """Train a diffusion model on images, and return it: `sfumato train` as a function.
 
     Args:
-        data: NumPy array or torch tensor, uint8, uint16 or of floats, (N, H, W, C), (N, C, H, W) or (N, H, W); a
-            list of Pillow's images; or a data spec such as "folder:my/pictures?size=32" (docs/data.md).
+        data: array or tensor, uint8, uint16 or floats, (N, H, W, C), (N, C, H, W) or (N, H, W), or of clips or signals
+            (docs/data.md); a list of Pillow's images; or a data spec such as "folder:my/pictures?size=32".
         preset: what to train, such as "ddpm/emoji32"; `sfumato presets` lists them. Shape and classes are the data's.
         minutes: of training; by default the preset's. `images=N` is a budget in images instead.
         out: the run folder, new or empty; by default runs/PRESET-TIME.

@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sfumato"
 LAYERS: list[set[str]] = [
-    {"fields"},
+    {"fields", "shapes"},
     {"version", "spec", "core", "networks"},
     {"samplers", "spaces", "noising"},
     {"inverse"},
@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
 """Every folder and module of the package, from the bottom; each imports from the layers below it, and from itself."""
 NEEDS_TORCH = ("core", "networks", "samplers", "spaces", "conditioning", "noising", "papers", "inverse")
 OUTSIDE: dict[str, set[str]] = {
-    "fields": set(), "version": set(), "spec": set(), **{unit: {"torch"} for unit in NEEDS_TORCH},
+    "fields": set(), "shapes": set(), "version": set(), "spec": set(), **{unit: {"torch"} for unit in NEEDS_TORCH},
     "networks": {"torch", "triton"}, "runtime": {"torch", "safetensors"},
 }  # fmt: skip
 """Packages besides the standard library that the inner units may use."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from sfumato import shapes
 from sfumato.cli.numbers import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def fits(count: int, shape: tuple[int, ...], what: str, copies: int = 8) -> None
 
 
 MOST_PICTURES, MOST_PIXELS, MOST_FRAMES = 1024, 2**25, 240
+MOST_SIGNALS, MOST_CLIPS = 128, 64
 """Of a sheet; of an animation, whose frames have MOST_PIXELS together four times."""
 
 
@@ -46,8 +48,10 @@ def streamed(
 ) -> Iterator[Callable[[Tensor], None]]:  # fmt: skip
     """An npz of images (count, H, W, C), written as they come: what is yielded takes (B, C, H, W) at a time.
 
+    Of signals and clips it holds `signals`, float32 (count, C, L), or `clips`, uint8 (count, C, T, H, W).
+
     Args:
-        shape: (C, H, W).
+        shape: (C, H, W), (C, L) or (C, T, H, W).
         labels: (count,), written as arr_1 where there are any; as ADM's evaluator reads them.
         levels, values: 256 grey levels are uint8, 65536 uint16; 0, real numbers, are float32, black and white `values`.
 
@@ -59,7 +63,8 @@ def streamed(
     from sfumato.data.maps import kind_of
     from sfumato.runtime.files import whole_file
 
-    kind = kind_of(levels)
+    images, kind = len(shape) == 3, kind_of(levels)
+    name, order = ("arr_0", (*shape[1:], shape[0])) if images else (shapes.kind(shape), shape)
     size, free = count * math.prod(shape) * kind.itemsize, shutil.disk_usage(path.parent).free
     if size > free:
         here = f"{path.parent} has room for {free / 1e9:.1f} GB"
@@ -72,13 +77,11 @@ def streamed(
         return made
 
     with whole_file(path) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        with archive.open(entry("arr_0"), "w", force_zip64=True) as array:
-            channels, *sides = shape
-            header = {"descr": kind.str, "fortran_order": False, "shape": (count, *sides, channels)}
-            npy.write_array_header_1_0(array, header)
+        with archive.open(entry(name), "w", force_zip64=True) as array:
+            npy.write_array_header_1_0(array, {"descr": kind.str, "fortran_order": False, "shape": (count, *order)})
 
-            def keep(images: Tensor) -> None:
-                pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+            def keep(made: Tensor) -> None:
+                pixels = (made.movedim(1, -1) if images else made).contiguous().numpy()
                 array.write((pixels if levels else in_units(pixels, values)).astype(kind, copy=False).tobytes())
 
             yield keep
@@ -88,12 +91,15 @@ def streamed(
 
 
 def on_sheet(count: int, shape: tuple[int, ...], pixels: int = MOST_PIXELS) -> int:
-    """How many of so many pictures (C, H, W) a sheet shows."""
-    _, height, width = shape
-    if (height, width) == (1, 2):  # points, which become one picture
+    """How many of so many pictures (C, H, W), signals or clips a sheet shows."""
+    if shape[1:] == (1, 2):  # points, which become one picture
         return min(count, MOST_PIXELS)
-    scale = max(1, math.ceil(64 / width))
-    return max(1, min(count, MOST_PICTURES, pixels // ((height + 2) * (width + 2) * scale**2)))
+    if len(shape) == 2:
+        return max(1, min(count, MOST_SIGNALS))
+    *frames, height, width = shape[1:]
+    scale = max(1, math.ceil((32 if frames else 64) / width))
+    area = math.prod(frames) * (height + 2) * (width + 2) * scale**2
+    return max(1, min(count, MOST_CLIPS if frames else MOST_PICTURES, pixels // area))
 
 
 def first(name: str, shown: int, count: int) -> str:
@@ -107,14 +113,15 @@ def seen_depth(model: Model) -> str:
     from sfumato.data.pictures import seen_as
 
     space = model.recipe.space
-    return "" if tuple(model.recipe.shape[1:]) == (1, 2) else seen_as(space.levels, space.values, view_of(None, model))
+    drawn = tuple(model.recipe.shape[1:]) == (1, 2) or len(model.recipe.shape) == 2
+    return "" if drawn else seen_as(space.levels, space.values, view_of(None, model))
 
 
 def deep_files(out: Path, images: Tensor, n: int, model: Model) -> list[str]:
     """Write the shown pictures, of n, of a model of more than 8 bits as files of that depth; their name for a list."""
     from sfumato.data.deep_files import write_all
 
-    if not seen_depth(model):
+    if len(model.recipe.shape) != 3 or not seen_depth(model):
         return []
     write_all(out / "pictures", images, model.recipe.space.values)
     return [first("pictures/", len(images), n)]

@@ -12,6 +12,7 @@ from sfumato.cli.arrays import first, fits, on_sheet
 from sfumato.cli.numbers import Count, Range, Seed, whole_number
 from sfumato.cli.parsing import UsageError, file_name, loaded, parse, sampler_of, some_pictures, view_of
 from sfumato.cli.results import asked, beside, of_images, of_weights, output_folder, place, store
+from sfumato.shapes import only_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,13 +96,20 @@ class RestyleArguments(RestoreArguments):
     """How much noise, from 0 to 1: 0.3 keeps most of a picture, 0.6 little."""
 
 
+def _model(parsed: RestoreArguments) -> Model:
+    """The model of the words, which makes images."""
+    model = loaded(parsed.target, parsed.weights, parsed.device)
+    only_images(model.recipe.shape, "restoring", "edit reconstruct and edit interpolate are for all")
+    return model
+
+
 def inpaint_command(arguments: list[str]) -> int:
     parsed = parse(InpaintArguments, arguments, "sfumato edit inpaint")
     from sfumato.inverse import Mask
 
     if parsed.mask is None:
         raise UsageError("say what is known: --mask FILE.png, where white stays and black is filled in")
-    model = loaded(parsed.target, parsed.weights, parsed.device)
+    model = _model(parsed)
     return _restored(parsed, "inpaint", model, Mask(_mask(parsed.mask, tuple(model.recipe.shape[1:]))))
 
 
@@ -109,7 +117,7 @@ def superres_command(arguments: list[str]) -> int:
     parsed = parse(SuperresArguments, arguments, "sfumato edit superres")
     from sfumato import inverse
 
-    model = loaded(parsed.target, parsed.weights, parsed.device)
+    model = _model(parsed)
     return _restored(parsed, "superres", model, inverse.operator(f"{parsed.by}?factor={parsed.factor}"))
 
 
@@ -117,7 +125,7 @@ def deblur_command(arguments: list[str]) -> int:
     parsed = parse(DeblurArguments, arguments, "sfumato edit deblur")
     from sfumato.inverse import Blur
 
-    model = loaded(parsed.target, parsed.weights, parsed.device)
+    model = _model(parsed)
     return _restored(parsed, "deblur", model, Blur(parsed.std), already=parsed.blurred)
 
 
@@ -125,7 +133,7 @@ def colorize_command(arguments: list[str]) -> int:
     parsed = parse(RestoreArguments, arguments, "sfumato edit colorize")
     from sfumato.inverse import Grey
 
-    model = loaded(parsed.target, parsed.weights, parsed.device)
+    model = _model(parsed)
     if model.recipe.shape[0] != 3:
         raise UsageError(f"colouring needs a model of colour images; {parsed.target} makes grey ones")
     return _restored(parsed, "colorize", model, Grey())
@@ -139,7 +147,7 @@ def restyle_command(arguments: list[str]) -> int:
 
     if parsed.method not in ("auto", "sdedit"):
         raise UsageError("restyle is done by sdedit, whose strength is --strength")
-    model = loaded(parsed.target, parsed.weights, parsed.device)
+    model = _model(parsed)
     return _restored(parsed, "restyle", model, Mask(torch.tensor(True)), method=SDEdit(parsed.strength))
 
 

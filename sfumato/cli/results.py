@@ -24,7 +24,7 @@ REQUEST = "request.json"
 NO_MATTER = ("target", "out", "batch", "processes", "animation", "cache", "device")
 """Options that do not change what is made of a request: who shares the work, and where things are."""
 OURS = (
-    "images.npz", "draws.npz", "grid.png", "pairs.png", "rows.png", "triples.png", "draws.png", "mean.png",
+    "images.npz", "draws.npz", "grid.png", "clips.gif", "pairs.png", "rows.png", "triples.png", "draws.png", "mean.png",
     "deviation.png", "nearest.png", "trajectory.webp", "predictions.webp", "sample.json", "evaluation.json",
     "bound.json", "bound.png", "ode.json", "k.json",
 )  # fmt: skip

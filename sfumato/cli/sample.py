@@ -130,7 +130,7 @@ def sample_command(arguments: list[str]) -> int:
     with place(folder, whole) as out:
         made = _made(parsed, model, request, labels, moves, pool if pool.processes > 1 else None, out)
         seconds = time.perf_counter() - started
-        store(out, whole, _files(parsed, request))
+        store(out, whole, _files(parsed, request, len(model.recipe.shape) == 4))
         kept = None if given.pictures is None else agreement(model, made.images, given.pictures)
         drift = None if given.targets is None else colour_error(made.images, given.targets)
         _record(parsed, model, made, moves, seconds, {"colour_error": drift, "agreement": kept}, out)
@@ -162,10 +162,11 @@ def _loaded(
     return model if control == 1 else model.controlled(control)
 
 
-def _files(parsed: SampleArguments, request: Request) -> list[str]:
+def _files(parsed: SampleArguments, request: Request, clips: bool) -> list[str]:
     """What is written beside the request."""
     films = ["trajectory.webp", "predictions.webp"] if parsed.animation else []
-    return ["images.npz", "sample.json", "grid.png", *(["pairs.png"] if request.picture is not None else []), *films]
+    more = [*(["clips.gif"] if clips else []), *(["pairs.png"] if request.picture is not None else [])]
+    return ["images.npz", "sample.json", "grid.png", *more, *films]
 
 
 def _asked(parsed: SampleArguments, model: Model, request: Request) -> Asked:
@@ -259,6 +260,9 @@ def _sheets(out: Path, made: Sampled, given: Inputs, show: View | None) -> list[
     images, n = made.images, given.n
     pictures.save_png(out / "grid.png", pictures.grid(images, show=show))
     names = [first("grid.png", len(images), n), "images.npz"]
+    if images.ndim == 5:
+        pictures.save_animation(out / "clips.gif", pictures.films(images, show), pictures.FRAME, pictures.FRAME)
+        names.append(first("clips.gif", len(images), n))
     if given.pictures is not None:
         some = images[: max(1, len(images) // (2 if given.targets is None else 3))] if len(images) < n else images
         pictures.save_png(out / "pairs.png", sheet(given, some, show))

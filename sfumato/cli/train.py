@@ -288,8 +288,8 @@ sfumato train ... --dry-run                       check everything, say what it 
 sfumato train --resume RUN [--train.images N | --train.minutes M]
 
 sfumato presets lists the presets; sfumato train PRESET --help lists every option with the preset's value.
-Data specs: digits, emoji32, emoji128, fashion, mnist, swiss_roll, heartbeat, dead_leaves (with :train or :test),
-folder:PATH, npz:PATH, with ?size=64 or ?size=48x32 and the like (docs/data.md). Options of a part:
+Data specs: digits, emoji32, emoji128, fashion, mnist, swiss_roll, heartbeat, dead_leaves, signals, moving_digits (with
+:train or :test), folder:PATH, npz:PATH, with ?size=64 or ?size=48x32 and the like (docs/data.md). Options of a part:
 --recipe.network.channels 64; another part: --recipe.network "ncsnpp?channels=64", --recipe.noising immiscible,
 --recipe.conditioning "labels?dropout=0.1", or several at once: "labels+augmented?p=0.12". Image to image:
 --data "pair:INPUTS|TARGETS" --recipe.conditioning picture, or "picture?by=grey" (docs/own_pictures.md).

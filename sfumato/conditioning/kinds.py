@@ -25,6 +25,7 @@ from sfumato.core.feedback import Feedback
 from sfumato.core.guidance import drop_labels
 from sfumato.fields import Length, Range
 from sfumato.networks.backbone import Embedded, Share
+from sfumato.shapes import only_images
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Augmented(Conditioning):
     augments = True
 
     def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
+        only_images(shape, "an augmentation", "train without")
         return replace(given, numbers=given.numbers + self.numbers)
 
     def changed(self, images: Tensor, given: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, Mapping[str, Tensor]]:

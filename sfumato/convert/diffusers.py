@@ -28,6 +28,7 @@ from sfumato.papers.recipe import Trainable
 from sfumato.runtime import tensor_file
 from sfumato.runtime.files import whole_folder
 from sfumato.runtime.json_file import read_object
+from sfumato.shapes import kind
 
 BLOCK = {
     "norm1": "norm1",
@@ -242,6 +243,8 @@ def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
     made = recipe.network
     if not isinstance(made, HoUNet | UNet2D):
         raise ForeignError(f"diffusers' UNet2DModel holds DDPM's network, not {type(made).__name__}")
+    if len(recipe.shape) != 3:
+        raise ForeignError(f"diffusers' UNet2DModel is for images, not for {kind(recipe.shape)}")
     scheduler = scheduler_of(recipe)
     if recipe.conditioning.classes or recipe.conditioning.pictured:
         raise ForeignError(

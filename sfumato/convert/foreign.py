@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sfumato import shapes
 from sfumato.convert import (
     ddim,
     diffusers,
@@ -168,6 +169,8 @@ def official_state(recipe: Trainable, network: nn.Module, order: str = "legacy")
     Raises: ForeignError for a network that the official code cannot hold.
     """
     kind = type(recipe.network)
+    if len(recipe.shape) != 3:
+        raise ForeignError(f"the official codes are for images, not for {shapes.kind(recipe.shape)}")
     if kind not in LAYOUTS:
         raise ForeignError(f"the network {kind.__name__} has no official PyTorch layout here")
     conditioning = recipe.conditioning

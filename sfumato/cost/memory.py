@@ -82,7 +82,7 @@ def training(
     shard = shard and processes > 1
     pretence, built = Pretence(device, config.precision), recipe.build()
     ledger = Ledger(pretence.device.type)
-    order = layout(config, pretence.device)
+    order = layout(config, pretence.device, recipe.shape)
     network = pretence.network(recipe, torch.contiguous_format if shard else order)
     if config.checkpoint_activations:
         recompute_blocks(network)

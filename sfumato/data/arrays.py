@@ -12,15 +12,21 @@ from torch import Tensor
 from sfumato.data import framing
 from sfumato.data.card import make_card
 from sfumato.data.depth import KINDS, of_depth
+from sfumato.data.dimensions import CLIPS, SIGNALS, clips_of, held_as, signals_of
 from sfumato.data.images import Images
 from sfumato.data.loader import levels_of
 from sfumato.data.npz import arrays
 from sfumato.data.room import check_enlarged, check_labels
-from sfumato.data.spec import MOST_CHANNELS, DataError, Size, Spec
+from sfumato.data.spec import MOST_CHANNELS, NO_IMAGES, DataError, Size, Spec
+from sfumato.shapes import kind
 
 
 def _resized(images: Tensor, spec: Spec, keys: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
     """Named sets and arrays under `size` and `channels`."""
+    if images.ndim != 4:
+        if "size" in spec.options:
+            raise DataError(f"{spec.text!r}: {kind(images.shape[1:])} are taken as they are; ?size= is for images")
+        return images, ()
     notes = []
     size = spec.size
     before = Size(images.shape[-1], images.shape[-2])
@@ -57,13 +63,15 @@ def finished(
     return Images(images, labels, texts, keys, classes, card)
 
 
-IMAGES, LABELS = ("images", "arr_0", "x"), ("labels", "arr_1", "y")
+IMAGES, LABELS = ("images", *NO_IMAGES, "arr_0", "x"), ("labels", "arr_1", "y")
 """What the arrays of an npz file are called."""
 
 
 def npz(spec: Spec) -> Images:
     """Arrays images, arr_0 or x (N, H, W, C), (N, C, H, W) or (N, H, W), uint8, uint16 or, with ?values=, floats;
     labels, arr_1 or y as int (N,).
+
+    Signals and clips are told from images as `dimensions` says.
 
     Raises:
         DataError: no such file, damaged, other arrays, or far more than what is stored.
@@ -76,8 +84,8 @@ def npz(spec: Spec) -> Images:
         marked = next((n for n in LABELS if n in found.names), None)
         if name is None:
             held = ", ".join(name[:40] for name in found.names[:20]) or "nothing"
-            raise DataError(f"{path} holds {held}; the images are called images, arr_0 or x")
-        pixels = pixels_of(str(path), of_depth(found[name], spec.levels, spec.values, f"{path}: images"), spec.channels)
+            raise DataError(f"{path} holds {held}; the images are called images, arr_0 or x, others signals or clips")
+        pixels = values_of(str(path), found[name], spec, spec.levels, spec.values, name)
         marks = None if marked is None else found[marked]
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
@@ -90,6 +98,22 @@ def npz(spec: Spec) -> Images:
     keys = tuple(f"{path.name}/{i}" for i in range(len(pixels)))
     tensor = torch.from_numpy(np.ascontiguousarray(pixels))
     return finished(spec, tensor, labels, classes, keys, values=spec.values or (-1.0, 1.0))
+
+
+def values_of(
+    path: str, array: np.ndarray, spec: Spec, levels: int | None, values: tuple[float, float] | None, name: str = ""
+) -> np.ndarray:
+    """An array as images (N, C, H, W), signals (N, C, L) or clips (N, C, T, H, W).
+
+    Args:
+        path: what holds it, for messages; name: what it is called there.
+        levels, values: the depth, and black and white of floats, see `depth.of_depth`.
+    """
+    held = held_as(array, spec.kind, name)
+    if held == SIGNALS:
+        return signals_of(path, array, spec.channels, levels, values)
+    array = of_depth(array, levels, values, f"{path}: {held}")
+    return clips_of(path, array, spec.channels) if held == CLIPS else pixels_of(path, array, spec.channels)
 
 
 def pixels_of(path: str, pixels: np.ndarray, channels: int | None) -> np.ndarray:

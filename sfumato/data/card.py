@@ -14,6 +14,7 @@ from sfumato.data.decoding import PIXELS
 from sfumato.data.loader import levels_of
 from sfumato.data.spec import MOST_CHANNELS
 from sfumato.runtime.printable import printable
+from sfumato.shapes import described, kind
 
 SMALL = 5_000
 """Images of a set that is called small."""
@@ -40,7 +41,7 @@ class DataCard:
 
     spec: str
     count: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     bits: str
     sizes: dict[str, int]
     classes: dict[str, int]
@@ -79,9 +80,8 @@ class DataCard:
         return asdict(self)
 
     def __str__(self) -> str:
-        channels, height, width = self.shape
-        kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-        lines = [f"data     {self.spec}: {self.count:,} images, {width}x{height} {kind}, {self.bits}"]
+        what = f"{self.count:,} {kind(self.shape)}, {described(self.shape)}, {self.bits}"
+        lines = [f"data     {self.spec}: {what}"]
         if self.sizes:
             common = sorted(self.sizes.items(), key=lambda item: -item[1])
             shown = ", ".join(f"{size} ({n:,})" for size, n in common[:5])
@@ -96,7 +96,8 @@ class DataCard:
             lines.append(f"has      {shown}{more}")
         form, (low, high) = ".1f" if self.levels else ".4g", self.span
         mean, std = (" ".join(f"{v:{form}}" for v in values) for values in (self.mean, self.std))
-        lines.append(f"pixels   mean {mean}, std {std} (of {low:.6g}..{high:.6g})")
+        what = "pixels" if len(self.shape) > 2 else "values"
+        lines.append(f"{what}   mean {mean}, std {std} (of {low:.6g}..{high:.6g})")
         if self.corrupt:
             shown = ", ".join(self.corrupt[:5]) + (", ..." if len(self.corrupt) > 5 else "")
             lines.append(f"corrupt  {len(self.corrupt)} skipped: {shown}")
@@ -121,7 +122,7 @@ def card_from_json(values: dict[str, Any]) -> DataCard:
         raise ValueError("the data card has something else in the place of text")
     if not all(type(count) is int and count >= 0 for count in counts) or card.count < 1:
         raise ValueError("the data card has counts that are none")
-    channels = card.shape[0] if len(card.shape) == 3 and min(card.shape) > 0 else 0
+    channels = card.shape[0] if 2 <= len(card.shape) <= 4 and min(card.shape) > 0 else 0
     if not 1 <= channels <= MOST_CHANNELS or math.prod(card.shape) > 3 * PIXELS:
         raise ValueError(f"the data card has images of the shape {card.shape}")
     if not len(card.mean) == len(card.std) == channels or not numbers((*card.mean, *card.std)):
@@ -144,7 +145,7 @@ def make_card(
     licence: str = "",
     values: tuple[float, float] = (-1.0, 1.0),
 ) -> DataCard:
-    """The card of images (N, C, H, W), uint8, uint16 or float32 in [-1, 1], and labels (N,).
+    """The card of images (N, C, H, W), uint8, uint16 or float32 in [-1, 1], or signals or clips, and labels (N,).
 
     Args:
         bits: the depth in words, where there is more to say than what the pixels tell.
@@ -155,7 +156,7 @@ def make_card(
     notes = (*notes, *_remarks(len(images), named))
     (mean, std), levels = _moments(images, values), levels_of(images)
     return DataCard(
-        spec=spec, count=len(images), shape=(images.shape[1], images.shape[2], images.shape[3]),
+        spec=spec, count=len(images), shape=tuple(images.shape[1:]),
         bits=bits or DEPTHS[levels].format(*values), levels=levels, values=values,
         sizes=sizes or {}, classes=named, corrupt=corrupt, notes=notes, mean=mean, std=std, licence=licence,
         fingerprint=fingerprint(images, labels),
@@ -170,10 +171,9 @@ DEPTHS = {
 
 def with_inputs(card: DataCard, inputs: Tensor) -> DataCard:
     """The card of targets with input pictures (N, C, h, w) beside them: a note, and a fingerprint of both."""
-    channels, height, width = inputs.shape[1:]
-    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     mean = " ".join(f"{v:.1f}" for v in _moments(inputs)[0])
-    notes = (f"{INPUTS}{width}x{height} {kind}, mean {mean}", *(n for n in card.notes if not n.startswith(INPUTS)))
+    note = f"{INPUTS}{described(inputs.shape[1:])}, mean {mean}"
+    notes = (note, *(n for n in card.notes if not n.startswith(INPUTS)))
     both = hashlib.sha256(f"{card.fingerprint} {fingerprint(inputs, None)}".encode()).hexdigest()
     return replace(card, notes=notes, fingerprint=both)
 
@@ -215,7 +215,8 @@ def _moments(images: Tensor, values: tuple[float, float] = (-1.0, 1.0)) -> tuple
     for block in images.split(_images_in(images, BLOCK)):
         if not number:
             x = low + (block.double() + 1) * ((high - low) / 2)
-            total += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
+            places = (0, *range(2, x.ndim))
+            total += torch.stack([x.sum(places), (x * x).sum(places)])
             continue
         for channel in range(channels):
             counts = torch.bincount(block[:, channel].reshape(-1).int(), minlength=number).double()

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sfumato.data.arrays import finished, pixels_of
+from sfumato.data.arrays import finished, values_of
 from sfumato.data.collect import collected
-from sfumato.data.depth import of_depth
+from sfumato.data.dimensions import SIGNALS, held_as
 from sfumato.data.images import Images
 from sfumato.data.reading import Record, Shelf
 from sfumato.data.room import check_labels
@@ -48,8 +48,8 @@ def given(
     Args:
         spec: `memory`, with options such as ?size=32&channels=1, by which they are resized and converted; ?bits=16 or
             ?bits=float keeps that much of floats.
-        images: an array or tensor, uint8, uint16 or of floats, (N, H, W, C), (N, C, H, W) or (N, H, W); or a list of
-            Pillow's images.
+        images: an array or tensor, uint8, uint16 or of floats, (N, H, W, C), (N, C, H, W) or (N, H, W); a list of
+            Pillow's images; clips (N, C, T, H, W); or signals (N, C, L), with the spec memory?kind=signals.
         labels: one an image, whole numbers from 0, or words, whose sorted set are the classes then.
         classes: names of the numbers.
         values: what black and white are where images are of floats: (0, 1) or (-1, 1), or with ?bits= any two.
@@ -65,8 +65,9 @@ def given(
     if listed:
         return _pictures(spec, images, marks, names, values)
     values = spec.values if values is None else (float(values[0]), float(values[1]))
-    array = _of_values(spec, _array(images), values)
-    pixels = pixels_of("images", array, spec.channels)
+    array = _array(images)
+    levels = spec.levels if held_as(array, spec.kind) == SIGNALS else _levels(spec, array, values)
+    pixels = values_of("images", array, spec, levels, values)
     keys = tuple(f"image-{i}" for i in range(len(pixels)))
     tensor = torch.from_numpy(np.ascontiguousarray(pixels))
     numbers = None if marks is None else torch.tensor(marks)
@@ -108,13 +109,13 @@ def _array(images: Any) -> np.ndarray:
     return images
 
 
-def _of_values(spec: Spec, array: np.ndarray, values: tuple[float, float] | None) -> np.ndarray:
-    """Pixels of the depth that is asked for; floats become the nearest of 256 levels where none is."""
+def _levels(spec: Spec, array: np.ndarray, values: tuple[float, float] | None) -> int | None:
+    """Grey levels of the depth that is asked for; floats become the nearest of 256 levels where none is."""
     levels = 256 if spec.levels is None and array.dtype.kind == "f" else spec.levels
     if array.dtype.kind == "f" and (values is None or ("bits" not in spec.options and values not in RANGES)):
         said = "" if values is None else f", not {values}"
         raise DataError(f"images of floats need values=(0, 1) or values=(-1, 1), black and white{said}")
-    return of_depth(array, levels, values, "images")
+    return levels
 
 
 def _labels(labels: Any, classes: Sequence[str] | None, count: int) -> tuple[list[int] | None, tuple[str, ...]]:

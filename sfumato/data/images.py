@@ -41,7 +41,8 @@ class Images:
     """A set of pictures in memory (or mapped into it).
 
     Attributes:
-        images: (N, C, H, W), uint8 or uint16; real numbers, such as points, are float32 in [-1, 1].
+        images: (N, C, H, W), uint8 or uint16; real numbers, such as points, are float32 in [-1, 1]. Signals are
+            (N, C, L), clips (N, C, T, H, W).
         labels: int64 (N,), or None.
         texts: a caption each, or None.
         keys: a stable name each.
@@ -71,8 +72,8 @@ class Images:
         return self.card.spec
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of an image, (C, L) of a signal, (C, T, H, W) of a clip."""
         return self.card.shape
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.data import toys
+from sfumato.data import moving, toys
 from sfumato.data.arrays import finished
 from sfumato.data.decoding import picture
 from sfumato.data.images import Images
@@ -84,6 +84,30 @@ def dead_leaves(spec: Spec) -> Images:
         raise DataError(f"{spec.text!r}: to make {n:,} pictures of {side}x{side} takes too long; set ?size= or ?limit=")
     pictures = toys.DeadLeaves(side)(n, seed=int(test))
     return finished(spec, pictures, None, (), _keys(spec, pictures), notes=("discs with radii of density r^-3",))
+
+
+def signals(spec: Spec) -> Images:
+    """10,000 sums of two damped sines, 128 floats each, and 1,000 others for test."""
+    test = _made(spec)
+    made = moving.signals(1_000 if test else 10_000, seed=int(test))
+    return finished(spec, made, None, (), _keys(spec, made), notes=("sums of two damped sines",))
+
+
+def moving_digits(spec: Spec) -> Images:
+    """5,000 clips of a digit that moves and bounces, 8 frames of 16x16, and 1,000 of the test digits for test."""
+    test = _made(spec)
+    shown = digits(_same_split(spec, "digits"))
+    assert shown.labels is not None
+    clips, labels = moving.moving(shown.images, shown.labels, 1_000 if test else 5_000, seed=int(test))
+    return finished(
+        spec, clips, labels, shown.classes, _keys(spec, clips), notes=("a digit moves and bounces",),
+        bits="4 bits a channel", licence=shown.card.licence,
+    )  # fmt: skip
+
+
+def _same_split(spec: Spec, name: str) -> Spec:
+    """The same split of another set, as it is."""
+    return Spec(f"{name}:{split_of(spec)}", name, spec.rest, {})
 
 
 def _made(spec: Spec) -> bool:

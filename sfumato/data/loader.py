@@ -118,5 +118,5 @@ def eight_bits(images: Tensor, window: tuple[float, float] | None = None) -> Ten
 
 
 def flip(images: Tensor, mask: Tensor) -> Tensor:
-    """Mirror left and right the images (B, C, H, W) whose mask (B,) is true."""
-    return torch.where(mask.to(images.device)[:, None, None, None], images.flip(-1), images)
+    """Mirror left and right the images (B, C, H, W), or clips, whose mask (B,) is true."""
+    return torch.where(mask.to(images.device).reshape(-1, *(1,) * (images.ndim - 1)), images.flip(-1), images)

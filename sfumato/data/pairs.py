@@ -16,6 +16,7 @@ import torch
 from sfumato.data.card import with_inputs
 from sfumato.data.images import Images
 from sfumato.data.spec import DataError, Spec
+from sfumato.shapes import kind
 from sfumato.spec import parse
 
 SHOWN = 5
@@ -42,6 +43,9 @@ def read(spec: Spec, known: Sequence[str], opened: Callable[[str], Images]) -> I
     there, here = _stems(inputs), _stems(targets)
     if unmatched := _unmatched(here, there):
         raise DataError(f"{spec.text}: {unmatched}")
+    for side in (inputs, targets):
+        if len(side.shape) != 3:
+            raise DataError(f"{spec.text}: pairs are of images, and {side.spec} holds {kind(side.shape)}")
     if inputs.are_points or targets.are_points:
         raise DataError(f"{spec.text}: points are no pictures, so they make no pairs")
     chosen = inputs.images[torch.tensor([there[stem] for stem in here])]

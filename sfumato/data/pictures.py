@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.data import drawing
 from sfumato.data.depth import in_units
 from sfumato.data.loader import eight_bits
 from sfumato.runtime.files import whole_file
+from sfumato.shapes import kind
 
+FRAME = 125
+"""Milliseconds that a frame of a clip is shown."""
 PAPER = 235
 """The grey between the pictures of a grid."""
 
@@ -66,10 +70,16 @@ def grid(
         scale: each pixel this many times; by default so that a picture is at least 64 wide.
         show: what is shown of many channels and of deeper pictures, see `View`.
 
-    Points in the plane, (N, 1, 1, 2), become one picture of them all.
+    Points in the plane, (N, 1, 1, 2), become one picture of them all; signals (N, C, L) become curves, and clips
+    (N, C, T, H, W) a row of their frames each.
     """
     if tuple(images.shape[1:]) == (1, 1, 2):
         return scatter(images)
+    if images.ndim == 3:
+        return drawing.curves(images, columns)
+    if images.ndim == 5:
+        images, columns = drawing.strips(images), images.shape[2]
+        scale = scale or max(1, math.ceil(32 / images.shape[-1]))
     images = visible(images, show)
     n, channels, height, width = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
@@ -80,6 +90,18 @@ def grid(
         y, x = (pad + c * (s + pad) for c, s in zip(divmod(i, columns), (height, width), strict=True))
         sheet[:, y : y + height, x : x + width] = image
     return sheet.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+
+
+def sheet_bytes(images: Tensor, show: View | None = None) -> bytes:
+    """The grid of images as a PNG file; of clips an animated one (APNG), which shows all of them at once."""
+    if images.ndim != 5:
+        return png_bytes(grid(images, show=show))
+    return animation_bytes(films(images, show), "png", FRAME, FRAME)
+
+
+def films(clips: Tensor, show: View | None = None) -> list[Tensor]:
+    """Clips (N, C, T, H, W) as T grids of their frames, of which an animation is made."""
+    return [grid(frames, show=show) for frames in drawing.by_frame(clips)]
 
 
 def scatter(points: Tensor, side: int = 256) -> Tensor:
@@ -116,14 +138,17 @@ def save_npz(
 ) -> None:
     """Write arr_0 (N, H, W, C), and arr_1 int64 (N,) where there are labels: what ADM's evaluator reads.
 
+    Signals (N, C, L) and clips (N, C, T, H, W) are written as they are laid, under these names.
+
     Args:
         images: uint8 or uint16 (N, C, H, W), or real numbers in [-1, 1], written with `values` as black and white.
     """
-    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-    arrays = [in_units(pixels, values) if images.is_floating_point() else pixels]
-    arrays += [] if labels is None else [labels.numpy()]
+    name, laid = ("arr_0", images.movedim(1, -1)) if images.ndim == 4 else (kind(images.shape[1:]), images)
+    pixels = laid.contiguous().numpy()
+    arrays: dict[str, Any] = {name: in_units(pixels, values) if images.is_floating_point() else pixels}
+    arrays |= {} if labels is None else {"arr_1": labels.numpy()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, *arrays)
+    np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
 
 
@@ -133,12 +158,17 @@ def save_animation(path: str | Path, frames: list[Tensor], milliseconds: int = 6
     kind = {".webp": "webp", ".gif": "gif", ".png": "png"}.get(suffix)
     if kind is None:
         raise ValueError(f"an animation ends in .webp, .gif or .png, not {suffix!r}")
+    write_bytes(path, animation_bytes(frames, kind, milliseconds, hold))
+
+
+def animation_bytes(frames: list[Tensor], kind: str, milliseconds: int = 60, hold: int = 1500) -> bytes:
+    """uint8 frames (C, H, W) as an animation, a webp, gif or png file; the last frame holds."""
     first, *rest = [to_pillow(frame) for frame in frames]
     durations = [milliseconds] * len(rest) + [hold]
     options = {"lossless": True} if kind == "webp" else {}
     buffer = io.BytesIO()
     first.save(buffer, kind, save_all=True, append_images=rest, duration=durations, loop=0, **options)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -30,6 +30,7 @@ from sfumato.data.sources import CHOOSING, SHELVES, open_source, parse_spec
 from sfumato.data.spec import DataError, UnfitError, of_path
 from sfumato.data.upright import Met
 from sfumato.runtime.opening import read_bounded
+from sfumato.shapes import kind
 
 STRIDE = 1024
 """Images between two entries in the journal of a memory map, at most."""
@@ -52,6 +53,8 @@ def open_shelf(text: str) -> Shelf:
         raise DataError(f"{text} is a memory map already, of pictures and their noise; there is nothing to prepare")
     if images.inputs is not None:
         raise DataError(f"{text} holds pairs, which are read from where they are: prepare each side by itself")
+    if len(images.shape) != 3:
+        raise DataError(f"{text} holds {kind(images.shape)}, and images are prepared: an npz or npy is read as it is")
     if images.are_points:
         raise DataError(f"{text} holds points, not pictures; there is nothing to prepare")
     card = images.card

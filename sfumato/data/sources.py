@@ -1,9 +1,10 @@
 """Where images come from: one spec string, `NAME[:SPLIT or PATH][?option=value&...]`, opens any of them.
 
-digits and emoji32 ship with the package; swiss_roll, heartbeat and dead_leaves are made; fashion, mnist and emoji128
-are read from where they are installed; cifar10, cifar100, svhn, celeba, imagenet and lsun from what was downloaded by
-hand, wherever it lies (`places`); folder:, npz:, npy:, map:, reflow:, wds: and hf: are the user's own, and a path
-follows, in which ~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options begin at the last ?.
+digits and emoji32 ship with the package; swiss_roll, heartbeat, dead_leaves, signals and moving_digits are made;
+fashion, mnist and emoji128 are read from where they are installed; cifar10, cifar100, svhn, celeba, imagenet and lsun
+from what was downloaded by hand, wherever it lies (`places`); folder:, npz:, npy:, map:, reflow:, wds: and hf: are the
+user's own, and a path follows, in which ~ is the home folder; pair:INPUTS|TARGETS are two sources (`pairs`). Options
+begin at the last ?.
 ?size=64 or ?size=48x32 (width and height) brings pictures to one size, with crop, resize and pad (`framing`). Nothing
 downloads: a set that is missing says which command gets it.
 """
@@ -180,7 +181,7 @@ def _pairs(spec: Spec) -> Images:
 
 SPLIT = (
     "digits", "emoji32", "emoji128", "fashion", "mnist", "cifar10", "cifar100", "svhn", "celeba", "swiss_roll",
-    "heartbeat", "dead_leaves"
+    "heartbeat", "dead_leaves", "signals", "moving_digits"
 )  # fmt: skip
 """The sets with a train and a test split."""
 
@@ -193,6 +194,8 @@ READERS: dict[str, Callable[[Spec], Images]] = {
     "swiss_roll": included.swiss_roll,
     "heartbeat": included.heartbeat,
     "dead_leaves": included.dead_leaves,
+    "signals": included.signals,
+    "moving_digits": included.moving_digits,
     "cifar10": cifar.read,
     "cifar100": cifar.read,
     "svhn": svhn.read,

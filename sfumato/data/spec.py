@@ -19,7 +19,7 @@ DOWNLOADED = ("cifar10", "cifar100", "svhn", "celeba", "imagenet", "lsun")
 OWN = {
     "hf": ("split", "image", "label", *DEPTH), "folder": ("labels", "attributes", "buckets", "bucket", *DEPTH),
     **dict.fromkeys(DOWNLOADED, ("split",)), "celeba": ("split", "attributes"),
-    **dict.fromkeys(("npz", "npy", "wds", "memory", "pair"), DEPTH),
+    **dict.fromkeys(("npz", "npy", "memory"), ("kind", *DEPTH)), **dict.fromkeys(("wds", "pair"), DEPTH),
 }  # fmt: skip
 """Options of one source alone."""
 
@@ -40,6 +40,9 @@ CROPS = ("center", "random", "none")
 
 BITS = {"8": 256, "16": 65536, "float": 0}
 """Grey levels of a depth; 0 of real numbers."""
+
+NO_IMAGES = ("signals", "clips")
+"""What arrays hold that are of no images: the words of ?kind=, and names of arrays."""
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
@@ -222,6 +225,14 @@ class Spec(NamedTuple):
         return said
 
     @property
+    def kind(self) -> str:
+        """What an array holds: `signals` or `clips`; empty where its shape or its name says so, or it is of images."""
+        said = self.options.get("kind", "")
+        if said not in ("", *NO_IMAGES):
+            raise DataError(f"kind in {self.text!r} is {' or '.join(NO_IMAGES)}, not {said!r}")
+        return said
+
+    @property
     def background(self) -> tuple[int, int, int]:
         """The colour under transparent pictures."""
         return self._colour("background") if "background" in self.options else COLOURS["white"]
@@ -245,8 +256,8 @@ class Spec(NamedTuple):
     def check(self) -> None:
         """Look at every option. DataError for values that are wrong, whatever they are for."""
         _ = self.size, self.cut, self.crop, self.resize, self.pad, self.limit, self.channels, self.show, self.background
-        _ = self.labels, self.levels, self.values, self.window
-        _ = self.labels, self.buckets, self.bucket
+        _ = self.labels, self.kind, self.levels, self.values, self.window
+        _ = self.buckets, self.bucket
         if self.name == "pair" and self.crop == "random":
             raise DataError(f"crop=random in {self.text!r} would cut inputs and targets apart: prepare the parts first")
 

@@ -222,5 +222,6 @@ def _look(shelf: Shelf) -> Images:
     card = replace(card, count=len(shelf), fingerprint=shelf.fingerprint, notes=notes)
     texts = tuple(record.text or "" for record in records)
     keys = tuple(record.key for record in records)
-    stream = Stream(shelf, card.shape, card.levels)
+    channels, height, width = card.shape
+    stream = Stream(shelf, (channels, height, width), card.levels)
     return Images(images, labels, texts if any(texts) else None, keys, shelf.classes, card, stream)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sfumato.evaluate.inception import Inception, load_inception
 from sfumato.evaluate.nets import Features, SmallNet, joined
+from sfumato.shapes import only_images
 
 BATCH = 250
 
@@ -60,8 +61,7 @@ class FeatureNet:
                 f"the feature net {self.name} is for images of {_size(self.shape)}, not {_size(shape)}; "
                 "choose another (lite0 takes any)"
             )
-        if len(shape) != 3:
-            raise ValueError(f"images have the shape (C, H, W), not {shape}")
+        only_images(shape, f"the feature net {self.name}", "their likelihood and loss by level are measured")
         if self.channels is not None and shape[0] not in self.channels:
             raise ValueError(
                 f"the feature net {self.name} takes images of {' or '.join(map(str, self.channels))} channels, not "

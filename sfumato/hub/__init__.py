@@ -87,7 +87,8 @@ def _sheets(model: Model | Classifier, facts: Facts, folder: Path, count: int, s
     steps = f"in {usual} steps" if isinstance(usual, int) else "in the paper's own steps"
     how = f"{count} samples, not chosen: seed 0, `{samplers.name(model.sampler())}` {steps}"
     how += ", the classes in turn." if model.recipe.conditioning.classes else "."
-    if not show_training or tuple(made.shape[1:]) == (1, 1, 2):  # points in the plane are one picture
+    # points in the plane are one picture, and signals and clips have no thumbnails
+    if not show_training or made.ndim != 4 or tuple(made.shape[1:]) == (1, 1, 2):
         return Sheets(how)
     if facts.training is None or len(facts.training) < 2:
         reason = facts.missing or "there is one training picture alone"

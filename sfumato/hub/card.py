@@ -19,6 +19,7 @@ from sfumato.models import Model
 from sfumato.models.classifier import Classifier
 from sfumato.models.generate import KINDS
 from sfumato.runtime.printable import printable
+from sfumato.shapes import described, extent, kind
 from sfumato.version import __version__
 
 HUB_NAMES = {"fashion": "fashion_mnist", "mnist": "mnist", "cifar10": "cifar10", "cifar100": "cifar100"}
@@ -110,16 +111,19 @@ def dataset_name(spec: str) -> str:
 
 
 def _lead(model: Model | Classifier, facts: Facts) -> str:
-    channels, height, width = model.recipe.shape
+    shape = model.recipe.shape
     count = sum(p.numel() for p in model.network.parameters())
-    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels}-channel")
+    of = f"{kind(shape)} of {described(shape)}"
+    if len(shape) == 3:
+        colours = {1: "grey", 3: "colour"}.get(shape[0], f"{shape[0]}-channel")
+        of = f"{extent(shape[1:])} {colours} images"
     what = "A diffusion model" if isinstance(model, Model) else "A classifier of noisy images"
     depth = {256: "", 65536: " of 16 bits", 0: " of real numbers"}[model.recipe.space.levels]
     labels = f", conditioned on {len(model.classes)} classes" if model.classes else ""
     if model.classes and len(model.classes) <= 20:
         labels += f" ({', '.join(map(printable, model.classes))})"
     return (
-        f"{what} of {width}x{height} {kind} images{depth}{labels}: {type(model.recipe).__name__}, {count / 1e6:.2f}M "
+        f"{what} of {of}{depth}{labels}: {type(model.recipe).__name__}, {count / 1e6:.2f}M "
         "parameters, trained with sfumato."
     )
 

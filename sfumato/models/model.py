@@ -23,6 +23,7 @@ from sfumato.models.sizes import sized
 from sfumato.models.trained import Trained
 from sfumato.papers.recipe import Recipe
 from sfumato.runtime.workers import WorkerPool
+from sfumato.shapes import kind
 
 MOST_OF_EACH = 10_000
 """Corrections, rounds or steps per level of a sampler, whose moves are listed before the first is made."""
@@ -108,7 +109,8 @@ class Model(Trained[Recipe]):
         self.alone(doing)
         levels, shape = self.recipe.space.levels, tuple(images.shape[1:])
         if not inputs.is_read(images, levels) or shape != self.recipe.shape:
-            raise ValueError(f"the model works on {inputs.KINDS[levels]} images of {self.recipe.shape}, not {shape}")
+            wanted = f"{inputs.KINDS[levels]} {kind(self.recipe.shape)} of {self.recipe.shape}"
+            raise ValueError(f"the model works on {wanted}, not {shape}")
         if self.recipe.conditioning.classes and labels is None:
             raise ValueError("this model was trained with classes, so each picture needs its label")
         self.recipe.conditioning.told(None)

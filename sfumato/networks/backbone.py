@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
@@ -52,9 +52,11 @@ class Backbone:
     Their fields have ranges, so that whatever a file asks for is built, without weights, in a few seconds.
 
     Attributes:
+        dims: 1 where it takes signals (C, L), 2 images (C, H, W), 3 clips (C, T, H, W).
         frozen: what the names of weights begin with that are another model's and are not trained; empty for none.
     """
 
+    dims: ClassVar[tuple[int, ...]] = (2,)
     frozen: str = ""
 
     def __post_init__(self) -> None:
@@ -64,7 +66,7 @@ class Backbone:
         """A freshly initialised network: (x, t, **inputs) -> output, for x in any precision, which the output has.
 
         Args:
-            shape: (C, H, W) of what the network sees.
+            shape: (C, H, W) of what the network sees, or (C, L), or (C, T, H, W).
             outputs: channels of what it returns.
             given: what conditions it besides.
 

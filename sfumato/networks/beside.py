@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sfumato.networks.blocks import Act, GroupNorm, Pointwise, norm_act, zeroed
+from sfumato.networks.blocks import Act, GroupNorm, Pointwise, convolution, norm_act, zeroed
 from sfumato.networks.fir import Down, Up
 
 Norm = Callable[[int], GroupNorm]
@@ -18,13 +18,13 @@ Fir = Sequence[float] | None
 
 
 class Draw(nn.Module):
-    """conv(act(norm(h))): (B, C, H, W) features -> (B, out_channels, H, W), mostly an image."""
+    """conv(act(norm(h))): (B, C, ...) features -> (B, out_channels, ...), mostly an image."""
 
-    def __init__(self, channels: int, out_channels: int, act: Act, norm: Norm) -> None:
+    def __init__(self, channels: int, out_channels: int, act: Act, norm: Norm, dims: int = 2) -> None:
         super().__init__()
         self.act = act
         self.norm = norm(channels)
-        self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.conv = convolution(dims, channels, out_channels, padding=1)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.conv(norm_act(self.norm, h, self.act))
@@ -33,7 +33,7 @@ class Draw(nn.Module):
 class InputSkip(nn.Module):
     """Input skip: the image itself, made smaller, is added to each stage's features through a 1x1 convolution."""
 
-    def __init__(self, image: int, channels: int, fir: Fir, scale: float | None) -> None:
+    def __init__(self, image: int, channels: int, fir: Fir, scale: float | None, dims: int = 2) -> None:
         super().__init__()
         self.beside, self.width = image, channels  # channels of what goes on beside, and inside
         self.down = Down(image, image, False, fir)
@@ -51,8 +51,8 @@ class InputSkip(nn.Module):
 class InputConcat(InputSkip):
     """Input skip that is concatenated with the features, not added."""
 
-    def __init__(self, image: int, channels: int, fir: Fir, scale: float | None) -> None:
-        super().__init__(image, channels, fir, scale)
+    def __init__(self, image: int, channels: int, fir: Fir, scale: float | None, dims: int = 2) -> None:
+        super().__init__(image, channels, fir, scale, dims)
         self.width = 2 * channels
 
     def join(self, mixed: Tensor, h: Tensor) -> Tensor:
@@ -62,10 +62,10 @@ class InputConcat(InputSkip):
 class InputResidual(nn.Module):
     """Input residual: what came from the stage above, made smaller by a convolution, is added to the features."""
 
-    def __init__(self, above: int, channels: int, fir: Fir, scale: float | None) -> None:
+    def __init__(self, above: int, channels: int, fir: Fir, scale: float | None, dims: int = 2) -> None:
         super().__init__()
         self.beside, self.width, self.scale = channels, channels, scale or 1.0
-        self.down = Down(above, channels, True, fir)
+        self.down = Down(above, channels, True, fir, dims=dims)
 
     def forward(self, above: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """What came from above and this stage's features -> their sum, to go on beside and inside."""
@@ -77,11 +77,12 @@ class OutputSkip(nn.Module):
     """Output skip: each stage draws a part of the image, and all parts, made larger, are summed."""
 
     def __init__(
-        self, below: int | None, channels: int, image: int, fir: Fir, scale: float | None, act: Act, norm: Norm
-    ) -> None:
+        self, below: int | None, channels: int, image: int, fir: Fir, scale: float | None, act: Act, norm: Norm,
+        dims: int = 2,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.up = Up(image, image, False, fir)
-        self.draw = Draw(channels, image, act, norm)
+        self.draw = Draw(channels, image, act, norm, dims)
         zeroed(self.draw.conv)
 
     def forward(self, image: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,11 +95,14 @@ class OutputResidual(nn.Module):
     """Output residual: what came from below, made larger by a convolution, is added; the lowest stage draws it."""
 
     def __init__(
-        self, below: int | None, channels: int, image: int, fir: Fir, scale: float | None, act: Act, norm: Norm
-    ) -> None:
+        self, below: int | None, channels: int, image: int, fir: Fir, scale: float | None, act: Act, norm: Norm,
+        dims: int = 2,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.scale = scale or 1.0
-        self.layer = Draw(channels, channels, act, norm) if below is None else Up(below, channels, True, fir)
+        self.layer = (
+            Draw(channels, channels, act, norm, dims) if below is None else Up(below, channels, True, fir, dims)
+        )
 
     def forward(self, below: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
         """What came from below, if any, and this stage's features -> what goes on beside and inside."""

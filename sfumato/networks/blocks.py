@@ -1,23 +1,40 @@
 """The layers of the U-Nets: time embedding, group normalisation, residual block, self-attention.
 
 DDPM (Ho et al. 2020, appendix B), Improved DDPM (Nichol & Dhariwal 2021, appendix A), ADM (Dhariwal & Nichol 2021,
-section 3) and NCSN++ (Song et al. 2021, appendix H) use the same layers, and differ in what is passed to them.
+section 3) and NCSN++ (Song et al. 2021, appendix H) use the same layers, and differ in what is passed to them. The
+same layers see signals (B, C, L), images (B, C, H, W) and clips (B, C, T, H, W).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks import fused
+from sfumato.networks import clips, fused
 
 M = TypeVar("M", bound=nn.Module)
 Act = Callable[[Tensor], Tensor]
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+"""A convolution over the places of a signal, of an image or of a clip."""
+CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d, 2: nn.Conv2d, 3: clips.Conv3d
+}  # fmt: skip
+"""By the number of dimensions."""
+
+
+def convolution(dims: int, channels: int, out_channels: int, kernel: int = 3, **more: Any) -> Conv:
+    """A convolution in one to three dimensions; `more` are those of torch's, stride and padding."""
+    return CONVOLUTIONS[dims](channels, out_channels, kernel, **more)
+
+
+def everywhere(values: Tensor, x: Tensor) -> Tensor:
+    """Values (B, C) at every place of x (B, C, ...): (B, C, 1, ...)."""
+    return values[(..., *(None,) * (x.ndim - 2))]
 
 
 # ---------------------------------------------------------------- time
@@ -88,15 +105,15 @@ def norm_act(
     scale: Tensor | None = None,
     shift: Tensor | None = None,
 ) -> Tensor:
-    """act(norm(x + add) * (1 + scale) + shift). x (B, C, H, W); the last three (B, C), or None for nothing."""
+    """act(norm(x + add) * (1 + scale) + shift). x (B, C, ...); the last three (B, C), or None for nothing."""
     if act is F.silu and fused.takes(x):
         gamma, beta = norm.weight[None], norm.bias[None]
         if scale is not None and shift is not None:
             gamma, beta = gamma * (1 + scale.float()), beta * (1 + scale.float()) + shift.float()
         return fused.norm_silu(x, add, gamma, beta, norm.num_groups, norm.eps)
-    h = norm(x if add is None else x + add[:, :, None, None])
+    h = norm(x if add is None else x + everywhere(add, x))
     if scale is not None and shift is not None:
-        h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+        h = h * (1 + everywhere(scale, x)) + everywhere(shift, x)
     return act(h)
 
 
@@ -110,7 +127,7 @@ def zeroed(module: M) -> M:
 def fan_average(net: M) -> M:
     """Ho et al.'s initial weights: uniform with variance 2 / (fan in + fan out), biases 0; what began as 0 stays 0."""
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and (module.weight.is_meta or module.weight.any()):
+        if isinstance(module, Conv | nn.Linear) and (module.weight.is_meta or module.weight.any()):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -118,10 +135,11 @@ def fan_average(net: M) -> M:
 
 
 class Pointwise(nn.Linear):
-    """A dense layer over the channels of each pixel, which is a 1x1 convolution: (B, C, H, W) -> (B, C', H, W)."""
+    """A dense layer over the channels of each pixel, which is a 1x1 convolution: (B, C, ...) -> (B, C', ...)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
+        return convolve(x, everywhere(self.weight, x), self.bias)
 
 
 class Numbers(nn.Module):
@@ -138,12 +156,12 @@ class Numbers(nn.Module):
         return F.linear(numbers.to(self.weight.dtype), self.weight)
 
 
-def conv_shortcut(channels: int, out_channels: int, resampled: bool) -> nn.Module:
+def conv_shortcut(channels: int, out_channels: int, resampled: bool, dims: int = 2) -> nn.Module:
     """Ho et al.'s shortcut of a residual block: a 1x1 convolution where the number of channels changes."""
-    return nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+    return nn.Identity() if channels == out_channels else convolution(dims, channels, out_channels, 1)
 
 
-def dense_shortcut(channels: int, out_channels: int, resampled: bool) -> nn.Module:
+def dense_shortcut(channels: int, out_channels: int, resampled: bool, dims: int = 2) -> nn.Module:
     """Song et al.'s shortcut: a dense layer, also where the block resamples (BigGAN's block)."""
     return nn.Identity() if channels == out_channels and not resampled else Pointwise(channels, out_channels)
 
@@ -159,8 +177,9 @@ class ResBlock(nn.Module):
         scale_shift: the embedding scales and shifts the second norm's output (Nichol & Dhariwal 2021, appendix A;
             Dhariwal & Nichol 2021, section 3.1), instead of being added before that norm.
         norm, act: channels -> normalisation, and the activation.
-        shortcut: (channels, out_channels, whether it resamples) -> what x passes.
+        shortcut: (channels, out_channels, whether it resamples, dims) -> what x passes.
         scale: of the sum; 1 / sqrt(2) keeps the variance.
+        dims: of the convolutions: 1 for signals, 2 for images, 3 for clips.
     """
 
     def __init__(
@@ -174,22 +193,23 @@ class ResBlock(nn.Module):
         scale_shift: bool = False,
         norm: Callable[[int], GroupNorm] = GroupNorm,
         act: Act = F.silu,
-        shortcut: Callable[[int, int, bool], nn.Module] = conv_shortcut,
+        shortcut: Callable[[int, int, bool, int], nn.Module] = conv_shortcut,
         scale: float | None = None,
+        dims: int = 2,
     ) -> None:
         super().__init__()
         self.scale_shift, self.act, self.scale, self.resample = scale_shift, act, scale, resample
         self.norm1 = norm(channels)
-        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.conv1 = convolution(dims, channels, out_channels, padding=1)
         width = out_channels * (2 if scale_shift else 1)
         self.emb = None if emb_channels is None else nn.Linear(emb_channels, width)
         self.norm2 = norm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.shortcut = shortcut(channels, out_channels, resample is not None)
+        self.conv2 = zeroed(convolution(dims, out_channels, out_channels, padding=1))
+        self.shortcut = shortcut(channels, out_channels, resample is not None, dims)
 
     def forward(self, x: Tensor, emb: Tensor | None) -> Tensor:
-        """x (B, C, H, W) and emb (B, emb_channels), already activated, or None -> (B, out_channels, H', W')."""
+        """x (B, C, ...) and emb (B, emb_channels), already activated, or None -> (B, out_channels, ...)."""
         h = norm_act(self.norm1, x, self.act)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
@@ -245,7 +265,7 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> the same shape."""
+        """x (B, C, ...) -> the same shape."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         h = attend(*heads_first(self.qkv(tokens), self.heads))
         h = self.out(h.transpose(1, 2).flatten(2))

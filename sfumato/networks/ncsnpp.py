@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,7 @@ class ScoreUNet(Skeleton):
         unit_range: the images lie in [0, 1], and the network begins with 2x - 1.
         scale_by_sigma: divide the output by the noise level, which is t, or sigmas[t] if these are given.
         sigmas: the noise levels, where t numbers them from 0.
+        dims: 1 for signals (B, C, L), 2 for images, 3 for clips (B, C, T, H, W).
     """
 
     sigmas: Tensor | None
@@ -99,10 +100,11 @@ class ScoreUNet(Skeleton):
         unit_range: bool = False,
         scale_by_sigma: bool = False,
         sigmas: Sequence[float] | None = None,
+        dims: int = 2,
     ) -> None:
         widths = [int(multiplier * channels) for multiplier in multipliers]
         told = (num_classes, low_res_channels, act, numbers)
-        super().__init__(in_channels, widths, blocks_per_level, attention_factors, *told)
+        super().__init__(in_channels, widths, blocks_per_level, attention_factors, *told, dims)
         if fir is not None and len(fir) < 2:
             raise ValueError(f"a filter that resamples by 2 has at least 2 taps, not {len(fir)}")
         if sigmas is None and scale_by_sigma and fourier_scale is None:
@@ -117,12 +119,11 @@ class ScoreUNet(Skeleton):
 
         styled: dict[str, Any] = {"norm": norm, "act": act, "scale": scale}
         width = 4 * channels if conditional or num_classes or numbers else None
-        block = partial(ResBlock, emb_channels=width, dropout=dropout, shortcut=dense_shortcut, **styled)
-        down, up = partial(Down, fir=fir), partial(Up, fir=fir)
+        block = partial(ResBlock, emb_channels=width, dropout=dropout, shortcut=dense_shortcut, dims=dims, **styled)
+        down, up = partial(Down, fir=fir, dims=dims), partial(Up, fir=fir, dims=dims)
         attention = partial(Attention, norm=norm, scale=scale)
-        beside_down = progressive_input and partial(progressive_input, fir=fir, scale=scale)
-        beside_up = progressive_output and partial(progressive_output, image=out_channels, fir=fir, **styled)
-
+        beside_down = progressive_input and partial(progressive_input, fir=fir, scale=scale, dims=dims)
+        beside_up = progressive_output and partial(progressive_output, image=out_channels, fir=fir, dims=dims, **styled)
         self.fourier = FourierFeatures(channels, fourier_scale) if conditional and fourier_scale is not None else None
         ends = [channels if self.fourier is None else 2 * channels, 4 * channels, 4 * channels]
         self.time_mlp = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(ends) if conditional)
@@ -130,7 +131,7 @@ class ScoreUNet(Skeleton):
         layers = Layers(block, attention, lambda width: resample(width, block, down), beside=beside_down)
         skips = self.wire_down(layers, channels)
         self.wire_up(Layers(block, attention, lambda width: resample(width, block, up), True, beside_up), skips)
-        self.out = None if progressive_output is OutputSkip else Draw(widths[0], out_channels, act, norm)
+        self.out = None if progressive_output is OutputSkip else Draw(widths[0], out_channels, act, norm, dims)
         if self.out is not None:
             zeroed(self.out.conv)
         fan_average(self)
@@ -144,7 +145,7 @@ class ScoreUNet(Skeleton):
         if not self.scale_by_sigma:
             return out
         sigma = t if self.sigmas is None else self.sigmas[t.long()]
-        return out / sigma.to(out)[:, None, None, None]
+        return out / sigma.to(out)[(..., *(None,) * (x.ndim - 1))]
 
     def embed(self, t: Tensor, dtype: torch.dtype) -> Tensor | None:
         if not self.conditional:
@@ -180,13 +181,15 @@ class ScoreBackbone(Backbone):
     dropout: Share = 0.1
     """Dropout inside the residual blocks."""
 
+    dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
+
     def common(self, shape: tuple[int, ...], outputs: int, given: Embedded) -> dict[str, Any]:
         """The options of `ScoreUNet` that follow."""
         return {
             "in_channels": shape[0], "out_channels": outputs, "channels": self.channels,
             "multipliers": self.multipliers, "blocks_per_level": self.blocks, "attention_factors": self.attention,
             "dropout": self.dropout, "num_classes": given.labels or None, "low_res_channels": given.picture,
-            "numbers": given.numbers,
+            "numbers": given.numbers, "dims": len(shape) - 1,
         }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.networks.blocks import Act, Numbers
+from sfumato.networks.blocks import Act, Conv, Numbers, convolution
+from sfumato.shapes import AXES, KINDS, extent
 
 
 class Stage(nn.Module):
@@ -66,11 +67,12 @@ class Skeleton(nn.Module):
         low_res_channels: makes the network see a smaller image with this many channels.
         act: the activation.
         numbers: makes the network conditional on so many real numbers, which are 0 where it is not told.
+        dims: 1 for signals (B, C, L), 2 for images, 3 for clips (B, C, T, H, W); the layers are made for as many.
     """
 
     skips: tuple[int, ...]
     """Channels of everything that the way down leaves for the way up."""
-    conv_in: nn.Conv2d
+    conv_in: Conv
     down: Any  # a ModuleList of Stage; so is up
     up: Any
     middle: Any
@@ -87,8 +89,10 @@ class Skeleton(nn.Module):
         low_res_channels: int = 0,
         act: Act = F.silu,
         numbers: int = 0,
+        dims: int = 2,
     ) -> None:
         super().__init__()
+        self.dims = dims
         if unused := set(attention_factors) - {2**i for i in range(len(widths))}:
             raise ValueError(f"no level is smaller by the attention factors {sorted(unused)}")
         self.in_channels, self.num_classes, self.low_res_channels = in_channels, num_classes, low_res_channels
@@ -112,7 +116,7 @@ class Skeleton(nn.Module):
         Returns: the channels of everything that is left for the way up.
         """
         width, beside, last = stem, self.in_channels + self.low_res_channels, len(self.widths) - 1
-        self.conv_in = nn.Conv2d(beside, width, 3, padding=1)
+        self.conv_in = convolution(self.dims, beside, width, padding=1)
         self.down, self.beside_down = nn.ModuleList(), nn.ModuleList()  # beside_down[i] joins after stage i
         skips = [width]
         for i, out in enumerate(self.widths):
@@ -157,13 +161,13 @@ class Skeleton(nn.Module):
         """One evaluation.
 
         Args:
-            x: (B, in_channels, H, W) images; H and W must be multiples of 2^(stages - 1).
+            x: (B, in_channels, H, W) images, or signals or clips; sides are multiples of 2^(stages - 1).
             t: (B,) the number that stands for the noise level, integer or real.
             y: (B,) labels from 0 to num_classes - 1, where the network has classes.
             low_res: (B, low_res_channels, h, w), where it has low_res_channels; enlarged bilinearly to x's size.
             numbers: (B, numbers) real numbers, where it embeds some; zeros where None.
 
-        Returns: (B, out_channels, H, W) in x's precision.
+        Returns: (B, out_channels, H, W), or as x has them, in x's precision.
 
         Raises: ValueError where an input does not fit the network.
         """
@@ -171,7 +175,7 @@ class Skeleton(nn.Module):
         emb = self.condition(t, y, numbers)
         image = x
         if low_res is not None:
-            image = torch.cat([x, F.interpolate(low_res.to(x.dtype), x.shape[2:], mode="bilinear")], dim=1)
+            image = torch.cat([x, enlarged(low_res.to(x.dtype), x)], dim=1)
         skips = self.descend(image, emb)
         return self.draw(*self.ascend(self.bottom(skips[-1], emb), skips, emb)).to(x.dtype)
 
@@ -233,23 +237,37 @@ class Skeleton(nn.Module):
         numbers: Tensor | None = None,
     ) -> None:  # fmt: skip
         """Raise ValueError unless the inputs fit the network."""
-        check_images(x, self.in_channels, 2 ** (len(self.down) - 1))
+        check_images(x, self.in_channels, 2 ** (len(self.down) - 1), self.dims)
         if t.shape != x.shape[:1]:
             raise ValueError(f"t is one number an image, ({len(x)},), not {tuple(t.shape)}")
         check_labels(y, self.num_classes, x.shape[0])
         if (low_res is None) == (self.low_res_channels > 0):
             raise ValueError("this network needs low_res" if low_res is None else "this network takes no low_res")
-        if low_res is not None and (low_res.ndim != 4 or low_res.shape[:2] != (x.shape[0], self.low_res_channels)):
-            raise ValueError(f"low_res is ({len(x)}, {self.low_res_channels}, h, w), not {tuple(low_res.shape)}")
+        if low_res is not None and (low_res.ndim != x.ndim or low_res.shape[:2] != (x.shape[0], self.low_res_channels)):
+            sides = AXES[self.dims].removeprefix("(C, ").lower()
+            raise ValueError(f"low_res is ({len(x)}, {self.low_res_channels}, {sides}, not {tuple(low_res.shape)}")
         if numbers is not None and numbers.shape != (len(x), self.numbers):
             raise ValueError(f"numbers are ({len(x)}, {self.numbers}) for this network, not {tuple(numbers.shape)}")
 
 
-def check_images(x: Tensor, channels: int, multiple: int) -> None:
-    """Raise ValueError unless x is (B, channels, H, W) with sides that are multiples of this."""
-    if x.ndim != 4 or x.shape[1] != channels:
-        raise ValueError(f"x is (B, {channels}, H, W) for this network, not {tuple(x.shape)}")
-    if x.shape[2] % multiple or x.shape[3] % multiple:
+def enlarged(small: Tensor, x: Tensor) -> Tensor:
+    """A smaller signal, image or clip in the size of x, by linear interpolation in each dimension."""
+    return F.interpolate(small, x.shape[2:], mode=("linear", "bilinear", "trilinear")[x.ndim - 3])
+
+
+def check_images(x: Tensor, channels: int, multiple: int, dims: int = 2) -> None:
+    """Raise ValueError unless x is (B, channels, H, W), or as `dims` says, with sides that are multiples of this."""
+    if x.ndim != dims + 2 or x.shape[1] != channels:
+        sides = AXES[dims].removeprefix("(C, ")
+        raise ValueError(f"x is (B, {channels}, {sides} for this network, not {tuple(x.shape)}")
+    if dims != 2 and any(side % multiple for side in x.shape[2:]):
+        below, above = ([-(-side * sign // multiple) * sign * multiple for side in x.shape[2:]] for sign in (-1, 1))
+        either = " or ".join(extent(sides) for sides in (below, above) if min(sides) > 0)
+        raise ValueError(
+            f"{KINDS[dims]} of {extent(x.shape[2:])} do not fit this network, whose extents are multiples of "
+            f"{multiple}: {either} would; cut or pad them, or give it fewer multipliers"
+        )
+    if x.shape[2] % multiple or x.shape[-1] % multiple:
         down, up = ([-(-side * sign // multiple) * sign * multiple for side in x.shape[3:1:-1]] for sign in (-1, 1))
         fitting = [f"{width}x{height}" for width, height in (down, up) if min(width, height) > 0]
         raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from sfumato.networks.blocks import (
     Attention,
     GroupNorm,
     ResBlock,
+    convolution,
     cos_sin,
     count_heads,
     fan_average,
@@ -60,6 +61,7 @@ class UNet(Skeleton):
         embedding: sinusoids of the time, `sin_cos` or `cos_sin`.
         groups, norm_eps: of the group norms.
         stem: channels after the first convolution; `multipliers[0] * channels` where None.
+        dims: 1 for signals (B, C, L), 2 for images, 3 for clips (B, C, T, H, W).
     """
 
     def __init__(
@@ -85,26 +87,30 @@ class UNet(Skeleton):
         groups: int = 32,
         norm_eps: float = 1e-5,
         stem: int | None = None,
+        dims: int = 2,
     ) -> None:
         widths = [int(multiplier * channels) for multiplier in multipliers]
         super().__init__(
-            in_channels, widths, blocks_per_level, attention_factors, num_classes, low_res_channels, numbers=numbers
-        )
+            in_channels, widths, blocks_per_level, attention_factors, num_classes, low_res_channels, numbers=numbers,
+            dims=dims,
+        )  # fmt: skip
         self.channels, self.embedding = channels, embedding
         norm = partial(GroupNorm, groups=groups, eps=norm_eps)
-        block = partial(ResBlock, emb_channels=4 * channels, dropout=dropout, scale_shift=scale_shift, norm=norm)
+        block = partial(
+            ResBlock, emb_channels=4 * channels, dropout=dropout, scale_shift=scale_shift, norm=norm, dims=dims
+        )
 
         def attention(width: int, heads: int = heads) -> nn.Module:
             return Attention(width, count_heads(width, heads, head_channels), norm)
 
-        down = partial(Down, asymmetric=asymmetric)
-        up = partial(attention, heads=heads_up or heads)
+        down, up = partial(Down, asymmetric=asymmetric, dims=dims), partial(Up, dims=dims)
+        attention_up = partial(attention, heads=heads_up or heads)
         self.time_mlp = time_mlp(channels, 4 * channels)
         self.embed_labels(4 * channels)
         skips = self.wire_down(Layers(block, attention, lambda width: resample(width, block, down)), stem or widths[0])
-        self.wire_up(Layers(block, up, lambda width: resample(width, block, Up)), skips)
+        self.wire_up(Layers(block, attention_up, lambda width: resample(width, block, up)), skips)
         self.norm_out = norm(widths[0])
-        self.conv_out = zeroed(nn.Conv2d(widths[0], out_channels, 3, padding=1))
+        self.conv_out = zeroed(convolution(dims, widths[0], out_channels, padding=1))
 
     def embed(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         return self.time_mlp(self.embedding(t, self.channels).to(dtype))
@@ -134,12 +140,14 @@ class HoUNet(Backbone):
     dropout: Share = 0.1
     """Dropout inside the residual blocks."""
 
+    dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
+
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
         net = UNet(
             in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, dropout=self.dropout,
             num_classes=given.labels or None, low_res_channels=given.picture, numbers=given.numbers,
-            asymmetric=True, embedding=sin_cos, norm_eps=1e-6, stem=self.channels,
+            asymmetric=True, embedding=sin_cos, norm_eps=1e-6, stem=self.channels, dims=len(shape) - 1,
         )  # fmt: skip
         return fan_average(net)
 
@@ -167,12 +175,14 @@ class ImprovedUNet(Backbone):
     dropout: Share = 0.3
     """Dropout inside the residual blocks."""
 
+    dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
+
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
         return UNet(
             in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, heads=self.heads, dropout=self.dropout,
             num_classes=given.labels or None, low_res_channels=given.picture, numbers=given.numbers,
-            scale_shift=self.scale_shift,
+            scale_shift=self.scale_shift, dims=len(shape) - 1,
         )  # fmt: skip
 
 
@@ -198,10 +208,13 @@ class ADMUNet(Backbone):
     dropout: Share = 0.0
     """Dropout inside the residual blocks."""
 
+    dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
+
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> UNet:
         return UNet(
             in_channels=shape[0], out_channels=outputs, channels=self.channels, multipliers=self.multipliers,
             blocks_per_level=self.blocks, attention_factors=self.attention, heads=self.heads,
             head_channels=self.head_channels or None, dropout=self.dropout, num_classes=given.labels or None,
             low_res_channels=given.picture, numbers=given.numbers, scale_shift=True, resample=residual,
+            dims=len(shape) - 1,
         )  # fmt: skip

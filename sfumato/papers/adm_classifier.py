@@ -20,7 +20,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.classifier import Encoder
-from sfumato.papers.recipe import Levels, Shape, Shift, check_fields, levels_of
+from sfumato.papers.recipe import Levels, Shape, Shift, check_dims, check_fields, levels_of
 from sfumato.spaces import Pixels, Space
 
 BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
@@ -51,6 +51,7 @@ class NoisyClassifier:
             raise ValueError("a classifier is told of no augmentation and of no attributes: leave them out")
 
     def model(self) -> nn.Module:
+        check_dims(self.network, self.space.shape(self.shape))
         return self.network.build(self.space.shape(self.shape), self.conditioning.classes)
 
     def build(self) -> Classification:

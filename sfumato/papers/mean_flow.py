@@ -25,7 +25,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Shape, check_fields, training_noise
+from sfumato.papers.recipe import Shape, check_dims, check_fields, training_noise
 from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.spaces import Pixels, Space
 
@@ -71,6 +71,7 @@ class MeanFlow:
     def model(self) -> nn.Module:
         given = self.conditioning.embedded(self.shape, Embedded())
         seen = self.conditioning.seen(self.space.shape(self.shape))
+        check_dims(self.network, seen)
         return self.network.build(seen, self.shape[0], replace(given, numbers=given.numbers + FEATURES))
 
     def build(self) -> Diffusion:

@@ -24,15 +24,17 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import Schedule, Table, from_betas
 from sfumato.core.times import TrainingTimes, UniformInterval, UniformLevels
 from sfumato.fields import Length, Range, check, shown
+from sfumato.networks import NETWORKS
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.noising import INDEPENDENT, Noising
+from sfumato.shapes import AXES, KINDS
 from sfumato.spaces import Space
 
 MOST_NUMBERS = 1 << 26
 """Numbers of an image, at most: four channels of 4096 x 4096 pixels."""
 
-Shape = Annotated[tuple[Annotated[int, Range(1, 1 << 20)], ...], Length(3, 3)]
-"""Channels, height and width of an image; a row may be long."""
+Shape = Annotated[tuple[Annotated[int, Range(1, 1 << 20)], ...], Length(2, 4)]
+"""(C, H, W) of an image, (C, L) of a signal, (C, T, H, W) of a clip; a row may be long."""
 Levels = Annotated[int, Range(1, 1_000_000)]
 """T, the number of noise levels, or of steps; published are up to 4000."""
 Sigma = Annotated[float, Range(0, 1_000_000, above=True)]
@@ -48,7 +50,7 @@ class Trainable(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of an image."""
+        """(C, H, W) of an image; or (C, L) of a signal, (C, T, H, W) of a clip."""
         ...
 
     @property
@@ -90,9 +92,24 @@ def with_data(recipe: Any, shape: tuple[int, ...], conditioning: Conditioning, s
 
 
 def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module:
-    """The recipe's backbone for its shape, space and conditioning, with so many output channels."""
+    """The recipe's backbone for its shape, space and conditioning, with so many output channels.
+
+    Raises: ValueError where the backbone is for data of other dimensions, or does not fit them.
+    """
     given = recipe.conditioning.embedded(recipe.shape, Embedded(levels=levels))
-    return recipe.network.build(recipe.conditioning.seen(recipe.space.shape(recipe.shape)), outputs, given)
+    shape = recipe.conditioning.seen(recipe.space.shape(recipe.shape))
+    check_dims(recipe.network, shape)
+    return recipe.network.build(shape, outputs, given)
+
+
+def check_dims(network: Backbone, shape: tuple[int, ...]) -> None:
+    """Raise ValueError, with the networks that would do, where a backbone does not take data of so many dimensions."""
+    dims = len(shape) - 1
+    if dims not in network.dims:
+        kinds = {kind: name for name, kind in NETWORKS.items()}
+        able = ", ".join(name for name, kind in NETWORKS.items() if dims in kind.dims)
+        name = kinds.get(type(network), type(network).__name__)
+        raise ValueError(f"the network {name} does not take {KINDS[dims]} {AXES[dims]}: --recipe.network {able} do")
 
 
 def levels_of(betas: Tensor, shift: tuple[float, ...]) -> Table:

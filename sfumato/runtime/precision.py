@@ -92,7 +92,7 @@ def for_sampling(network: nn.Module, device: torch.device | str, precision: str)
     layout = best_layout(device)[0]
     ready: dict[int, nn.Parameter] = {}
     for module in network.modules():
-        cast = precision == "bf16" and isinstance(module, nn.Conv2d | nn.Linear)
+        cast = precision == "bf16" and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
         for parameter in module.parameters(recurse=False):
             value = parameter.detach().to(torch.bfloat16 if cast else parameter.dtype)
             value = value.contiguous(memory_format=layout) if value.ndim == 4 else value

@@ -25,6 +25,7 @@ from sfumato.models.model import Model
 from sfumato.models.restoration import restore
 from sfumato.serve import wishes
 from sfumato.serve.jobs import Tell, Work
+from sfumato.shapes import only_images
 from sfumato.version import __version__
 
 MOST_PIXELS = 2**22
@@ -45,6 +46,7 @@ class Served:
     batch: int = 16
 
     def __post_init__(self) -> None:
+        only_images(self.model.recipe.shape, "sfumato serve", "sfumato sample draws them")
         self.model.alone("serving")
 
     # ------------------------------------------------------------ what it can do

@@ -65,7 +65,7 @@ class Batches:
         self.orders = [Order(len(p), mix(seed, i) if i else seed) for i, p in enumerate(images.parts)]
         self.turns = Turns(tuple(map(len, images.parts)))
         self.times, self.config, self.device = times, config, device
-        self.layout = layout(config, device)
+        self.layout = layout(config, device, images.shape)
 
     def __call__(self, counters: range) -> Batch:
         """The batch of these image counters."""
@@ -96,8 +96,10 @@ class Batches:
         return part.images[_move(indices, part.images.device)], given, keys
 
 
-def layout(config: TrainConfig, device: torch.device | str) -> torch.memory_format:
-    """In which order images and weights lie in memory."""
+def layout(config: TrainConfig, device: torch.device | str, shape: tuple[int, ...]) -> torch.memory_format:
+    """In which order data (C, ...) of this shape and weights lie in memory; channels last are of images alone."""
+    if len(shape) != 3:
+        return torch.contiguous_format
     if config.channels_last is None:
         return best_layout(device)[0]
     return torch.channels_last if config.channels_last else torch.contiguous_format

@@ -90,8 +90,7 @@ def _show(session: Session) -> None:
     show = view_of(session.images.spec)
     for name, images in (("online", online), ("ema", ema)):
         if session.accelerator.is_main_process:
-            sheet = pictures.grid(images, show=show)
-            session.folder.save_picture(f"{state.images:09d}-{name}", pictures.png_bytes(sheet))
+            session.folder.save_picture(f"{state.images:09d}-{name}", pictures.sheet_bytes(images, show))
         seen[name], made[name] = colours(eight_bits(images)), images
     card = session.images.card
     session.record("preview", made, **seen, data=card.in_bytes)

@@ -107,8 +107,7 @@ def _write(
     before = folder.prepared().config() if resume else {}
     folder.write_json("data_card.json", images.card.to_json())
     shown = torch.linspace(0, len(images.images) - 1, settings.preview_images or 16).long()
-    sheet = pictures.grid(images.images[shown], show=view_of(images.spec))
-    folder.save_picture("data", pictures.png_bytes(sheet))
+    folder.save_picture("data", pictures.sheet_bytes(images.images[shown], view_of(images.spec)))
     history = [*before.get("history", []), *_changes(before, state, values)]
     folder.write_json("config.json", {**values, "history": history} if history else values)
     folder.rewind(state.images)

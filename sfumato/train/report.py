@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato import shapes
 from sfumato.data import pictures
 from sfumato.runtime.folder import RunFolder
 from sfumato.train.charts import chart
@@ -196,10 +197,9 @@ def _over_time(run: RunFolder) -> str:
 
 
 def _data(run: RunFolder, card: dict[str, Any]) -> str:
-    channels, height, width = card["shape"]
     has = card.get("attributes") or {}
     rows = [
-        ("images", f"{card['count']:,} of {width} x {height}, {channels} channel{'s' * (channels > 1)}"),
+        (shapes.kind(card["shape"]), f"{card['count']:,}, {shapes.described(card['shape'])}"),
         ("spec", card["spec"]),
         ("classes", ", ".join(f"{name} {n:,}" for name, n in card["classes"].items()) if card["classes"] else "none"),
         *([("attributes", ", ".join(f"{name} {n:,}" for name, n in has.items()))] if has else []),

@@ -114,7 +114,7 @@ def first_state(
         sharding.shard_network(network, device)
     else:
         moved: Any = network.to(device)
-        moved.to(memory_format=layout(settings, device))
+        moved.to(memory_format=layout(settings, device, recipe.shape))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=True,

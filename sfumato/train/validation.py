@@ -83,6 +83,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def colours(images: Tensor) -> dict[str, list[float]]:
-    """Mean and standard deviation per channel of uint8 images (N, C, H, W), in 0..255."""
+    """Mean and standard deviation per channel of uint8 images (N, C, H, W), in 0..255, and of floats in [-1, 1]."""
     x = images.transpose(0, 1).flatten(1).float()
+    x = (x + 1) * 127.5 if images.is_floating_point() else x
     return {"mean": [round(v, 2) for v in x.mean(1).tolist()], "std": [round(v, 2) for v in x.std(1).tolist()]}

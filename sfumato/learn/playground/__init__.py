@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.shapes import only_images
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Shelf:
         target = self.targets[number]
         with self._lock:  # two pages may ask at once
             model = load_model(target)
+            only_images(model.recipe.shape, "the playground", "sfumato sample draws them")
             digest = hashlib.sha256(f"{__version__} {onnx.FORMAT} {model.recipe}".encode())
             for value in model.network.state_dict().values():
                 digest.update(value.contiguous().numpy().tobytes())

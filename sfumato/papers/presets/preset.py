@@ -38,6 +38,8 @@ class Size(NamedTuple):
 DIGITS = Size((1, 8, 8), {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.0})
 FASHION = Size((1, 28, 28), {**DIGITS.unet, "multipliers": (1, 2, 2), "attention": (4,)})
 EMOJI = Size((3, 32, 32), {**FASHION.unet, "multipliers": (1, 2, 4), "dropout": 0.1})
+SIGNALS = Size((1, 128), {**DIGITS.unet, "multipliers": (1, 2, 2, 2), "attention": (8,)})
+CLIPS = Size((1, 8, 16, 16), {**DIGITS.unet, "channels": 16, "multipliers": (1, 2, 4), "attention": (4,)})
 
 
 def short(minutes: float, **more: Any) -> TrainConfig:
@@ -48,6 +50,11 @@ def short(minutes: float, **more: Any) -> TrainConfig:
 def emoji(minutes: float = 30.0, **more: Any) -> TrainConfig:
     """A run on the emoji, with a slower moving average."""
     return short(minutes, ema=(0.9995,), **more)
+
+
+def clips(minutes: float = 8.0) -> TrainConfig:
+    """A run on clips, each of which is as much work as many pictures."""
+    return short(minutes, batch=32)
 
 
 def long(steps: int, batch: int, learning_rate: float, ema: float = 0.9999, **more: Any) -> TrainConfig:
