@@ -17,7 +17,7 @@ from sfumato.fields import shown
 from sfumato.hub.facts import Facts
 from sfumato.models import Model
 from sfumato.models.classifier import Classifier
-from sfumato.models.generate import KINDS
+from sfumato.models.inputs import KINDS
 from sfumato.runtime.printable import printable
 from sfumato.shapes import described, extent, kind
 from sfumato.version import __version__
