@@ -19,6 +19,7 @@ from sfumato.cli.numbers import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.data.pictures import View
     from sfumato.models.model import Model
 
 GENERATOR = 5000
@@ -105,6 +106,18 @@ def on_sheet(count: int, shape: tuple[int, ...], pixels: int = MOST_PIXELS) -> i
 def first(name: str, shown: int, count: int) -> str:
     """The name of a sheet, and what it shows where that is not everything."""
     return name if shown == count else f"{name} (the first {shown:,})"
+
+
+def sheets(out: Path, images: Tensor, n: int, show: View | None) -> list[str]:
+    """Write grid.png, and of clips clips.gif, of the shown pictures of n; their names for a list, with the arrays'."""
+    from sfumato.data import pictures
+
+    pictures.save_png(out / "grid.png", pictures.grid(images, show=show))
+    names = [first("grid.png", len(images), n), "images.npz"]
+    if images.ndim == 5:
+        pictures.save_animation(out / "clips.gif", pictures.films(images, show), pictures.FRAME, pictures.FRAME)
+        names.append(first("clips.gif", len(images), n))
+    return names
 
 
 def seen_depth(model: Model) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, deep_files, first, fits, on_sheet, seen_depth, streamed
+from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, deep_files, first, fits, on_sheet, seen_depth, sheets, streamed
 from sfumato.cli.inputs import Inputs, agreement, chosen, colour_error, sheet
 from sfumato.cli.numbers import Count, Processes, Range, Scale, Seed
 from sfumato.cli.parsing import (
@@ -258,11 +258,7 @@ def _sheets(out: Path, made: Sampled, given: Inputs, show: View | None) -> list[
     from sfumato.data import pictures
 
     images, n = made.images, given.n
-    pictures.save_png(out / "grid.png", pictures.grid(images, show=show))
-    names = [first("grid.png", len(images), n), "images.npz"]
-    if images.ndim == 5:
-        pictures.save_animation(out / "clips.gif", pictures.films(images, show), pictures.FRAME, pictures.FRAME)
-        names.append(first("clips.gif", len(images), n))
+    names = sheets(out, images, n, show)
     if given.pictures is not None:
         some = images[: max(1, len(images) // (2 if given.targets is None else 3))] if len(images) < n else images
         pictures.save_png(out / "pairs.png", sheet(given, some, show))
