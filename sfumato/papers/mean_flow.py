@@ -77,6 +77,8 @@ class MeanFlow:
     def build(self) -> Diffusion:
         if self.conditioning.feeds_back:
             raise ValueError("a mean flow is fed no predictions of its own")
+        if self.noising.tries > 1:
+            raise ValueError("a mean flow is trained on one draw of noise: choose another --recipe.noising")
         schedule = LinearFlow()
         process, sampler = GaussianDiffusion(schedule), MeanFlowSampler()
 

@@ -19,6 +19,7 @@ from sfumato.core.sampling import finish
 from sfumato.models import Model
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.networks.unet import HoUNet
+from sfumato.noising import Explorative
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.mean_flow import MeanFlow
 
@@ -163,6 +164,12 @@ def test_sampler_recipe_and_conditioning() -> None:
         model.sample(2, scale=2.0)
     with pytest.raises(ValueError, match="its own sampler alone"):
         model.sample(2, sampler="heun")
+
+
+def test_several_draws_of_noise_are_refused() -> None:
+    with pytest.raises(ValueError, match="one draw of noise"):
+        MeanFlow((1, 8, 8), noising=Explorative(2)).build()
+    MeanFlow((1, 8, 8), noising=Explorative(1)).build()
 
 
 def test_of_another_model_it_is_ddim() -> None:
