@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from sfumato.core.profiles import LONGEST, Profile, coefficients, rebuilt_error
@@ -50,18 +51,23 @@ class Weights:
     def tensors(self) -> dict[str, Tensor]:
         """The weights by their names in the network; sums are taken in float64.
 
-        Buffers that are no numbers of floating point are those of the first part.
+        Buffers that are no numbers of floating point are those of the first part, as is what is equal in all parts,
+        such as weights that were not trained.
         """
         first, *others = self.parts
         if not others and first.times == 1:
             return first.source.tensors(first.prefix)
-        made = {name: value.double() * first.times if value.is_floating_point() else value
-                for name, value in first.source.tensors(first.prefix).items()}  # fmt: skip
+        held = first.source.tensors(first.prefix)
+        made = {name: value.double() * first.times for name, value in held.items() if value.is_floating_point()}
+        constant = {*held} if others else set()
         for part in others:
             for name, value in part.source.tensors(part.prefix).items():
-                if value.is_floating_point():
+                if name in constant and not torch.equal(value, held[name]):
+                    constant.discard(name)
+                if name in made:
                     made[name].add_(value.double(), alpha=part.times)
-        return {name: value.float() if value.is_floating_point() else value for name, value in made.items()}
+        return {name: value if name in constant or name not in made else made[name].float()
+                for name, value in held.items()}  # fmt: skip
 
 
 def choose(saved: Checkpoint, weights: str | float | None = None) -> Weights:

@@ -161,3 +161,20 @@ def test_a_light_file_holds_the_rebuilt_average(run: Path, tmp_path: Path) -> No
     assert (light.weights, light.profiles) == (("online",), ())
     assert light.about["origin"] == {"weights": "sigma_rel 0.15"}
     assert toy.same(light.tensors("model/"), weights.choose(newest(run), 0.15).tensors())
+
+
+def test_what_was_not_trained_is_the_same_in_every_average(tmp_path: Path) -> None:
+    """A sum of profiles whose coefficients add up to 1.003, in which a frozen tensor keeps its bits."""
+    frozen = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    files = []
+    for i, trained in enumerate((1.0, 3.0)):
+        path = tmp_path / f"{i}.safetensors"
+        checkpoint.save(path, {"model/frozen": frozen, "model/trained": torch.full((2,), trained)}, {"recipe": {}})
+        files.append(checkpoint.read(path))
+    made = weights.Weights(
+        "both", (weights.Part(files[0], "model/", 0.501), weights.Part(files[1], "model/", 0.502))
+    ).tensors()
+    assert torch.equal(made["frozen"], frozen)
+    torch.testing.assert_close(made["trained"], torch.full((2,), 0.501 + 3 * 0.502))
+    alone = weights.Weights("one", (weights.Part(files[0], "model/", 0.5),)).tensors()
+    assert torch.equal(alone["frozen"], 0.5 * frozen)
