@@ -105,6 +105,10 @@ CATALOGUE = (
            "All of them side by side, and a ninth sampler of your own.",
            (),
            ("core/sampling.py", "samplers/__init__.py")),
+    Lesson(13, "edm", "Fast solvers and EDM: ten evaluations instead of fifty",
+           "Orders, grids and memory of an ODE solver; a network whose input and target are always of unit variance.",
+           (("DPM-Solver++", "2211.01095"), ("EDM: elucidating the design space", "2206.00364")),
+           ("samplers/dpm_solver.py", "samplers/grids.py", "samplers/heun.py", "core/denoisers.py", "papers/edm.py")),
 )  # fmt: skip
 
 
