@@ -25,6 +25,8 @@ class LearnArguments:
     """Run folders or checkpoints of your own, for the playground."""
     port: Annotated[int, Range(0, 65535)] = 2718
     """Where to listen, on this machine alone; 0 takes any free port."""
+    teacher: bool = False
+    """Serve the teacher's page too: hours, goals, notes for class and every solution."""
     browser: bool = True
     """Open a browser."""
 
@@ -43,7 +45,7 @@ def learn_command(arguments: list[str]) -> int:
         where = f"lesson/{catalogue.lesson(parsed.lesson).name}/"
     with server.listen(parsed.port) as listener, contextlib.suppress(KeyboardInterrupt):
         port = listener.getsockname()[1]
-        app, token = server.make_app(port, models=parsed.models)
+        app, token = server.make_app(port, models=parsed.models, teaching=parsed.teacher)
         address = f"http://127.0.0.1:{port}/{where}?token={token}"
         local.run(app, listener, address, "The learning path", parsed.browser)
     # Open lessons run in threads that neither end by themselves nor can be joined; what a learner did is on disk.

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.learn import answering, playground, progress
+from sfumato.learn import answering, playground, progress, teacher
 from sfumato.learn.catalogue import CATALOGUE, REFERENCE, code
 from sfumato.learn.guard import Guarded
+from sfumato.learn.syllabus import plan
 
 if TYPE_CHECKING:
     import uvicorn
@@ -84,13 +85,16 @@ def redirect(address: str, title: str = "The learning path") -> Iterator[Path]:
         page.unlink(missing_ok=True)
 
 
-def make_app(port: int, token: str | None = None, models: Sequence[str | Path] = ()) -> tuple[Any, str]:
+def make_app(
+    port: int, token: str | None = None, models: Sequence[str | Path] = (), teaching: bool = False
+) -> tuple[Any, str]:
     """The whole server as an ASGI app, and the token that opens it.
 
     Args:
         port: where it will listen; requests to any other are refused.
         token: a random one where None.
         models: a learner's own runs or checkpoints, for the playground.
+        teaching: serve the teacher's page, with every solution.
     """
     import marimo
     from starlette.applications import Starlette
@@ -100,7 +104,7 @@ def make_app(port: int, token: str | None = None, models: Sequence[str | Path] =
     from starlette.staticfiles import StaticFiles
 
     def catalogue(request: Request) -> HTMLResponse:
-        return HTMLResponse(catalogue_page())
+        return HTMLResponse(catalogue_page(teaching))
 
     def file(request: Request) -> PlainTextResponse:
         text = code(request.path_params["path"])
@@ -127,6 +131,8 @@ def make_app(port: int, token: str | None = None, models: Sequence[str | Path] =
         Route("/figure/{name}", figure),
         Mount("/playground", routes=playground.routes(playground.Shelf(models))),
     ]
+    if teaching:
+        routes.append(Route("/teacher", lambda request: HTMLResponse(teacher.page())))
     if SITE.is_dir():
         routes.append(Mount("/docs", StaticFiles(directory=SITE, html=True)))
     token = token or secrets.token_urlsafe(16)
@@ -151,23 +157,28 @@ li a { display: grid; grid-template-columns: 2.4rem 1fr auto; gap: .8rem; align-
 li a:hover, li a:focus-visible { border-color: var(--accent); outline: none; }
 li b { font: 600 1.1rem Georgia, serif; } li span { display: block; color: var(--soft); font-size: .95rem; }
 li i { font: 600 1.3rem Georgia, serif; color: var(--accent); font-style: normal; }
+li small { display: block; }
 li em { font-style: normal; font-size: .9rem; color: var(--soft); white-space: nowrap; }
 @media (max-width: 32rem) { li a { grid-template-columns: 2.4rem 1fr; } li em { grid-column: 2; } }
 """
 
 
-def catalogue_page() -> str:
-    """The list of lessons, with what is solved."""
+def catalogue_page(teaching: bool = False) -> str:
+    """The list of lessons, with hours, difficulty and what is solved; with a link for teachers where that is served."""
     solved = progress.solved()
     items = []
     for known in CATALOGUE:
         done = sum(task.key in solved for task in known.tasks)
+        planned = plan(known.name)
+        hours = f"<small>{planned.line}</small>" if planned else ""
         items.append(
             f'<li><a href="/lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
-            f"<span>{html.escape(known.about)}</span></div><em>{done} of {len(known.tasks)} solved</em></a></li>"
+            f"<span>{html.escape(known.about)}{hours}</span></div><em>{done} of {len(known.tasks)} solved</em></a></li>"
         )
     items += [_further(f"/lesson/{page.name}/", page.title, page.about) for page in REFERENCE]
     items.append(_further("/playground/", "Playground", "Every model that ships, and your own, in this browser."))
+    if teaching:
+        items.append(_further("/teacher", "For teachers", "Hours, goals, notes for class, and every solution."))
     if SITE.is_dir():
         items.append(_further("/docs/index.html", "Docs", "Guides, every paper's page and the whole API, with search."))
     return (
