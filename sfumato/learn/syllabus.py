@@ -101,6 +101,11 @@ SYLLABUS: dict[str, Plan] = {
         ("place the eight papers in one table of process, target and sampler",
          "compare samplers at equal cost",
          "write a sampler that passes the library's own conformance tests")),
+    "edm": Plan(
+        (2, 1), "advanced", ("ddim", "score_sde"), "Order of convergence; Taylor expansion.",
+        ("measure the order of a solver, and say at how few steps it stops to matter",
+         "derive a second-order multistep solver from the exponential form of the ODE",
+         "derive EDM's preconditioning from unit variance of input and target")),
 }  # fmt: skip
 """Lesson -> its plan."""
 

@@ -61,5 +61,10 @@ NOTES: dict[str, tuple[str, ...]] = {
         "Give the ninth sampler as project work: the conformance tests judge it, so no marking by hand is needed.",
         "To discuss: which comparisons in the lesson would a reviewer refuse, and why? (Cost, number of seeds.)",
     ),
+    "edm": (
+        "Compare solvers at equal evaluations of the network, not at equal steps: Heun pays two for most steps.",
+        "Often misunderstood: a higher order helps once steps are short enough; the grid decides at ten evaluations.",
+        "To discuss: which of EDM's choices concern sampling alone, and which need another training?",
+    ),
 }
 """Lesson -> notes."""
