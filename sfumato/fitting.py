@@ -16,26 +16,29 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import papers
-from sfumato.core.diffusion import Diffusion
+from sfumato.core.diffusion import Autoencoding, Built
 from sfumato.cost.inspection import Plan, costs
 from sfumato.cost.room import check_training
 from sfumato.data import to_float
 from sfumato.data.images import Images
 from sfumato.evaluate.in_training import training_distance
-from sfumato.models import Classifier, Model, load
+from sfumato.models import Loaded, Model, load
+from sfumato.models.autoencoder import reconstructions
+from sfumato.models.first_stage import with_first_stage
 from sfumato.models.generate import Request, plan
 from sfumato.models.real import inputs_of
+from sfumato.models.reflow import check_pairs
 from sfumato.networks import NETWORKS
-from sfumato.noising import INDEPENDENT
 from sfumato.papers.controlled import controlled
 from sfumato.papers.presets import Preset, preset
-from sfumato.papers.recipe import noising_of, with_data
+from sfumato.papers.recipe import with_data
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import best_precision, usable_device
+from sfumato.runtime.weights import fingerprint
 from sfumato.shapes import kind
 from sfumato.spec import written
-from sfumato.train.initial import Fitted, Initial, fingerprint, fitted
+from sfumato.train.initial import Fitted, Initial, fitted
 from sfumato.train.loop import TrainResult, train
 from sfumato.train.reading import compared
 from sfumato.train.session import Distance, Preview
@@ -68,8 +71,16 @@ class Training:
     """Weights to begin at."""
     remarks: tuple[str, ...] = ()
     """What is to be said of those."""
-    built: Diffusion | None = None
+    built: Built | None = None
     """What the recipe builds, where its loss needs more than the recipe, such as a teacher."""
+    beside: Mapping[str, Tensor] | None = None
+    """Weights that lie beside the network's own and are not trained, by key: an autoencoder's."""
+
+    @property
+    def first(self) -> Mapping[str, Tensor] | None:
+        """The weights that a new run does not draw from its seed, by key."""
+        given = {**(self.initial.tensors if self.initial else {}), **(self.beside or {})}
+        return given or None
 
     def rehearse(self) -> None:
         """Make the first state and the loss of two images, and keep nothing. ValueError where they do not fit."""
@@ -77,8 +88,7 @@ class Training:
         accelerator = accelerator_for(settings)
         device = accelerator.device
         precision = best_precision(device)[0] if settings.precision == "auto" else settings.precision
-        weights = None if self.initial is None else self.initial.tensors
-        state = first_state(self.recipe, built.times, settings, device, False, weights)
+        state = first_state(self.recipe, built.times, settings, device, False, self.first)
         rehearse(self.recipe, built, state, self.images, precision)
 
     def costs(self) -> Iterator[str]:
@@ -97,13 +107,13 @@ class Training:
         return train(
             self.recipe, self.images, self.settings, out, config=self.config, validation=self.validation,
             preview=self.preview, resume=resume, distance=self.distance, **more, built=self.built,
-            initial=None if self.initial is None else self.initial.tensors,
+            initial=self.first,
         )  # fmt: skip
 
 
 def prepare(
     recipe: Any, images: Images, settings: TrainConfig, said: Mapping[str, Any], *, validation: Images | None = None,
-    resume: bool = False, initial: Initial | None = None, built: Diffusion | None = None,
+    resume: bool = False, initial: Initial | None = None, built: Built | None = None,
 ) -> Training:  # fmt: skip
     """A training of a recipe on images, which has been checked against them, the device and its memory.
 
@@ -120,6 +130,7 @@ def prepare(
     """
     device = usable_device(settings.device)
     processes, here = (int(os.environ.get(word, "1")) for word in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    recipe, beside = (recipe, None) if resume else with_first_stage(recipe, images.images, device)
     recipe = fit_to_data(recipe, images, moments=not resume)
     if settings.flip and len(images.shape) == 2:
         raise ValueError(f"flip mirrors left and right, and {images.spec} holds signals: train with --train.no-flip")
@@ -128,7 +139,7 @@ def prepare(
     if validation is not None and (validation.inputs is None) != (images.inputs is None):
         raise ValueError("training images and validation images are both pairs, or neither is")
     if images.noise is not None:
-        check_reflow(recipe, tuple(images.noise.shape[1:]))
+        check_pairs(recipe, tuple(images.noise.shape[1:]))
     images, validation = _with_attributes(recipe, images), validation and _with_attributes(recipe, validation)
     with torch.device("meta"):
         network = recipe.model()
@@ -144,14 +155,15 @@ def prepare(
     distance = None
     if settings.fd_every:
         distance = training_distance(recipe, network, settings.fd_images, images, validation, device)
+    parts = recipe, network, images, validation, settings
     if initial is None:
-        return Training(recipe, network, images, validation, settings, config, preview, distance, built=built)
+        return Training(*parts, config, preview, distance, built=built, beside=beside)
     taken = _begun(initial, recipe, network, images)
     origin = {**initial.about, "taken": str(taken)}
     return Training(
-        recipe, network, images, validation, settings, {**config, "from": origin}, preview, distance, taken,
+        *parts, {**config, "from": origin}, preview, distance, taken,
         (_described(initial.about), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
-        built,
+        built, beside,
     )  # fmt: skip
 
 
@@ -170,7 +182,7 @@ def start_from(target: str, weights: str | None = None) -> Initial:
     return initial_of(load(target, weights=weights), target)
 
 
-def initial_of(model: Model | Classifier, source: str) -> Initial:
+def initial_of(model: Loaded, source: str) -> Initial:
     """A trained model to begin at, which came from there."""
     tensors = {name: value.detach().clone() for name, value in model.network.state_dict().items()}
     about = {
@@ -240,11 +252,14 @@ def check_out(out: Path) -> None:
 def previews(
     recipe: Any, network: nn.Module, settings: TrainConfig, images: Images, held_out: Images
 ) -> Preview | None:
-    """What makes pictures from a network while it trains; None for a classifier, which makes none.
+    """What makes pictures from a network while it trains; of an autoencoder, held-out images above their
+    reconstructions. None for a classifier, which makes none.
 
     Args:
         network: the recipe's, without weights. ValueError where pictures cannot be made with it.
     """
+    if isinstance(recipe.build(), Autoencoding) and settings.preview_images:
+        return reconstructions(recipe, settings.preview_images, held_out.images)
     if recipe.build().sampler is None or not settings.preview_images:
         return None
     count = min(settings.preview_images, len(images))
@@ -261,26 +276,13 @@ def previews(
     return preview
 
 
-def check_reflow(recipe: Any, noise: tuple[int, ...]) -> None:
-    """ValueError where a recipe, fitted to its images, cannot be trained on pairs of these with noise of this shape."""
-    built, wanted = recipe.build(), tuple(recipe.space.shape(recipe.shape))
-    if built.sampler is None or built.process is None or built.lower_bound:
-        raise ValueError("reflow pairs train models of Gaussian noise, such as flow matching; this is none")
-    if wanted != noise:
-        raise ValueError(f"the noise of these pairs is {noise}, and the model's space has {wanted}")
-    if recipe.conditioning.numbers:
-        raise ValueError("the pictures of reflow pairs stay as they are: leave the augmentation out")
-    if noising_of(recipe) != INDEPENDENT:
-        raise ValueError("reflow pairs bring their noise: leave --recipe.noising out")
-
-
 def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
     """The recipe with the shape, the depth, the classes and, where asked, the moments of the data.
 
     Raises: ValueError where the recipe cannot do without labels, or enlarges what is not smaller.
     """
     labelled, shape, conditioning = images.labels is not None, images.shape, recipe.conditioning
-    if recipe.build().sampler is None and not labelled:
+    if recipe.build().labelled and not labelled:
         raise ValueError("a classifier needs labelled data: classes are sub-folders, for example")
     side = conditioning.picture
     conditioning = conditioning.paired(None if images.inputs is None else tuple(images.inputs.shape[1:]))

@@ -152,7 +152,7 @@ def _planned(
     chosen = preset_from(name, None if start is None else str(start))
     recipe = _changed(chosen.recipe, changes or {})
     if recipe.build().sampler is None:
-        raise ValueError(f"{name} is a classifier, which makes no pictures; train it by: sfumato train {name}")
+        raise ValueError(f"{name} makes no pictures by itself; train it by: sfumato train {name}")
     return _Plan(name, recipe, _numbers(chosen.train, given), source=chosen.source)
 
 

@@ -52,7 +52,7 @@ def reflow_command(arguments: list[str]) -> int:
     from sfumato.data import reflow as stored
     from sfumato.models import reflow
     from sfumato.models.generate import Request, plan
-    from sfumato.train.initial import fingerprint
+    from sfumato.runtime.weights import fingerprint
 
     model = loaded(parsed.target, parsed.weights, device_of(parsed.device))
     reflow.check(model)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import tyro
 
 from sfumato.cli.parsing import UsageError, parse
+from sfumato.cli.trained import report
 from sfumato.data.splits import test_split
 from sfumato.papers.training import BUDGET, TrainConfig
 
 if TYPE_CHECKING:
     from sfumato.data import Images
-    from sfumato.train.loop import TrainResult
 
 R = TypeVar("R")
 
@@ -251,33 +251,8 @@ def _train(
         return 0
     result = training.run(out, resume=resume)
     if result.main_process:
-        _report(result, training.recipe, validation or arguments.data)
+        report(result, training.recipe, arguments.data, validation or arguments.data)
     return result.exit_code if result.main_process else 0
-
-
-def _report(result: TrainResult, recipe: Any, pictures: str) -> None:
-    """Say what came of a run, and the command that uses it or goes on with it."""
-    from sfumato.runtime.folder import RunFolder
-    from sfumato.train.report import write_report
-
-    out = shlex.quote(str(result.folder))
-    if result.interrupted:
-        print(f"\nStopped at {result.images:,} images; everything is saved in {result.folder}")
-        print(f"sfumato train --resume {out}")
-        return
-    print(f"Report:  {write_report(result.folder)}\n")
-    best = RunFolder(result.folder).best
-    if best.is_file():
-        print(f"sfumato sample {shlex.quote(str(best))}     # the least distance that was measured on the way")
-    if recipe.build().sampler is None:
-        print(f"sfumato sample MODEL --classifier {out}")
-    elif recipe.conditioning.picture:
-        print(f"sfumato sample {out} --low-res {shlex.quote(pictures)}")
-    elif recipe.conditioning.pictured:
-        option = "--inputs" if pictures.startswith("pair:") else "--originals"
-        print(f"sfumato sample {out} {option} {shlex.quote(pictures)}")
-    else:
-        print(f"sfumato sample {out}")
 
 
 HELP = """sfumato train PRESET [--data SPEC] [--out DIR] [--train.minutes M | --train.images N] [--recipe.OPTION ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class Diffusion:
         variance: of the steps of the ancestral chain, where that has a decoder and so a variational bound.
         clip: the range of clean data inside which x0 is held while sampling; None where it is not.
         lower_bound: K of Sohl-Dickstein et al. 2015, where the model has it.
+        labelled: whether it cannot be trained without labels.
         averages: whether x0 is the mean of clean data given x_t; a model of few steps has the end of one path instead,
             which its own sampler alone fits.
         distilled: the steps of DDIM that it was distilled into; None where it was not.
@@ -71,6 +72,11 @@ class Diffusion:
     lower_bound: Callable[..., Any] | None = None
     averages: bool = True
     distilled: int | None = None
+    labelled: ClassVar[bool] = False
+
+    def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:
+        """One evaluation of the network at noisy x (B, C, ...) and times t (B,)."""
+        return self.denoise(network, inputs)(x, t)
 
     @property
     def gaussian(self) -> GaussianDiffusion:
@@ -99,6 +105,7 @@ class Classification:
         classify: network -> (x_t, t) -> logits (B, classes).
         loss, times: as in `Diffusion`.
         sampler, distilled: always None: it makes no pictures.
+        labelled: it cannot be trained without labels.
     """
 
     process: GaussianDiffusion
@@ -107,3 +114,35 @@ class Classification:
     times: TrainingTimes
     sampler: None = None
     distilled: None = None
+    labelled: ClassVar[bool] = True
+
+    def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:
+        """One evaluation of the network at noisy x (B, C, ...) and times t (B,)."""
+        return self.classify(network)(x, t)
+
+
+@dataclass(frozen=True)
+class Autoencoding:
+    """An autoencoder but for its weights: the first stage of latent diffusion (Rombach et al. 2022, section 3.1).
+
+    Attributes:
+        reconstruct: network -> images (B, C, H, W) in [-1, 1] -> what they become on the way through the latents.
+        loss, times: as in `Diffusion`, without noise levels.
+        process, sampler, distilled: always None: it knows no noise and makes no pictures by itself.
+    """
+
+    reconstruct: Callable[[nn.Module], Callable[[Tensor], Tensor]]
+    loss: Loss
+    times: TrainingTimes
+    process: None = None
+    sampler: None = None
+    distilled: None = None
+    labelled: ClassVar[bool] = False
+
+    def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:
+        """One evaluation of the network at images x (B, C, H, W)."""
+        return self.reconstruct(network)(x)
+
+
+Built = Diffusion | Classification | Autoencoding
+"""What a recipe builds."""

@@ -149,7 +149,8 @@ def _memory(recipe: Trainable, config: TrainConfig, plan: Plan, has_blocks: bool
     if has_blocks and not settings.checkpoint_activations:
         less = training(replace(settings, checkpoint_activations=True))
         yield f"  with --train.checkpoint-activations {size(less.peak)}, kept {size(less.activations)}"
-    doing = "guiding one step" if recipe.build().sampler is None else "sampling"
+    built = recipe.build()
+    doing = "sampling" if built.sampler else "guiding one step" if built.labelled else "reconstructing"
     yield f"  {doing} {size(pictures)}, {batch} pictures at a time"
 
 

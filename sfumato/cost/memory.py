@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.diffusion import Classification, Loss
+from sfumato.core.diffusion import Autoencoding, Classification, Loss
 from sfumato.core.guidance import classifier_gradient
 from sfumato.core.sampling import trajectory
 from sfumato.core.times import TrainingTimes
@@ -130,7 +130,8 @@ def _one_part(
 
 
 def sampling(recipe: Trainable, batch: int, *, precision: str, device: str = "cpu") -> int:
-    """Peak bytes while a batch of pictures is sampled, the model included; of a classifier, while it guides one step.
+    """Peak bytes while a batch of pictures is sampled, the model included; of a classifier, while it guides one step;
+    of an autoencoder, while it reconstructs them.
 
     Args:
         batch: pictures at a time.
@@ -153,6 +154,9 @@ def sampling(recipe: Trainable, batch: int, *, precision: str, device: str = "cp
             assert labels is not None
             with autocast():
                 classifier_gradient(built.classify(network), labels)(x, some_times(built.times, batch))
+        elif isinstance(built, Autoencoding):
+            with torch.no_grad(), autocast():
+                built.reconstruct(network)(x)
         else:
             with torch.no_grad():
                 model = Model(cast(Recipe, recipe), network)

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.diffusion import Classification, Diffusion
+from sfumato.core.diffusion import Built
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.times import TrainingTimes
 from sfumato.papers.recipe import Trainable
@@ -33,18 +33,15 @@ def forward_flops(recipe: Trainable) -> int:
 
 
 def forward_pass(
-    recipe: Trainable, built: Diffusion | Classification, network: nn.Module, x: Tensor
+    recipe: Trainable, built: Built, network: nn.Module, x: Tensor
 ) -> Callable[[], object]:
     """What evaluates the network once at x (B, C, H, W), at times that it is trained at."""
-    t = some_times(built.times, len(x))
-    if isinstance(built, Classification):
-        return partial(built.classify(network), x, t)
     conditioning = recipe.conditioning
     inputs = {
         **conditioning.inputs(some_labels(recipe, x), some_picture(recipe, x)),
         **conditioning.told(some_attributes(recipe, x)),
     }
-    return partial(built.denoise(network, inputs), x, t)
+    return partial(built.evaluate, network, x, some_times(built.times, len(x)), inputs)
 
 
 def some_times(times: TrainingTimes, n: int) -> Tensor:
@@ -92,7 +89,7 @@ def throughput(
         optimizer.step()
         optimizer.zero_grad()
 
-    evaluate = forward_pass(recipe, built, network, recipe.space.encode(images))
+    evaluate = forward_pass(recipe, built, network, recipe.space.bound(network).encode(images))
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, precision):

@@ -53,6 +53,8 @@ class Images:
         noise: that of which each was made by a flow, (N, C', H', W') floats in what the diffusion sees (`reflow`).
         attributes: several an image, by name (`attributes`), or None.
         buckets: of a set with several sizes, the images of each, of which these are the first and most.
+        moments: what the space of a model makes of each in the first part of encoding, float (N, ...), kept
+            (`Space.moments`); None where it is computed when needed.
     """
 
     images: Tensor
@@ -66,6 +68,7 @@ class Images:
     noise: Tensor | None = None
     buckets: tuple[Images, ...] = ()
     attributes: Attributed | None = None
+    moments: Tensor | None = None
 
     @property
     def spec(self) -> str:
@@ -140,6 +143,8 @@ class Images:
             found["eps"] = self.noise[chosen].to(device, non_blocking=True).float()
         if self.attributes is not None:
             found["attributes"] = self.attributes.values[chosen].to(device, non_blocking=True)
+        if self.moments is not None:
+            found["moments"] = self.moments[chosen].to(device, non_blocking=True)
         return found
 
 

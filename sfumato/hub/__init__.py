@@ -21,8 +21,7 @@ from sfumato.evaluate.run import thumbnails
 from sfumato.hub.card import Sheets, card
 from sfumato.hub.facts import Facts, gathered
 from sfumato.hub.licences import licence_of
-from sfumato.models import Model
-from sfumato.models.classifier import Classifier
+from sfumato.models import Loaded, Model
 from sfumato.models.loading import GIVEN
 from sfumato.runtime.files import whole_folder
 
@@ -31,7 +30,7 @@ COLUMNS = 12
 
 
 def give(
-    model: Model | Classifier,
+    model: Loaded,
     out: str | Path,
     source: str,
     *,
@@ -74,7 +73,7 @@ def give(
     return out
 
 
-def _sheets(model: Model | Classifier, facts: Facts, folder: Path, count: int, show_training: bool) -> Sheets:
+def _sheets(model: Loaded, facts: Facts, folder: Path, count: int, show_training: bool) -> Sheets:
     """samples.png and nearest.png, and what they are."""
     if not isinstance(model, Model) or not count:
         return Sheets()

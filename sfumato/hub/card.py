@@ -15,8 +15,7 @@ from sfumato import samplers
 from sfumato.evaluate import Metric, Result
 from sfumato.fields import shown
 from sfumato.hub.facts import Facts
-from sfumato.models import Model
-from sfumato.models.classifier import Classifier
+from sfumato.models import Autoencoder, Classifier, Loaded, Model
 from sfumato.models.inputs import KINDS
 from sfumato.runtime.printable import printable
 from sfumato.shapes import described, extent, kind
@@ -25,6 +24,16 @@ from sfumato.version import __version__
 HUB_NAMES = {"fashion": "fashion_mnist", "mnist": "mnist", "cifar10": "cifar10", "cifar100": "cifar100"}
 """Data sets whose names on model hubs are others than, or the same as, ours."""
 TASK = "unconditional-image-generation"
+WHAT = {
+    Model: "A diffusion model",
+    Classifier: "A classifier of noisy images",
+    Autoencoder: "An autoencoder for latent diffusion",
+}
+USE = {
+    Classifier: "sample MODEL --classifier THIS_FOLDER",
+    Autoencoder: 'train PRESET --recipe.space "latents?of=THIS_FOLDER"',
+}
+"""The command that uses what makes no pictures itself."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Sheets:
 
 
 def card(
-    model: Model | Classifier, facts: Facts, licence: str | None, sheets: Sheets, sha256: str, dataset: str = ""
+    model: Loaded, facts: Facts, licence: str | None, sheets: Sheets, sha256: str, dataset: str = ""
 ) -> str:  # fmt: skip
     """The text of README.md; dataset: what a hub calls the training data, where it is not the usual name."""
     parts = [
@@ -64,7 +73,7 @@ def card(
 # ---------------------------------------------------------------- the head
 
 
-def _head(model: Model | Classifier, facts: Facts, licence: str | None, dataset: str) -> Iterator[str]:
+def _head(model: Loaded, facts: Facts, licence: str | None, dataset: str) -> Iterator[str]:
     """YAML; its values are written as JSON, which is YAML too."""
     paper, network = facts.config["recipe"]["paper"], facts.config["recipe"].get("network", {}).get("kind")
     kind = "class-conditional" if model.recipe.conditioning.classes else "unconditional"
@@ -110,14 +119,14 @@ def dataset_name(spec: str) -> str:
 # ---------------------------------------------------------------- the text
 
 
-def _lead(model: Model | Classifier, facts: Facts) -> str:
+def _lead(model: Loaded, facts: Facts) -> str:
     shape = model.recipe.shape
     count = sum(p.numel() for p in model.network.parameters())
     of = f"{kind(shape)} of {described(shape)}"
     if len(shape) == 3:
         colours = {1: "grey", 3: "colour"}.get(shape[0], f"{shape[0]}-channel")
         of = f"{extent(shape[1:])} {colours} images"
-    what = "A diffusion model" if isinstance(model, Model) else "A classifier of noisy images"
+    what = WHAT[type(model)]
     depth = {256: "", 65536: " of 16 bits", 0: " of real numbers"}[model.recipe.space.levels]
     labels = f", conditioned on {len(model.classes)} classes" if model.classes else ""
     if model.classes and len(model.classes) <= 20:
@@ -128,9 +137,9 @@ def _lead(model: Model | Classifier, facts: Facts) -> str:
     )
 
 
-def _use(model: Model | Classifier) -> str:
+def _use(model: Loaded) -> str:
     if not isinstance(model, Model):
-        return "## Use\n\n```\nsfumato sample MODEL --classifier THIS_FOLDER\n```"
+        return f"## Use\n\n```\nsfumato {USE[type(model)]}\n```"
     usual = model.diffusion.usual(model.sampler())
     steps = f"{usual} steps of " if isinstance(usual, int) else ""
     return (
@@ -150,7 +159,7 @@ def _kind(model: Model) -> str:
     return f"{KINDS[0]}, -1 and 1 for {low:g} and {high:g} of the data,"
 
 
-def _training(model: Model | Classifier, facts: Facts) -> str:
+def _training(model: Loaded, facts: Facts) -> str:
     about, config = model.about, facts.config
     train: Mapping[str, Any] = config.get("train", {})
     minutes = about["seconds"] / 60 if "seconds" in about else None

@@ -12,8 +12,7 @@ from sfumato.data import DataCard, DataError, Images
 from sfumato.data.card import card_from_json
 from sfumato.data.stream import open_for_training
 from sfumato.evaluate import Result
-from sfumato.models import Model
-from sfumato.models.classifier import Classifier
+from sfumato.models import Loaded
 from sfumato.models.loading import home
 from sfumato.runtime.folder import RunFolder
 
@@ -44,7 +43,7 @@ class Facts:
         return str(self.config.get("data") or "")
 
 
-def gathered(model: Model | Classifier, source: str) -> Facts:
+def gathered(model: Loaded, source: str) -> Facts:
     """Everything that the model, its run folder and this machine say of it.
 
     Args:

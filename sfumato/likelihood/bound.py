@@ -54,6 +54,7 @@ def bound_of(
         ValueError: a model without a decoder, images of another shape or without the labels that the model needs.
     """
     diffusion, space = model.diffusion, model.recipe.space
+    model.of_pixels("a likelihood")
     if diffusion.variance is None or space.range != (-1, 1):
         raise ValueError(f"{type(model.recipe).__name__} has no decoder and so no variational bound")
     chosen, labels = spread(model, images, limit)

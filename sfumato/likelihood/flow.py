@@ -141,7 +141,7 @@ class Flow:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Pictures (n, C, H, W) -> their latents, the only ones that the flow takes back to them (appendix D.3)."""
-        x = self.model.recipe.space.encode(to_float(images))
+        x = self.model.space.encode(to_float(images).to(self.model.device))
         return self._follow(x, self.first, self._end, range(len(images)))
 
     @torch.no_grad()
@@ -152,7 +152,7 @@ class Flow:
         if clean:
             t = torch.tensor(self.first, dtype=torch.float64)
             x = DenoiseToZero(self._denoise(keys))(x, t, t).to.mean
-        space = self.model.recipe.space
+        space = self.model.space
         return to_pixels(space.decode(x), space.levels).cpu()
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
@@ -210,6 +210,7 @@ def ode_likelihood(
     """
     if probes < 1 or repeats < 1:
         raise ValueError(f"probes and repeats are at least 1, not {probes} and {repeats}")
+    model.of_pixels("a likelihood")
     pixels, labels = spread(model, images, limit)
     count, solver = len(pixels), runge_kutta(50) if solve is None else solve
     levels = levels_of(pixels)

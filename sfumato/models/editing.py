@@ -17,7 +17,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import Move, finish
 from sfumato.data.loader import to_float
-from sfumato.models.generate import as_pictures
+from sfumato.models.decoded import as_pictures, decoded
 from sfumato.models.model import Model
 from sfumato.samplers import DDIM, Ancestral
 from sfumato.samplers.ddim import encoding, slerp
@@ -62,10 +62,11 @@ class Editor:
 
     def _encoded(self, images: Tensor) -> Tensor:
         self.model.check_images(images, self.labels, "editing")
-        return self.model.recipe.space.encode(to_float(images).to(self.model.device))
+        with torch.no_grad():
+            return self.model.space.encode(to_float(images).to(self.model.device))
 
     def _decoded(self, x: Tensor) -> Tensor:
-        return as_pictures(self.model.recipe.space.decode(x), self.model.recipe.space.levels)
+        return as_pictures(decoded(self.model.space, x), self.model.recipe.space.levels)
 
     def encode(self, images: Tensor) -> Tensor:
         """DDIM inversion: pictures (n, C, H, W) -> their latents x_T, float32. Nothing is drawn."""

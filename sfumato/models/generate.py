@@ -16,9 +16,10 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.sampling import Move, Sampler, trajectory
 from sfumato.core.schedules import Steps
-from sfumato.data.loader import to_float, to_pixels, to_uint8
+from sfumato.data.loader import to_float, to_uint8
 from sfumato.models import guidance as guides
 from sfumato.models.classifier import Guide
+from sfumato.models.decoded import as_pictures, decoded
 from sfumato.models.guidance import Given, Guidance
 from sfumato.models.inputs import check_attributes, check_pictures
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
@@ -122,7 +123,7 @@ def trajectories(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The trajectory of the images of these keys from noise to data, move by move.
 
-    Yields (x_t, predicted x0), images (B, C, H, W) in [-1, 1] but for the noise; first the noise itself.
+    Yields (x_t, predicted x0) as the diffusion sees them, (B, c, h, w); first the noise itself. `Model.space` decodes.
     """
     noise, space = ImageNoise(request.seed, keys), model.recipe.space
     shape = (len(keys), *space.shape(model.recipe.shape))
@@ -130,15 +131,14 @@ def trajectories(
     precision = request.precision_on(model.device)
     network = for_sampling(model.network, model.device, precision)
     moves = _moves(model, network, replace(request, **_some(request, keys)), labels, keys)
-    yield space.decode(x), space.decode(x)
+    yield x, x
     states = trajectory(x, moves, noise)
     while True:
         with torch.inference_mode(), autocast(model.device, precision):
             state = next(states, None)
             if state is None:
                 return
-            found = space.decode(state[0]), space.decode(state[1].x0)
-        yield found
+        yield state[0], state[1].x0
 
 
 @dataclass(frozen=True)
@@ -231,31 +231,23 @@ def sampled(
     every = film.every if film else 1
     chosen = None if labels is None else labels[list(keys)]
     guides_too = [request.guide_model.network] if request.guide_model else []
+    space = model.space
+
+    def kept_of(*states: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = (to_uint8(decoded(space, state[:filmed])).cpu() for state in states)
+        return first, second
+
     with counted(model.network, *guides_too) as seen:
         for i, (x, x0) in enumerate(trajectories(model, request, keys, chosen)):
             if i and progress:
                 progress(len(keys))
             if filmed and i % every == 0:
-                kept.append((to_uint8(x[:filmed]).cpu(), to_uint8(x0[:filmed]).cpu()))
+                kept.append(kept_of(x, x0))
     if filmed and i % every:
-        kept.append((to_uint8(x[:filmed]).cpu(), to_uint8(x0[:filmed]).cpu()))
+        kept.append(kept_of(x, x0))
     frames, predictions = ([pair[side] for pair in kept] for side in (0, 1))
-    return Sampled(as_pictures(x, model.recipe.space.levels), frames, predictions, sum(seen) / len(keys))
+    return Sampled(as_pictures(decoded(space, x), space.levels), frames, predictions, sum(seen) / len(keys))
 
-
-def as_pictures(x: Tensor, levels: int = 256) -> Tensor:
-    """What a sampler ends with, (n, C, H, W) in [-1, 1], on the host as the nearest of so many grey levels.
-
-    uint8 of 256, uint16 of 65536; where they are 0, real numbers, float32 in [-1, 1] (the `values` of the space).
-
-    Raises: ValueError where it is nan or infinite, which as pixels would look like any picture.
-    """
-    if not bool(x.isfinite().all()):
-        raise ValueError(
-            f"{int((~x.isfinite()).flatten(1).any(1).sum())} of {len(x)} pictures came out as nan or infinity: too few "
-            "steps for this sampler, guidance that is too strong, or damaged weights"
-        )
-    return to_pixels(x, levels).cpu()
 
 
 @contextmanager

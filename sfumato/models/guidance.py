@@ -61,6 +61,8 @@ class Guidance:
         """ValueError where the model, the guide or the sampler does not fit."""
         if sampler.two_times and not model.diffusion.averages and not self.none:
             raise ValueError("steps by an average velocity are not guided: take another model, or no guidance")
+        if self.threshold is not None and model.recipe.space.bounds is None:
+            raise ValueError("dynamic thresholding needs pixels, which have a range; latents have none")
         if guide is not None:
             _check_guide(model, guide)
             if self.negative is not None:

@@ -1,4 +1,4 @@
-"""Load a trained model or classifier: a run folder, a checkpoint, the name of a shipped model, or a foreign file."""
+"""Load a trained model, classifier or autoencoder: a run, a checkpoint, the name of a shipped one, a foreign file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from sfumato import papers
+from sfumato.core.diffusion import Autoencoding, Classification, Diffusion
+from sfumato.models.autoencoder import Autoencoder
 from sfumato.models.classifier import Classifier
 from sfumato.models.model import Model
 from sfumato.runtime import checkpoint
@@ -28,6 +30,11 @@ GIVEN = "model.safetensors"
 """The weights in a folder that is given away (`sfumato.hub`)."""
 
 
+Loaded = Model | Classifier | Autoencoder
+KINDS: dict[type[Any], type[Any]] = {Diffusion: Model, Classification: Classifier, Autoencoding: Autoencoder}
+"""What a trained network is, by what its recipe builds."""
+
+
 def shipped() -> dict[str, Path]:
     """The checkpoints that come with the package, by preset name."""
     folder = Path(str(resources.files("sfumato"))) / "checkpoints"
@@ -36,7 +43,7 @@ def shipped() -> dict[str, Path]:
 
 def load(
     target: str | Path, *, weights: str | float | None = None, device: torch.device | str = "cpu", **choices: Any
-) -> Model | Classifier:
+) -> Loaded:
     """Load a trained model: a run folder, one of our checkpoints, the name of a shipped model, or a foreign checkpoint.
 
     Args:
@@ -114,10 +121,15 @@ def is_foreign(path: Path) -> bool:
 def load_model(
     target: str | Path, *, weights: str | float | None = None, device: torch.device | str = "cpu", **choices: Any
 ) -> Model:
-    """Load a trained model that makes pictures; see `load`. ValueError for a classifier."""
+    """Load a trained model that makes pictures; see `load`. ValueError for what makes none by itself."""
     found = load(target, weights=weights, device=device, **choices)
     if isinstance(found, Classifier):
         raise ValueError(f"{target} is a classifier of noisy images; it guides another model, but makes no pictures")
+    if isinstance(found, Autoencoder):
+        raise ValueError(
+            f"{target} is an autoencoder, which makes no pictures; train a model of its latents: "
+            f'sfumato train PRESET --recipe.space "latents?of={target}"'
+        )
     return found
 
 
@@ -126,8 +138,9 @@ def load_classifier(
 ) -> Classifier:
     """Load a trained classifier of noisy images; see `load`. ValueError for a model that makes pictures."""
     found = load(target, weights=weights, device=device, **choices)
-    if isinstance(found, Model):
-        raise ValueError(f"{target} makes pictures; a guide is a classifier of noisy images")
+    if not isinstance(found, Classifier):
+        what = "makes pictures" if isinstance(found, Model) else "is an autoencoder"
+        raise ValueError(f"{target} {what}; a guide is a classifier of noisy images")
     return found
 
 
@@ -147,9 +160,19 @@ def _is_diffusers(path: Path) -> bool:
     return (path / "model_index.json").is_file() or network != path or holds_weights(path)
 
 
+def load_autoencoder(
+    target: str | Path, *, weights: str | float | None = None, device: torch.device | str = "cpu"
+) -> Autoencoder:
+    """Load a trained autoencoder; see `load`. ValueError for anything else."""
+    found = load(target, weights=weights, device=device)
+    if not isinstance(found, Autoencoder):
+        raise ValueError(f"{target} is no autoencoder; train one, for example: sfumato train autoencoder/emoji128")
+    return found
+
+
 def from_checkpoint(
     saved: checkpoint.Checkpoint, *, weights: str | float | None = None, device: torch.device | str = "cpu"
-) -> Model | Classifier:
+) -> Loaded:
     """A model or classifier from an opened checkpoint.
 
     The network takes memory once the file's shapes are known to be its own.
@@ -184,7 +207,7 @@ def from_checkpoint(
 
 def _trained(
     recipe: Any, network: Any, classes: tuple[str, ...], about: dict[str, Any], times: Mapping[str, Tensor] = NOTHING
-) -> Model | Classifier:
-    """A classifier where the recipe builds what has no sampler, else a model: decided here, once."""
-    made = Classifier if recipe.build().sampler is None else Model
-    return made(recipe, network, classes, about, times)
+) -> Loaded:
+    """A model, a classifier or an autoencoder, by what the recipe builds: decided here, once."""
+    trained: Loaded = KINDS[type(recipe.build())](recipe, network, classes, about, times)
+    return trained

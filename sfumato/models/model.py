@@ -24,6 +24,7 @@ from sfumato.models.trained import Trained
 from sfumato.papers.recipe import Recipe
 from sfumato.runtime.workers import WorkerPool
 from sfumato.shapes import kind
+from sfumato.spaces import Space
 
 MOST_OF_EACH = 10_000
 """Corrections, rounds or steps per level of a sampler, whose moves are listed before the first is made."""
@@ -40,6 +41,11 @@ class Model(Trained[Recipe]):
         if self.times:
             built.times.load_state_dict(dict(self.times))
         return built
+
+    @property
+    def space(self) -> Space:
+        """What the diffusion sees of an image, with the weights beside the network if it needs any."""
+        return self.recipe.space.bound(self.network)
 
     def sampler(self, chosen: Sampler | str | None = None) -> Sampler:
         """A sampler for this model: a value, a spec such as "heun?churn=40", "own" (the paper's), or the usual one."""
@@ -103,6 +109,11 @@ class Model(Trained[Recipe]):
             raise ValueError(f"{doing} needs a model that makes pictures out of noise alone")
         if not self.diffusion.averages:
             raise ValueError(f"{doing} needs a diffusion model, not one of few steps, such as that it was trained from")
+
+    def of_pixels(self, doing: str) -> None:
+        """ValueError for a model of latents; `doing` begins the sentence."""
+        if not self.recipe.space.keeps_pixels:
+            raise ValueError(f"{doing} needs a model of pixels; this one is of the latents of an autoencoder")
 
     def check_images(self, images: Tensor, labels: Tensor | None, doing: str) -> None:
         """ValueError where images (n, C, H, W) of any depth do not fit the model, or labels are missing."""

@@ -11,14 +11,18 @@ from torch import Tensor
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import finish
 from sfumato.data.reflow import Pairs
-from sfumato.models.generate import Request, as_pictures, denoiser
+from sfumato.models.decoded import as_pictures
+from sfumato.models.generate import Request, denoiser
 from sfumato.models.model import Model
+from sfumato.noising import INDEPENDENT
+from sfumato.papers.recipe import noising_of
 from sfumato.runtime.precision import autocast, for_sampling
 
 
 def check(model: Model) -> None:
     """ValueError for a model without pairs: of few steps, with pictures as inputs, or with no process of Gaussians."""
     model.alone("making pairs for reflow")
+    model.of_pixels("making pairs for reflow")
     _ = model.diffusion.gaussian
 
 
@@ -46,3 +50,16 @@ def pairs(model: Model, keys: Sequence[int], request: Request, labels: Tensor | 
         end = finish(x, moves, refused)
     sigma = diffusion.gaussian.schedule.alpha_sigma(torch.tensor(diffusion.gaussian.schedule.end))[1]
     return Pairs(as_pictures(space.decode(end), space.levels), (x / sigma).cpu(), chosen)
+
+
+def check_pairs(recipe: Any, noise: tuple[int, ...]) -> None:
+    """ValueError where a recipe, fitted to its images, cannot be trained on pairs of these with noise of this shape."""
+    built, wanted = recipe.build(), tuple(recipe.space.shape(recipe.shape))
+    if built.sampler is None or built.process is None or built.lower_bound:
+        raise ValueError("reflow pairs train models of Gaussian noise, such as flow matching; this is none")
+    if wanted != noise:
+        raise ValueError(f"the noise of these pairs is {noise}, and the model's space has {wanted}")
+    if recipe.conditioning.numbers:
+        raise ValueError("the pictures of reflow pairs stay as they are: leave the augmentation out")
+    if noising_of(recipe) != INDEPENDENT:
+        raise ValueError("reflow pairs bring their noise: leave --recipe.noising out")

@@ -22,7 +22,7 @@ from sfumato.core.schedules import Steps
 from sfumato.data.loader import levels_of, to_float
 from sfumato.inverse import Function, Measurement, Operator, Posterior
 from sfumato.models import guidance as guides
-from sfumato.models.generate import as_pictures
+from sfumato.models.decoded import as_pictures
 from sfumato.models.guidance import Given, Guidance
 from sfumato.models.model import MOST_OF_EACH, Model
 from sfumato.samplers import DDIM
@@ -142,6 +142,7 @@ def _check(
 ) -> None:
     """ValueError where these do not fit together."""
     model.alone("restoring")
+    model.of_pixels("restoring")
     seen = operator.check(model.recipe.shape)
     if tuple(measurement.shape[1:]) != seen:
         raise ValueError(
@@ -225,6 +226,7 @@ def restored(
     Raises: ValueError where the images do not fit the model, or the model makes no pictures out of noise alone.
     """
     model.check_images(images, labels, "restoring")
+    model.of_pixels("restoring")
     chosen, process, space = model.sampler(sampler), model.diffusion.gaussian, model.recipe.space
     done = []
     for keys in torch.arange(len(images)).split(batch):

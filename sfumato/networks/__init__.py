@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sfumato.networks.autoencoder import ConvAutoencoder
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.classifier import Encoder
 from sfumato.networks.control import Control
@@ -39,6 +40,7 @@ NETWORKS: dict[str, type[Backbone]] = {
     "dpm-bits": DPMBits,
     "encoder-unet": Encoder,
     "control": Control,
+    "conv-autoencoder": ConvAutoencoder,
 }
 """The kinds of networks, as recipes and JSON name them."""
 

@@ -1,4 +1,4 @@
-"""Fifteen recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+"""Sixteen recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
 
 A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
 """
@@ -16,6 +16,7 @@ from sfumato.networks import NETWORKS
 from sfumato.noising import NOISINGS
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
+from sfumato.papers.autoencoder import ImageAutoencoder
 from sfumato.papers.consistency import ConsistencyModel
 from sfumato.papers.continuous import ContinuousDDPM
 from sfumato.papers.ddpm import DDPM
@@ -38,6 +39,7 @@ PAPERS: dict[str, type[Any]] = {
     "iddpm": ImprovedDDPM,
     "adm": ADM,
     "adm_classifier": NoisyClassifier,
+    "autoencoder": ImageAutoencoder,
     "ncsn": NCSN,
     "ncsnv2": NCSNv2,
     "score_sde": ScoreSDE,

@@ -32,7 +32,16 @@ from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ADMUNet
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ddpm import index
-from sfumato.papers.recipe import Levels, Shape, Shift, build_network, check_fields, denoising_loss, levels_of
+from sfumato.papers.recipe import (
+    Levels,
+    Shape,
+    Shift,
+    build_network,
+    channels_of,
+    check_fields,
+    denoising_loss,
+    levels_of,
+)
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -71,7 +80,7 @@ class ADM:
         check_fields(self, betas=BETAS, prediction=PREDICTIONS)
 
     def model(self) -> nn.Module:
-        return build_network(self, 2 * self.shape[0], self.steps)
+        return build_network(self, 2 * channels_of(self), self.steps)
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
@@ -91,5 +100,5 @@ class ADM:
         return Diffusion(
             process, denoise, denoising_loss(self, process, denoise, criterion), UniformLevels(self.steps),
             process.prior, own=Ancestral(learned_range), sampler=FAST, steps=FAST_STEPS, own_steps=50,
-            variance=learned_range, clip=self.space.range if self.clip else None,
+            variance=learned_range, clip=self.space.bounds if self.clip else None,
         )  # fmt: skip

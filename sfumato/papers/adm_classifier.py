@@ -20,7 +20,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import UniformLevels
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.classifier import Encoder
-from sfumato.papers.recipe import Levels, Shape, Shift, check_dims, check_fields, levels_of
+from sfumato.papers.recipe import Levels, Shape, Shift, check_dims, check_fields, encoded, levels_of
 from sfumato.spaces import Pixels, Space
 
 BETAS = {"linear": scaled_linear_betas, "cosine": cosine_betas}
@@ -52,7 +52,8 @@ class NoisyClassifier:
 
     def model(self) -> nn.Module:
         check_dims(self.network, self.space.shape(self.shape))
-        return self.network.build(self.space.shape(self.shape), self.conditioning.classes)
+        network = self.network.build(self.space.shape(self.shape), self.conditioning.classes)
+        return self.space.attach(network, self.shape)
 
     def build(self) -> Classification:
         process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
@@ -63,7 +64,7 @@ class NoisyClassifier:
         def loss(
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
         ) -> Tensor:
-            x0 = self.space.encode(images, noise)
+            x0 = encoded(self, network, images, given, noise)
             x_t = process.level(t, x0).noise(x0, noise(x0))
             return F.cross_entropy(classify(network)(x_t, t).float(), given["y"], reduction="none")
 

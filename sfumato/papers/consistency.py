@@ -26,7 +26,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.papers.edm import PUBLISHED_DEVIATION
-from sfumato.papers.recipe import Shape, Sigma, build_network, check_fields, training_noise
+from sfumato.papers.recipe import Shape, Sigma, build_network, channels_of, check_fields, encoded, training_noise
 from sfumato.samplers.consistency import LAST, Consistency, LogEven
 from sfumato.spaces import Measured, Space
 
@@ -82,7 +82,7 @@ class ConsistencyModel:
         return self.deviation / PUBLISHED_DEVIATION
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0])
+        return build_network(self, channels_of(self))
 
     def earlier(self, sigma: Tensor) -> Tensor:
         """r, the lower noise that f at sigma learns from, in float64."""
@@ -104,7 +104,7 @@ class ConsistencyModel:
         def loss(
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
         ) -> Tensor:
-            x0 = self.space.encode(images, noise)
+            x0 = encoded(self, network, images, given, noise)
             eps = training_noise(self, x0, noise, given)
             f = denoise(network, self.conditioning.training(images, given, noise))
             sigma = schedule.alpha_sigma(t)[1]

@@ -50,6 +50,7 @@ from sfumato.papers.recipe import (
     Shape,
     Shift,
     build_network,
+    channels_of,
     check_fields,
     denoising_loss,
     level_times,
@@ -131,7 +132,7 @@ class DDPM:
             raise ValueError("only the bound trains a learned variance: set weight to bound as well")
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0] * (2 if self.variance == "learned" else 1), self.steps)
+        return build_network(self, channels_of(self) * (2 if self.variance == "learned" else 1), self.steps)
 
     def build(self) -> Diffusion:
         betas = self._betas()
@@ -155,7 +156,7 @@ class DDPM:
             process, denoise, denoising_loss(self, process, denoise, criterion),
             level_times(self.times, process.schedule, self.steps), process.prior,
             own=Ancestral(variance), sampler=DDIM() if whole else FAST, steps=50 if whole else FAST_STEPS,
-            own_steps=50, variance=variance, clip=self.space.range if self.clip else None,
+            own_steps=50, variance=variance, clip=self.space.bounds if self.clip else None,
         )  # fmt: skip
 
     def _betas(self) -> Tensor:

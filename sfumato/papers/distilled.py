@@ -28,7 +28,7 @@ from sfumato.fields import Range, check
 from sfumato.networks.backbone import Backbone
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ddpm import DDPM
-from sfumato.papers.recipe import training_noise
+from sfumato.papers.recipe import augmented, encoded, training_noise
 from sfumato.samplers import DDIM
 from sfumato.samplers.grids import to_clean
 from sfumato.spaces import Space
@@ -146,10 +146,8 @@ class Distilled:
         def loss(
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
         ) -> Tensor:
-            known: Any = given
-            if network.training:
-                images, known = conditioning.changed(images, given, noise)
-            x0 = self.space.encode(images, noise)
+            images, known = augmented(self, network, images, given, noise)
+            x0 = encoded(self, network, images, known, noise)
             eps = training_noise(self, x0, noise, known)
             inputs = conditioning.training(images, known, noise)
             x_t = process.level(t, x0).noise(x0, eps)

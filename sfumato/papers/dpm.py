@@ -33,7 +33,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.dpm2015 import DPMImage
 from sfumato.papers.ddpm import index
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields
+from sfumato.papers.recipe import Levels, Shape, build_network, channels_of, check_fields
 from sfumato.samplers.ancestral import AncestralStep
 from sfumato.spaces import Bits, Space, Standardised
 
@@ -116,7 +116,9 @@ class DPM:
         return gaussian_null(dims)
 
     def model(self) -> nn.Module:
-        network = build_network(self, self.shape[0] * (1 if self.bits else 2), self.steps)
+        if not self.space.keeps_pixels:
+            raise ValueError("the model of 2015 has its own bound on pixels, so it is not trained on latents")
+        network = build_network(self, channels_of(self) * (1 if self.bits else 2), self.steps)
         if not self.learn_betas:
             return network
         with torch.device("cpu"):  # its values matter even where weights are yet to come

@@ -22,7 +22,7 @@ from sfumato.core.times import LogNormal
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, Sigma, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import Levels, Shape, Sigma, build_network, channels_of, check_fields, denoising_loss
 from sfumato.samplers import FAST, FAST_STEPS, Heun
 from sfumato.spaces import Measured, Space
 
@@ -87,7 +87,7 @@ class EDM:
         return self.space.deviation if self.sigma_data is None else self.sigma_data
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0])
+        return build_network(self, channels_of(self))
 
     def build(self) -> Diffusion:
         schedule = PowerVE(self.sigma_min, self.sigma_max, self.rho)

@@ -28,7 +28,15 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss, interval_times
+from sfumato.papers.recipe import (
+    Levels,
+    Shape,
+    build_network,
+    channels_of,
+    check_fields,
+    denoising_loss,
+    interval_times,
+)
 from sfumato.samplers import DDIM, FAST, FAST_STEPS, Heun
 from sfumato.spaces import Pixels, Space
 
@@ -84,7 +92,7 @@ class FlowMatching:
             raise ValueError(f"steps are at least 1, not {self.steps}")
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0])
+        return build_network(self, channels_of(self))
 
     def build(self) -> Diffusion:
         schedule = LinearFlow(self.shift)

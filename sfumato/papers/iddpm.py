@@ -32,7 +32,16 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import ImprovedUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, Shift, build_network, check_fields, denoising_loss, levels_of
+from sfumato.papers.recipe import (
+    Levels,
+    Shape,
+    Shift,
+    build_network,
+    channels_of,
+    check_fields,
+    denoising_loss,
+    levels_of,
+)
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -86,7 +95,7 @@ class ImprovedDDPM:
             raise ValueError("a learned variance is trained by the hybrid or vlb objective, and only these train one")
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0] * (2 if self.variance == "learned_range" else 1), self.steps)
+        return build_network(self, channels_of(self) * (2 if self.variance == "learned_range" else 1), self.steps)
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
@@ -113,5 +122,5 @@ class ImprovedDDPM:
             process, denoise, denoising_loss(self, process, denoise, criterion),
             times.LossSecondMoment(self.steps) if self.importance else times.UniformLevels(self.steps),
             process.prior, own=Ancestral(variance), sampler=FAST, steps=FAST_STEPS, own_steps=50, variance=variance,
-            clip=self.space.range if self.clip else None,
+            clip=self.space.bounds if self.clip else None,
         )  # fmt: skip

@@ -25,7 +25,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Shape, check_dims, check_fields, training_noise
+from sfumato.papers.recipe import Shape, augmented, check_dims, check_fields, encoded, training_noise
 from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.spaces import Pixels, Space
 
@@ -72,7 +72,8 @@ class MeanFlow:
         given = self.conditioning.embedded(self.shape, Embedded())
         seen = self.conditioning.seen(self.space.shape(self.shape))
         check_dims(self.network, seen)
-        return self.network.build(seen, self.shape[0], replace(given, numbers=given.numbers + FEATURES))
+        network = self.network.build(seen, seen[0], replace(given, numbers=given.numbers + FEATURES))
+        return self.space.attach(network, self.shape)
 
     def build(self) -> Diffusion:
         if self.conditioning.feeds_back:
@@ -104,10 +105,8 @@ class MeanFlow:
         def loss(
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
         ) -> Tensor:
-            known = given
-            if network.training:
-                images, known = conditioning.changed(images, given, noise)  # type: ignore[assignment]
-            x0 = self.space.encode(images, noise)
+            images, known = augmented(self, network, images, given, noise)
+            x0 = encoded(self, network, images, known, noise)
             eps = training_noise(self, x0, noise, known)
             inputs = dict(conditioning.training(images, known, noise))
             if conditioning.numbers and "numbers" not in inputs:

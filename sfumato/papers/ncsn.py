@@ -35,6 +35,7 @@ from sfumato.papers.recipe import (
     Sigma,
     Trainable,
     build_network,
+    channels_of,
     check_fields,
     denoising_loss,
 )
@@ -43,8 +44,9 @@ from sfumato.spaces import Space, UnitPixels
 
 
 def as_images(recipe: Trainable) -> float:
-    """What x is multiplied with before a score network sees it: networks see images 2 wide in any space."""
-    low, high = recipe.space.range
+    """What x is multiplied with before a score network sees it: networks see images 2 wide in any space with bounds,
+    and latents as they are."""
+    low, high = recipe.space.bounds or (-1.0, 1.0)
     return 2 / (high - low)
 
 
@@ -54,6 +56,8 @@ def start_from(word: str, process: GaussianDiffusion, space: Space) -> Callable[
     def uniform(shape: tuple[int, ...], device: torch.device | str = "cpu") -> Distribution:
         return Uniform(shape, *space.range, device)
 
+    if word == "uniform" and space.bounds is None:
+        raise ValueError("sampling cannot start uniformly in a space without bounds: --recipe.start gaussian")
     return {"gaussian": process.prior, "uniform": uniform}[word]
 
 
@@ -92,7 +96,7 @@ class NCSN:
             raise ValueError("noise falls from first_sigma to last_sigma, both above 0")
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0], self.steps)
+        return build_network(self, channels_of(self), self.steps)
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(from_sigmas(geometric_sigmas(self.steps, self.last_sigma, self.first_sigma)))

@@ -26,7 +26,17 @@ from sfumato.networks.backbone import Backbone
 from sfumato.networks.refinenet import RefineNetV2
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ncsn import as_images, start_from
-from sfumato.papers.recipe import Levels, Moves, Rate, Shape, Sigma, build_network, check_fields, denoising_loss
+from sfumato.papers.recipe import (
+    Levels,
+    Moves,
+    Rate,
+    Shape,
+    Sigma,
+    build_network,
+    channels_of,
+    check_fields,
+    denoising_loss,
+)
 from sfumato.samplers import AnnealedLangevin
 from sfumato.spaces import Space, UnitPixels
 
@@ -68,7 +78,7 @@ class NCSNv2:
             raise ValueError("noise falls from first_sigma to last_sigma, both above 0")
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0], self.steps)
+        return build_network(self, channels_of(self), self.steps)
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(from_sigmas(geometric_sigmas(self.steps, self.last_sigma, self.first_sigma)))

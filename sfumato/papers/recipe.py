@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sfumato.conditioning import Conditioning
 from sfumato.core.betas import shifted
 from sfumato.core.denoisers import Denoise, Prediction
-from sfumato.core.diffusion import Classification, Diffusion, Inputs, Loss
+from sfumato.core.diffusion import Built, Diffusion, Inputs, Loss
 from sfumato.core.distributions import Noise
 from sfumato.core.learned_times import learned_interval, learned_levels
 from sfumato.core.processes import GaussianDiffusion
@@ -68,7 +68,7 @@ class Trainable(Protocol):
         """What the diffusion sees of an image."""
         ...
 
-    def build(self) -> Diffusion | Classification:
+    def build(self) -> Built:
         """What runs: made once, and kept."""
         ...
 
@@ -99,7 +99,7 @@ def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module
     given = recipe.conditioning.embedded(recipe.shape, Embedded(levels=levels))
     shape = recipe.conditioning.seen(recipe.space.shape(recipe.shape))
     check_dims(recipe.network, shape)
-    return recipe.network.build(shape, outputs, given)
+    return recipe.space.attach(recipe.network.build(shape, outputs, given), recipe.shape)
 
 
 def check_dims(network: Backbone, shape: tuple[int, ...]) -> None:
@@ -110,6 +110,35 @@ def check_dims(network: Backbone, shape: tuple[int, ...]) -> None:
         able = ", ".join(name for name, kind in NETWORKS.items() if dims in kind.dims)
         name = kinds.get(type(network), type(network).__name__)
         raise ValueError(f"the network {name} does not take {KINDS[dims]} {AXES[dims]}: --recipe.network {able} do")
+
+
+def channels_of(recipe: Trainable) -> int:
+    """The channels of what the diffusion sees of an image."""
+    return recipe.space.shape(recipe.shape)[0]
+
+
+def augmented(
+    recipe: Trainable, network: nn.Module, images: Tensor, given: Mapping[str, Tensor], noise: Noise
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The images of a training batch and what is given beside them, as the conditioning changes them in training."""
+    if not network.training:
+        return images, given
+    after, known = recipe.conditioning.changed(images, given, noise)
+    if after is not images:  # what was encoded before are other images
+        known = {key: value for key, value in known.items() if key != "moments"}
+    return after, known
+
+
+def encoded(
+    recipe: Trainable, network: nn.Module, images: Tensor, known: Mapping[str, Tensor], noise: Noise
+) -> Tensor:  # fmt: skip
+    """What the diffusion sees of a training batch (B, C, H, W), by the weights beside the network if there are any.
+
+    Args:
+        known: what is given beside the images; `moments`, where the first part of encoding was done before.
+    """
+    space = recipe.space.bound(network)
+    return space.encode(images, noise) if "moments" not in known else space.drawn(known["moments"], noise)
 
 
 def levels_of(betas: Tensor, shift: tuple[float, ...]) -> Table:
@@ -164,10 +193,8 @@ def denoising_loss(
     def loss(
         network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
     ) -> Tensor:
-        known: Mapping[str, Tensor] = given
-        if network.training:
-            images, known = conditioning.changed(images, given, noise)
-        x0 = space.encode(images, noise)
+        images, known = augmented(recipe, network, images, given, noise)
+        x0 = encoded(recipe, network, images, known, noise)
         eps = training_noise(recipe, x0, noise, known)
         inputs = conditioning.training(images, known, noise)
 

@@ -37,6 +37,7 @@ from sfumato.papers.recipe import (
     Shape,
     Sigma,
     build_network,
+    channels_of,
     check_fields,
     denoising_loss,
     interval_times,
@@ -112,7 +113,7 @@ class ScoreSDE:
             object.__setattr__(self, "space", UnitPixels() if self.sde == "ve" else Pixels())
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0], 0 if self.continuous else self.steps)
+        return build_network(self, channels_of(self), 0 if self.continuous else self.steps)
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(self._schedule())

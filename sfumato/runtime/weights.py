@@ -4,6 +4,7 @@ from the snapshots of its run (post-hoc EMA: Karras et al. 2024, EDM2, section 3
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,3 +222,13 @@ def _pairs(values: Iterable[object], lengths: Iterable[object]) -> list[tuple[fl
     except (TypeError, ValueError):
         return []
     return [pair for pair in pairs if all(map(math.isfinite, pair))]
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights, by key."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        value = tensors[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(value.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

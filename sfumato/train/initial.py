@@ -6,7 +6,6 @@ stays as it was initialised.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,16 +52,6 @@ class Fitted:
         names = ", ".join(self.fresh[:5]) + (", ..." if len(self.fresh) > 5 else "")
         parts.append(f"{len(self.fresh)} fresh" + (f": {names}" if names else ""))
         return ", ".join(parts) + (f"; {len(self.left)} of the source not used" if self.left else "")
-
-
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of weights, by key."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        value = tensors[name].detach().cpu().contiguous().reshape(-1)
-        digest.update(value.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def fitted(

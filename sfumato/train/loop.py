@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.diffusion import Diffusion
+from sfumato.core.diffusion import Built
 from sfumato.data.sources import Images
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
@@ -31,6 +31,7 @@ from sfumato.train.best import measure_distance
 from sfumato.train.display import Display
 from sfumato.train.learning_rate import learning_rate_at
 from sfumato.train.lengths import measure_lengths
+from sfumato.train.moments import encoded_once
 from sfumato.train.monitoring import PATIENCE, due, dump, log, monitor, save, save_snapshot
 from sfumato.train.place import run_folder
 from sfumato.train.session import Clock, Distance, Preview, Session
@@ -81,7 +82,7 @@ def train(
     validation: Images | None = None,
     preview: Preview | None = None,
     resume: bool = False, quiet: bool = False,
-    initial: Mapping[str, Tensor] | None = None, built: Diffusion | None = None,
+    initial: Mapping[str, Tensor] | None = None, built: Built | None = None,
     watch: Sequence[Watcher] = (),
     distance: Distance | None = None,
 ) -> TrainResult:  # fmt: skip
@@ -119,11 +120,11 @@ def train(
         place = run_folder(accelerator, Path(out), state, images, settings, config, resume)
         shown, main = _display(accelerator, settings, state, quiet), accelerator.is_main_process
         with place as folder, shown as display, trackers.opened(settings, folder, state.images, main) as logs:
-            labelled = bool(recipe.conditioning.classes)
+            labelled, kept = bool(recipe.conditioning.classes), encoded_once(recipe, state.network, images, settings)
             session = Session(
                 diffusion, settings, config, accelerator, folder, state, display, interrupt,
                 model=_training_network(accelerator, settings, state),
-                batches=Batches(images, state.times, settings, labelled, device),
+                batches=Batches(kept, state.times, settings, labelled, device),
                 clock=Clock(state.seconds), images=images, validation=validation or images, labelled=labelled,
                 preview=preview, precision=precision, distance=distance, watchers=[*watch, *logs],
             )  # fmt: skip

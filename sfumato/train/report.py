@@ -71,7 +71,7 @@ def write_report(path: Path) -> Path:
         lengths(run),
         _over_time(run),
         _data(run, card),
-        _commands(path, config),
+        _commands(path, config, bool(run.metrics("reconstruction"))),
         _settings(config),
     ]
     title = html.escape(str(config.get("preset", path.name)))
@@ -130,10 +130,23 @@ def _notes(config: dict[str, Any], train: list[dict[str, Any]]) -> str:
 def _results(run: RunFolder) -> str:
     final = _previews(run, "ema")[-1:]
     data = run.path / "samples" / "data.png"
-    figures = [_picture(p, f"Samples of the averaged weights after {images:,} images.") for images, p in final]
+    rows = run.metrics("reconstruction")
+    what = "Held-out images above their reconstructions by" if rows else "Samples of"
+    text = f"{what} the averaged weights after {{:,}} images. {_floor(rows)}"
+    figures = [_picture(p, text.format(images)) for images, p in final]
     if data.is_file():
         figures.append(_picture(data, "Training images, for comparison: evenly spread over the set."))
     return f'<h2>What it makes</h2><div class="pair">{"".join(figures)}</div>' if figures else ""
+
+
+def _floor(rows: list[dict[str, Any]]) -> str:
+    """How near the reconstructions of an autoencoder are, in words."""
+    if not rows:
+        return ""
+    last = rows[-1]
+    distance = f", {last['distance']} {last['frechet']:.4g}" if last.get("frechet") is not None else ""
+    codes = f", {last['used']:,} of {last['codes']:,} codes used" if last.get("codes") else ""
+    return f"PSNR {last['psnr']:.2f} dB on {last['count']:,} images of {last['on']}{distance}{codes}."
 
 
 BY_LEVEL = {
@@ -211,9 +224,10 @@ def _data(run: RunFolder, card: dict[str, Any]) -> str:
     return f"<h2>Data card</h2><pre>{html.escape(text)}</pre>"
 
 
-def _commands(path: Path, config: dict[str, Any]) -> str:
+def _commands(path: Path, config: dict[str, Any], encodes: bool) -> str:
     where = shlex.quote(str(path))
-    lines = [
+    lines = [f"{config.get('command', '')}    # this run", f'sfumato train PRESET --recipe.space "latents?of={where}"']
+    lines = lines if encodes else [
         f"{config.get('command', '')}    # this run",
         f"sfumato sample {where} -n 64 --steps 50 --seed 0",
         f"sfumato sample {where} -n 16 --sampler ancestral --steps 250 --animation",

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sfumato.core.diffusion import Classification, Diffusion
+from sfumato.core.diffusion import Built
 from sfumato.data.sources import Images
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
@@ -55,7 +55,7 @@ class Clock:
 class Session:
     """Everything that a step needs."""
 
-    diffusion: Diffusion | Classification
+    diffusion: Built
     """What the recipe builds; its training times are as they were at first, those of the state may have learned."""
     settings: TrainConfig
     config: Mapping[str, Any]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.diffusion import Classification, Diffusion
+from sfumato.core.diffusion import Built
 from sfumato.core.randomness import ImageNoise, mix
 from sfumato.core.times import TrainingTimes
 from sfumato.core.uncertainty import Uncertainty
@@ -61,7 +61,7 @@ def check_watching(settings: TrainConfig, measurable: bool) -> None:
 
 
 def rehearse(
-    recipe: Trainable, built: Diffusion | Classification, state: State, images: Images, precision: str
+    recipe: Trainable, built: Built, state: State, images: Images, precision: str
 ) -> None:
     """Compute the loss of two of the images (of each size) once, before anything is written, and keep nothing of it.
 
@@ -76,7 +76,7 @@ def rehearse(
 
 
 def _rehearse(
-    recipe: Trainable, built: Diffusion | Classification, network: nn.Module, images: Images, precision: str,
+    recipe: Trainable, built: Built, network: nn.Module, images: Images, precision: str,
     device: torch.device,
 ) -> None:  # fmt: skip
     """The loss of two images of one size. ValueError where network and images do not fit each other."""
@@ -128,7 +128,7 @@ def first_state(
     return State(network, optimizer, *averages, copy.deepcopy(times), uncertainty, sharded)
 
 
-def too_little_noise(recipe: Trainable, built: Diffusion | Classification) -> str:
+def too_little_noise(recipe: Trainable, built: Built) -> str:
     """A line of warning where much of the image is left at the last level, though sampling starts from noise alone;
     else nothing.
 

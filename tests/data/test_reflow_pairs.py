@@ -16,10 +16,9 @@ from sfumato.conditioning import Augmented, Labels
 from sfumato.core.randomness import ImageNoise
 from sfumato.data import DataError, open_source
 from sfumato.data.reflow import Pairs, write
-from sfumato.fitting import check_reflow
 from sfumato.models import Model, load_model
 from sfumato.models.generate import Request
-from sfumato.models.reflow import pairs
+from sfumato.models.reflow import check_pairs, pairs
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import Offset
 from sfumato.papers.dpm import DPM
@@ -92,7 +91,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "pairs" / "noise.npy").write_bytes(content[:-2])
     with pytest.raises(DataError, match=r"noise.npy has 446 bytes, not 448"):
         open_source(f"reflow:{tmp_path / 'pairs'}")
-    check_reflow(FLOW, (1, 8, 8))
+    check_pairs(FLOW, (1, 8, 8))
     wrong: list[tuple[Any, tuple[int, ...], str]] = [
         (FLOW, (3, 8, 8), "the model's space has"),
         (replace(FLOW, conditioning=Augmented()), (1, 8, 8), "leave the augmentation out"),
@@ -101,7 +100,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     ]
     for recipe, noise, said in wrong:
         with pytest.raises(ValueError, match=said):
-            check_reflow(recipe, noise)
+            check_pairs(recipe, noise)
 
 
 def test_a_pair_is_the_noise_and_what_the_model_samples_from_it() -> None:

@@ -29,6 +29,9 @@ def test_a_configuration_is_plain_values_and_builds(kind: str) -> None:
     assert hash(make(**values)) == hash(network)
     shape, outputs = SHAPES.get(kind, (3, 8, 8)), OUTPUTS.get(kind, 3)
     net = network.build(shape, outputs, Embedded(levels=10))
+    if kind == "conv-autoencoder":
+        assert net(torch.ones(2, *shape)).image.shape == (2, *shape)
+        return
     out = net(torch.ones(2, *shape), torch.tensor([1, 9]))
     classifier = kind == "encoder-unet"
     assert out.shape == ((2, 5) if classifier else (2, outputs, *shape[1:]))

@@ -19,7 +19,7 @@ from sfumato.papers.controlled import controlled
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.distilled import Distilled
 from sfumato.runtime.folder import RunFolder
-from sfumato.train.initial import fingerprint
+from sfumato.runtime.weights import fingerprint
 from tests.train import toy
 
 NETWORK = "ddpm-unet?channels=32&multipliers=1,2&blocks=1&attention=none&dropout=0.1"

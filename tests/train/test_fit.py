@@ -172,7 +172,7 @@ def test_a_spec_other_parts_and_weights_to_begin_at(tmp_path: Path) -> None:
         ({"preset": "ddpm/digits", "minuts": 3}, "unknown argument of fit 'minuts'; did you mean minutes"),
         ({"preset": "ddpm/digits", "recipe": {"networks": "dit"}}, "did you mean network"),
         ({"preset": "ddpm/digits", "recipe": {"network": "unets"}}, "unknown network 'unets'"),
-        ({"preset": "adm_classifier/digits"}, "is a classifier, which makes no pictures"),
+        ({"preset": "adm_classifier/digits"}, "makes no pictures by itself"),
         ({"preset": "ddpm/digits", "resume": True}, "say out="),
         ({"preset": "ddpm/digits", "validation": np.zeros((3, 8, 8), np.uint8)}, "a pair of images and labels"),
         ({"preset": "ddpm/digits", "batch": 0}, "batch is"),

@@ -104,6 +104,7 @@ class Export:
         self.by_kernel: dict[Kernel, int] = {}
         self.by_content: dict[str, int] = {}
         self.kernels: list[dict[str, Any]] = []
+        self.space = recipe.space.bound(network)
         self.shape = recipe.space.shape(recipe.shape)
         process = diffusion.process
         self.real = process is not None and torch.as_tensor(process.schedule.end).is_floating_point()
@@ -118,9 +119,11 @@ class Export:
         plans, left_out = self._plans(chosen, steps)
         z = self.example["x"].flip(0)
         self._save("prior", graph(Prior(self.diffusion.prior((1, *self.shape))), {"z": z}, ["x"]))
-        decoded = not torch.equal(self.recipe.space.decode(z), z)
+        with torch.no_grad():
+            image = self.space.decode(z)
+        decoded = image.shape != z.shape or not torch.equal(image, z)
         if decoded:
-            self._save("decode", graph(Decode(self.recipe.space), {"x": z}, ["image"]))
+            self._save("decode", graph(Decode(self.space, self.network), {"x": z}, ["image"]))
         if self.given is not None:
             self._save("denoiser", graph(self.predict, self.example, self.outputs))
             self.say(f"denoiser.onnx: {', '.join(self.inputs)} -> {', '.join(self.outputs)}")

@@ -32,11 +32,11 @@ class Prior(nn.Module):
 
 
 class Decode(nn.Module):
-    """x -> images in [-1, 1]."""
+    """x -> images in [-1, 1], by weights beside the network where the space needs any."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, network: nn.Module) -> None:
         super().__init__()
-        self.space = space
+        self.space, self.network = space, network
 
     def forward(self, x: Tensor) -> Tensor:
         return self.space.decode(x)

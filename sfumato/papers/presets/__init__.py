@@ -12,6 +12,7 @@ from typing import Any
 from sfumato.papers.presets import (
     adm,
     adm_classifier,
+    autoencoder,
     consistency,
     continuous,
     control,
@@ -41,6 +42,7 @@ TABLES = {
     "iddpm": iddpm,
     "adm": adm,
     "adm_classifier": adm_classifier,
+    "autoencoder": autoencoder,
     "ncsn": ncsn,
     "ncsnv2": ncsnv2,
     "score_sde": score_sde,

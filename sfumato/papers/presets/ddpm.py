@@ -27,6 +27,7 @@ from sfumato.papers.presets.preset import (
     short,
 )
 from sfumato.papers.training import TrainConfig
+from sfumato.spaces import Latents
 
 NONE = Unconditional()
 
@@ -51,12 +52,16 @@ CELEBA = DDPM((3, 64, 64), HoUNet(multipliers=(1, 2, 2, 2, 4), attention=(4,)))
 LARGE = DDPM((3, 256, 256), HoUNet(multipliers=(1, 1, 2, 2, 4, 4), attention=(16,), dropout=0.0), variance="small")
 BEDS = ho(2_400_000, 64, 2e-5, flip=False)
 
+LATENT = DDPM((3, 128, 128), HoUNet(**{**EMOJI.unet, "dropout": 0.0}), Labels(9), Latents(), prediction="v", weight="v",
+              betas="cosine", clip=False)  # fmt: skip
+
 SMALL = {
-    # name            recipe                      data       training    what it is
-    "digits":  Preset(small(DIGITS, Labels(10)),  "digits",  short(1.0), "8x8 digits with labels in a minute"),
-    "fashion": Preset(small(FASHION, NONE),       "fashion", short(8.0), "28x28 clothes in eight minutes on two cores"),
-    "mnist":   Preset(small(FASHION, Labels(10)), "mnist",   short(8.0), "28x28 handwritten digits with labels"),
-    "emoji32": Preset(small(EMOJI, Labels(9)),    "emoji32", emoji(),    "32x32 colour emoji with categories"),
+    # name             recipe                      data        training    what it is
+    "digits":   Preset(small(DIGITS, Labels(10)),  "digits",   short(1.0), "8x8 digits with labels in a minute"),
+    "fashion":  Preset(small(FASHION, NONE),       "fashion",  short(8.0), "28x28 clothes in eight minutes, two cores"),
+    "mnist":    Preset(small(FASHION, Labels(10)), "mnist",    short(8.0), "28x28 handwritten digits with labels"),
+    "emoji32":  Preset(small(EMOJI, Labels(9)),    "emoji32",  emoji(),    "32x32 colour emoji with categories"),
+    "emoji128": Preset(LATENT,                     "emoji128", emoji(),    "128x128, latents of autoencoder/emoji128"),
     # of one dimension and of three
     "signals":       Preset(modulated(SIGNALS, NONE),     "signals",       short(3.0), "128 numbers of damped sines"),
     "moving-digits": Preset(modulated(CLIPS, Labels(10)), "moving_digits", clips(),    "8 frames of moving digits"),

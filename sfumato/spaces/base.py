@@ -1,4 +1,4 @@
-"""Spaces: what the diffusion sees of an image, and the way back; images outside are always in [-1, 1].
+"""Spaces of pixels: what the diffusion sees of an image, and the way back; images outside are always in [-1, 1].
 
 Every space carries the depth of the data: how many grey levels they have, and what black and white of floats are.
 `Pixels` as they are, `Measured` with their deviation; `UnitPixels` for the score-based papers, whose images are 1 wide;
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core.distributions import Noise
 from sfumato.fields import Length, Range, check
@@ -39,6 +39,7 @@ class Space:
 
     Attributes:
         has_moments: whether `fitted` looks at the images, which may be many.
+        keeps_pixels: whether a number that it makes belongs to a pixel, so that pixels can be held, measured or told.
     """
 
     levels: Levels = field(default=256, kw_only=True)
@@ -48,6 +49,7 @@ class Space:
     """What -1 and 1 stand for where the data are real numbers; taken from the data set."""
 
     has_moments: ClassVar[bool] = False
+    keeps_pixels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check(self)
@@ -62,11 +64,32 @@ class Space:
         """What the diffusion sees -> images in [-1, 1]."""
         return x
 
+    def attach(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        """The network of a model of images of this shape (C, H, W), with the weights beside it that the space needs."""
+        return network
+
+    def bound(self, network: nn.Module) -> Space:
+        """The space with the weights that are beside a network; itself where it needs none."""
+        return self
+
+    def moments(self, images: Tensor) -> Tensor:
+        """The part of encoding that takes long, is always the same, and may be kept: images -> what `drawn` takes."""
+        return images
+
+    def drawn(self, moments: Tensor, noise: Noise | None = None) -> Tensor:
+        """The rest of encoding: encode(images, noise) = drawn(moments(images), noise)."""
+        return self.encode(moments, noise)
+
     @property
     def range(self) -> tuple[float, float]:
         """Where clean data lie, for clipping."""
         low, high = self.encode(torch.tensor([-1.0, 1.0])).tolist()
         return low, high
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The range; None where it is unbounded."""
+        return self.range if math.isfinite(self.range[1] - self.range[0]) else None
 
     @property
     def log_volume(self) -> float:
@@ -188,13 +211,3 @@ class Bits(Space):
 
     def fitted(self, images: Tensor) -> Bits:
         return replace(self, mean=float(images.mean()))
-
-
-SPACES: dict[str, type[Space]] = {
-    "pixels": Pixels,
-    "measured": Measured,
-    "unit-pixels": UnitPixels,
-    "standardised": Standardised,
-    "bits": Bits,
-}
-"""Every space by the name under which a checkpoint keeps it."""

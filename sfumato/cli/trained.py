@@ -1,0 +1,41 @@
+"""What `sfumato train` says at its end: the report, how near an autoencoder comes, and the command that goes on."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfumato.train.loop import TrainResult
+
+
+def report(result: TrainResult, recipe: Any, data: str, pictures: str) -> None:
+    """Say what came of a run, and the command that uses it or goes on with it."""
+    from sfumato.core.diffusion import Autoencoding
+    from sfumato.evaluate.reconstruction import store_reconstruction
+    from sfumato.runtime.folder import RunFolder
+    from sfumato.train.report import write_report
+
+    out = shlex.quote(str(result.folder))
+    if result.interrupted:
+        print(f"\nStopped at {result.images:,} images; everything is saved in {result.folder}")
+        print(f"sfumato train --resume {out}")
+        return
+    built = recipe.build()
+    if isinstance(built, Autoencoding):
+        print("\n".join(store_reconstruction(result.folder, pictures)))
+    print(f"Report:  {write_report(result.folder)}\n")
+    best = RunFolder(result.folder).best
+    if best.is_file():
+        print(f"sfumato sample {shlex.quote(str(best))}     # the least distance that was measured on the way")
+    if isinstance(built, Autoencoding):
+        print(f'sfumato train PRESET --data {shlex.quote(data)} --recipe.space "latents?of={out}"')
+    elif built.sampler is None:
+        print(f"sfumato sample MODEL --classifier {out}")
+    elif recipe.conditioning.picture:
+        print(f"sfumato sample {out} --low-res {shlex.quote(pictures)}")
+    elif recipe.conditioning.pictured:
+        option = "--inputs" if pictures.startswith("pair:") else "--originals"
+        print(f"sfumato sample {out} {option} {shlex.quote(pictures)}")
+    else:
+        print(f"sfumato sample {out}")
