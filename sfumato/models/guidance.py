@@ -268,8 +268,9 @@ def _check_guide(model: Model, guide: Model) -> None:
     ours, theirs = model.recipe, guide.recipe
     if theirs.shape != ours.shape or theirs.space != ours.space:
         raise ValueError(f"the guide makes {theirs.shape} images, the model {ours.shape}")
-    if theirs.conditioning.asks(theirs.shape) != ours.conditioning.asks(ours.shape):
-        raise ValueError("a model with pictures as inputs, or an upsampler, is guided by one that takes the same")
+    asks = theirs.conditioning.asks(theirs.shape)
+    if asks is not None and asks != ours.conditioning.asks(ours.shape):
+        raise ValueError("a guide takes the same pictures as inputs as the model, or none")
     if theirs.conditioning.classes and guide.classes != model.classes:
         raise ValueError("the guide and the model were trained with other classes")
     if theirs.conditioning.names not in ((), ours.conditioning.names):

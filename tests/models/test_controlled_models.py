@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,27 @@ def test_every_recipe_samples_as_the_frozen_model(name: str) -> None:
         options["scale"] = 2.0
     edges = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(control.sample(3, picture=edges, **options), model.sample(3, **options))
+
+
+def test_the_frozen_model_may_guide_its_control() -> None:
+    """D_frozen + w (D_control - D_frozen), which is the frozen model's where the control adds nothing."""
+    model = made(replace(RECIPES["ddpm"], clip=False))
+    control = before_training(model, Picture("edges"))
+    x, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 30])
+    picture = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    plain = model.denoiser()(x, t)
+    guided = control.denoiser(picture=picture, scale=3.0, guide_model=model)
+    torch.testing.assert_close(guided(x, t).x0, plain.x0)
+    torch.manual_seed(0)
+    zero: Any = control.network.zero
+    with torch.no_grad():
+        for parameter in zero.parameters():
+            parameter.normal_(std=0.1)
+    told = control.denoiser(picture=picture)(x, t)
+    assert not torch.allclose(told.x0, plain.x0, atol=1e-2)
+    torch.testing.assert_close(guided(x, t).x0, plain.x0 + 3 * (told.x0 - plain.x0), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="same pictures as inputs as the model, or none"):
+        model.sample(1, steps=2, scale=2.0, guide_model=control)
 
 
 @pytest.mark.parametrize("name", ["ncsn", "ncsnv2"])
