@@ -109,6 +109,18 @@ CATALOGUE = (
            "Orders, grids and memory of an ODE solver; a network whose input and target are always of unit variance.",
            (("DPM-Solver++", "2211.01095"), ("EDM: elucidating the design space", "2206.00364")),
            ("samplers/dpm_solver.py", "samplers/grids.py", "samplers/heun.py", "core/denoisers.py", "papers/edm.py")),
+    Lesson(14, "flow", "Flow matching: straight lines from noise to data",
+           "Lines between noises and pictures: what their mean is, why it bends, and how it is made straight.",
+           (("Flow matching", "2210.02747"), ("Rectified flow", "2209.03003"), ("SiT", "2401.08740"),
+            ("Stable Diffusion 3", "2403.03206")),
+           ("core/continuous.py", "core/pairing.py", "core/reflow.py", "samplers/sit.py",
+            "papers/flow_matching.py")),
+    Lesson(15, "few_steps", "Few steps: distillation, consistency, mean flows",
+           "Functions that say where a path ends, instead of the mean of what may be there: one or two evaluations.",
+           (("Progressive distillation", "2202.00512"), ("Consistency models", "2303.01469"),
+            ("Consistency tuning", "2406.14548"), ("Mean flows", "2505.13447")),
+           ("core/distillation.py", "core/mean_flow.py", "samplers/consistency.py", "papers/consistency.py",
+            "papers/mean_flow.py")),
 )  # fmt: skip
 
 

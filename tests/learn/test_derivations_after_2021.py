@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from sfumato.claims import CLAIMS, judge
-from sfumato.claims.toys import cosine, normal, ring
-from sfumato.core.continuous import VP, PowerVE
-from sfumato.core.denoisers import predict_f, predict_v
-from sfumato.core.exact import gaussian, gaussian_flow
+from sfumato.claims.toys import cosine, normal, ring, seeded
+from sfumato.core.continuous import VP, LinearFlow, PowerVE
+from sfumato.core.denoisers import Prediction, predict_f, predict_u, predict_v
+from sfumato.core.distillation import two_step_target
+from sfumato.core.exact import GaussianMixture, gaussian, gaussian_flow
+from sfumato.core.mean_flow import mean_target
 from sfumato.core.processes import GaussianDiffusion
+from sfumato.core.reflow import straightness
 from sfumato.core.schedules import Level
-from sfumato.samplers import run
+from sfumato.samplers import DDIM, SiT, run
 from sfumato.samplers.ddim import DDIMStep
 from sfumato.samplers.grids import karras
 from sfumato.samplers.heun import ChurnStep
@@ -128,3 +131,174 @@ def test_edm_churn() -> None:
         errors.append(abs(float(down) - langevin))
     assert errors[0] < 1e-3
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.2)
+
+
+# ---------------------------------------------------------------- flow matching
+
+FLOW = GaussianDiffusion(LinearFlow())
+ONE_DIMENSION = GaussianMixture(
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+    torch.tensor([[-1.0], [0.8]], dtype=torch.float64),
+    torch.tensor([[0.3], [0.2]], dtype=torch.float64),
+)
+
+
+def velocity(mixture: GaussianMixture, x: Tensor, t: float) -> Tensor:
+    prediction = mixture.denoise(FLOW)(x, torch.tensor(t, dtype=torch.float64))
+    return prediction.eps - prediction.x0
+
+
+def test_flow_marginal() -> None:
+    """The continuity equation in one dimension: dp/dt + (u p)' is 0."""
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None].requires_grad_()
+    for t in (0.3, 0.7):
+
+        def density(at: float) -> Tensor:
+            level = FLOW.level(torch.tensor(at, dtype=torch.float64), x)
+            return ONE_DIMENSION.log_prob(x, level).exp()
+
+        in_time = (density(t + 1e-5) - density(t - 1e-5)) / 2e-5
+        (in_space,) = torch.autograd.grad((velocity(ONE_DIMENSION, x, t)[:, 0] * density(t)).sum(), x)
+        assert float((in_time + in_space[:, 0]).detach().abs().max()) < 1e-6
+
+
+def test_flow_conditional() -> None:
+    x0, eps = ring().sample(60_000, torch.Generator().manual_seed(0)), normal(1, 60_000, 2)
+    x = 0.5 * (x0 + eps)
+    u = velocity(ring(), x, 0.5)
+    gaps = []
+    for field in (u, 0 * u, torch.sin(2 * x), u + 0.3):
+        gaps.append(float((field - (eps - x0)).square().sum(1).mean() - (field - u).square().sum(1).mean()))
+    assert max(gaps) - min(gaps) < 0.05
+    assert gaps[0] > 0.1
+
+
+def test_flow_velocity() -> None:
+    x0, eps = normal(0, 4, 2), normal(1, 4, 2)
+    for t in (0.2, 0.9):
+        time = torch.tensor(t, dtype=torch.float64)
+        x = (1 - t) * x0 + t * eps
+        found = predict_u(eps - x0, x, time, FLOW)
+        close(found.x0, x - t * (eps - x0))
+        close(found.eps, x + (1 - t) * (eps - x0))
+        wrong = predict_u(eps - x0 + 0.1, x, time, FLOW)
+        close(torch.full_like(x, 0.1**2), (1 + (1 - t) / t) ** 2 * (wrong.x0 - x0) ** 2, rtol=1e-6)
+
+
+def test_flow_euler() -> None:
+    x, t, s = normal(0, 5, 2), torch.tensor(0.8, dtype=torch.float64), torch.tensor(0.35, dtype=torch.float64)
+    stepped = DDIMStep(FLOW, ring().denoise(FLOW))(x, t, s).to.mean
+    close(stepped, x - 0.45 * velocity(ring(), x, 0.8), rtol=1e-7)
+
+
+def test_flow_times() -> None:
+    n = normal(0, 7)
+    t = torch.sigmoid(-1.2 + 1.2 * n)
+    alpha, sigma = FLOW.schedule.alpha_sigma(t)
+    close((sigma / alpha).log(), -1.2 + 1.2 * n, rtol=1e-7)
+    (a, b), (a_s, b_s) = FLOW.schedule.alpha_sigma(t), LinearFlow(3.0).alpha_sigma(t)
+    close(b_s / a_s, 3 * b / a)
+    close(b_s, 3 * t / (1 + 2 * t))
+    assert float(normal(1, 4000, 16).mean(1).std()) == pytest.approx(1 / 4, rel=0.05)
+
+
+def test_flow_reflow() -> None:
+    """One step goes to the mean; no cost grows; in one dimension the second flow is straight."""
+    z = normal(0, 3000, 1)
+    ends = run("heun", FLOW, ONE_DIMENSION.denoise(FLOW), z, steps=100)
+    one = run("ddim", FLOW, ONE_DIMENSION.denoise(FLOW), z, steps=1)
+    close(one, torch.full_like(one, 0.7 * 0.8 - 0.3), rtol=1e-6)
+    order = z[:, 0].argsort()
+    assert bool((ends[order, 0].diff() > 0).all())  # increasing, so lines do not cross
+    blind = ONE_DIMENSION.sample(3000, torch.Generator().manual_seed(2))
+    for cost in (torch.square, torch.abs):
+        assert float(cost(z - ends).mean()) < float(cost(z - blind).mean())
+    bent = straightness(z, DDIM().plan(FLOW, ONE_DIMENSION.denoise(FLOW), 100)).mean()
+    assert float(bent) > 0.01
+    for t in (0.25, 0.75):  # on the new lines the order stays, so a point and a time tell the line
+        assert bool(((1 - t) * ends + t * z)[order, 0].diff().gt(0).all())
+
+
+def test_flow_sde() -> None:
+    """Variance of Gaussian data along SiT's steps, for any amount of noise."""
+    std, ends = 0.5, []
+    denoise = gaussian(0 * ONE[None], std * ONE[None]).denoise(FLOW)
+    for scale in (0.0, 1.0, 4.0):
+        x = normal(3, 40_000, 1)
+        ends.append(float(run(SiT(scale=scale), FLOW, denoise, x, steps=100).std()))
+    assert ends == pytest.approx([std] * 3, rel=0.02)
+
+
+# ---------------------------------------------------------------- few steps
+
+
+def test_few_steps_distillation() -> None:
+    denoise, x = ring().denoise(FLOW), normal(0, 6, 2)
+    t, m, s = (torch.full((6,), v, dtype=torch.float64) for v in (0.9, 0.6, 0.3))
+    found = two_step_target(denoise, x, t, m, s, FLOW)
+    x_m = DDIMStep(FLOW, denoise)(x, t[0], m[0]).to.mean
+    x_s = DDIMStep(FLOW, denoise)(x_m, m[0], s[0]).to.mean
+    close(found, (x_s - 0.3 / 0.9 * x) / (0.7 - 0.3 / 0.9 * 0.1), rtol=1e-6)
+    w = (0.4 / 0.6 - 0.1 / 0.9) / (0.7 / 0.3 - 0.1 / 0.9)
+    close(found, (1 - w) * denoise(x_m, m[0]).x0 + w * denoise(x, t[0]).x0, rtol=1e-6)
+
+
+def test_few_steps_consistency() -> None:
+    """For Gaussian data: what f says a little lower on the line, in the mean, up to the square of the way."""
+    v, x, t = 0.3, 1.7, 1.2
+    errors = []
+    for step in (0.1, 0.05):
+        r = t - step
+        mean = x - step * t * x / (v + t**2)  # E[x_r | x_t], by the mean of eps
+        errors.append(abs(math.sqrt(v / (v + r**2)) * mean - math.sqrt(v / (v + t**2)) * x))
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
+    process = GaussianDiffusion(PowerVE())
+    output, at = normal(0, 3, 1), torch.tensor(0.0, dtype=torch.float64)
+    close(predict_f(0.5)(output, output + 1, at, process).x0, output + 1)
+
+
+def test_few_steps_gaussian() -> None:
+    m, v, sigma, x = 0.4, 0.3, 1.5, normal(0, 6, 1)
+    mean, std = m * ONE[None], v**0.5 * ONE[None]
+    clean, noisy = Level(ONE, 0 * ONE), Level(ONE, sigma * ONE)
+    close(gaussian_flow(mean, std, x, noisy, clean), m + math.sqrt(v / (v + sigma**2)) * (x - m))
+    process = GaussianDiffusion(PowerVE())
+    t = process.schedule.at(torch.tensor(-math.log(sigma), dtype=torch.float64))
+    close(gaussian(mean, std).denoise(process)(x, t).x0, m + v / (v + sigma**2) * (x - m), rtol=1e-6)
+    (a_t, b_t), (a_r, b_r) = (0.3, 0.7), (0.6, 0.4)
+    s_t, s_r = math.hypot(a_t * v**0.5, b_t), math.hypot(a_r * v**0.5, b_r)
+    found = gaussian_flow(mean, std, x, Level(a_t * ONE, b_t * ONE), Level(a_r * ONE, b_r * ONE))
+    close(found, a_r * m + s_r / s_t * (x - a_t * m))
+
+
+def test_few_steps_multistep() -> None:
+    """The exact function keeps the data's variance in any number of steps; the denoiser does not in one."""
+    v = 0.3
+    process = GaussianDiffusion(PowerVE())
+    exact = gaussian(0 * ONE[None], v**0.5 * ONE[None]).denoise(process)
+
+    def f(x: Tensor, t: Tensor) -> Prediction:
+        level = process.level(t, x)
+        return exact(x, t).with_x0((v / (v + level.sigma**2)).sqrt() * x)
+
+    x = 80 * normal(0, 40_000, 1)
+    for n in (1, 2, 4):
+        assert float(run("consistency", process, f, x, steps=n, noise=seeded(5)).var()) == pytest.approx(v, rel=0.04)
+    assert float(exact(x, torch.tensor(1.0, dtype=torch.float64)).x0.var()) == pytest.approx(v**2 / 6400, rel=0.05)
+
+
+def test_few_steps_mean_flow() -> None:
+    def s(t: Tensor) -> Tensor:
+        return ((1 - t) ** 2 * 0.3 + t**2).sqrt()
+
+    def average(z: Tensor, t: Tensor, length: Tensor) -> Tensor:
+        r = t - length
+        return z * ((1 - s(r) / s(t)) / length)[:, None]
+
+    t, length, z = torch.tensor([0.9, 0.5]), torch.tensor([0.6, 0.2]), torch.tensor([[1.0], [-0.4]])
+    v = z * ((t - (1 - t) * 0.3) / s(t) ** 2)[:, None]
+    torch.testing.assert_close(mean_target(average, z, v, t, length), average(z, t, length), rtol=1e-4, atol=1e-5)
+    times = torch.linspace(0.3, 0.9, 4001, dtype=torch.float64)
+    path = s(times) / s(times[-1:])
+    integral = torch.trapezoid(path * (times - (1 - times) * 0.3) / s(times) ** 2, times) / 0.6
+    assert float(integral) == pytest.approx(float(average(z[:1], t[:1], length[:1])), rel=1e-4)
