@@ -106,6 +106,16 @@ SYLLABUS: dict[str, Plan] = {
         ("measure the order of a solver, and say at how few steps it stops to matter",
          "derive a second-order multistep solver from the exponential form of the ODE",
          "derive EDM's preconditioning from unit variance of input and target")),
+    "flow": Plan(
+        (2, 1), "advanced", ("noise", "score_sde"), "The chain rule; conditional expectation; the continuity equation.",
+        ("show that regression on single lines learns the velocity of the marginal path",
+         "read data, noise and score from a velocity, and say which weight its loss puts on the levels",
+         "explain why paths bend, and what reflow and optimal pairs change")),
+    "few_steps": Plan(
+        (2, 1), "advanced", ("ddim", "edm", "flow"), "The total derivative along a path; Jacobian-vector products.",
+        ("derive the target of a distilled student from two steps of its teacher",
+         "write the consistency function and the average velocity of Gaussian data",
+         "say what each kind of training needs, and what a model of few steps gives up")),
 }  # fmt: skip
 """Lesson -> its plan."""
 

@@ -66,5 +66,15 @@ NOTES: dict[str, tuple[str, ...]] = {
         "Often misunderstood: a higher order helps once steps are short enough; the grid decides at ten evaluations.",
         "To discuss: which of EDM's choices concern sampling alone, and which need another training?",
     ),
+    "flow": (
+        "Draw two crossing lines on the board, and ask what a network that sees the crossing alone can answer.",
+        "Often misunderstood: straight lines of training do not make straight paths; and time runs the other way in many codes.",
+        "To discuss: what is left of the difference between flow matching and a diffusion model with v-prediction?",
+    ),
+    "few_steps": (
+        "Begin with the mean picture of one evaluation: it shows why a better solver is no answer.",
+        "Often misunderstood: a consistency function is no denoiser; compare both for Gaussian data before the loss is shown.",
+        "To discuss: at equal training cost, is a few-step model better than a good solver with five evaluations?",
+    ),
 }
 """Lesson -> notes."""
