@@ -17,6 +17,7 @@ from sfumato.papers.presets import (
     continuous,
     control,
     ddpm,
+    dimensions,
     dit,
     dpm,
     edm,
@@ -58,8 +59,8 @@ TABLES = {
     "mixed": mixed,
     "mp": mp,
 }
-WHOLE = (*TABLES.items(), ("ddpm", pictures))
-"""Every table with the first part of its names; DDPM has two."""
+WHOLE = (*TABLES.items(), ("ddpm", pictures), ("ddpm", dimensions))
+"""Every table with the first part of its names; DDPM has three."""
 SMALL: dict[str, Preset] = {f"{paper}/{name}": row for paper, table in WHOLE for name, row in table.SMALL.items()}
 """What trains on a CPU in minutes."""
 PUBLISHED: dict[str, Preset] = {

@@ -6,22 +6,18 @@ reaches FID 17.33, 13.73, 9.17, 6.53 and 3.51 in 10, 20, 50, 100 and 1000 steps;
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sfumato.conditioning import Conditioning, Labels, Unconditional
-from sfumato.networks.unet import HoUNet, ImprovedUNet
+from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.presets import data
 from sfumato.papers.presets.preset import (
-    CLIPS,
     DIGITS,
     EMOJI,
     FASHION,
-    SIGNALS,
     Preset,
     Size,
-    clips,
     emoji,
     long,
     short,
@@ -35,12 +31,6 @@ NONE = Unconditional()
 def small(size: Size, conditioning: Conditioning) -> DDPM:
     """For short runs."""
     return DDPM(size.shape, HoUNet(**size.unet), conditioning, betas="cosine", prediction="v", weight="v")
-
-
-def modulated(size: Size, conditioning: Conditioning) -> DDPM:
-    """Likewise of signals and clips: where groups of the norms have one channel, an embedding that is only added is
-    normalised away, so it scales and shifts."""
-    return replace(small(size, conditioning), network=ImprovedUNet(**size.unet))
 
 
 def ho(steps: int, batch: int, learning_rate: float, **more: Any) -> TrainConfig:
@@ -62,9 +52,6 @@ SMALL = {
     "mnist":    Preset(small(FASHION, Labels(10)), "mnist",    short(8.0),             "28x28 handwritten digits with labels"),
     "emoji32":  Preset(small(EMOJI, Labels(9)),    "emoji32",  emoji(),                "32x32 colour emoji with categories"),
     "emoji128": Preset(LATENT,                     "emoji128", emoji(),                "128x128, latents of autoencoder/emoji128"),
-    # of one dimension and of three
-    "signals":       Preset(modulated(SIGNALS, NONE),     "signals",       short(3.0), "128 numbers of damped sines"),
-    "moving-digits": Preset(modulated(CLIPS, Labels(10)), "moving_digits", clips(),    "8 frames of moving digits"),
 }  # fmt: skip
 PUBLISHED = {
     # name                 recipe  data           training                 size and published result

@@ -52,11 +52,6 @@ def emoji(minutes: float = 30.0, **more: Any) -> TrainConfig:
     return short(minutes, ema=(0.9995,), **more)
 
 
-def clips(minutes: float = 8.0) -> TrainConfig:
-    """A run on clips, each of which is as much work as many pictures."""
-    return short(minutes, batch=32)
-
-
 def long(steps: int, batch: int, learning_rate: float, ema: float = 0.9999, **more: Any) -> TrainConfig:
     """A published training: so many steps with a constant learning rate; what is not published is torch's default."""
     return TrainConfig(
