@@ -47,11 +47,11 @@ LATENT = DDPM((3, 128, 128), HoUNet(**{**EMOJI.unet, "dropout": 0.0}), Labels(9)
 
 SMALL = {
     # name             recipe                      data        training    what it is
-    "digits":   Preset(small(DIGITS, Labels(10)),  "digits",   short(1.0),             "8x8 digits with labels in a minute"),
-    "fashion":  Preset(small(FASHION, NONE),       "fashion",  short(8.0),             "28x28 clothes in eight minutes, two cores"),
-    "mnist":    Preset(small(FASHION, Labels(10)), "mnist",    short(8.0),             "28x28 handwritten digits with labels"),
-    "emoji32":  Preset(small(EMOJI, Labels(9)),    "emoji32",  emoji(),                "32x32 colour emoji with categories"),
-    "emoji128": Preset(LATENT,                     "emoji128", emoji(),                "128x128, latents of autoencoder/emoji128"),
+    "digits":   Preset(small(DIGITS, Labels(10)),  "digits",   short(1.0), "8x8 digits with labels in a minute"),
+    "fashion":  Preset(small(FASHION, NONE),       "fashion",  short(8.0), "28x28 clothes in eight minutes, two cores"),
+    "mnist":    Preset(small(FASHION, Labels(10)), "mnist",    short(8.0), "28x28 handwritten digits with labels"),
+    "emoji32":  Preset(small(EMOJI, Labels(9)),    "emoji32",  emoji(),    "32x32 colour emoji with categories"),
+    "emoji128": Preset(LATENT,                     "emoji128", emoji(),    "128x128, latents of autoencoder/emoji128"),
 }  # fmt: skip
 PUBLISHED = {
     # name                 recipe  data           training                 size and published result
