@@ -211,6 +211,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("adm")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

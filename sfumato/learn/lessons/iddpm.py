@@ -284,6 +284,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("iddpm")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

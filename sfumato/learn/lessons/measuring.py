@@ -207,6 +207,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("measuring")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -229,6 +229,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("score_sde")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -63,3 +63,8 @@ def normal(seed: int, *shape: int) -> Tensor:
 def block(pictures: Tensor, columns: int = 3) -> Tensor:
     """Pictures (N, C, H, W) in rows of so many, as one picture (C, rows H, columns W)."""
     return torch.cat([torch.cat([*row], dim=2) for row in pictures.split(columns)], dim=1)
+
+
+def shown(numbers: Tensor) -> str:
+    """A few numbers, to be read."""
+    return "(" + ", ".join(f"{float(number):.4f}" for number in numbers) + ")"
