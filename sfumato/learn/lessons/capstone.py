@@ -205,6 +205,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("capstone")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -259,6 +259,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("first_picture")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ def figure(namespace: Namespace) -> Figure:
     times, denoise = [1000, 875, 750, 625, 500, 375, 250, 125, 0], ring().denoise(linear())
     generator = torch.Generator().manual_seed(3)
     x0, v = ring().sample(2000, generator), torch.full((8,), 0.5, dtype=torch.float64, requires_grad=True)
-    pairs = list(zip(times[:-2], times[1:-1], strict=True))  # the last step has no posterior variance to learn
+    pairs = list(pairwise(times[:-1]))  # the last step has no posterior variance to learn
     optimizer, known = torch.optim.Adam([v], lr=0.05), []
     for t, _ in pairs:
         eps = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
@@ -144,7 +145,7 @@ def _sampled(denoise: Any, times: list[int], shares: Tensor) -> list[Tensor]:
     """The ancestral sampler with a variance between both, by v of each step."""
     x, generator = normal(5, 1000, 2), torch.Generator().manual_seed(6)
     film = [x]
-    for k, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for k, (t, s) in enumerate(pairwise(times)):
         a, b = BARS[t], BARS[s]
         beta = 1 - a / b
         x = (b / a).sqrt() * (x - beta / (1 - a).sqrt() * denoise(x, torch.tensor(t)).eps)

@@ -117,10 +117,10 @@ def figure(namespace: Namespace) -> Figure:
 
     real, runs = ring().sample(2000, torch.Generator().manual_seed(1)), {}
     for corrections in (0, 1, 2):
-        made = namespace["sample"](score, normal(2, 400, 2), 25, beta, 0.16, corrections)
-        film = states(made, "sample", 26, (400, 2))
-        off = sliced_distance(film[-1], real[:400])
-        runs[f"{corrections} corrections a step, sliced distance {off:.3f}"] = film
+        made = namespace["sample"](score, normal(2, 1000, 2), 25, beta, 0.16, corrections)
+        film = states(made, "sample", 26, (1000, 2))
+        off = sliced_distance(film[-1], real[:1000])
+        runs[f"corrections a step: {corrections}, sliced distance {off:.3f}"] = film
     return figures.scrubber(runs, real[:600])
 
 
