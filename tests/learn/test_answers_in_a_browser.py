@@ -95,3 +95,18 @@ def test_a_refresh_keeps_code_and_guess_and_start_over_forgets(watched: watching
     assert code.input_value() == "# mine, not checked yet\nx = 1 < 2"
     assert not watched.errors
     assert not watched.outside
+
+
+def test_a_program_is_drawn_below_its_code(watched: watching.Watched) -> None:
+    page, program = watched.page, exercise("noise.program")
+    page.goto(page.url.replace("ddim", "noise"))
+    code = page.get_by_label("your code for noise.program")
+    code.wait_for(timeout=120 * SECONDS)
+    page.get_by_role("button", name="Hint 1 of 3").click()
+    page.get_by_text(program.hints[0][:40]).wait_for(timeout=5 * SECONDS)
+    code.fill(program.solution)
+    page.get_by_role("button", name="Check noise.program").click()
+    page.locator("canvas[aria-label^='your sampler']").wait_for(timeout=90 * SECONDS)
+    assert page.locator(".sf-solution:visible").count() == 1
+    assert not watched.errors
+    assert not watched.outside
