@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from sfumato.cli import local
+from sfumato.cli import course, local
 from sfumato.cli.numbers import Range
 from sfumato.cli.parsing import parse
 
@@ -25,6 +25,26 @@ class LearnArguments:
     """Run folders or checkpoints of your own, for the playground."""
     port: Annotated[int, Range(0, 65535)] = 2718
     """Where to listen, on this machine alone; 0 takes any free port."""
+    learner: str = ""
+    """Keep progress apart for this learner: several can share one account, each with an address of their own."""
+    export: course.Export = ""
+    """Write this lesson as a file that needs no server (all: a site of all lessons), and end."""
+    to: course.Format = "html"
+    """What to write: a page that works offline, a Jupyter notebook, or a PDF."""
+    out: Path = Path("lessons")
+    """The folder for what --export or --read writes."""
+    new_class: Path | None = None
+    """Write a key for a class into this file, and end."""
+    hand_in: Path | None = None
+    """Write what is solved into this file, signed with the class's key, and end."""
+    name: str = ""
+    """Your name in what you hand in."""
+    class_key: Path | None = None
+    """The file with the class's key, for --hand-in and --read."""
+    read: Path | None = None
+    """Read a folder of files that were handed in, write class.csv into --out, and end."""
+    judge: bool = False
+    """With --read: run every answer again instead of believing the file."""
     teacher: bool = False
     """Serve the teacher's page too: hours, goals, notes for class and every solution."""
     browser: bool = True
@@ -34,7 +54,17 @@ class LearnArguments:
 def learn_command(arguments: list[str]) -> int:
     local.check(arguments, LearnArguments.port, "lessons run what is typed into them, so the server")
     parsed = parse(LearnArguments, arguments, "sfumato learn")
+    if parsed.learner:
+        course.learner(parsed.learner)
+    if parsed.new_class:
+        return course.new_class(parsed.new_class)
+    if parsed.hand_in:
+        return course.hand_in(parsed.hand_in, parsed.name, parsed.class_key)
+    if parsed.read:
+        return course.read(parsed.read, parsed.class_key, parsed.judge, parsed.out)
     local.need("the lessons need", "marimo", "anywidget")
+    if parsed.export:
+        return course.export(parsed.export, parsed.to, parsed.out)
     from sfumato.learn import catalogue, server
     from sfumato.models import load_model
 

@@ -20,6 +20,7 @@ from sfumato.learn import derivations as derived
 from sfumato.learn import kept
 from sfumato.learn.catalogue import CATALOGUE, lesson
 from sfumato.learn.exercises import Exercise
+from sfumato.learn.export import still
 from sfumato.learn.widgets import Answer
 
 
@@ -33,7 +34,7 @@ def source(thing: Any, equation: str) -> mo.Html:
 
 def notation(rows: Sequence[tuple[str, str, str, str]]) -> mo.Html:
     """A table: meaning, the paper's symbol, ours, and what the blogs and codes that learners know call it."""
-    head = "| | paper | sfumato | elsewhere |\n|---|---|---|---|\n"
+    head = "| meaning | paper | sfumato | elsewhere |\n|---|---|---|---|\n"
     return mo.md(head + "\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
@@ -83,12 +84,18 @@ OUTSIDE = ' target="_blank" rel="noopener noreferrer"'
 
 def quiz(cards: Sequence[tuple[str, str]]) -> mo.Html:
     """Questions that open to their answers."""
+    if still.active():
+        return mo.Html("".join(still.folded(html.escape(question), mo.md(answer).text) for question, answer in cards))
     return mo.accordion({question: mo.md(answer) for question, answer in cards})
 
 
 def exercise(asked: Exercise) -> mo.Html:
     """An exercise or programming task as it stands in the lesson: its text, an editor, and what the check says."""
-    return mo.vstack([mo.md(f"### {asked.title}\n\n{asked.task}"), mo.ui.anywidget(Answer(key=asked.key))])
+    text = mo.md(f"### {asked.title}\n\n{asked.task}")
+    if still.active():
+        hints = [mo.Html(still.folded(f"Hint {n}", mo.md(hint).text)) for n, hint in enumerate(asked.hints, 1)]
+        return mo.vstack([text, mo.md(f"```python\n# {asked.key}\n{asked.stub}```"), *hints])
+    return mo.vstack([text, mo.ui.anywidget(Answer(key=asked.key))])
 
 
 def program(name: str) -> mo.Html:
@@ -106,7 +113,7 @@ def measured(holds: bool, sentence: str, otherwise: str) -> str:
 
 def predict(name: str, question: str, options: dict[str, str]) -> mo.ui.radio:
     """A question to answer before the figure is shown. The guess is kept with the lesson of that name."""
-    before = kept.get(name, "guesses", question)
+    before = None if still.active() else kept.get(name, "guesses", question)
 
     def keep(guess: str | None) -> None:
         with contextlib.suppress(OSError):
@@ -117,6 +124,9 @@ def predict(name: str, question: str, options: dict[str, str]) -> mo.ui.radio:
 
 def reveal(guess: str | None, options: dict[str, str], then: Callable[[], Any]) -> mo.Html:
     """What is shown once the learner has guessed."""
+    if guess is None and still.active():
+        answers = mo.md("\n\n".join(f"**{option}**: {answer}" for option, answer in options.items()))
+        return mo.Html(still.folded("What comes out", f"{answers.text}{mo.as_html(then()).text}"))
     if guess is None:
         return mo.md("*Choose first; the figure follows.*")
     return mo.vstack([mo.md(options[guess]), then()])

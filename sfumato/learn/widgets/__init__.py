@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,29 @@ from sfumato.learn import figures
 from sfumato.learn.figures import packed
 
 HERE = Path(__file__).parent
+_made: weakref.WeakValueDictionary[str, Interactive] = weakref.WeakValueDictionary()
 
 
-class Scrubber(anywidget.AnyWidget):
+class Interactive(anywidget.AnyWidget):
+    """What all of them are: a widget that can be found by its id, to be written into a static page."""
+
+    def __init__(self, *given: Any, **traits: Any) -> None:
+        super().__init__(*given, **traits)
+        _made[self.model_id] = self
+
+
+def made(model: str) -> Interactive:
+    """The widget of that id; KeyError where it is gone."""
+    return _made[model]
+
+
+def module(widget: Interactive) -> str:
+    """The name of its ES module in this folder."""
+    text = str(widget._esm)
+    return next(path.stem for path in HERE.glob("*.js") if path.read_text(encoding="utf-8") == text)
+
+
+class Scrubber(Interactive):
     """Trajectories of points in the plane, several runs side by side, with one slider for the time.
 
     Build one with `Scrubber.of`.
@@ -50,7 +71,7 @@ class Scrubber(anywidget.AnyWidget):
         return cls(**figures.scrubber(runs, data, reach, start)["traits"])
 
 
-class Frames(anywidget.AnyWidget):
+class Frames(Interactive):
     """Trajectories of pictures, several runs side by side, with one slider for the time.
 
     Build one with `Frames.of`.
@@ -71,7 +92,7 @@ class Frames(anywidget.AnyWidget):
         return cls(**figures.frames(runs, start)["traits"])
 
 
-class Field(anywidget.AnyWidget):
+class Field(Interactive):
     """What a denoiser predicts everywhere in the plane, at several noise levels, with a point to drag through it.
 
     Build one with `Field.of`.
@@ -136,7 +157,7 @@ def pixels(image: Tensor) -> str:
     return base64.b64encode(image.permute(1, 2, 0).contiguous().numpy().tobytes()).decode()
 
 
-class ScheduleCurve(anywidget.AnyWidget):
+class ScheduleCurve(Interactive):
     """A schedule to draw, as the share of signal that is left, with a picture that disappears in noise accordingly.
 
     Build one with `ScheduleCurve.of`; `alpha_bar` reads what was drawn.
@@ -180,7 +201,7 @@ class ScheduleCurve(anywidget.AnyWidget):
         return torch.cummin(straight, 0).values.clamp(1e-5, 1) - slope
 
 
-class Brush(anywidget.AnyWidget):
+class Brush(Interactive):
     """A picture to paint over. Build one with `Brush.of`; `known` reads what was left."""
 
     _esm = HERE / "brush.js"
@@ -201,7 +222,7 @@ class Brush(anywidget.AnyWidget):
         return torch.tensor(list(base64.b64decode(hole)), dtype=torch.uint8).reshape(side, side) == 0
 
 
-class Live(anywidget.AnyWidget):
+class Live(Interactive):
     """A training to watch: `follow` starts the command that anyone would type, and shows its run folder as it fills."""
 
     _esm = HERE / "live.js"
@@ -234,7 +255,7 @@ class Live(anywidget.AnyWidget):
             self.picture = base64.b64encode(seen[-1].read_bytes()).decode()
 
 
-class Answer(anywidget.AnyWidget):
+class Answer(Interactive):
     """An exercise's editor, verdict and figure. Its state is the server's (`answering`), asked for by key."""
 
     _esm = HERE / "answer.js"
