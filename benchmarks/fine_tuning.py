@@ -6,7 +6,7 @@ fashion (28x28, grey, 10 classes); the weights are `ddpm/emoji32`'s, which has s
 batch and numbers of both are the same; the learning rate is the default of each (a fifth of the preset's with --from,
 and the preset's), which falls to 0 over the images of each row. The Frechet distance is that of 1,000 samples to the
 10,000 test pictures, which neither has seen; a copy is three times as near to one training picture as to the next.
-`--write` prints the table into docs/own_pictures.md and draws docs/images/fine-tuning.png.
+`--write` prints the table into docs/own_pictures.md and draws docs/images/fine-tuned.png and fine-tuning.png.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def scored(made: torch.Tensor, training: torch.Tensor, real: Any, net: Any) -> d
 
 
 def write() -> None:
-    """The table between its markers, the plot, and samples of the shortest trainings."""
+    """The table between its markers, samples of each row and, of two numbers of images or more, the plot."""
     rows = stored()
     there = sorted(n for n in COUNTS if any(f"{start} {n}" in rows for start in STARTS))
     lines = ["| images seen | " + " | ".join(f"FD {start} | copies" for start in STARTS) + " |"]
@@ -112,22 +112,30 @@ def write() -> None:
         lines.append(f"| {n:,} | " + " | ".join(cells) + " |")
     floor = rows["floor"]
     lines += ["", f"Floor: 1,000 pictures that neither has seen: FD {floor['fd']:.2f}, {floor['copies']:.1%} copies."]
+    lines += ["", "![Samples of each row: from the shipped model, then from scratch](images/fine-tuned.png)"]
+    if len(there) > 1:
+        lines += ["", "![FD against images seen, from the shipped model and from scratch](images/fine-tuning.png)"]
+        plot(rows, there)
     between = re.compile(r"(<!-- fine-tuning -->\n).*(<!-- end of fine-tuning -->)", re.DOTALL)
     text = "\n".join(lines)
     PAGE.write_text(between.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", PAGE.read_text()))
+    shown = [load_model(folder(start, n)).sample(16, steps=10, sampler="dpmpp-2m?grid=karras", seed=1)
+             for n in there for start in STARTS if f"{start} {n}" in rows and folder(start, n).exists()]  # fmt: skip
+    if shown:
+        pictures.save_png(IMAGES / "fine-tuned.png", pictures.grid(torch.cat(shown), columns=16, scale=2))
+
+
+def plot(rows: Rows, there: list[int]) -> None:
+    """FD against images seen, from each start, beside that of unseen pictures."""
     with panels(IMAGES / "fine-tuning.png", "", 1, 5.5) as axes:
         for start, colour in zip(STARTS, (ACCENT, SECOND), strict=True):
             seen = [n for n in there if f"{start} {n}" in rows]
             axes.plot(seen, [rows[f"{start} {n}"]["fd"] for n in seen], marker="o", color=colour, label=start)
-        axes.axhline(floor["fd"], color=SOFT, linestyle="--", label="unseen pictures")
+        axes.axhline(rows["floor"]["fd"], color=SOFT, linestyle="--", label="unseen pictures")
         axes.set(xlabel="images seen in training", ylabel="FD to 10,000 test pictures", xscale="log", yscale="log")
         axes.set_xticks(there, [f"{n:,}" for n in there])
         axes.minorticks_off()
         axes.legend(fontsize=8)
-    shown = [load_model(folder(start, n)).sample(16, steps=10, sampler="dpmpp-2m?grid=karras", seed=1)
-             for n in there for start in STARTS if (folder(start, n) / "checkpoints").exists()]  # fmt: skip
-    if shown:
-        pictures.save_png(IMAGES / "fine-tuned.png", pictures.grid(torch.cat(shown), columns=16, scale=2))
 
 
 if __name__ == "__main__":
