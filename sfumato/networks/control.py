@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.fields import Range
 from sfumato.networks.backbone import NOTHING, Backbone, Embedded
 from sfumato.networks.blocks import Pointwise, zeroed
-from sfumato.networks.skeleton import Skeleton
+from sfumato.networks.skeleton import Skeleton, enlarged
 from sfumato.networks.unet import HoUNet
 
 FROZEN, COPY = "frozen.", "copy."
@@ -69,7 +68,7 @@ class Controlled(nn.Module):
         skips = frozen.descend(x, emb)
         h = frozen.bottom(skips[-1], emb)
         told = copy.condition(t, y, numbers)
-        seen = torch.cat([x, F.interpolate(low_res.to(x.dtype), x.shape[2:], mode="bilinear")], dim=1)
+        seen = torch.cat([x, enlarged(low_res.to(x.dtype), x)], dim=1)
         features = copy.descend(seen, told)
         features.append(copy.bottom(features[-1], told))
         added = [self.scale * zero(feature) for zero, feature in zip(self.zero, features, strict=True)]

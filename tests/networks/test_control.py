@@ -64,6 +64,19 @@ def test_before_training_it_is_the_frozen_network(name: str) -> None:
         assert torch.equal(control(**INPUTS, low_res=PICTURE[:, :, ::2, ::2]), base(**INPUTS))
 
 
+@pytest.mark.parametrize("shape", [(1, 16), (1, 4, 8, 8)])
+def test_signals_and_clips_are_controlled_too(shape: tuple[int, ...]) -> None:
+    base: Any = shaken(NETS["ho"].build(shape, 1)).eval()
+    control: Any = Control(NETS["ho"]).build(shape, 1, Embedded(picture=1)).eval()
+    control.frozen.load_state_dict(base.state_dict())
+    x, told = torch.randn(2, 2, *shape, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([1.0, 50.0])
+    with torch.no_grad():
+        assert torch.equal(control(x, t, low_res=told), base(x, t))
+        shaken(control.zero, 0.5)
+        assert not torch.allclose(control(x, t, low_res=told), base(x, t), atol=1e-3)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_gradients_reach_the_copy_alone_and_all_of_it(name: str) -> None:
     """At first the zero convolutions, once these are none any more the whole copy, the picture's weights included."""
