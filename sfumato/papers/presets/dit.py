@@ -1,7 +1,7 @@
 """Presets of the diffusion transformer DiT (Peebles & Xie 2023, tables 4 and 9) and of SiT (Ma et al. 2024, table 9).
 
-The published ones are trained on latents of 256x256 ImageNet, 32x32 with four channels, for which there is no space
-here yet: they say what was trained, and how. FID is after 400,000 steps, or 7 million for XL/2, and guided in brackets.
+The published ones are trained on latents of 256x256 ImageNet, 32x32 with four channels, of an autoencoder that is not
+here: they say what was trained, and how. FID is after 400,000 steps, or 7 million for XL/2, and guided in brackets.
 """
 
 from __future__ import annotations

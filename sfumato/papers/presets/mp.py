@@ -1,7 +1,7 @@
 """Presets of EDM2's magnitude-preserving U-Net (Karras et al. 2024, tables 2 and 6).
 
-The published ones are trained on latents of 512x512 ImageNet, 64x64 with four channels and a deviation of 0.5, for
-which there is no space here yet: they say what was trained, and how. FID is without guidance, with the length of the
+The published ones are trained on latents of 512x512 ImageNet, 64x64 with four channels and a deviation of 0.5, of an
+autoencoder that is not here: they say what was trained, and how. FID is without guidance, with the length of the
 average chosen afterwards.
 """
 
