@@ -82,7 +82,7 @@ def lessons() -> str:
     """What the lessons are about, with their exercises."""
     parts = ["# The learning path\n\n`sfumato learn` opens it in the browser, on this machine, without a network.\n"]
     for lesson in CATALOGUE:
-        tasks = "\n".join(f"- {exercise.key}: {exercise.title}" for exercise in lesson.exercises)
+        tasks = "\n".join(f"- {exercise.key}: {exercise.title}" for exercise in lesson.tasks)
         parts.append(f"## {lesson.number}. {lesson.title}\n\n{opening(lesson)}\n\nExercises:\n\n{tasks}\n")
     return "\n".join(parts)
 

@@ -21,8 +21,8 @@ pictures `x` (N, 1, 8, 8) and levels `t` (N,) from 1 to 1000, and gives back num
 - **Up**: back to 8x8 (`torch.nn.Upsample` or `ConvTranspose2d`), joined with what was there before at 8x8: the skip connection.
 - Pictures of a batch have nothing to do with each other: no `BatchNorm`.
 
-The check trains it for 150 steps on real digits to predict noise, and looks inside: does the level matter, does each output see the
-whole picture, do details pass beside the bottleneck? Then it learns for 350 more steps, and draws."""
+The check trains it for 100 steps on real digits to predict noise, and looks inside: does the level matter, does each output see the
+whole picture, do details pass beside the bottleneck? Then it learns for 300 more steps, and draws."""
 
 STUB = '''class UNet(torch.nn.Module):
     def __init__(self):
@@ -87,7 +87,7 @@ def check(namespace: Namespace) -> None:
     made = network(x, t)
     assert made is not None, "forward returns nothing"
     assert made.shape == x.shape, f"forward gives back shape {tuple(x.shape)}, yours {tuple(made.shape)}"
-    loss = _train(network, 150)
+    loss = _train(network, 100)
     with torch.no_grad():
         together, alone = network(x, t), torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(3)])
         other = network(x, t.flip(0))
@@ -99,7 +99,7 @@ def check(namespace: Namespace) -> None:
     )
     _look_inside(network)
     assert loss < 0.45, (
-        f"after 150 steps on digits the mean squared error of the noise is below 0.45, yours is {loss:.3f}"
+        f"after 100 steps on digits the mean squared error of the noise is below 0.45, yours is {loss:.3f}"
     )
     namespace["_network"] = network
 
@@ -130,9 +130,9 @@ def _look_inside(network: Any) -> None:
 
 
 def figure(namespace: Namespace) -> Figure:
-    """Twelve digits by DDIM from the answer's network, after 350 steps more."""
+    """Twelve digits by DDIM from the answer's network, after 300 steps more."""
     network = namespace["_network"]
-    _train(network, 350)
+    _train(network, 300)
     x, bars, film = torch.randn(12, 1, 8, 8), BARS.float(), []
     times = [round(1000 * k / 40) for k in range(40, -1, -1)]
     with torch.no_grad():
@@ -142,7 +142,7 @@ def figure(namespace: Namespace) -> Figure:
             eps = (x - bars[t].sqrt() * x0) / (1 - bars[t]).sqrt()
             x = bars[s].sqrt() * x0 + (1 - bars[s]).sqrt() * eps
             film.append(block(to_uint8(x), columns=6))
-    return figures.frames({"drawn by your U-Net after 500 steps": torch.stack(film)})
+    return figures.frames({"drawn by your U-Net after 400 steps": torch.stack(film)})
 
 
 PROGRAM = Exercise(

@@ -57,6 +57,7 @@ def test_a_mistake_is_refused_with_a_hint_that_fits(changes: list[tuple[str, str
     programming.refused("spiral", programming.changed("spiral", *changes), hint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", RIGHT, ids=range(len(RIGHT)))
 def test_right_answers_written_otherwise_are_accepted(code: str) -> None:
     programming.accepted("spiral", code)
