@@ -116,11 +116,12 @@ def main() -> None:
         job = json.loads(line)
         if FORKS and job["key"].endswith(".program"):
             _import_more()
+        asked = exercise(job["key"])  # imports its check before the fork, once
         folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
         child = os.fork() if FORKS else 0
         if not child:
             jobs.close()
-            _work(job, folder, replies)
+            _work(asked, job, folder, replies)
         _, status = os.waitpid(child, 0)
         shutil.rmtree(folder, ignore_errors=True)
         _tell(replies, {"nonce": job["nonce"], "ended": os.waitstatus_to_exitcode(status)})
@@ -131,9 +132,8 @@ def _import_more() -> None:
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
-def _work(job: dict[str, Any], folder: Path, replies: BinaryIO) -> None:
+def _work(asked: Exercise, job: dict[str, Any], folder: Path, replies: BinaryIO) -> None:
     """One answer, after which the process ends."""
-    asked = exercise(job["key"])
     os.chdir(folder)
     tempfile.tempdir = str(folder)
     confine(folder, job["seconds"])
