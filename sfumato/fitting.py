@@ -20,6 +20,7 @@ from sfumato.core.diffusion import Autoencoding, Built
 from sfumato.cost.inspection import Plan, costs
 from sfumato.cost.room import check_training
 from sfumato.data import to_float
+from sfumato.data.described import captions_of, described
 from sfumato.data.images import Images
 from sfumato.evaluate.in_training import training_distance
 from sfumato.models import Loaded, Model, load
@@ -140,7 +141,8 @@ def prepare(
         raise ValueError("training images and validation images are both pairs, or neither is")
     if images.noise is not None:
         check_pairs(recipe, tuple(images.noise.shape[1:]))
-    images, validation = _with_attributes(recipe, images), validation and _with_attributes(recipe, validation)
+    images = described(recipe.conditioning, images)
+    validation = validation and described(recipe.conditioning, validation)
     with torch.device("meta"):
         network = recipe.model()
     if images.buckets and settings.fd_every:
@@ -165,16 +167,6 @@ def prepare(
         (_described(initial.about), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
         built, beside,
     )  # fmt: skip
-
-
-def _with_attributes(recipe: Any, images: Images) -> Images:
-    """The images with the attributes that the recipe is conditioned on. ValueError where they have others."""
-    names = recipe.conditioning.names
-    if names and images.named != names:
-        raise ValueError(f"{images.spec} does not have the attributes that the model is trained with")
-    if names or images.attributes is None:
-        return images
-    return replace(images, attributes=None, buckets=tuple(replace(part, attributes=None) for part in images.buckets))
 
 
 def start_from(target: str, weights: str | None = None) -> Initial:
@@ -291,6 +283,7 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
     if side and (shape[1] != shape[2] or side >= shape[1]):
         raise ValueError(f"an upsampler of {side}x{side} images needs larger, square training images, not {shape}")
     conditioning = conditioning.attributed(images.named)
+    conditioning = conditioning.captioned(captions_of(images))
     if conditioning.classes and not labelled:
         print("These data have no labels: training without classes.")
     space = recipe.space.of_depth(images.levels, images.card.values)

@@ -179,3 +179,10 @@ def agreement(model: Model, outputs: Tensor, inputs: Tensor) -> dict[str, float]
     pair = torch.stack([eight_bits(part).double().flatten() for part in (again, inputs[: len(outputs)])])
     correlation = float(torch.corrcoef(pair)[0, 1].nan_to_num())
     return {"correlation": round(correlation, 4), "absolute": round(float((pair[0] - pair[1]).abs().mean()), 2)}
+
+
+def unread(model: Model, texts: tuple[str, ...]) -> str:
+    """A line for each word of these texts that no caption of training had, with the nearest that one had."""
+    strange = {word: near for text in texts for word, near in model.recipe.conditioning.strange(text).items()}
+    said = "is in no caption of training; it is read by its letters"
+    return "".join(f"text     {word!r} {said}{f' (nearest: {near})' * bool(near)}\n" for word, near in strange.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sfumato.cli.arrays import MOST_FRAMES, MOST_PIXELS, deep_files, first, fits, on_sheet, seen_depth, sheets, streamed
-from sfumato.cli.inputs import Inputs, agreement, chosen, colour_error, sheet
+from sfumato.cli.inputs import Inputs, agreement, chosen, colour_error, sheet, unread
 from sfumato.cli.numbers import Count, Processes, Range, Scale, Seed
 from sfumato.cli.parsing import (
     UsageError,
@@ -66,6 +67,8 @@ class SampleArguments:
     attributes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="smiling,-hat")] = ()
     """For a model with attributes: those of a picture with commas between, NAME=0 or -NAME for absent ones, NAME=? for
     not known; several such words in turn. By default pictures of any."""
+    text: Annotated[tuple[str, ...], tyro.conf.arg(metavar='"a red heart"')] = ()
+    """For a model with text conditioning: captions, one a word of the shell, in turn."""
     scale: Scale = 1.0
     """Classifier-free guidance: 1 is none, more exaggerates the class (for models trained with label dropout)."""
     guidance: Annotated[str | None, tyro.conf.arg(metavar="SPEC")] = None
@@ -105,7 +108,7 @@ class SampleArguments:
 
 
 def sample_command(arguments: list[str]) -> int:
-    if any((Path(word).expanduser() / "cascade.json").is_file() for word in arguments if not word.startswith("-")):
+    if any(os.path.isfile(Path(word).expanduser() / "cascade.json") for word in arguments if not word.startswith("-")):
         from sfumato.cli.cascade import sample_cascade
 
         return sample_cascade(arguments)
@@ -125,7 +128,8 @@ def sample_command(arguments: list[str]) -> int:
     moves = plan(model, request)
     fits(min(given.n, parsed.batch), model.recipe.shape, "pictures at a time (--batch)")
     whole = _asked(parsed, model, request)
-    folder = parsed.out or output_folder(parsed.target, "samples", f"{_name(parsed)}-{whole.digest}")
+    name = f"{file_name(parsed.sampler)}-{file_name(parsed.steps)}-seed{parsed.seed}-{whole.digest}"
+    folder = parsed.out or output_folder(parsed.target, "samples", name)
     started = time.perf_counter()
     with place(folder, whole) as out:
         made = _made(parsed, model, request, labels, moves, pool if pool.processes > 1 else None, out)
@@ -145,8 +149,8 @@ def sample_command(arguments: list[str]) -> int:
     if drift is not None:
         mean, absolute = (", ".join(f"{v:.1f}" for v in values) for values in drift.values())
         print(f"colour   mean error of each channel {mean}; absolute, of a picture's own mean, {absolute} (of 0..255)")
-    if depth := seen_depth(model):
-        print(f"depth    {depth}")
+    depth = seen_depth(model)
+    print(end=unread(model, parsed.text) + (f"depth    {depth}\n" if depth else ""))
     print(f"{out}/{{{','.join(written)}}}")
     return 0
 
@@ -233,7 +237,7 @@ def _request(parsed: SampleArguments, model: Model, given: Inputs, device: str) 
     return Request(
         given.n, _steps(parsed, model), sampler_of(parsed.sampler), parsed.seed, parsed.scale, guide,
         given.pictures, parsed.batch, parsed.precision, parsed.guidance, _guide_model(parsed, device),
-        model.attributes(parsed.attributes, given.n),
+        model.described(parsed.attributes, parsed.text, given.n),
     )  # fmt: skip
 
 
@@ -292,7 +296,3 @@ def _cost(request: Request, model: Model, made: Sampled, moves: int) -> str:
     steps = min(request.steps, moves) if isinstance(request.steps, int) else moves
     name = samplers.name(model.sampler(request.sampler))
     return f"{steps} steps, {made.evaluations:g} network evaluations of {name}"
-
-
-def _name(parsed: SampleArguments) -> str:
-    return f"{file_name(parsed.sampler)}-{file_name(parsed.steps)}-seed{parsed.seed}"

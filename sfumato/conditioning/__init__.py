@@ -1,6 +1,6 @@
 """Conditioning: what a network is given besides x and its noise level, in training, in sampling and under guidance.
 
-`kinds`, `attributes` and `picture` hold the conditionings, `base` what they have in common; a recipe holds one.
+`kinds`, `attributes`, `text` and `picture` hold the conditionings, `base` what they have in common; a recipe holds one.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from sfumato.conditioning.attributes import Attributes
 from sfumato.conditioning.base import Conditioning, Predict, Unconditional
 from sfumato.conditioning.kinds import Augmented, Labels, LowRes, SelfConditioned, Together
 from sfumato.conditioning.picture import Picture
+from sfumato.conditioning.text import Text
 
 CONDITIONINGS: dict[str, type[Conditioning]] = {
     "none": Unconditional,
     "labels": Labels,
     "attributes": Attributes,
+    "text": Text,
     "low-res": LowRes,
     "picture": Picture,
     "augmented": Augmented,
@@ -24,5 +26,5 @@ CONDITIONINGS: dict[str, type[Conditioning]] = {
 
 __all__ = [
     "CONDITIONINGS", "Attributes", "Augmented", "Conditioning", "Labels", "LowRes", "Picture", "Predict",
-    "SelfConditioned", "Together", "Unconditional",
+    "SelfConditioned", "Text", "Together", "Unconditional",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -27,6 +27,7 @@ class Conditioning:
         pictured: whether each request brings a picture.
         numbers: how many real numbers describe an image of training; 0 for none. They are zeros where nothing is told.
         names: of the attributes of an image, any number of which are present at once; empty without.
+        reads: whether the attributes of an image are the features of its caption, and a request is a text.
         augments: whether the images of training are transformed.
         feeds_back: whether predictions are fed back to the network.
     """
@@ -37,6 +38,7 @@ class Conditioning:
     pictured: bool = False
     numbers: int = 0
     names: tuple[str, ...] = ()
+    reads: bool = False
     augments: bool = False
     feeds_back: bool = False
 
@@ -118,6 +120,18 @@ class Conditioning:
     def attributed(self, names: tuple[str, ...]) -> Conditioning:
         """The conditioning for a data set whose images have these attributes. ValueError where it needs others."""
         return self
+
+    def captioned(self, texts: Sequence[str] | None) -> Conditioning:
+        """The conditioning for a data set with these captions. ValueError where it needs some, and there are none."""
+        return self
+
+    def written(self, texts: Sequence[str]) -> Tensor:
+        """The attributes (N, A), int8, that captions are for the network."""
+        raise ValueError("this model was trained without captions")
+
+    def strange(self, words: str) -> dict[str, str]:
+        """The words of a text that were in no caption of training, each with the nearest that was, or nothing."""
+        return {}
 
     def numbered(self) -> tuple[str, ...]:
         """A word for each of its numbers, by which fine-tuning finds their weights."""

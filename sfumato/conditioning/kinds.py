@@ -170,7 +170,7 @@ class Together(Conditioning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("classes", "picture", "pictured", "augments", "names"):
+        for name in ("classes", "picture", "pictured", "augments", "names", "reads"):
             object.__setattr__(self, name, max(getattr(part, name) for part in self.parts))
         object.__setattr__(self, "numbers", sum(part.numbers for part in self.parts))
         of_labels = [part.dropout for part in self.parts if part.classes or not self.classes]
@@ -180,7 +180,7 @@ class Together(Conditioning):
         if sum(part.augments for part in self.parts) > 1:
             raise ValueError("the images are augmented twice; one augmentation is enough")
         if sum(bool(part.names) for part in self.parts) > 1:
-            raise ValueError("a model has one set of attributes: name attributes a single time")
+            raise ValueError("a model has one set of attributes or a text: name attributes or text a single time")
         feeding = [part for part in self.parts if part.feeds_back]
         if len(feeding) > 1:
             raise ValueError("predictions are fed back once: name self a single time")
@@ -246,6 +246,16 @@ class Together(Conditioning):
 
     def attributed(self, names: tuple[str, ...]) -> Conditioning:
         return Together(tuple(part.attributed(names) for part in self.parts))
+
+    def captioned(self, texts: Sequence[str] | None) -> Conditioning:
+        return Together(tuple(part.captioned(texts) for part in self.parts))
+
+    def written(self, texts: Sequence[str]) -> Tensor:
+        reading = next((part for part in self.parts if part.reads), None)
+        return super().written(texts) if reading is None else reading.written(texts)
+
+    def strange(self, words: str) -> dict[str, str]:
+        return next((part.strange(words) for part in self.parts if part.reads), {})
 
     def numbered(self) -> tuple[str, ...]:
         return tuple(word for part in self.parts for word in part.numbered())

@@ -135,6 +135,7 @@ class Model(Trained[Recipe]):
         seed: int = 0,
         classes: Sequence[str | int] | Tensor | None = None,
         attributes: Sequence[str] | Tensor | None = None,
+        text: Sequence[str] | None = None,
         scale: float = 1.0,
         guide: Guide | None = None,
         guidance: Guidance | str | None = None,
@@ -156,7 +157,7 @@ class Model(Trained[Recipe]):
                 DPM-Solver++(2M) on Karras' grid, or the paper's own where that does not fit.
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
-            attributes: words such as "smiling,-hat" in turn, or numbers (n, A): 1 present, -1 absent, 0 open.
+            attributes, text: words "smiling,-hat", or numbers (n, A): 1 present, -1 absent, 0 open; captions; in turn.
             scale: classifier-free guidance; 1 is none.
             guide: a classifier that guides; its classes are the ones that can be asked for.
             guidance: another kind than the classifier-free one of `scale`: "interval?scale=2" (`models.guidance`).
@@ -176,10 +177,9 @@ class Model(Trained[Recipe]):
         """
         chosen = self.diffusion.usual(self.sampler(sampler)) if steps == "usual" else steps
         inputs = low_res if picture is None else picture
-        a = attributes if isinstance(attributes, Tensor) else self.attributes(attributes, n)
+        a = attributes if isinstance(attributes, Tensor) else self.described(attributes, text, n)
         request = Request(n, chosen, sampler, seed, scale, guide, inputs, batch, precision, guidance, guide_model, a)
-        asked = guide.classifier if guide else self
-        labels = classes if isinstance(classes, Tensor) else asked.labels(classes, n)
+        labels = classes if isinstance(classes, Tensor) else (guide.classifier if guide else self).labels(classes, n)
         film = frames is not None or predictions is not None
         made = generate.fulfilled(self, request, labels, film=film, pool=pool, progress=progress)
         for wanted, states in ((frames, made.frames), (predictions, made.predictions)):

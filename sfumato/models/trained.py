@@ -78,6 +78,18 @@ class Trained(Generic[R]):
         chosen = [_class_index(name, known) for name in names] if names else list(range(count))
         return torch.tensor([chosen[i % len(chosen)] for i in range(n)])
 
+    def described(self, attributes: Sequence[str] | None, text: Sequence[str] | None, n: int) -> Tensor | None:
+        """Attributes (n, A) of words, or the features of texts such as "a red heart", in turn; None for neither.
+
+        ValueError for both, for what the model was not trained with, and for an empty or over-long text.
+        """
+        reads = self.recipe.conditioning.reads
+        if text and not reads:
+            raise ValueError("this model was trained without captions, so no text can be asked for")
+        if attributes and reads:
+            raise ValueError("this model was trained with captions and not with attributes: ask by a text")
+        return self.attributes(text or attributes, n)
+
     def attributes(self, words: Sequence[str] | None, n: int) -> Tensor | None:
         """Attributes (n, A) of words such as `smiling,-hat`, taken in turn; 1 present, -1 absent, 0 not known.
 

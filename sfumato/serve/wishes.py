@@ -45,6 +45,8 @@ class Sample:
     """Picture i depends on (seed, i) alone."""
     classes: Classes = ()
     """Names or numbers, taken in turn; by default all in turn, where the model has classes."""
+    text: Annotated[tuple[str, ...], Length(0, MOST_PICTURES)] = ()
+    """Captions, taken in turn, for a model with text conditioning."""
     scale: Scale = 1.0
     """Classifier-free guidance; 1 is none."""
 

@@ -89,6 +89,7 @@ class Served:
             "name": self.name, "shape": list(self.model.recipe.shape), "classes": list(self.classes),
             "levels": self.model.recipe.space.levels,
             "guided": bool(self.model.recipe.conditioning.dropout), "inpaints": self.inpaints,
+            "reads": self.model.recipe.conditioning.reads,
             "samplers": [{"name": name, "steps": steps} for name, steps in self.fitting.items()],
             "defaults": {"sample": {**wishes.defaults(wishes.Sample), "n": min(wishes.Sample.n, self.most)},
                          "inpaint": wishes.defaults(wishes.Inpaint)},
@@ -102,9 +103,9 @@ class Served:
         """The work of a sampling request. ValueError, before any, for what cannot be made."""
         model, sampler = self.model, self._sampler(wish.sampler)
         self._fits(wish.n, "n")
-        labels = model.labels(wish.classes or None, wish.n)
+        labels, told = model.labels(wish.classes or None, wish.n), model.described(None, wish.text, wish.n)
         steps = model.diffusion.usual(model.sampler(sampler)) if wish.steps is None else wish.steps
-        request = Request(wish.n, steps, sampler, wish.seed, wish.scale, batch=self.batch)
+        request = Request(wish.n, steps, sampler, wish.seed, wish.scale, batch=self.batch, attributes=told)
         moves = generate.plan(model, request)
 
         def work(tell: Tell) -> dict[str, Any]:

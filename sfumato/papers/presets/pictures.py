@@ -1,4 +1,5 @@
-"""Presets of image-to-image models by DDPM: SR3 (Saharia et al. 2021), Palette (Saharia et al. 2022), and small ones.
+"""Presets of image-to-image models by DDPM: SR3 (Saharia et al. 2021), Palette (Saharia et al. 2022), and small ones;
+and one of text-to-image.
 
 The papers tell the network a noise level drawn between those of a grid of 2000; here it is told its number on the grid,
 whose linear betas are Ho's, rescaled. SR3's blocks are BigGAN's (625M numbers); here the network of its widths is Ho's.
@@ -6,7 +7,7 @@ whose linear betas are Ho's, rescaled. SR3's blocks are BigGAN's (625M numbers);
 
 from __future__ import annotations
 
-from sfumato.conditioning import Labels, Picture, Together
+from sfumato.conditioning import Labels, Picture, Text, Together
 from sfumato.networks.unet import ADMUNet, HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.presets import data
@@ -27,6 +28,7 @@ LONG256 = ho(1_000_000, 256, 1e-4, warmup=10_000 * 256)
 SMALL = {
     # name                   recipe     data       training                what it is
     "emoji32-colour": Preset(COLOUR,    "emoji32", emoji(),                "colours grey emoji"),
+    "emoji32-text":   Preset(small(EMOJI, Text()), "emoji32", emoji(),     "emoji by their names, as texts"),
     "fashion-fill":   Preset(FILL,      "fashion", short(8.0),             "fills in missing boxes in clothes"),
     "fashion-x2":     Preset(TWICE,     "fashion", short(8.0),             "enlarges 14x14 clothes to 28x28"),
     "fashion14":      Preset(BASE,      HALVED,    short(8.0, batch=32),   "14x14 clothes, the base of a cascade"),

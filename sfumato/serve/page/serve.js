@@ -120,7 +120,7 @@ async function make() {
   if (!about || !sample.reportValidity()) return;
   const found = await ask("api/sample", {
     n: number(wish.n), steps: number(wish.steps), sampler: wish.sampler.value, seed: number(wish.seed),
-    classes: classes(wish.label), scale: scale(wish.scale),
+    classes: classes(wish.label), text: about.reads && wish.text.value.trim() ? [wish.text.value] : [], scale: scale(wish.scale),
   });
   if (!found) return;
   show("sample", found);
@@ -163,6 +163,7 @@ function offer() {
   wish.label.replaceChildren(new Option("all in turn", ""), ...about.classes.map((name) => new Option(name)));
   hole.label.replaceChildren(...about.classes.map((name) => new Option(name)));
   document.querySelectorAll("[data-needs=classes]").forEach((label) => { label.hidden = !about.classes.length; });
+  document.querySelectorAll("[data-needs=reads]").forEach((label) => { label.hidden = !about.reads; });
   document.querySelectorAll("[data-needs=guided]").forEach((label) => { label.hidden = !about.guided; });
   usual();
   one(".inpaint").hidden = !about.inpaints;
