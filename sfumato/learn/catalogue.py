@@ -121,6 +121,11 @@ CATALOGUE = (
             ("Consistency tuning", "2406.14548"), ("Mean flows", "2505.13447")),
            ("core/distillation.py", "core/mean_flow.py", "samplers/consistency.py", "papers/consistency.py",
             "papers/mean_flow.py")),
+    Lesson(16, "inverse", "Inverse problems: pictures from what was seen of them",
+           "Missing, blurred or small: draws from the posterior by a model that was not told of it, and how exact.",
+           (("RePaint", "2201.09865"), ("DPS: diffusion posterior sampling", "2209.14687"),
+            ("MMPS: moment matching posterior sampling", "2405.13712")),
+           ("inverse/posterior.py", "inverse/derivatives.py", "inverse/replacing.py", "inverse/operators.py")),
 )  # fmt: skip
 
 

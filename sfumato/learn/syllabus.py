@@ -116,6 +116,11 @@ SYLLABUS: dict[str, Plan] = {
         ("derive the target of a distilled student from two steps of its teacher",
          "write the consistency function and the average velocity of Gaussian data",
          "say what each kind of training needs, and what a model of few steps gives up")),
+    "inverse": Plan(
+        (2, 1), "advanced", ("noise", "score_sde", "adm"), "Conditioning of Gaussians; the transpose of a linear map.",
+        ("say which term of the posterior's score a trained model does not know",
+         "derive the posterior mean with Tweedie's covariance, and what PiGDM and DPS leave out of it",
+         "show by two correlated Gaussians that replacement is biased with any number of steps")),
 }  # fmt: skip
 """Lesson -> its plan."""
 

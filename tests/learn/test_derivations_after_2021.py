@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato import inverse
 from sfumato.claims import CLAIMS, judge
 from sfumato.claims.toys import cosine, normal, ring, seeded
 from sfumato.core.continuous import VP, LinearFlow, PowerVE
@@ -302,3 +303,84 @@ def test_few_steps_mean_flow() -> None:
     path = s(times) / s(times[-1:])
     integral = torch.trapezoid(path * (times - (1 - times) * 0.3) / s(times) ** 2, times) / 0.6
     assert float(integral) == pytest.approx(float(average(z[:1], t[:1], length[:1])), rel=1e-4)
+
+
+# ---------------------------------------------------------------- inverse problems
+
+RHO = 0.9
+C = torch.tensor([[1.0, RHO], [RHO, 1.0]], dtype=torch.float64)
+
+
+def correlated(x: Tensor, t: Tensor) -> Prediction:
+    """The denoiser of two unit Gaussians with correlation RHO."""
+    level = cosine().level(t, x)
+    inverted = torch.linalg.inv(level.alpha**2 * C + level.sigma**2 * torch.eye(2, dtype=torch.float64))
+    x0 = x @ (level.alpha * C @ inverted).T
+    return Prediction(x, level, level.eps(x, x0), x0)
+
+
+def test_inverse_bayes() -> None:
+    """The gradient of log p(y | x_t), a shift of x0 times sigma^2 / alpha, for Gaussians in closed form."""
+    t, noise, x = torch.tensor(400), 0.3, normal(0, 5, 2).requires_grad_()
+    level = cosine().level(t, x)
+    mean = correlated(x, t).x0
+    V = C - level.alpha**2 * C @ torch.linalg.inv(level.alpha**2 * C + level.sigma**2 * torch.eye(2)) @ C
+    likelihood = torch.distributions.Normal(mean[:, 0], (V[0, 0] + noise**2).sqrt()).log_prob(0.7 * ONE)
+    (gradient,) = torch.autograd.grad(likelihood.sum(), x)
+    shifted = mean.detach() + level.sigma**2 / level.alpha * gradient
+    seen = torch.tensor([[level.alpha, 0, level.sigma, 0], [0, level.alpha, 0, level.sigma]], dtype=torch.float64)
+    joint = torch.cat([seen, torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64)])  # x_t and y of (x0, eps)
+    prior = torch.block_diag(C, torch.eye(2, dtype=torch.float64))
+    noisy = joint @ prior @ joint.T + torch.diag(torch.tensor([0, 0, noise**2], dtype=torch.float64))
+    values = torch.cat([x.detach(), torch.full((5, 1), 0.7, dtype=torch.float64)], dim=1)
+    close(shifted, values @ torch.linalg.inv(noisy) @ joint @ prior[:, :2], rtol=1e-6)
+
+
+def test_inverse_gaussian() -> None:
+    """MMPS is that posterior mean; PiGDM is, where data are uncorrelated and of unit variance."""
+    t, x = torch.tensor(400), normal(0, 5, 2)
+    level = cosine().level(t, x)
+    measured = inverse.Measurement(
+        inverse.Mask(torch.tensor([True, False])), torch.tensor([[0.7, 0.0]] * 5, dtype=torch.float64), 0.3
+    )
+    D = correlated(x, t).x0
+    V = C - level.alpha**2 * C @ torch.linalg.inv(level.alpha**2 * C + level.sigma**2 * torch.eye(2)) @ C
+    stated = D + V[:, 0] / (0.3**2 + V[0, 0]) * (0.7 - D[:, :1])
+    close(inverse.MMPS().denoiser(correlated, measured)(x, t).x0, stated, rtol=1e-6)
+    assert float((inverse.PiGDM().denoiser(correlated, measured)(x, t).x0 - stated).abs().max()) > 0.01
+    unit = gaussian(torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)).denoise(cosine())
+    both = [method.denoiser(unit, measured)(x, t).x0 for method in (inverse.MMPS(), inverse.PiGDM())]
+    close(both[0], both[1], rtol=1e-6)
+
+
+def test_inverse_dps() -> None:
+    """Without V in the inverse the factor of y - D has no bound; with it, it is at most 1."""
+    v, sigma = 0.5, 1.0
+    V = v * sigma**2 / (v + sigma**2)
+    x = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    for noise in (0.5, 0.01):
+        D = v / (v + sigma**2) * x
+        (gradient,) = torch.autograd.grad((0.7 - D) ** 2 / (2 * noise**2), x)
+        close(-(sigma**2) * gradient / (0.7 - D.detach()), V / noise**2, rtol=1e-7)
+        assert V / (noise**2 + V) <= 1
+    assert V / 0.01**2 > 1000
+
+
+def test_inverse_replacement() -> None:
+    """The mean drift of the unknown part, by sampling, and the bias that it ends in."""
+    a = 0.6
+    s = math.sqrt(1 - a**2)
+    y, b = 1.3, 0.4
+    known = a * y + s * normal(0, 400_000)
+    score = -(b - a**2 * RHO * known) / (1 - a**4 * RHO**2)
+    assert float(score.mean()) == pytest.approx(-(b - a**3 * RHO * y) / (1 - a**4 * RHO**2), abs=0.01)
+    mean, variance = a * RHO * y, a**2 * (1 - RHO**2) + s**2  # of b_t given y
+    close(-(b - mean) / variance, -(b - a * RHO * y) / (1 - a**2 * RHO**2))
+    seen = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(4000, 2)
+    measured = inverse.Measurement(inverse.Mask(torch.tensor([True, False])), seen)
+    for steps in (50, 150):
+        ends = inverse.run(
+            "replacement", cosine(), correlated, measured, normal(0, 4000, 2), sampler="ancestral", steps=steps,
+            noise=seeded(3),
+        )  # fmt: skip
+        assert float(ends[:, 1].mean()) == pytest.approx(0.624, abs=0.03)

@@ -78,7 +78,7 @@ Algorithm 1  Multistep consistency sampling
 ```
 
 If $x$ has the data's distribution, $x + \sigma z$ has $p_\sigma$, and an exact $f$ carries $p_\sigma$ back to the data's distribution:
-with the true $f$ any number of steps is right. $\blacksquare$ With a learned one, each step replaces the error of the step before,
+with the true $f$ any number of steps samples the data. $\blacksquare$ With a learned one, each step replaces the error of the step before,
 made at much noise, by that of $f$ at less, on inputs that carry the old one smoothed by $\sigma z$. The last $\sigma$ decides how much is kept.
 """,
     ),

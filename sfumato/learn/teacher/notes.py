@@ -76,5 +76,10 @@ NOTES: dict[str, tuple[str, ...]] = {
         "Often misunderstood: a consistency function is no denoiser; compare both for Gaussian data before the loss is shown.",
         "To discuss: at equal training cost, is a few-step model better than a good solver with five evaluations?",
     ),
+    "inverse": (
+        "Have the class compute the posterior of two correlated Gaussians by hand before any method is shown.",
+        "Often misunderstood: agreement with what was seen says nothing of the unknown part; judge it by a known posterior.",
+        "To discuss: what should a doctor be shown, one draw, the mean, or the deviation over many draws?",
+    ),
 }
 """Lesson -> notes."""
