@@ -19,7 +19,7 @@ PACKAGE = ROOT / "sfumato"
 LAYERS = (
     "core", "core/dpm2015", "samplers", "inverse", "conditioning", "networks", "papers", "papers/presets", "data",
     "runtime", "convert", "convert/onnx", "train", "models", "likelihood", "evaluate", "cost", "claims", "compare",
-    "hub", "learn", "cli",
+    "hub", "learn", "learn/export", "cli",
 )  # fmt: skip
 """Folders of the package, from the bottom; its own files come first."""
 
@@ -134,6 +134,8 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     shutil.copytree(ROOT / "docs" / "images", build / "pages" / "images")
+    shutil.copytree(PACKAGE / "learn" / "katex", build / "pages" / "katex")  # formulas are typeset without a network
+    shutil.copyfile(ROOT / "docs" / "site-math.js", build / "pages" / "katex" / "site-math.js")
     (build / "mkdocs.yml").write_text(config, encoding="utf-8")
     print(f"{len(pages)} pages in {(build / 'pages').relative_to(ROOT)}")
 

@@ -11,6 +11,8 @@ import tyro
 
 from sfumato.cli.numbers import UsageError
 
+TOKEN = "SFUMATO_TOKEN"
+"""Environment variable: the token that opens the server, where another program must know it; a random one without."""
 Export = Annotated[str, tyro.conf.arg(metavar="LESSON")]
 Format = Literal["html", "ipynb", "pdf"]
 
@@ -22,6 +24,15 @@ def learner(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
         raise UsageError(f"--learner is a short name of letters, digits, _, - and ., not {name!r}")
     os.environ["SFUMATO_PROGRESS"] = str(progress.location().parent / "learners" / name / "progress.json")
+
+
+def check_proxy(address: str) -> None:
+    """UsageError for an address of a proxy that is none, and for a token that is easily guessed."""
+    if address and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9_.~@%-]+)*/?", address):
+        raise UsageError(f"--behind is a whole address such as https://hub.example/user/ada/sfumato, not {address!r}")
+    token = os.environ.get(TOKEN)
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
+        raise UsageError(f"{TOKEN} has at least 16 letters, digits, _ and -")
 
 
 def export(lesson: str, kind: Format, out: Path) -> int:

@@ -27,6 +27,8 @@ class LearnArguments:
     """Where to listen, on this machine alone; 0 takes any free port."""
     learner: str = ""
     """Keep progress apart for this learner: several can share one account, each with an address of their own."""
+    behind: str = ""
+    """The whole address under which a proxy on this machine shows it, e.g. JupyterHub's."""
     export: course.Export = ""
     """Write this lesson as a file that needs no server (all: a site of all lessons), and end."""
     to: course.Format = "html"
@@ -56,6 +58,7 @@ def learn_command(arguments: list[str]) -> int:
     parsed = parse(LearnArguments, arguments, "sfumato learn")
     if parsed.learner:
         course.learner(parsed.learner)
+    course.check_proxy(parsed.behind)
     if parsed.new_class:
         return course.new_class(parsed.new_class)
     if parsed.hand_in:
@@ -75,8 +78,11 @@ def learn_command(arguments: list[str]) -> int:
         where = f"lesson/{catalogue.lesson(parsed.lesson).name}/"
     with server.listen(parsed.port) as listener, contextlib.suppress(KeyboardInterrupt):
         port = listener.getsockname()[1]
-        app, token = server.make_app(port, models=parsed.models, teaching=parsed.teacher)
-        address = f"http://127.0.0.1:{port}/{where}?token={token}"
+        app, token = server.make_app(
+            port, os.environ.get(course.TOKEN), models=parsed.models, teaching=parsed.teacher, behind=parsed.behind
+        )
+        base = parsed.behind.rstrip("/") or f"http://127.0.0.1:{port}"
+        address = f"{base}/{where}?token={token}"
         local.run(app, listener, address, "The learning path", parsed.browser)
     # Open lessons run in threads that neither end by themselves nor can be joined; what a learner did is on disk.
     print("Ended.", flush=True)

@@ -102,6 +102,21 @@ def mean_target(velocity: Velocity, z: Tensor, v: Tensor, t: Tensor, length: Ten
         return along[0] if slope is None else along[0] - like(given[2], given[0]) * slope
 
 
+def two_jumps(velocity: Velocity, z: Tensor, v: Tensor, t: Tensor, half: Tensor, told: Tensor) -> Tensor:
+    """The velocity of two jumps of half the length, one after the other, without a gradient (Frans et al. 2024, eq. 4).
+
+    Args:
+        velocity: s of the network, of z (B, ...), t and a length.
+        v: the velocity of this path, which is returned where half is 0.
+        t, half: (B,) where z is, and half the length of the whole jump.
+        told: (B,) the length that the network is told of each, half, or 0 for the velocity at that time.
+    """
+    with torch.no_grad():
+        first = velocity(z, t, told)
+        second = velocity(z - like(half, z) * first, t - half, told)
+        return torch.where(like(half, z) > 0, (first + second) / 2, v)
+
+
 def adaptive(square: Tensor, power: float, floor: float) -> Tensor:
     """Squared errors (B,), each divided by (itself + floor)^power, which has no gradient (section 4.3)."""
     return square / (square.detach() + floor) ** power

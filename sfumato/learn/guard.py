@@ -12,7 +12,7 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -87,22 +87,33 @@ class Guarded:
         token: what opens it.
         port: where it listens, on this machine.
         command: what printed the address with the token.
+        behind: the address, with its path, under which a proxy shows this server, such as JupyterHub's; it is then one
+            of this server's own.
     """
 
-    def __init__(self, app: Any, token: str, port: int, command: str = "sfumato learn") -> None:
+    def __init__(self, app: Any, token: str, port: int, command: str = "sfumato learn", behind: str = "") -> None:
         self.app, self.token, self.cookie, self.command = app, token.encode(), f"sfumato_token_{port}", command
         self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         if port == 80:  # which browsers leave out
             self.hosts |= {"127.0.0.1", "localhost"}
+        public = urlsplit(behind)
+        self.origin = f"{public.scheme}://{public.netloc}".lower() if behind else ""
+        self.root = public.path.rstrip("/")
+        self.public = {public.netloc.lower()} if behind else set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         query = scope.get("query_string", b"").decode("latin-1")
+        inner = scope["path"]
+        if self.root and f"{inner}/".startswith(f"{self.root}/"):
+            inner = inner.removeprefix(self.root) or "/"
         if scope["type"] == "http":
-            send = _Protected(scope["path"], send, secret=any(_tokens(query)))
+            send = _Protected(inner, send, secret=any(_tokens(query)))
         status, reason = self._refusal(scope, query)
+        if self.origin:
+            scope = self._as_shown(scope, inner)
         if status:
             await _answer(scope, send, status, reason)
         elif scope["type"] == "http":
@@ -110,12 +121,22 @@ class Guarded:
         else:
             await self.app(scope, receive, send)
 
+    def _as_shown(self, scope: Scope, inner: str) -> Scope:
+        """A request as the proxy's visitor made it: pages that name their own address name that one."""
+        name, secure = next(iter(self.public)), self.origin.startswith("https:")
+        headers = [(key, value) for key, value in scope["headers"] if key.lower() != b"host"]
+        kind = {"http": "https" if secure else "http", "websocket": "wss" if secure else "ws"}[scope["type"]]
+        path = self.root + inner
+        shown = {"path": path, "raw_path": quote(path).encode(), "root_path": self.root, "scheme": kind}
+        return {**scope, **shown, "headers": [(b"host", name.encode()), *headers]}
+
     def _refusal(self, scope: Scope, query: str) -> tuple[int, str]:
         """Why a request is not let in, as HTTP status and one line; 0 where it is."""
         hosts, origins = _header(scope, b"host"), _header(scope, b"origin")
-        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+        if len(hosts) != 1 or hosts[0].lower() not in self.hosts | self.public:
             return 403, f"This server answers to http://{min(self.hosts)} alone."
-        if origins and origins != [f"http://{hosts[0].lower()}"]:
+        own = {f"http://{hosts[0].lower()}"} if hosts[0].lower() in self.hosts else set()
+        if origins and (len(origins) != 1 or origins[0] not in own | ({self.origin} if self.origin else set())):
             return 403, "This server answers to its own pages alone."
         if not _opened(scope) and not set(_header(scope, b"sec-fetch-site")) <= {"same-origin", "none"}:
             return 403, "This server answers to its own pages alone."
@@ -154,7 +175,8 @@ class Guarded:
         rest = "&".join(pair for pair in query.split("&") if not pair.startswith("token="))
         where = "/" + quote(scope["path"].lstrip("/")) + (f"?{quote(rest, safe=SAFE)}" if rest else "")
         sent = not set(_header(scope, b"sec-fetch-site")) <= {"same-origin", "none"}
-        cookie = f"{self.cookie}={self.token.decode()}; Path=/; HttpOnly; SameSite=Strict"
+        cookie = f"{self.cookie}={self.token.decode()}; Path={self.root}/; HttpOnly; SameSite=Strict"
+        cookie += "; Secure" if self.origin.startswith("https:") else ""
         further = {"set-cookie": cookie, "cache-control": "no-store"}
         further |= {"refresh": f"0; url={where}"} if sent else {"location": where}
         await _answer(scope, send, 200 if sent else 302, "Opening the page.", further)

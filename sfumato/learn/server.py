@@ -86,7 +86,7 @@ def redirect(address: str, title: str = "The learning path") -> Iterator[Path]:
 
 
 def make_app(
-    port: int, token: str | None = None, models: Sequence[str | Path] = (), teaching: bool = False
+    port: int, token: str | None = None, models: Sequence[str | Path] = (), teaching: bool = False, behind: str = ""
 ) -> tuple[Any, str]:
     """The whole server as an ASGI app, and the token that opens it.
 
@@ -95,6 +95,7 @@ def make_app(
         token: a random one where None.
         models: a learner's own runs or checkpoints, for the playground.
         teaching: serve the teacher's page, with every solution.
+        behind: the address under which a proxy shows it.
     """
     import marimo
     from starlette.applications import Starlette
@@ -136,7 +137,7 @@ def make_app(
     if SITE.is_dir():
         routes.append(Mount("/docs", StaticFiles(directory=SITE, html=True)))
     token = token or secrets.token_urlsafe(16)
-    return Guarded(Starlette(routes=routes), token, port), token
+    return Guarded(Starlette(routes=routes), token, port, behind=behind), token
 
 
 # ---------------------------------------------------------------- the catalogue page
@@ -172,15 +173,15 @@ def catalogue_page(teaching: bool = False) -> str:
         planned = plan(known.name)
         hours = f"<small>{planned.line}</small>" if planned else ""
         items.append(
-            f'<li><a href="/lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
+            f'<li><a href="lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
             f"<span>{html.escape(known.about)}{hours}</span></div><em>{done} of {len(known.tasks)} solved</em></a></li>"
         )
-    items += [_further(f"/lesson/{page.name}/", page.title, page.about) for page in REFERENCE]
-    items.append(_further("/playground/", "Playground", "Every model that ships, and your own, in this browser."))
+    items += [_further(f"lesson/{page.name}/", page.title, page.about) for page in REFERENCE]
+    items.append(_further("playground/", "Playground", "Every model that ships, and your own, in this browser."))
     if teaching:
-        items.append(_further("/teacher", "For teachers", "Hours, goals, notes for class, and every solution."))
+        items.append(_further("teacher", "For teachers", "Hours, goals, notes for class, and every solution."))
     if SITE.is_dir():
-        items.append(_further("/docs/index.html", "Docs", "Guides, every paper's page and the whole API, with search."))
+        items.append(_further("docs/index.html", "Docs", "Guides, every paper's page and the whole API, with search."))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sfumato: the learning path</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'

@@ -31,6 +31,7 @@ from sfumato.papers.ncsn import NCSN
 from sfumato.papers.ncsnv2 import NCSNv2
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.score_sde import ScoreSDE
+from sfumato.papers.shortcut import Shortcut
 from sfumato.spaces import SPACES
 
 PAPERS: dict[str, type[Any]] = {
@@ -48,6 +49,7 @@ PAPERS: dict[str, type[Any]] = {
     "consistency": ConsistencyModel,
     "distilled": Distilled,
     "mean_flow": MeanFlow,
+    "shortcut": Shortcut,
     "continuous": ContinuousDDPM,
     "mixed": MixedDDPM,
 }

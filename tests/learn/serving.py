@@ -24,14 +24,28 @@ def served(progress: Path, *options: str, browser: bool = False, **environment: 
 @contextmanager
 def started(*words: str, code: int, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Runs a command on a free port; yields its address with the token, and the process, which ends at one Ctrl-C."""
+    with _running(words, 0, code, environment) as (address, server):
+        assert "http://127.0.0.1:" in address
+        yield address, server
+
+
+@contextmanager
+def started_at(port: int, *words: str, code: int, **environment: str) -> Iterator[str]:
+    """Runs a command on that port; yields the address that it prints, whatever that is."""
+    with _running(words, port, code, environment) as (address, _):
+        yield address
+
+
+@contextmanager
+def _running(
+    words: tuple[str, ...], port: int, code: int, environment: dict[str, str]
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-m", "sfumato", *words, "--port", "0"]
+    command = [sys.executable, "-m", "sfumato", *words, "--port", str(port)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            said = server.stdout.readline()
-            assert "http://127.0.0.1:" in said
-            yield said.split()[-1], server
+            yield server.stdout.readline().split()[-1], server
             server.send_signal(signal.SIGINT)
             assert server.wait(30) == code
         finally:

@@ -84,6 +84,9 @@ def test_the_site_is_whole_without_a_network() -> None:
             page.goto(f"{base}{name}.html")
             page.locator("h1").first.wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= 391
+        page.goto(f"{base}formulas.html")
+        page.locator(".katex").nth(60).wait_for(timeout=20_000)
+        assert page.locator(".katex-error").count() == 0
         page.set_viewport_size({"width": 1280, "height": 900})
         page.keyboard.press("/")
         page.keyboard.type("hutchinson")

@@ -37,12 +37,12 @@ def page() -> str:
         )  # fmt: skip
     first, second = (sum(planned.hours[i] for _, planned in known if planned) for i in (0, 1))
     head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("", "lesson", "hours", "more", "difficulty", "builds on")
+        f'<th scope="col">{name}</th>' for name in ("number", "lesson", "hours", "more", "difficulty", "builds on")
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sfumato: for teachers</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
-        '<p><a href="../">All lessons</a></p><h1>For teachers</h1>'
+        '<p><a href="./">All lessons</a></p><h1>For teachers</h1>'
         f"<p>The whole path takes {first:g} hours, and {second:g} more with derivations and programming tasks. "
         "These are estimates; no class has been timed. Solutions are part of the package: this page is not shown to "
         "learners, but it is no secret.</p>"

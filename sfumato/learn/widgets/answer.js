@@ -64,7 +64,7 @@ function coloured(code) {
 }
 
 function render({ model, el }) {
-  const key = model.get("key"), address = `/answer/${key}`;
+  const key = model.get("key"), root = location.pathname.split("/lesson/")[0], address = `${root}/answer/${key}`;
   el.innerHTML = `<style>${STYLE}</style><div class="sf-answer">${BODY}</div>`;
   const part = (name) => el.querySelector(name);
   const text = part("textarea"), check = part(".sf-check"), stop = part(".sf-stop"), hint = part(".sf-hint");
@@ -111,7 +111,7 @@ function render({ model, el }) {
     clear = null;
     part(".sf-figure").replaceChildren();
     if (!found) return;
-    const module = await import(`/figure/${found.module}`);
+    const module = await import(`${root}/figure/${found.module}`);
     clear = module.default.render({ model: { get: (name) => found.traits[name], on: () => {} }, el: part(".sf-figure") });
   }
 

@@ -31,6 +31,7 @@ from sfumato.papers.presets import (
     ncsnv2,
     pictures,
     score_sde,
+    shortcut,
     uvit,
 )
 from sfumato.papers.presets.preset import Preset
@@ -55,6 +56,7 @@ TABLES = {
     "uvit": uvit,
     "jit": jit,
     "mean_flow": mean_flow,
+    "shortcut": shortcut,
     "continuous": continuous,
     "mixed": mixed,
     "mp": mp,
