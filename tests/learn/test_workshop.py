@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -195,3 +197,28 @@ def test_a_process_that_was_lost_is_replaced(own: Workshop) -> None:
     os.kill(own.idle[0].process.pid, 9)
     own.idle[0].process.wait()
     assert own.judge(SIGMA, SIGMA.solution).right
+
+
+KILLED = """
+import os, signal, threading, time
+from dataclasses import replace
+from sfumato.learn.catalogue import exercise
+from sfumato.learn.workshop import WORKSHOP
+asked = replace(exercise("ddim.1"), seconds=1.0)
+WORKSHOP.judge(replace(asked, seconds=60.0), asked.solution)
+print(WORKSHOP.idle[0].process.pid, flush=True)
+threading.Thread(target=WORKSHOP.judge, args=(asked, "while True: pass"), daemon=True).start()
+time.sleep(0.3)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@LINUX
+@pytest.mark.slow
+def test_a_loop_does_not_outlive_a_server_that_was_killed() -> None:
+    server = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, check=False)
+    child, until = Path(f"/proc/{int(server.stdout)}"), time.monotonic() + 60
+    assert server.returncode == -9
+    while child.exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not child.exists()
