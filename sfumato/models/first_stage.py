@@ -42,6 +42,8 @@ def first_stage(space: Latents, images: Tensor, device: str = "cpu") -> tuple[La
     """
     network, net = _found(space.of)
     shape = tuple(images.shape[1:])
+    if len(shape) != 3:
+        raise ValueError("latents are of pictures (C, H, W); signals and clips have no autoencoder here")
     if net.in_channels != shape[0]:
         raise ValueError(f"{space.of} is an autoencoder of {net.in_channels} channels, these images have {shape[0]}")
     network.latents(shape)

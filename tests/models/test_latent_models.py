@@ -228,6 +228,8 @@ def test_what_does_not_fit_is_refused_before_any_work(stage: Path, digits: Image
             prepare(recipe(of), digits, settings, {})
     with pytest.raises(ValueError, match="is an autoencoder of 1 channels, these images have 3"):
         prepare(recipe(stage), open_source("emoji32:test?limit=4"), settings, {})
+    with pytest.raises(ValueError, match="latents are of pictures"):
+        prepare(recipe(stage), open_source("signals?limit=4"), settings, {})
     with pytest.raises(ValueError, match="sides that it divides, not 9 x 9"):
         prepare(recipe(stage), open_source("digits:test?limit=4&size=9"), settings, {})
     with pytest.raises(ValueError, match="a mean and a deviation for each of 2 channels"):
