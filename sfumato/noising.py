@@ -110,8 +110,8 @@ class Explorative(Noising):
 
     Each draw costs an evaluation with its gradient. What is learned is no longer the mean of clean data but what the
     network is near to already, so few steps of a sampler gain and many lose (`sfumato reproduce explorative`), and
-    likelihoods are no longer those of the model. Mean flows, whose loss has two times, refuse it; what is distilled from
-    such a model is trained on one draw.
+    likelihoods are no longer those of the model. Mean flows, whose loss has two times, refuse it; what is distilled
+    from such a model is trained on one draw.
     """
 
     candidates: Annotated[int, Range(1, 256)] = 4

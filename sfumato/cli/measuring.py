@@ -59,7 +59,7 @@ def training_split(spec: str, wanted: str | None) -> str | None:
     return with_split(spec, "train") if has_splits(spec) else None
 
 
-def net_for(text: str, reference: str, shape: tuple[int, int, int] | None, device: str) -> FeatureNet:
+def net_for(text: str, reference: str, shape: tuple[int, ...] | None, device: str) -> FeatureNet:
     """The feature net by its word."""
     from sfumato.evaluate import features
 
