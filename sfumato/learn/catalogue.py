@@ -126,6 +126,12 @@ CATALOGUE = (
            (("RePaint", "2201.09865"), ("DPS: diffusion posterior sampling", "2209.14687"),
             ("MMPS: moment matching posterior sampling", "2405.13712")),
            ("inverse/posterior.py", "inverse/derivatives.py", "inverse/replacing.py", "inverse/operators.py")),
+    Lesson(17, "latents", "Latents, cascades, ControlNet and DiT: larger pictures",
+           "What diffusion runs on, what it is told, and which network it is, beyond 32 pixels.",
+           (("Latent diffusion", "2112.10752"), ("Cascaded diffusion models", "2106.15282"),
+            ("ControlNet", "2302.05543"), ("DiT", "2212.09748")),
+           ("networks/autoencoder.py", "models/cascade.py", "networks/control.py", "networks/dit.py",
+            "networks/tokens.py")),
 )  # fmt: skip
 
 

@@ -121,6 +121,11 @@ SYLLABUS: dict[str, Plan] = {
         ("say which term of the posterior's score a trained model does not know",
          "derive the posterior mean with Tweedie's covariance, and what PiGDM and DPS leave out of it",
          "show by two correlated Gaussians that replacement is biased with any number of steps")),
+    "latents": Plan(
+        (2, 1), "advanced", ("ddpm", "adm"), "Principal components; backpropagation; attention.",
+        ("say what an autoencoder costs every sample, and why latents are scaled",
+         "show that shrinking by k divides the noise by k, and what it means for schedules and cascades",
+         "compute the first gradients of a zero convolution, and of the copy behind it")),
 }  # fmt: skip
 """Lesson -> its plan."""
 

@@ -19,6 +19,8 @@ from sfumato.core.mean_flow import mean_target
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.reflow import straightness
 from sfumato.core.schedules import Level
+from sfumato.networks.dit import DiT
+from sfumato.networks.tokens import MLP, Block, patchify
 from sfumato.samplers import DDIM, SiT, run
 from sfumato.samplers.ddim import DDIMStep
 from sfumato.samplers.grids import karras
@@ -384,3 +386,50 @@ def test_inverse_replacement() -> None:
             noise=seeded(3),
         )  # fmt: skip
         assert float(ends[:, 1].mean()) == pytest.approx(0.624, abs=0.03)
+
+
+# ---------------------------------------------------------------- latents, cascades, ControlNet, DiT
+
+
+def test_latents_linear() -> None:
+    x = normal(0, 3000, 6) @ torch.diag(torch.tensor([3, 2, 1, 0.5, 0.3, 0.1], dtype=torch.float64)) @ normal(1, 6, 6)
+    x = x - x.mean(0)
+    values, vectors = torch.linalg.eigh(x.T @ x / len(x))
+    for k in (1, 3):
+        W = vectors[:, -k:].T
+        close((x - x @ W.T @ W).square().sum(1).mean(), values[:-k].sum(), rtol=1e-7)
+        other = torch.linalg.qr(normal(2, 6, k))[0].T
+        assert float((x - x @ other.T @ other).square().sum(1).mean()) > float(values[:-k].sum())
+
+
+def test_latents_shrinking() -> None:
+    x0, eps = normal(0, 50, 1, 16, 16), normal(1, 50, 1, 16, 16)
+    for k in (2, 4):
+        shrink = inverse.MeanPool(k)
+        close(shrink(0.6 * x0 + 0.8 * eps), 0.6 * shrink(x0) + 0.8 * shrink(eps), rtol=1e-7)
+        assert float(shrink(eps).std()) == pytest.approx(1 / k, rel=0.05)
+
+
+def test_latents_zero() -> None:
+    frozen, copy, zero = (torch.nn.Linear(3, 3).double() for _ in range(3))
+    torch.nn.init.zeros_(zero.weight)
+    torch.nn.init.zeros_(zero.bias)
+    x = normal(0, 5, 3)
+    out = frozen(x) + zero(copy(x))
+    close(out, frozen(x))
+    out.square().sum().backward()
+    assert zero.weight.grad is not None
+    assert copy.weight.grad is not None
+    assert float(zero.weight.grad.abs().max()) > 0
+    assert float(copy.weight.grad.abs().max()) == 0
+    close(zero.weight.grad, (2 * out.detach()).T @ copy(x).detach(), rtol=1e-6)
+
+
+def test_latents_adaln() -> None:
+    block, h = Block(16, 2, MLP(16, 32)), normal(0, 2, 9, 16).float()
+    assert torch.equal(block(h, torch.randn(2, 16)), h)
+    net = DiT(patch=4, width=16, depth=3, heads=2).build((1, 8, 8), 1)
+    assert float(net(torch.randn(2, 1, 8, 8), torch.tensor([1.0, 9.0])).detach().abs().max()) == 0
+    tokens = [patchify(torch.zeros(1, 1, 32, 32), p).shape[1] for p in (4, 2)]
+    assert tokens == [64, 256]
+    assert tokens[1] ** 2 == 16 * tokens[0] ** 2

@@ -81,5 +81,10 @@ NOTES: dict[str, tuple[str, ...]] = {
         "Often misunderstood: agreement with what was seen says nothing of the unknown part; judge it by a known posterior.",
         "To discuss: what should a doctor be shown, one draw, the mean, or the deviation over many draws?",
     ),
+    "latents": (
+        "Let the class guess which of the four papers changes the loss, the data, the condition or the network.",
+        "Often misunderstood: a zero convolution has a gradient, since its input is not zero.",
+        "To discuss: where does the detail of a picture come from, the diffusion model or the decoder?",
+    ),
 }
 """Lesson -> notes."""
