@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint constraints faults goldens comparison scaling bench gpu docs clean help
+# the axe-core of the accessibility tests is fetched on demand; it is MPL 2.0 and not part of the package
+.PHONY: axe demo test test-slow lint constraints faults goldens comparison scaling bench gpu docs clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +68,10 @@ docs: $(READY) ## the docs site, build/site, readable without a network
 	$(BIN)/pip install $(PIP) --no-build-isolation -e '.[docs]'
 	$(BIN)/python scripts/gather_docs.py
 	cd build && $(abspath $(BIN))/zensical build -f mkdocs.yml
+
+axe: ## axe-core (MPL 2.0, by npm) into build/axe, for tests/learn/test_accessible.py
+	mkdir -p build/axe && cd build/axe && npm pack --silent axe-core@4.14.1
+	cd build/axe && tar xzf axe-core-4.14.1.tgz --strip-components=1 package/axe.min.js package/LICENSE
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
