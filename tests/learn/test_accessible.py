@@ -42,8 +42,10 @@ def test_pages_without_a_kernel(address: str, browser: Any, dark: bool) -> None:
     page.goto(address.partition("?")[0] + "playground/")
     page.wait_for_timeout(1000)
     assert serious(page) == []
-    parts = ["<h1>x</h1><p>a <a href='https://arxiv.org'>link</a></p><details open><summary>s</summary>t</details>",
-             '<p><span class="sf-tex">x^2</span></p><pre class="codehilite"><span class="k">def</span></pre>']  # fmt: skip
+    parts = [
+        "<h1>x</h1><p>a <a href='https://arxiv.org'>link</a></p><details open><summary>s</summary>t</details>",
+        '<p><span class="sf-tex">x^2</span></p><pre class="codehilite"><span class="k">def</span></pre>',
+    ]
     for text in (teacher.page(), document.page("a lesson", parts)):
         page.set_content(text)
         assert serious(page) == []

@@ -1,4 +1,4 @@
-"""An exported lesson opened from disk: nothing is asked of anybody, formulas are typeset, figures move; as a PDF too."""
+"""An exported lesson opened from disk asks nobody for anything, typesets its formulas and moves; also as a PDF."""
 
 from __future__ import annotations
 
