@@ -103,7 +103,7 @@ def mean_target(velocity: Velocity, z: Tensor, v: Tensor, t: Tensor, length: Ten
 
 
 def two_jumps(velocity: Velocity, z: Tensor, v: Tensor, t: Tensor, half: Tensor, told: Tensor) -> Tensor:
-    """The velocity of two jumps of half the length, one after the other, without a gradient (Frans et al. 2024, eq. 4).
+    """The velocity of two jumps of half the length, one after the other, without a gradient (Frans et al. 2024).
 
     Args:
         velocity: s of the network, of z (B, ...), t and a length.

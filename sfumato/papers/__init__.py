@@ -1,4 +1,4 @@
-"""Sixteen recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
+"""Seventeen recipes, one file a paper, each readable beside its PDF. They inherit nothing from each other.
 
 A recipe becomes JSON and comes back; what is nested in it (network, conditioning, space) carries its kind.
 """

@@ -1,8 +1,7 @@
 """Shortcut models: One step diffusion via shortcut models (Frans, Hafner, Levine & Abbeel 2024).
 
-Beside the PDF: s(x_t, t, d) is the velocity of a jump of length d (eq. 3), which is held to what two jumps of d / 2 do,
-(s(x_t, t, d/2) + s(x', t', d/2)) / 2 (eq. 4), and for d = 0 to the velocity of flow matching (eq. 5); lengths are 1 / 2^k
-(section 3.2, algorithm 1). Here time runs from data at 0 to noise at 1. The network is the one of mean flows, of which
+Beside the PDF: s(x_t, t, d) is the velocity of a jump of length d, which is held to what two jumps of d / 2 do,
+(s(x_t, t, d/2) + s(x', t', d/2)) / 2, and for d = 0 to the velocity of flow matching; lengths are 1 / 2^k. Here time runs from data at 0 to noise at 1. The network is the one of mean flows, of which
 d is t - r (`core.mean_flow`), and so is the sampler; the target needs no derivative.
 """
 
@@ -22,12 +21,11 @@ from sfumato.core.diffusion import Diffusion, Inputs, Loss
 from sfumato.core.distributions import Noise
 from sfumato.core.mean_flow import FEATURES, TIME_SCALE, MeanDenoiser, Velocity, mean_velocity, two_jumps
 from sfumato.core.processes import GaussianDiffusion
-from sfumato.core.times import LogNormal
 from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Shape, check_dims, check_fields, training_noise
+from sfumato.papers.recipe import Shape, check_dims, check_fields, interval_times, training_noise
 from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.spaces import Pixels, Space
 
@@ -79,7 +77,7 @@ class Shortcut:
             return MeanDenoiser(network, process, inputs, self.conditioning.numbers, self.time_scale)
 
         return Diffusion(
-            process, denoise, self._loss(process), LogNormal(schedule, 0.0, 1.0), process.prior,
+            process, denoise, self._loss(process), interval_times("uniform", schedule, 0.0, schedule.end), process.prior,
             own=sampler, sampler=sampler, steps=self.steps, own_steps=self.steps, averages=False,
         )  # fmt: skip
 
