@@ -102,6 +102,19 @@ def mean_target(velocity: Velocity, z: Tensor, v: Tensor, t: Tensor, length: Ten
         return along[0] if slope is None else along[0] - like(given[2], given[0]) * slope
 
 
+def guided_velocity(free: Velocity, z: Tensor, v: Tensor, t: Tensor, scale: float) -> Tensor:
+    """The velocity of a path with guidance inside it, w v + (1 - w) u(z, t, t) without the label (section 4.2).
+
+    Its mean over paths through z is that of the guided field; where no label is given, too, that is v's own.
+
+    Args:
+        free: u of the network that is not told the label, without a gradient here.
+        v: the velocity of this path at z (B, ...), and t (B,) where z is.
+    """
+    with torch.no_grad():
+        return scale * v + (1 - scale) * free(z, t, torch.zeros_like(t))
+
+
 def two_jumps(velocity: Velocity, z: Tensor, v: Tensor, t: Tensor, half: Tensor, told: Tensor) -> Tensor:
     """The velocity of two jumps of half the length, one after the other, without a gradient (Frans et al. 2024).
 

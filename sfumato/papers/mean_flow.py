@@ -2,7 +2,8 @@
 
 Beside the PDF: the average velocity is eq. 3, its identity eq. 6 and the training target eq. 10 (`core.mean_flow`), the
 pairs of times and the adaptive weight are section 4.3, sampling is algorithm 2 (`samplers.mean_flow`). The network is
-given t, and t - r by features beside an augmentation's numbers. Guidance inside the target (section 4.2) is left out.
+given t, and t - r by features beside an augmentation's numbers. Guidance inside the target is section 4.2, without the
+mixing scale of appendix B.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from sfumato.core.continuous import LinearFlow
 from sfumato.core.denoisers import Denoise
 from sfumato.core.diffusion import Diffusion, Inputs, Loss
 from sfumato.core.distributions import Noise
-from sfumato.core.mean_flow import FEATURES, TIME_SCALE, MeanDenoiser, adaptive, mean_target, mean_velocity
+from sfumato.core.mean_flow import (
+    FEATURES,
+    TIME_SCALE,
+    MeanDenoiser,
+    adaptive,
+    guided_velocity,
+    mean_target,
+    mean_velocity,
+)
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import LogNormal
 from sfumato.fields import Range
@@ -60,6 +69,9 @@ class MeanFlow:
     """p of the adaptive weight, 1 / (|error|^2 + floor)^p; 0 is the squared error itself, 1 for ImageNet."""
     floor: Annotated[float, Range(0, 1, above=True)] = 1e-3
     """The constant of the adaptive weight."""
+    guidance: Annotated[float, Range(0, 100)] = 1.0
+    """w of classifier-free guidance inside the target: the flow learned is w v + (1 - w) v without the label, in
+    one evaluation a step; needs dropout of what is hidden. 1 is none."""
     time_scale: Annotated[float, Range(0, 10_000, above=True)] = TIME_SCALE
     """The network is given this times t. 1000 is a flow's, for its weights; below that du/dt is less of sinusoids."""
     steps: Annotated[int, Range(1, 1000)] = 1
@@ -80,6 +92,8 @@ class MeanFlow:
             raise ValueError("a mean flow is fed no predictions of its own")
         if self.noising.tries > 1:
             raise ValueError("a mean flow is trained on one draw of noise: choose another --recipe.noising")
+        if self.guidance != 1 and not self.conditioning.dropout:
+            raise ValueError('guidance inside the target needs what is hidden in training: "labels?dropout=0.1", say')
         schedule = LinearFlow()
         process, sampler = GaussianDiffusion(schedule), MeanFlowSampler()
 
@@ -115,6 +129,9 @@ class MeanFlow:
             z, v = process.level(t, x0).noise(x0, eps), eps - x0
             now, length = (value.to(x0.device, torch.float32, non_blocking=True) for value in (t, t - r))
             bare = getattr(network, "module", getattr(network, "_orig_mod", network))  # of replicas, of a compiled one
+            if self.guidance != 1:
+                free = mean_velocity(bare, conditioning.hidden(inputs), self.time_scale)
+                v = guided_velocity(free, z, v, now, self.guidance)
             with torch.random.fork_rng([x0.device] if x0.is_cuda else []):  # the same dropout for both
                 target = mean_target(mean_velocity(bare, inputs, self.time_scale), z, v, now, length)
             error = mean_velocity(network, inputs, self.time_scale)(z, now, length) - target

@@ -1,13 +1,13 @@
 """Shortcut models: One step diffusion via shortcut models (Frans, Hafner, Levine & Abbeel 2024).
 
 Beside the PDF: s(x_t, t, d) is the velocity of a jump of length d, which is held to what two jumps of d / 2 do,
-(s(x_t, t, d/2) + s(x', t', d/2)) / 2, and for d = 0 to the velocity of flow matching; lengths are 1 / 2^k. Here time runs from data at 0 to noise at 1. The network is the one of mean flows, of which
-d is t - r (`core.mean_flow`), and so is the sampler; the target needs no derivative.
+(s(x_t, t, d/2) + s(x', t', d/2)) / 2, and for d = 0 to the velocity of flow matching; lengths are 1 / 2^k. Here time
+runs from data at 0 to noise at 1. The network is the one of mean flows, of which d is t - r (`core.mean_flow`), and so
+is the sampler; the target needs no derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -25,7 +25,7 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone, Embedded
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Shape, check_dims, check_fields, interval_times, training_noise
+from sfumato.papers.recipe import Shape, augmented, check_dims, check_fields, encoded, interval_times, training_noise
 from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.spaces import Pixels, Space
 
@@ -72,12 +72,13 @@ class Shortcut:
             raise ValueError("a shortcut model is trained on one draw of noise: choose another --recipe.noising")
         schedule = LinearFlow()
         process, sampler = GaussianDiffusion(schedule), MeanFlowSampler()
+        times = interval_times("uniform", schedule, 0.0, schedule.end)
 
         def denoise(network: nn.Module, inputs: Inputs) -> Denoise:
             return MeanDenoiser(network, process, inputs, self.conditioning.numbers, self.time_scale)
 
         return Diffusion(
-            process, denoise, self._loss(process), interval_times("uniform", schedule, 0.0, schedule.end), process.prior,
+            process, denoise, self._loss(process), times, process.prior,
             own=sampler, sampler=sampler, steps=self.steps, own_steps=self.steps, averages=False,
         )  # fmt: skip
 
@@ -109,10 +110,8 @@ class Shortcut:
         def loss(
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
         ) -> Tensor:
-            known: Mapping[str, Tensor] = given
-            if network.training:
-                images, known = conditioning.changed(images, given, noise)
-            x0 = self.space.encode(images, noise)
+            images, known = augmented(self, network, images, given, noise)
+            x0 = encoded(self, network, images, known, noise)
             eps = training_noise(self, x0, noise, known)
             inputs = dict(conditioning.training(images, known, noise))
             if conditioning.numbers and "numbers" not in inputs:
