@@ -77,7 +77,7 @@ class Perceptron(nn.Module):
 
 @pytest.mark.slow
 def test_a_toy_reaches_the_closed_form_in_one_step_and_in_many() -> None:
-    """To 3.3 % of the deviation in one evaluation, 1.6 % in four and 1.5 % in sixteen; a single step of the exact velocity would be off by 1."""
+    """To 3.3 % of the deviation in one evaluation, 1.6 % in four and 1.5 % in sixteen."""
     recipe = Shortcut((2, 1, 1), halvings=5, consistent=0.5)
     torch.manual_seed(0)
     built, network, average = recipe.build(), Perceptron(), Perceptron()
