@@ -14,6 +14,7 @@ from sfumato.claims.toys import cosine, normal, ring, seeded
 from sfumato.core.continuous import VP, LinearFlow, PowerVE
 from sfumato.core.denoisers import Prediction, predict_f, predict_u, predict_v
 from sfumato.core.distillation import two_step_target
+from sfumato.core.distributions import Gaussian
 from sfumato.core.exact import GaussianMixture, gaussian, gaussian_flow
 from sfumato.core.mean_flow import mean_target
 from sfumato.core.processes import GaussianDiffusion
@@ -127,6 +128,7 @@ def test_edm_churn() -> None:
     for gamma in (0.02, 0.01):
         up = process.schedule.at(torch.tensor(-math.log((1 + gamma) * sigma), dtype=torch.float64))
         step = ChurnStep(process)(ONE[None], t, up).to
+        assert isinstance(step, Gaussian)
         added = float(step.std) ** 2
         close(added, ((1 + gamma) ** 2 - 1) * sigma**2, rtol=1e-6)
         down = gaussian_flow(0 * ONE, std * ONE, ONE, Level(ONE, (1 + gamma) * sigma * ONE), Level(ONE, sigma * ONE))

@@ -18,7 +18,7 @@ Let both be linear, with $k$ orthonormal rows $W$: $z = W(x - m)$, $\hat x = m +
 $$\mathbb{E}\,\|x - \hat x\|^2 = \operatorname{tr}\Sigma - \operatorname{tr}(W\Sigma W^\top) \ge \sum_{i > k}\lambda_i,$$
 
 $\lambda_i$ the eigenvalues of the covariance $\Sigma$ in falling order, with equality for the first $k$ eigenvectors. $\blacksquare$ Deep
-encoders do better at the same $k$, and are trained with a perceptual or adversarial loss, since the eye forgives other errors than the square.
+encoders can do better at the same $k$, and are trained with a perceptual or adversarial loss, since the eye forgives other errors than the square.
 
 **Scale.** $z$ is divided by its standard deviation before the diffusion model sees it: every noise schedule is made for data of about unit
 variance. (0.18215 in Stable Diffusion is one over that of one autoencoder.)

@@ -96,7 +96,7 @@ def _(guess, guesses, kept):
         return mo.md(
             f"| principal components | variance kept |\n|---|---|\n{rows}\n\n80 % takes **{needed}**. "
             + story.measured(needed < 100, "The other numbers hold a fifth of it: details.", "That is not fewer than 100.")
-            + " An encoder of several layers does better at the same number, and is what latent diffusion trains; what it loses is lost for every sample."
+            + " An encoder of several layers can do better at the same number, and is what latent diffusion trains; what it loses is lost for every sample."
         )
 
     story.reveal(guess.value, guesses, _figure)
