@@ -14,9 +14,9 @@ import json
 
 import torch
 
-import sfumato
 from sfumato.data import open_source
 from sfumato.evaluate.features import usual
+from sfumato.models.loading import load_model
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=3.0)
     parser.add_argument("--count", type=int, default=96)
     asked = parser.parse_args()
-    held, model = open_source("emoji32:test"), sfumato.load(asked.run)
+    held, model = open_source("emoji32:test"), load_model(asked.run)
     order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[: asked.count]
     some = held.take(order)
     assert some.texts is not None
