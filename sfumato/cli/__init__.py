@@ -37,9 +37,9 @@ USAGE = f"""sfumato {__version__}: eight diffusion papers, one core
   sfumato samplers [MODEL]                          the list of samplers; which of them fit a model
   sfumato doctor [--json]                           versions, devices, data sets, caches: what a bug report needs
 
-Each takes --help. Data specs: digits, emoji32, emoji128, fashion, mnist, swiss_roll, heartbeat, dead_leaves, signals,
-moving_digits (with :train or :test), folder:PATH, npz:PATH, map:PATH (prepared), reflow:PATH (pairs), wds:SHARDS,
-hf:PATH.
+Each takes --help. Data specs: digits, emoji32, emoji128, fashion, mnist, cifar10, cifar100, svhn, celeba, imagenet,
+swiss_roll, heartbeat, dead_leaves, signals, moving_digits (with :train or :test), lsun:CATEGORY, folder:PATH, npz:PATH,
+npy:PATH, pair:INPUTS|TARGETS, map:PATH (prepared), reflow:PATH (noise and picture), wds:SHARDS, hf:PATH (docs/data.md).
 """
 
 COMMANDS = {

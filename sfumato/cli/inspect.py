@@ -65,7 +65,7 @@ def presets_command(arguments: list[str]) -> int:
 
     if arguments:
         raise UsageError("presets takes no options")
-    ready = shipped()
+    ready, width = shipped(), max(map(len, PRESETS)) + 2
     for name, chosen in PRESETS.items():
-        print(f"{name:32}{chosen.about}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
+        print(f"{name:{width}}{chosen.about}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
     return 0

@@ -33,8 +33,10 @@ predicts; $\Sigma$ the variance of a reverse step; $f, g$ drift and diffusion. A
 
 **One letter, many things.** $\alpha_t$: here the signal, $\sqrt{\bar\alpha_t}$ of DDPM, $\sqrt{\alpha_t}$ of DDIM; in NCSN a step size.
 $\sigma_t$: here the noise in $x_t$; in DDPM and DDIM the deviation of a reverse step ($\sqrt\Sigma$, $\varsigma$). $\epsilon$: noise; in NCSN the
-unit of the step size. $\lambda$: here $\sigma/\alpha$; a weight in NCSN and Score-SDE, the log of the SNR elsewhere. $s$: a level, a score,
-a scale of guidance.
+unit of the step size. $\lambda$: here $\sigma/\alpha$, what EDM calls $\sigma$; a weight in NCSN and Score-SDE; $\log\mathrm{SNR} = -2\log(\sigma/\alpha)$
+in simple diffusion, and half of it, $\log(\alpha/\sigma)$, in DPM-Solver and in the lesson on fast solvers; $\gamma$ of VDM is $-\log\mathrm{SNR}$. The
+formulas of fast solvers below have $\ell = \tfrac12\log\mathrm{SNR}$ in its place. $s$: a level, a score, a scale of guidance. $v$: a prediction, a
+random probe, the variance of data, the velocity of a single line. $u$: the velocity of a flow; of a mean flow, its average.
 """.strip()
 
 SECTIONS: dict[str, tuple[Formula, ...]] = {
@@ -108,6 +110,49 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
                 "core.guidance.classifier_free", "adm.classifier_free"),
         Formula("Fréchet distance", r"$\|\mu_1-\mu_2\|^2 + \operatorname{tr}(C_1 + C_2 - 2(C_1C_2)^{1/2})$", "Heusel et al. 2017", "evaluate.distances.frechet_distance", "measuring.frechet"),
         Formula("kernel distance", r"$\mathbb{E}k(x,x') + \mathbb{E}k(y,y') - 2\,\mathbb{E}k(x,y)$", r"$\mathrm{MMD}^2$, KID (Bińkowski et al. 2018)", "evaluate.distances.kernel_distance", "measuring.floor"),
+    ),
+    "Fast solvers and EDM": (
+        Formula("half the log SNR", r"$\ell = \tfrac12\log\mathrm{SNR} = \log\frac\alpha\sigma = -\log\lambda$",
+                r"$\lambda_t$ (DPM-Solver++, section 2); $\log\mathrm{SNR} = 2\ell$ is $\lambda$ in simple diffusion, $-\gamma$ in VDM", "core.schedules.Schedule.log_snr", "edm.exponential"),
+        Formula("the flow, its linear part solved", r"$x_s = \frac{\sigma_s}{\sigma_t}x_t + \alpha_s\int_{\ell_t}^{\ell_s} e^{-(\ell_s-\ell)}\,\hat x_0\,d\ell$", "DPM-Solver++ 8",
+                "samplers.dpm_solver", "edm.exponential"),
+        Formula("2M", r"$x_s = \frac{\sigma_s}{\sigma_t}x_t + \alpha_s(1-e^{-h})\big[D + \frac{D-D'}{2r}\big]$, $\ h = \ell_s-\ell_t$, $\ r = h'/h$",
+                "DPM-Solver++, algorithm 2", "samplers.dpm_solver.DPMSolverPP2M", "edm.multistep"),
+        Formula("preconditioning", r"$\hat x_0 = \frac{\sigma_d^2}{\sigma^2+\sigma_d^2}x + \frac{\sigma\sigma_d}{\sqrt{\sigma^2+\sigma_d^2}}F$, for $\alpha = 1$",
+                r"$c_\text{skip}\,x + c_\text{out}F_\theta(c_\text{in}\,x;\ c_\text{noise})$ (EDM 7)", "core.denoisers.predict_f", "edm.preconditioning"),
+        Formula("Karras grid", r"$\sigma_i = \big(\sigma_\text{max}^{1/\rho} + \frac{i}{n-1}(\sigma_\text{min}^{1/\rho} - \sigma_\text{max}^{1/\rho})\big)^\rho$", "EDM 5",
+                "samplers.grids.karras", "edm.grid"),
+        Formula("churn", r"$\hat\sigma = (1+\gamma)\sigma$, $\ \hat x = x + \sqrt{\hat\sigma^2-\sigma^2}\,z$, $\ \gamma = \min(S_\text{churn}/n, \sqrt2-1)$", "EDM, algorithm 2",
+                "samplers.heun.ChurnStep", "edm.churn"),
+    ),
+    "Flow matching": (
+        Formula("straight path", r"$x_t = (1-t)x_0 + t\epsilon$: $\alpha = 1-t$, $\sigma = t$", r"$tX_1 + (1-t)X_0$, with $X_1$ the data (Liu et al. 1)", "core.continuous.LinearFlow", "flow.velocity"),
+        Formula("velocity", r"$u = \mathbb{E}[\epsilon - x_0 \mid x_t]$, $\ \hat x_0 = x - t\,u$, $\ \hat\epsilon = x + (1-t)\,u$", "Lipman et al., theorem 1", "core.denoisers.predict_u", "flow.marginal"),
+        Formula("conditional flow matching", r"$\mathbb{E}\|\hat u - (\epsilon - x_0)\|^2 = \mathbb{E}\|\hat u - u\|^2 + \text{const}$", "Lipman et al., theorem 2", "papers.flow_matching", "flow.conditional"),
+        Formula("Euler's step", r"$x_s = x_t - (t-s)\,u$, which is DDIM's", "Liu et al., section 2.2", "samplers.ddim", "flow.euler"),
+        Formula("logit-normal times", r"$\operatorname{logit} t = \log\lambda \sim N(m, s^2)$", r"Esser et al. 19; $\ln\sigma \sim N(P_\text{mean}, P_\text{std}^2)$ (EDM)", "core.times.LogNormal", "flow.times"),
+        Formula("shift", r"$t' = \frac{c\,t}{1+(c-1)t}$, $\ \lambda' = c\lambda$", r"Esser et al. 23; $\log\mathrm{SNR} - 2\log c$", "core.continuous.LinearFlow", "flow.times"),
+        Formula("straightness", r"$\int_0^1\mathbb{E}\|(z_1 - z_0) - u(z_t, t)\|^2dt$", r"$S(Z)$ (Liu et al.)", "core.reflow.straightness", "flow.reflow"),
+        Formula("SDE of a path", r"$dx = \big[u - \tfrac12 w\nabla\log p_t\big]dt + \sqrt w\,d\bar w$, any $w(t) \ge 0$", "SiT 4", "samplers.sit.SiTStep", "flow.sde"),
+    ),
+    "Few steps": (
+        Formula("one step for two", r"$\tilde x = \frac{x_s - (\sigma_s/\sigma_t)x_t}{\alpha_s - (\sigma_s/\sigma_t)\alpha_t}$", "Salimans and Ho, algorithm 2", "core.distillation.two_step_target", "few_steps.distillation"),
+        Formula("consistency", r"$\|f(x_0 + t\epsilon, t) - \operatorname{sg} f(x_0 + r\epsilon, r)\|^2$, $\ f(x, 0) = x$", r"Song et al. 2023; $r/t = 1 - n(t)/q^{k+1}$ (ECT)", "papers.consistency", "few_steps.consistency"),
+        Formula("consistency sampling", r"$x \leftarrow f(x + \sigma z, \sigma)$", "Song et al. 2023, algorithm 1", "samplers.consistency.ConsistencyStep", "few_steps.multistep"),
+        Formula("mean flow", r"$u = v - (t-r)\,(v\cdot\nabla_z u + \partial_t u)$, $\ z_r = z_t - (t-r)\,u$", "Geng et al. 6, 8", "core.mean_flow.mean_target", "few_steps.mean_flow"),
+    ),
+    "Posterior sampling": (
+        Formula("posterior mean", r"$\mathbb{E}[x_0 \mid x_t, y] = \hat x_0 + \frac{\sigma_t^2}{\alpha_t}\nabla\log p(y \mid x_t)$", "Score-SDE 14; DPS 6, 7", "inverse.posterior", "inverse.bayes"),
+        Formula("with Tweedie's covariance", r"$\hat x_0 + VA^\top(\sigma_y^2I + AVA^\top)^{-1}(y - A\hat x_0)$, $\ V = \frac{\sigma_t^2}{\alpha_t}\nabla\hat x_0$", "MMPS 13 to 15", "inverse.derivatives.MMPS", "inverse.gaussian"),
+        Formula("with one variance", r"$r_t^2 = \frac{\sigma_t^2}{\alpha_t^2+\sigma_t^2}$ for $V$ inside the inverse", "PiGDM 7", "inverse.derivatives.PiGDM", "inverse.gaussian"),
+        Formula("with a point", r"$x_s \leftarrow x_s - \zeta\nabla_{x_t}\|y - A(\hat x_0)\|$", "DPS, algorithm 1", "inverse.derivatives.DPSStep", "inverse.dps"),
+        Formula("replacement", r"$a_s = \alpha_s y + \sigma_s z$ for the known part", "Score-SDE, appendix I.2", "inverse.replacing.Replacement", "inverse.replacement"),
+    ),
+    "Latents, cascades, control": (
+        Formula("a linear first stage", r"$\mathbb{E}\|x-\hat x\|^2 \ge \sum_{i>k}\lambda_i$, eigenvalues of the covariance", "principal components", "networks.autoencoder", "latents.linear"),
+        Formula("a smaller noisy picture", r"$\sigma \to \sigma/k$ by means over $k \times k$ pixels: $\log\mathrm{SNR} + 2\log k$", "Hoogeboom et al. 2023, section 3.1", "core.continuous.Shifted", "latents.shrinking"),
+        Formula("zero convolution", r"$F(x) + w\,G(x,c) + b$, $\ w = b = 0$ at first", "Zhang et al. 2023, section 3.1", "networks.control.Controlled", "latents.zero"),
+        Formula("adaLN-Zero", r"$h + g\odot\mathrm{Attn}\big((1+\gamma)\odot\mathrm{LN}(h)+\beta\big)$, $\ g = 0$ at first", "Peebles and Xie, section 3.2", "networks.tokens.Block", "latents.adaln"),
     ),
 }  # fmt: skip
 
