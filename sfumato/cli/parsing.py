@@ -45,9 +45,7 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
                 print(about)
             raise
         untitled = re.sub(r"^.*\u256d.*$", "", heard.getvalue(), count=1, flags=re.MULTILINE)
-        plain = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]|[-+|]{3,}", " ", untitled).partition(
-            "For full helptext"
-        )[0]
+        plain = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]|[-+|]{3,}", " ", untitled).partition("For full helptext")[0]
         text = " ".join(plain.replace("Parsing error", " ").replace("|", " ").split())
         raise UsageError(f"{text} (see: {program} --help)") from None
     checked(parsed)
@@ -123,7 +121,7 @@ def sampler_help(arguments: list[str]) -> str | None:
     lines = (
         "--sampler SPEC takes one of these, with options, as ddim?eta=1, heun?churn=40 or ancestral?variance=large:",
         "",
-        f"{'auto':{width}}  The model's usual one: DPM-Solver++(2M) on Karras' grid, or the paper's own where that fails (docs/samplers.md).",
+        f"{'auto':{width}}  The usual one: DPM-Solver++(2M) on Karras' grid, or the paper's own where that fails.",
         f"{'own':{width}}  The paper's own.",
         samplers.listed(),
     )

@@ -295,4 +295,5 @@ def _cost(request: Request, model: Model, made: Sampled, moves: int) -> str:
 
     steps = min(request.steps, moves) if isinstance(request.steps, int) else moves
     name = samplers.name(model.sampler(request.sampler))
-    return f"{steps} steps, {made.evaluations:g} network evaluations of {name}"
+    evaluations = f"{made.evaluations:g} network evaluation{'s' if made.evaluations != 1 else ''}"
+    return f"{steps} step{'s' if steps != 1 else ''}, {evaluations} of {name}"

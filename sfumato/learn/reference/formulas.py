@@ -161,7 +161,7 @@ def page(lessons: bool = True) -> str:
     """The page as Markdown; with links to the derivations where it is shown beside the lessons."""
     parts = [
         "# All formulas\n",
-        "In one notation, with each paper's own beside it. Numbers are equations. Which codes call it what is in "
+        "In one notation, with each paper's own beside it. Numbers are equations. Which codes call it what is in\n"
         + ("docs/notation.md" if lessons else "[notation.md](notation.md)")
         + "; the words are in "
         + ("[the glossary](/lesson/glossary/)" if lessons else "[glossary.md](glossary.md)")

@@ -137,7 +137,7 @@ TERMS = (
 def page(lessons: bool = True) -> str:
     """The page as Markdown; with links to the lessons where it is shown beside them."""
     head = (
-        "# All words\n\nWhat each means in this field, and the lesson that explains it. Formulas: "
+        "# All words\n\nWhat each means in this field, and the lesson that explains it. Formulas:\n"
         + ("[all formulas](/lesson/formulas/)" if lessons else "[formulas.md](formulas.md)")
         + "; symbols, and names in codes: "
         + ("docs/notation.md" if lessons else "[notation.md](notation.md)")
