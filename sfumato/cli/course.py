@@ -74,7 +74,8 @@ def read(folder: Path, key: Path | None, judge: bool, out: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures.write_text(path, handed.table(found, judge))
     valid = sum(one.signature == "valid" for one in found)
-    print(f"{path}: {len(found)} files, {valid} with a valid signature" + (", judged again" if judge else ""))
+    files = "1 file" if len(found) == 1 else f"{len(found)} files"
+    print(f"{path}: {files}, {valid} with a valid signature" + (", judged again" if judge else ""))
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,12 +46,16 @@ class LogEven:
         low, high = ends(schedule)
         return from_half_log_snr(schedule, torch.linspace(low, min(high, -math.log(self.last)), n, dtype=torch.float64))
 
+    def __str__(self) -> str:
+        return "log-even"
+
 
 @dataclass(frozen=True)
 class Consistency(OnGrid):
     """Multistep consistency sampling (Song et al. 2023, algorithm 1), for consistency models: one evaluation a step."""
 
     grid: Spread | None = field(default=LogEven(), kw_only=True)
+    words: ClassVar[dict[str, dict[str, Any]]] = {"grid": {**OnGrid.words["grid"], "log-even": LogEven()}}
 
     @property
     def convergence(self) -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sfumato import samplers
 from sfumato.conditioning import Labels
 from sfumato.core.sampling import finish
 from sfumato.inverse import MeanPool
@@ -19,7 +20,7 @@ from sfumato.networks.unet import HoUNet
 from sfumato.papers import from_json, to_json
 from sfumato.papers.consistency import ConsistencyModel
 from sfumato.papers.edm import EDM
-from sfumato.samplers.consistency import Consistency
+from sfumato.samplers.consistency import Consistency, LogEven
 from sfumato.spaces import Pixels
 
 TOY = ConsistencyModel(shape=(2, 1, 1), space=Pixels(), sigma_data=1.0, q=8.0, p_mean=-0.5, p_std=1.6, sigma_max=20.0)
@@ -131,6 +132,13 @@ def test_steps_are_even_in_the_logarithm_down_to_the_papers_second_noise() -> No
     assert sigmas[0] == pytest.approx([80, 0])
     assert sigmas[1] == pytest.approx([80, 0.821, 0])
     assert sigmas[2] == pytest.approx([80, math.sqrt(80 * 0.821), 0.821, 0])
+
+
+def test_its_grid_is_called_by_a_word() -> None:
+    scaled = Consistency(grid=LogEven(1.2))
+    assert samplers.name(Consistency()) == "consistency"
+    assert samplers.name(scaled) == "consistency?grid=log-even"
+    assert samplers.by_name(samplers.name(scaled)) == Consistency()
 
 
 def test_json_and_back() -> None:
