@@ -63,7 +63,8 @@ def parse_spec(text: str) -> Spec:
         raise DataError(str(error)) from None
     name, _, rest = body.partition(":")
     if name not in READERS:
-        hint = f"; for images in a folder write folder:{text}" if Path(body).exists() else ""
+        missing = f"; nor is there a folder or file {body!r}" if "/" in body else ""
+        hint = f"; for images in a folder write folder:{text}" if Path(body).exists() else missing
         raise DataError(unknown("data set", name, READERS) + hint)
     known = (*OPTIONS, *OWN.get(name, ()))
     for option in options:
