@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sfumato.cli import main
+from sfumato.cli.learn import LearnArguments
 from sfumato.data import open_source, pictures
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +95,20 @@ def test_python_runs_as_it_stands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "<block>", "exec"), {"__name__": "__main__"})
+
+
+def test_the_configuration_of_a_proxy_starts_a_command_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/learning.md, as jupyter-server-proxy reads it: `c` is its configuration, JupyterHub sets the prefix."""
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
+    config = SimpleNamespace(ServerProxy=SimpleNamespace())
+    [code] = blocks(ROOT / "docs" / "learning.md", "py")
+    exec(compile(code, "<block>", "exec"), {"c": config})
+    server = config.ServerProxy.servers["sfumato"]
+    assert server["command"][:2] == ["sfumato", "learn"]
+    assert server["command"][-1] == "https://hub.example/user/ada/sfumato"
+    assert server["launcher_entry"]["path_info"].endswith(server["environment"]["SFUMATO_TOKEN"])
+    known = {"--" + one.name for one in fields(LearnArguments)} | {"--no-" + one.name for one in fields(LearnArguments)}
+    assert {word for word in server["command"] if word.startswith("--")} <= known
 
 
 def test_every_command_is_run_or_has_a_reason() -> None:
