@@ -45,6 +45,8 @@ def export(lesson: str, kind: Format, out: Path) -> int:
         raise UsageError(f"--out is a folder; {out} is a file")
     if kind == "pdf":
         printed.need()
+    if len(pages) > 1 and kind != "ipynb":
+        print(f"{len(pages)} pages; each lesson is run once, which takes minutes")
     written = exporting.FORMATS[kind](pages, out)
     print(f"{written[0]}" if len(written) == 1 else f"{len(written)} files in {out}; begin with {written[0].name}")
     return 0
