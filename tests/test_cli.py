@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from sfumato.cli import main
+from sfumato.papers.presets import PRESETS
 
 NETWORK = ["--recipe.network.channels", "32", "--recipe.network.multipliers", "1", "2"]
 SMALL = [*NETWORK, "--recipe.steps", "40",
@@ -129,6 +130,18 @@ def test_training_on_a_folder(tmp_path: Path) -> None:
 )
 def test_bad_input_is_one_line_and_code_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert words.lower() in failing(arguments, capsys).lower()
+
+
+def test_what_is_wrong_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    said = failing(["train", "ddpm/digits", "--recipe.stepps", "5"], capsys)
+    assert said.count("Unrecognized options") == 1
+    assert "--recipe.steps" in said  # what may have been meant
+
+
+def test_no_name_of_a_preset_touches_what_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
 
 
 def test_bad_sampling_options(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

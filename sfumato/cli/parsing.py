@@ -44,9 +44,12 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
             if about:
                 print(about)
             raise
-        untitled = re.sub(r"^.*\u256d.*$", "", heard.getvalue(), count=1, flags=re.MULTILINE)
-        plain = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]|[-+|]{3,}", " ", untitled).partition("For full helptext")[0]
+        unboxed = re.sub(r"\x1b\[[0-9;]*m", "", heard.getvalue())
+        untitled = re.sub(r"\A\s*(\u256d.*|.*\n *-{3,} *\n)", "", unboxed)
+        plain = re.sub(r"[^\x20-\x7e\n]|[-+|]{3,}", " ", untitled).partition("For full helptext")[0]
         text = " ".join(plain.replace("Parsing error", " ").replace("|", " ").split())
+        text = re.sub(r"no type matching (\{None\} )?(.+?) could be instantiated from \[(.*?)\]\. Got errors: .*?"
+                      r"(?= Argument helptext:|$)", r"\3 is no \2.", text)  # fmt: skip
         raise UsageError(f"{text} (see: {program} --help)") from None
     checked(parsed)
     return parsed
