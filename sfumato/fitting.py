@@ -32,7 +32,7 @@ from sfumato.models.reflow import check_pairs
 from sfumato.networks import NETWORKS
 from sfumato.papers.controlled import controlled
 from sfumato.papers.presets import Preset, preset
-from sfumato.papers.recipe import with_data
+from sfumato.papers.recipe import of_shape, with_data
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import best_precision, usable_device
@@ -131,7 +131,8 @@ def prepare(
     """
     device = usable_device(settings.device)
     processes, here = (int(os.environ.get(word, "1")) for word in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    recipe, beside = (recipe, None) if resume else with_first_stage(recipe, images.images, device)
+    kept = resume or built is not None  # a student reads its teacher's latents
+    recipe, beside = (recipe, None) if kept else with_first_stage(recipe, images.images, device)
     recipe = fit_to_data(recipe, images, moments=not resume)
     if settings.flip and len(images.shape) == 2:
         raise ValueError(f"flip mirrors left and right, and {images.spec} holds signals: train with --train.no-flip")
@@ -148,7 +149,7 @@ def prepare(
     if images.buckets and settings.fd_every:
         raise ValueError("fd_every is of pictures of one size; measure each bucket after training, by sample --size")
     largest = max((part.shape for part in images.parts), key=math.prod)
-    most = replace(recipe, shape=largest) if images.buckets else recipe
+    most = of_shape(recipe, largest) if images.buckets else recipe
     check_training(most, network, settings, device, processes, here)
     if recipe.network.frozen and initial is None and not resume:
         raise ValueError("a control leaves the model that it controls as it is, so it needs one: --from MODEL")

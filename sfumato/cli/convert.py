@@ -75,6 +75,8 @@ class ConvertArguments:
 
 OF_HUB = ("licence", "dataset", "pictures", "nearest")
 """Options that only a folder for a hub has."""
+FOREIGN = ("official", "diffusers", "lucidrains")
+"""What is written for other codes, whose files say nothing of the depth of pictures."""
 OWN = ("source", "to", "out", "weights", "half", "write_order", *OF_HUB)
 
 
@@ -104,6 +106,9 @@ def convert_command(arguments: list[str]) -> int:
     if out is None:
         print("Nothing written; give --out to convert it.")
         return 0
+    if parsed.to in FOREIGN and recipe.space.levels != 256:
+        depth = "16 bits" if recipe.space.levels else "real numbers"
+        print(f"  a file of this kind tells no depth: it is read again as of 8 bits, and this model is of {depth}")
     if parsed.to == "onnx":
         export(recipe, model.network, out, classes=model.classes, say=lambda line: print(f"  {line}"))
     elif parsed.to == "hub":

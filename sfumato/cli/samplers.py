@@ -62,6 +62,8 @@ def fitting(model: Model) -> list[str]:
              f"the paper's own: --sampler own, {_moves(diffusion.own_steps)}"]  # fmt: skip
     if diffusion.process is None:
         return [*lines, "no other: its bits or learned noise levels are sampled by its own chain alone"]
+    if not diffusion.averages:
+        return [*lines, "no other: a model of few steps is sampled by its own sampler alone"]
     for name, kind in samplers.SAMPLERS.items():
         try:
             sampler = kind().of(diffusion)

@@ -36,6 +36,14 @@ def report(result: TrainResult, recipe: Any, data: str, pictures: str) -> None:
         print(f"sfumato sample {out} --low-res {shlex.quote(pictures)}")
     elif recipe.conditioning.pictured:
         option = "--inputs" if pictures.startswith("pair:") else "--originals"
-        print(f"sfumato sample {out} {option} {shlex.quote(pictures)}")
+        print(f"sfumato sample {out} {option} {shlex.quote(_of_one_size(pictures, recipe.shape))}")
     else:
         print(f"sfumato sample {out}")
+
+
+def _of_one_size(data: str, shape: tuple[int, ...]) -> str:
+    """A data spec, of buckets that of the model's own size."""
+    from sfumato.data.sources import parse_spec
+
+    spec = parse_spec(data)
+    return f"{data}&bucket={shape[2]}x{shape[1]}" if spec.buckets and spec.bucket is None else data

@@ -34,7 +34,7 @@ HALF = "<f2"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Some of the pairs: images (n, C, H, W), noise (n, C', H', W'), and labels (n,) where there are any."""
+    """Some of the pairs: images (n, C, H, W), signals or clips, noise of as many dimensions, and labels (n,) if any."""
 
     images: Tensor
     noise: Tensor
@@ -49,7 +49,7 @@ def read(spec: Spec) -> Images:
     images = maps.read(spec)
     try:
         shape = tuple(read_object(folder / ABOUT)["noise"])
-        if len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape):
+        if len(shape) not in (2, 3, 4) or not all(type(side) is int and side > 0 for side in shape):
             raise ValueError(f"{ABOUT} has no shape of noise")
         with open_regular(folder / NOISE) as file:
             noise = maps.mapped(file, (len(images), *shape), NOISE, HALF)

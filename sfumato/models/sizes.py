@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+from sfumato.papers.recipe import of_shape
+from sfumato.shapes import kind
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -15,13 +18,15 @@ if TYPE_CHECKING:
 def sized(model: Model, width: int, height: int) -> Model:
     """The same weights for images of another size. ValueError where network or conditioning are made for one size."""
     recipe: Any = model.recipe
+    if len(recipe.shape) != 3:
+        raise ValueError(f"another size is for models of images, and this one is of {kind(recipe.shape)}")
     shape = (recipe.shape[0], height, width)
     if shape == tuple(recipe.shape):
         return model
-    if recipe.conditioning.picture or "shape" not in {field.name for field in fields(recipe)}:
-        raise ValueError("upsamplers and distilled models make images of the size that they were trained with")
+    if recipe.conditioning.picture:
+        raise ValueError("upsamplers make images of the size that they were trained with")
     try:
-        other = replace(model, recipe=replace(recipe, shape=shape))
+        other = replace(model, recipe=of_shape(recipe, shape))
         with torch.device("meta"):
             made = other.recipe.model().eval()
         held, wanted = ({key: value.shape for key, value in net.state_dict().items()} for net in (model.network, made))

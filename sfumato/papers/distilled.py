@@ -28,7 +28,7 @@ from sfumato.fields import Range, check
 from sfumato.networks.backbone import Backbone
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ddpm import DDPM
-from sfumato.papers.recipe import augmented, encoded, training_noise
+from sfumato.papers.recipe import augmented, encoded, of_shape, training_noise
 from sfumato.samplers import DDIM
 from sfumato.samplers.grids import to_clean
 from sfumato.spaces import Space
@@ -100,6 +100,10 @@ class Distilled:
                 f"these are {theirs} with {conditioning.classes}"
             )
         return self
+
+    def reshaped(self, shape: tuple[int, ...]) -> Distilled:
+        """The same for images of another shape (C, H, W), as the recipe that it was distilled from."""
+        return dataclasses.replace(self, of=of_shape(self.of, shape))
 
     def model(self) -> nn.Module:
         network: nn.Module = self.of.model()

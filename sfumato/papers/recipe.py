@@ -91,6 +91,12 @@ def with_data(recipe: Any, shape: tuple[int, ...], conditioning: Conditioning, s
     return replace(recipe, shape=shape, conditioning=conditioning, space=space)
 
 
+def of_shape(recipe: Any, shape: tuple[int, ...]) -> Any:
+    """The recipe for images of another shape (C, H, W) than its own, such as a bucket's."""
+    own: Callable[..., Any] | None = getattr(recipe, "reshaped", None)
+    return replace(recipe, shape=shape) if own is None else own(shape)
+
+
 def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module:
     """The recipe's backbone for its shape, space and conditioning, with so many output channels.
 

@@ -7,8 +7,9 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ import torch
 from sfumato.cli import main
 from sfumato.convert import foreign
 from sfumato.convert.onnx import Export, export
+from sfumato.models import Model
 from sfumato.networks import NETWORKS
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
+from sfumato.spaces import Pixels
 from tests.models.small import made
 
 RECIPE = DDPM((1, 8, 8), HoUNet(channels=32, multipliers=(1,), blocks=1, attention=(), dropout=0.0))
@@ -102,3 +105,15 @@ def test_the_librarys_network_has_its_number_of_parameters() -> None:
     library = pytest.importorskip("diffusers")
     with torch.device("meta"):
         assert count == sum(p.numel() for p in library.UNet2DModel().parameters()) == 274_056_163
+
+
+@pytest.mark.parametrize(("levels", "depth"), [(65536, "16 bits"), (0, "real numbers"), (256, "")])
+def test_what_depth_a_foreign_file_loses_is_said(
+    levels: Literal[0, 256, 65536], depth: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, source = replace(RECIPE, space=Pixels(levels=levels)), tmp_path / "deep.safetensors"
+    Model(recipe, recipe.model().eval(), ()).save(source)
+    assert main(["convert", str(source), "--to", "official", "--out", str(tmp_path / "a.pt")]) == 0
+    said = capsys.readouterr().out
+    assert ("tells no depth" in said) == bool(depth)
+    assert depth in said

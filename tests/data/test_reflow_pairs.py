@@ -48,6 +48,15 @@ def made(first: int, stop: int = 10) -> Iterator[Pairs]:
         yield Pairs(images[rows], noise[rows], torch.arange(10)[rows] % 2)
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (1, 2, 4, 4)])
+def test_signals_and_clips_come_back_with_their_noise(shape: tuple[int, ...], tmp_path: Path) -> None:
+    images, noise = torch.randint(0, 256, (4, *shape), dtype=torch.uint8), torch.randn(4, *shape)
+    read = write(tmp_path / "pairs", ABOUT, 4, (), lambda first: iter([Pairs(images, noise, None)]))
+    assert read.noise is not None
+    assert torch.equal(read.images, images)
+    assert torch.equal(read.noise.half(), noise.half())
+
+
 def interrupted(first: int) -> Iterator[Pairs]:
     yield from made(first, 6)
     raise KeyboardInterrupt

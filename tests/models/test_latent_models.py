@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato import hub, papers
+from sfumato import distilling, hub, papers
 from sfumato.conditioning import Labels
 from sfumato.convert.onnx.graphs import Decode, graph
 from sfumato.core.randomness import ImageNoise
@@ -240,6 +240,16 @@ def test_a_model_of_latents_gives_its_autoencoder_on(run: Path, digits: Images) 
     space, beside = first_stage(Latents(str(run)), digits.images)
     assert space.network == STAGE.network
     assert set(beside) == {f"{BESIDE}.{name}" for name in STAGE.model().state_dict()}
+
+
+def test_a_student_keeps_the_latents_of_its_teacher(run: Path, digits: Images, tmp_path: Path) -> None:
+    teacher: Any = load_model(run)
+    plan = distilling.Plan(str(run), 4, 2, 1.0, "digits", None, TrainConfig(images=8, **SHORT))
+    distilling.prepared(teacher, str(run), plan, 2, digits, {}, None).run(tmp_path, quiet=True)
+    student: Any = load_model(tmp_path)
+    assert (student.recipe.space, student.sample(2).shape) == (teacher.recipe.space, (2, 1, 8, 8))
+    for name, value in teacher.network.state_dict().items():
+        assert not name.startswith(BESIDE) or torch.equal(student.network.state_dict()[name], value)
 
 
 def test_a_folder_for_a_hub(run: Path, stage: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sfumato import papers
 from sfumato.cli import main
+from sfumato.cli.samplers import fitting
 from sfumato.conditioning import Labels, SelfConditioned
 from sfumato.core.distillation import ddim, even_times
 from sfumato.core.exact import gaussian
@@ -185,6 +186,14 @@ def test_a_distillation_goes_on_bit_for_bit(model: Path, tmp_path: Path) -> None
         made.sample(1, sampler="heun")
     assert list(left(parts, plan, images, None, "")) == []
     assert main(["train", "--resume", str(parts / "steps-2")]) == 2
+
+
+def test_a_model_of_few_steps_lists_its_own_sampler_alone() -> None:
+    recipe = Distilled(BASE, 2)
+    lines = fitting(Model(recipe, recipe.model().eval(), ()))
+    assert lines[0] == "by default: ddim, 2 steps"
+    assert lines[-1].startswith("no other")
+    assert len(lines) == 3
 
 
 def test_what_cannot_be_distilled_is_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

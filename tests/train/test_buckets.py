@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from sfumato.data import DataError, open_source
 from sfumato.data.loader import Order, Turns
 from sfumato.data.sources import parse_spec
 from sfumato.data.stream import open_for_training
-from sfumato.models import load_model
+from sfumato.models import Model, load_model
+from sfumato.networks.unet import ImprovedUNet
+from sfumato.papers.ddpm import DDPM
 from sfumato.papers.training import TrainConfig
 from sfumato.train.batches import ORDER, Batches, shard
 
@@ -150,6 +153,33 @@ def test_a_resumed_run_is_the_same_run(folder: Path, tmp_path: Path) -> None:
     again = sfumato.fit(data, out=tmp_path / "two", images=32, resume=True, quiet=True)
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name]), name
+
+
+def test_distilled_models_and_controls_keep_the_buckets(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = f"folder:{folder}?buckets={BUCKETS}", tmp_path / "run"
+    quick = ["--train.images", "8", "--train.batch", "4", "--train.preview-images", "0"]
+    words = ["--recipe.network", TINY, "--recipe.conditioning", "none", *quick]
+    assert main(["train", "ddpm/digits", "--data", data, *words, "--out", str(run)]) == 0
+    out = tmp_path / "distilled"
+    assert main(["distill", str(run), "--from-steps", "4", "--to", "2", *quick, "--out", str(out)]) == 0
+    student = load_model(out / "steps-2")
+    assert student.recipe.shape == (3, 8, 16)
+    tall = student.sized(8, 16)
+    assert tall.recipe.shape == (3, 16, 8)
+    assert tall.sample(2).shape == (2, 3, 16, 8)
+    assert main(["train", "control/edges", "--from", str(run), *quick, "--out", str(tmp_path / "control")]) == 0
+    said = shlex.split(capsys.readouterr().out.strip().rpartition("\n")[2])
+    assert said[-1] == f"{data}&bucket=16x8"
+    assert main([*said[1:], "--steps", "2", "-n", "2", "--out", str(tmp_path / "drawn")]) == 0
+
+
+def test_another_size_of_signals_is_one_line() -> None:
+    recipe = DDPM((1, 16), ImprovedUNet(channels=8, multipliers=(1,), blocks=1, attention=()))
+    model = Model(recipe, recipe.model().eval(), ())
+    with pytest.raises(ValueError, match="another size is for models of images, and this one is of signals"):
+        model.sized(16, 8)
 
 
 @pytest.mark.slow
