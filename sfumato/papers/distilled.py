@@ -113,6 +113,8 @@ class Distilled:
         base = self.of.build()
         if base.sampler is None:
             raise ValueError("a classifier makes no pictures, so there are no steps to distil")
+        if not base.averages:
+            raise ValueError("distillation needs a diffusion model, and this one was made for few steps already")
         process = base.gaussian
         moments = even_times(process.schedule, self.steps)[:-1].tolist()
         sampler = DDIM() if process.schedule.levels else DDIM(grid=to_clean)

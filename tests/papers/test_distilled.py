@@ -28,6 +28,8 @@ from sfumato.papers.ddpm import DDPM
 from sfumato.papers.distilled import Distilled, student
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.iddpm import ImprovedDDPM
+from sfumato.papers.mean_flow import MeanFlow
+from sfumato.papers.shortcut import Shortcut
 from sfumato.runtime.folder import RunFolder
 
 NET = HoUNet(channels=8, multipliers=(1,), blocks=1, attention=(), dropout=0.1)
@@ -140,6 +142,12 @@ def test_self_conditioning_is_refused() -> None:
     base = replace(BASE, conditioning=SelfConditioned())
     with pytest.raises(ValueError, match="self-conditioned"):
         Distilled(base).taught(base.model())
+
+
+def test_models_of_few_steps_are_refused() -> None:
+    for of in (MeanFlow(), Shortcut()):
+        with pytest.raises(ValueError, match="made for few steps already"):
+            Distilled(of).build()
 
 
 # ---------------------------------------------------------------- the command
