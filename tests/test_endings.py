@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -16,8 +17,11 @@ import torch
 from sfumato import cli
 from sfumato.cli import endings, streams
 
-START = "import sys; from sfumato.cli import main; print('ready', flush=True); sys.exit(main())"
-"""The program as it is installed, which says when it begins."""
+START = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from sfumato.cli import main; print('ready', flush=True); sys.exit(main())"
+)
+"""The program as it is installed, which says when it begins; SIGINT ends it, where the tests ignore it, too."""
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,10 +177,14 @@ def test_a_signal_at_any_instant_is_one_line(number: int, line: str, tmp_path: P
         time.sleep(delay)
         process.send_signal(number)
         started.append(process)
-    for process in started:
-        _, error = process.communicate(timeout=60)
-        assert error == f"sfumato: {line}\n".encode()
-        assert process.returncode == 128 + number
+    try:
+        for process in started:
+            _, error = process.communicate(timeout=60)
+            assert error == f"sfumato: {line}\n".encode()
+            assert process.returncode == 128 + number
+    finally:
+        for process in started:
+            process.kill()
 
 
 def test_handlers_come_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,8 +205,12 @@ def test_ctrl_c_ends_the_workers_too(tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True,
     )  # fmt: skip
     time.sleep(5)
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert error == b"sfumato: stopped\n"
     assert process.returncode == 130
     assert gone(process.pid)
