@@ -52,14 +52,15 @@ def train_two_steps(
     if config.checkpoint_activations:
         recompute_blocks(network)
     network.to(device)
-    network.to(memory_format=layout(config, device))  # type: ignore[call-overload]
+    network.to(memory_format=layout(config, device, recipe.shape))  # type: ignore[call-overload]
     network = network if prepared is None else prepared(network)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     ema, profiles = EMA(network, config.ema), PowerEMA(network, config.profiles)
     for step in range(2):
         optimizer.zero_grad()
         for part in shard(range(config.batch), config.accumulate):
-            x0 = torch.zeros(len(part), *recipe.shape, device=device).contiguous(memory_format=layout(config, device))
+            x0 = torch.zeros(len(part), *recipe.shape, device=device)
+            x0 = x0.contiguous(memory_format=layout(config, device, recipe.shape))
             labels = some_labels(recipe, x0)
             given = {} if labels is None else {"y": labels}
             with autocast(device, config.precision):

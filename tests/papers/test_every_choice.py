@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import combinations, product
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 import torch
@@ -80,6 +80,8 @@ def made(row: Row) -> tuple[Any, bool]:
     chosen = {axis: CHOICES[axis][number] for axis, number in row.items()}
     recipe, uncertainty = chosen.pop("recipe"), chosen.pop("uncertainty")
     known = {field.name for field in fields(recipe)}
+    if chosen["times"] not in get_args(get_type_hints(type(recipe)).get("times", Literal[()])):
+        known.discard("times")
     return replace(recipe, **{name: value for name, value in chosen.items() if name in known}), uncertainty
 
 
