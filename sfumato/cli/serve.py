@@ -52,4 +52,5 @@ def serve_command(arguments: list[str]) -> int:
             local.run(app, listener, address, f"Pictures from {parsed.target}", parsed.browser, jobs.close)
         except signals.Stopped as stop:
             signals.leave(stop.signal)  # a step of a large network is not waited for
+        jobs.wait(10)  # hung up: a thread amid a step would abort the process
     return 0

@@ -93,7 +93,8 @@ class Jobs:
         self._running: Job | None = None
         self._closed = False
         self._turn = threading.Condition()  # reentrant: a signal may close the queue while its thread holds it
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def submit(self, work: Work, changed: Callable[[], None] = lambda: None) -> Job:
         """Put a job at the end; `changed` is called, from any thread, whenever something is new. Full where it is."""
@@ -127,6 +128,10 @@ class Jobs:
             for job in [*self._waiting, *([self._running] if self._running else [])]:
                 self.cancel(job)
             self._turn.notify()
+
+    def wait(self, seconds: float) -> None:
+        """After `close`: wait for the end of the job that runs, but no longer than so many seconds."""
+        self._thread.join(seconds)
 
     def _serve(self) -> None:
         while True:
