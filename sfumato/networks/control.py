@@ -39,9 +39,8 @@ class Controlled(nn.Module):
 
     def __init__(self, frozen: Skeleton, copy: Skeleton, scale: float = 1.0) -> None:
         super().__init__()
-        for name in WAY_UP:
-            if hasattr(copy, name):
-                delattr(copy, name)
+        for name in {name for name, _ in copy.named_children()} & set(WAY_UP):
+            delattr(copy, name)
         self.frozen, self.copy, self.scale = frozen.requires_grad_(False), copy, scale
         self.zero = nn.ModuleList(zeroed(Pointwise(c, c)) for c in (*frozen.skips, frozen.widths[-1]))
         self.train(self.training)

@@ -23,7 +23,15 @@ from sfumato.fields import Length, Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss, interval_times
+from sfumato.papers.recipe import (
+    Levels,
+    Shape,
+    build_network,
+    channels_of,
+    check_fields,
+    denoising_loss,
+    interval_times,
+)
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -69,7 +77,7 @@ class ContinuousDDPM:
         self._schedule()
 
     def model(self) -> nn.Module:
-        return build_network(self, self.shape[0])
+        return build_network(self, channels_of(self))
 
     def build(self) -> Diffusion:
         schedule = self._schedule()

@@ -8,7 +8,7 @@ mixing scale of appendix B.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -31,10 +31,10 @@ from sfumato.core.mean_flow import (
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import LogNormal
 from sfumato.fields import Range
-from sfumato.networks.backbone import Backbone, Embedded
+from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Shape, augmented, check_dims, check_fields, encoded, training_noise
+from sfumato.papers.recipe import Shape, augmented, build_network, channels_of, check_fields, encoded, training_noise
 from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.spaces import Pixels, Space
 
@@ -81,11 +81,7 @@ class MeanFlow:
         check_fields(self)
 
     def model(self) -> nn.Module:
-        given = self.conditioning.embedded(self.shape, Embedded())
-        seen = self.conditioning.seen(self.space.shape(self.shape))
-        check_dims(self.network, seen)
-        network = self.network.build(seen, seen[0], replace(given, numbers=given.numbers + FEATURES))
-        return self.space.attach(network, self.shape)
+        return build_network(self, channels_of(self), numbers=FEATURES)
 
     def build(self) -> Diffusion:
         if self.conditioning.feeds_back:

@@ -25,7 +25,7 @@ from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.ddpm import BETAS, index
-from sfumato.papers.recipe import Levels, Shape, build_network, check_fields, denoising_loss, levels_of
+from sfumato.papers.recipe import Levels, Shape, build_network, channels_of, check_fields, denoising_loss, levels_of
 from sfumato.samplers import FAST, FAST_STEPS, Ancestral
 from sfumato.spaces import Pixels, Space
 
@@ -86,7 +86,7 @@ class MixedDDPM:
         self._betas()
 
     def model(self) -> nn.Module:
-        return build_network(self, 2 * self.shape[0] + 2, self.steps)
+        return build_network(self, 2 * channels_of(self) + 2, self.steps)
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(levels_of(self._betas(), (1.0,)))

@@ -97,12 +97,14 @@ def of_shape(recipe: Any, shape: tuple[int, ...]) -> Any:
     return replace(recipe, shape=shape) if own is None else own(shape)
 
 
-def build_network(recipe: Trainable, outputs: int, levels: int = 0) -> nn.Module:
-    """The recipe's backbone for its shape, space and conditioning, with so many output channels.
+def build_network(recipe: Trainable, outputs: int, levels: int = 0, numbers: int = 0) -> nn.Module:
+    """The recipe's backbone for its shape, space and conditioning, with so many output channels; `numbers` are real
+    numbers that it is given beside those of the conditioning.
 
     Raises: ValueError where the backbone is for data of other dimensions, or does not fit them.
     """
     given = recipe.conditioning.embedded(recipe.shape, Embedded(levels=levels))
+    given = replace(given, numbers=given.numbers + numbers)
     shape = recipe.conditioning.seen(recipe.space.shape(recipe.shape))
     check_dims(recipe.network, shape)
     return recipe.space.attach(recipe.network.build(shape, outputs, given), recipe.shape)

@@ -8,7 +8,7 @@ is the sampler; the target needs no derivative.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -22,10 +22,19 @@ from sfumato.core.distributions import Noise
 from sfumato.core.mean_flow import FEATURES, TIME_SCALE, MeanDenoiser, Velocity, mean_velocity, two_jumps
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.fields import Range
-from sfumato.networks.backbone import Backbone, Embedded
+from sfumato.networks.backbone import Backbone
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
-from sfumato.papers.recipe import Shape, augmented, check_dims, check_fields, encoded, interval_times, training_noise
+from sfumato.papers.recipe import (
+    Shape,
+    augmented,
+    build_network,
+    channels_of,
+    check_fields,
+    encoded,
+    interval_times,
+    training_noise,
+)
 from sfumato.samplers.mean_flow import MeanFlowSampler
 from sfumato.spaces import Pixels, Space
 
@@ -60,10 +69,7 @@ class Shortcut:
         check_fields(self)
 
     def model(self) -> nn.Module:
-        given = self.conditioning.embedded(self.shape, Embedded())
-        seen = self.conditioning.seen(self.space.shape(self.shape))
-        check_dims(self.network, seen)
-        return self.network.build(seen, self.shape[0], replace(given, numbers=given.numbers + FEATURES))
+        return build_network(self, channels_of(self), numbers=FEATURES)
 
     def build(self) -> Diffusion:
         if self.conditioning.feeds_back:

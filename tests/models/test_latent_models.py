@@ -29,7 +29,13 @@ from sfumato.models.restoration import restore
 from sfumato.networks.autoencoder import AutoencoderNet, ConvAutoencoder
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.autoencoder import ImageAutoencoder
+from sfumato.papers.continuous import ContinuousDDPM
 from sfumato.papers.ddpm import DDPM
+from sfumato.papers.edm import EDM
+from sfumato.papers.flow_matching import FlowMatching
+from sfumato.papers.mean_flow import MeanFlow
+from sfumato.papers.mixed import MixedDDPM
+from sfumato.papers.shortcut import Shortcut
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.spaces import Latents, Pixels, Space
@@ -298,3 +304,18 @@ def test_pixels_need_nothing_beside() -> None:
     space = Space()
     assert space.bound(network) is space
     assert space.attach(network, (1, 8, 8)) is network
+
+
+@pytest.mark.parametrize("recipe", [ContinuousDDPM, MixedDDPM, MeanFlow, Shortcut, FlowMatching, EDM])
+def test_recipes_have_the_channels_of_the_latents(recipe: Any) -> None:
+    space = Latents(network=replace(STAGE.network, latent=2), mean=(0.0, 0.0), std=(1.0, 1.0))
+    made = recipe((1, 8, 8), network=UNET, space=space)
+    torch.manual_seed(0)
+    model, t = Model(made, made.model().eval()), torch.tensor([0.4, 0.6])
+    levels = torch.tensor([300, 700]) if recipe is MixedDDPM else t
+    assert (made.build().loss(model.network, torch.rand(2, 1, 8, 8), levels) > 0).any()
+    first = model.sample(2, seed=3)
+    autoencoder = model.network.get_submodule("autoencoder")
+    for value in autoencoder.buffers():
+        value.mul_(1.5)
+    assert not torch.equal(first, model.sample(2, seed=3))  # the pictures are what the decoder makes
