@@ -219,6 +219,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("bits")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (
