@@ -225,6 +225,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("ncsnv2")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (
