@@ -351,6 +351,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("edm")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -185,7 +185,8 @@ def figure(namespace: Namespace) -> Figure:
         (film[[*range(0, len(film) - 2, 3), -2, -1]].clamp(0, 1) * 255).round().to(torch.uint8).reshape(-1, 30, 1, 8, 8)
     )
     name = f"{len(sigmas)} levels from {float(sigmas[0]):.2f}: {found} of 10 digits found; {off[0]:.2f} from the nearest one, denoised {off[1]:.2f}"
-    return figures.frames({name: torch.stack([block(state, columns=10) for state in grey])})
+    framed = torch.nn.functional.pad(grey, (1, 1, 1, 1), value=128)
+    return figures.frames({name: torch.stack([block(state, columns=10) for state in framed])})
 
 
 PROGRAM = Exercise(
