@@ -18,7 +18,7 @@ WRONG = [
     ([("(to - sigma) * slope\n", "(sigma - to) * slope\n")], "and sigma falls"),
     ([("(slope + second) / 2", "second")], "the mean of both slopes"),
     ([("(slope + second) / 2", "slope")], "the mean of both slopes"),
-    ([("(slope + second) / 2", "0.4 * slope + 0.6 * second")], "about a quarter of the error"),
+    ([("(slope + second) / 2", "(0.46 * slope + 0.54 * second)")], "about a quarter of the error"),
     ([("end = x + (to - sigma) * (slope", "end = end + (to - sigma) * (slope")], "p + sigma /"),
     ([("(end - denoise(F, end, to, data)) / to", "(x - denoise(F, x, to, data)) / to")], "p + sigma /"),
 ]
