@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.learn import kept, progress
 from sfumato.learn.catalogue import exercise
 from sfumato.learn.exercises import TRIES, Exercise
+from sfumato.learn.languages import tr
 from sfumato.learn.workshop import WORKSHOP, Verdict
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def state(asked: Exercise) -> dict[str, Any]:
         "stub": asked.stub,
         "solved": asked.done,
         "tries": tries,
-        "hints": list(asked.hints),
+        "hints": [tr(hint) for hint in asked.hints],
         "solution": asked.solution if seen else None,
         "needed": TRIES,
     }
@@ -46,7 +47,7 @@ def note(asked: Exercise, code: str, verdict: Verdict) -> str:
             tries = kept.get(asked.lesson, "tries", asked.key)
             kept.put(asked.lesson, "tries", asked.key, (tries if isinstance(tries, int) else 0) + 1)
     except OSError as error:
-        return f"\n(It could not be noted in {progress.location()}: {error.strerror}.)"
+        return "\n" + tr("(It could not be noted in {path}: {error}.)", path=progress.location(), error=error.strerror)
     return ""
 
 
@@ -96,7 +97,8 @@ async def answer(request: Request) -> Response:
     except ValueError as error:
         raise HTTPException(400, str(error)) from None
     except OSError as error:
-        raise HTTPException(507, f"{kept.location(asked.lesson)} cannot be written: {error.strerror}") from None
+        path = kept.location(asked.lesson)
+        raise HTTPException(507, tr("{path} cannot be written: {error}", path=path, error=error.strerror)) from None
     return JSONResponse({**state(asked), **said}, headers={"cache-control": "no-store"})
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfumato.learn import progress
+from sfumato.learn.languages import tr
 
 LIMIT = 20.0
 """Seconds that an answer may take."""
@@ -65,12 +66,14 @@ class Exercise:
 def wanted(namespace: Namespace, name: str) -> Callable[..., Any]:
     """The function that the learner was to write; AssertionError where there is none, or where it returns nothing."""
     found = namespace.get(name)
-    assert callable(found), f"define a function called {name}"
+    assert callable(found), tr("define a function called {name}", name=name)
 
     @functools.wraps(found)
     def asked(*given: Any, **named: Any) -> Any:
         answer = found(*given, **named)
-        assert answer is not None, f"{name} returns nothing: a function gives back what follows the word return"
+        assert answer is not None, tr(
+            "{name} returns nothing: a function gives back what follows the word return", name=name
+        )
         return answer
 
     return asked

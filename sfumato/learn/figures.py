@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.learn import languages
 from sfumato.learn.exercises import Figure
+from sfumato.learn.languages import tr
 
 
 def packed(points: Tensor, reach: float) -> str:
@@ -25,11 +27,11 @@ def packed(points: Tensor, reach: float) -> str:
 def scrubber(runs: dict[str, Tensor], data: Tensor | None = None, reach: float = 2.0, start: float = 1.0) -> Figure:
     """Trajectories of points, as `widgets.Scrubber.of` takes them."""
     made: list[dict[str, Any]] = [
-        {"name": name, "states": len(states), "points": states.shape[1], "bytes": packed(states, reach)}
+        {"name": tr(name), "states": len(states), "points": states.shape[1], "bytes": packed(states, reach)}
         for name, states in runs.items()
     ]
     behind = "" if data is None else packed(data, reach)
-    return {"module": "scrubber", "traits": {"runs": made, "data": behind, "reach": reach, "start": start}}
+    return _figure("scrubber", runs=made, data=behind, reach=reach, start=start)
 
 
 def frames(runs: dict[str, Tensor], start: float = 1.0) -> Figure:
@@ -40,6 +42,15 @@ def frames(runs: dict[str, Tensor], start: float = 1.0) -> Figure:
             raise ValueError(f"a film is uint8 (states, 1 or 3, H, W), not {film.dtype} {tuple(film.shape)}")
         states, channels, height, width = film.shape
         data = base64.b64encode(film.permute(0, 2, 3, 1).contiguous().numpy().tobytes()).decode()
-        made.append({"name": name, "states": states, "channels": channels, "height": height, "width": width,
+        made.append({"name": tr(name), "states": states, "channels": channels, "height": height, "width": width,
                      "bytes": data})  # fmt: skip
-    return {"module": "frames", "traits": {"runs": made, "start": start}}
+    return _figure("frames", runs=made, start=start)
+
+
+def messages(module: str) -> dict[str, str]:
+    """The messages of widgets/MODULE.js in the language of the page."""
+    return languages.of_file(languages.language(), f"widgets/{module}.js")
+
+
+def _figure(module: str, **traits: Any) -> Figure:
+    return {"module": module, "traits": {**traits, "messages": messages(module)}}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.learn import answering, playground, progress, teacher
 from sfumato.learn.catalogue import CATALOGUE, REFERENCE, code
 from sfumato.learn.guard import Guarded
+from sfumato.learn.languages import tr, web
 from sfumato.learn.syllabus import plan
 
 if TYPE_CHECKING:
@@ -137,7 +138,13 @@ def make_app(
     if SITE.is_dir():
         routes.append(Mount("/docs", StaticFiles(directory=SITE, html=True)))
     token = token or secrets.token_urlsafe(16)
-    return Guarded(Starlette(routes=routes), token, port, behind=behind), token
+    return Guarded(web.Speaking(Starlette(routes=routes), _is_page), token, port, behind=behind), token
+
+
+def _is_page(path: str) -> bool:
+    """Whether a path is that of a page that is there in every language."""
+    names = {f"/lesson/{known.name}/" for known in (*CATALOGUE, *REFERENCE)}
+    return path in names or path in ("/", "/teacher", "/playground/")
 
 
 # ---------------------------------------------------------------- the catalogue page
@@ -151,6 +158,7 @@ STYLE = """
 body { margin: 0; background: var(--paper); color: var(--ink); font: 17px/1.6 system-ui, sans-serif; }
 main { max-width: 760px; margin: 0 auto; padding: 3rem 1.2rem 4rem; }
 h1 { font: 600 2.1rem/1.2 Georgia, serif; margin: 0 0 .4rem; }
+nav { text-align: right; font-size: .95rem; } nav a { color: var(--accent); }
 p.lead { color: var(--soft); margin: 0 0 2rem; }
 ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem; }
 li a { display: grid; grid-template-columns: 2.4rem 1fr auto; gap: .8rem; align-items: baseline; padding: 1rem 1.2rem;
@@ -164,6 +172,12 @@ li em { font-style: normal; font-size: .9rem; color: var(--soft); white-space: n
 """
 
 
+LEAD = (
+    "Diffusion models, paper by paper. Every figure is computed while you watch, by the library itself. Progress is "
+    "kept in {path}."
+)
+
+
 def catalogue_page(teaching: bool = False) -> str:
     """The list of lessons, with hours, difficulty and what is solved; with a link for teachers where that is served."""
     solved = progress.solved()
@@ -173,21 +187,25 @@ def catalogue_page(teaching: bool = False) -> str:
         planned = plan(known.name)
         hours = f"<small>{planned.line}</small>" if planned else ""
         items.append(
-            f'<li><a href="lesson/{known.name}/"><i>{known.number}</i><div><b>{html.escape(known.title)}</b>'
-            f"<span>{html.escape(known.about)}{hours}</span></div><em>{done} of {len(known.tasks)} solved</em></a></li>"
+            f'<li><a href="lesson/{known.name}/{web.suffix()}"><i>{known.number}</i>'
+            f"<div><b>{html.escape(tr(known.title))}</b><span>{html.escape(tr(known.about))}{hours}</span></div>"
+            f"<em>{tr('{done} of {all} solved', done=done, all=len(known.tasks))}</em></a></li>"
         )
-    items += [_further(f"lesson/{page.name}/", page.title, page.about) for page in REFERENCE]
-    items.append(_further("playground/", "Playground", "Every model that ships, and your own, in this browser."))
+    items += [_further(f"lesson/{page.name}/", tr(page.title), tr(page.about)) for page in REFERENCE]
+    items.append(
+        _further("playground/", tr("Playground"), tr("Every model that ships, and your own, in this browser."))
+    )
     if teaching:
-        items.append(_further("teacher", "For teachers", "Hours, goals, notes for class, and every solution."))
+        items.append(_further("teacher", tr("For teachers"), tr("Hours, goals, notes for class, and every solution.")))
     if SITE.is_dir():
-        items.append(_further("docs/index.html", "Docs", "Guides, every paper's page and the whole API, with search."))
+        about = tr("Guides, every paper's page and the whole API, with search.")
+        items.append(_further("docs/index.html", tr("Docs"), about))
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sfumato: the learning path</title>'
+        f'<!doctype html><html lang="{web.tag()}"><head><meta charset="utf-8">'
+        f"<title>{tr('sfumato: the learning path')}</title>"
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
-        "<h1>The learning path</h1>"
-        '<p class="lead">Diffusion models, paper by paper. Every figure is computed while you watch, by the library '
-        f"itself. Progress is kept in {html.escape(str(progress.location()))}.</p>{_set_aside()}"
+        f"<nav>{web.switch()}</nav><h1>{tr('The learning path')}</h1>"
+        f'<p class="lead">{html.escape(tr(LEAD, path=progress.location()))}</p>{_set_aside()}'
         f"<ol>{''.join(items)}</ol>"
         "</main></body></html>"
     )
@@ -195,15 +213,16 @@ def catalogue_page(teaching: bool = False) -> str:
 
 def _set_aside() -> str:
     """A line about each damaged file, until it is removed."""
-    return "".join(
-        f'<p role="alert">A damaged file was set aside as {html.escape(str(path))}: what it held is not counted.</p>'
+    words = [
+        tr("A damaged file was set aside as {path}: what it held is not counted.", path=path)
         for path in progress.damaged()
-    )
+    ]
+    return "".join(f'<p role="alert">{html.escape(line)}</p>' for line in words)
 
 
 def _further(address: str, title: str, about: str) -> str:
     """An entry that is no lesson."""
     return (
-        f'<li><a href="{address}"><i>+</i><div><b>{html.escape(title)}</b>'
+        f'<li><a href="{address}{web.suffix()}"><i>+</i><div><b>{html.escape(title)}</b>'
         f"<span>{html.escape(about)}</span></div></a></li>"
     )

@@ -18,10 +18,16 @@ import marimo as mo
 from sfumato.claims import Verdict
 from sfumato.learn import derivations as derived
 from sfumato.learn import kept
-from sfumato.learn.catalogue import CATALOGUE, lesson
+from sfumato.learn.catalogue import CATALOGUE, REFERENCE, lesson
 from sfumato.learn.exercises import Exercise
 from sfumato.learn.export import still
+from sfumato.learn.languages import tr, web
 from sfumato.learn.widgets import Answer
+
+
+def md(text: str, **values: Any) -> mo.Html:
+    """Markdown in the language of the page; with values the text is a format string, as `tr` takes it."""
+    return mo.md(tr(text, **values))
 
 
 def source(thing: Any, equation: str) -> mo.Html:
@@ -29,20 +35,20 @@ def source(thing: Any, equation: str) -> mo.Html:
     code = textwrap.dedent(inspect.getsource(thing))
     module = inspect.getmodule(thing)
     where = f"{getattr(module, '__name__', '')}.{getattr(thing, '__qualname__', '')}"
-    return mo.md(f"{equation}\n\n```python\n{code}```\n\n*`{where}`*")
+    return mo.md(f"{tr(equation)}\n\n```python\n{code}```\n\n*`{where}`*")
 
 
 def notation(rows: Sequence[tuple[str, str, str, str]]) -> mo.Html:
     """A table: meaning, the paper's symbol, ours, and what the blogs and codes that learners know call it."""
-    head = "| meaning | paper | sfumato | elsewhere |\n|---|---|---|---|\n"
-    return mo.md(head + "\n".join(f"| {' | '.join(row)} |" for row in rows))
+    head = tr("| meaning | paper | sfumato | elsewhere |") + "\n|---|---|---|---|\n"
+    return mo.md(head + "\n".join(f"| {' | '.join(map(tr, row))} |" for row in rows))
 
 
 def derivation(title: str, markdown: str, source: str = "", anchor: str = "") -> str:
     """Markdown of a derivation that is folded until its title is clicked; `source` is the paper and its equations."""
-    where = f" *({source})*" if source else ""
+    where = f" *({tr(source)})*" if source else ""
     named = f"id: {anchor}, " if anchor else ""
-    return f"/// details | {title}{where}\n    attrs: {{{named}class: sf-derivation}}\n\n{markdown.strip()}\n///\n"
+    return f"/// details | {tr(title)}{where}\n    attrs: {{{named}class: sf-derivation}}\n\n{tr(markdown)}\n///\n"
 
 
 IN_ONE_NOTATION = (
@@ -55,19 +61,33 @@ IN_ONE_NOTATION = (
 def derivations(name: str) -> mo.Html:
     """The derivations of a lesson, each folded."""
     folds = [derivation(d.title, d.text, d.source, d.anchor) for d in derived.of(name)]
-    return mo.md(f"## Derived, line by line\n\n{IN_ONE_NOTATION}\n\n" + "\n".join(folds))
+    return mo.md(f"## {tr('Derived, line by line')}\n\n{tr(IN_ONE_NOTATION)}\n\n" + "\n".join(folds))
 
 
 def links(name: str) -> mo.Html:
     """Where one goes from a lesson: all lessons, its neighbours, its papers, and the code that it is about."""
     here = lesson(name)
-    around = [("/", "All lessons")]
-    around += [(f"/lesson/{n.name}/", f"← {n.number}. {n.title}") for n in CATALOGUE if n.number == here.number - 1]
-    around += [(f"/lesson/{n.name}/", f"{n.number}. {n.title} →") for n in CATALOGUE if n.number == here.number + 1]
+    around = [("/", tr("All lessons"))]
+    around += [(f"/lesson/{n.name}/", f"← {n.number}. {tr(n.title)}") for n in CATALOGUE if n.number == here.number - 1]
+    around += [(f"/lesson/{n.name}/", f"{n.number}. {tr(n.title)} →") for n in CATALOGUE if n.number == here.number + 1]
     papers = [(f"https://arxiv.org/abs/{number}", f"{title}, arXiv {number}") for title, number in here.papers]
     code = [(f"/code/{path}", path) for path in here.code]
-    rows = (("", around), ("Paper" + "s" * (len(papers) > 1), papers), ("Code", code))
-    return mo.Html(f'<nav class="sf-links" aria-label="Lessons">{"".join(_row(*row) for row in rows if row[1])}</nav>')
+    rows = (("", around), (tr("Paper") if len(papers) == 1 else tr("Papers"), papers), (tr("Code"), code))
+    inner = "".join(_row(*row) for row in rows if row[1])
+    return _navigation(inner, here.title)
+
+
+def reference(name: str) -> mo.Html:
+    """Where one goes from a page to look things up in."""
+    here = next(page for page in REFERENCE if page.name == name)
+    return _navigation(_row("", [("/", tr("All lessons"))]), here.title)
+
+
+def _navigation(inner: str, title: str) -> mo.Html:
+    """Links under each other, with the other languages where a server has them; the page's title is read from here."""
+    languages = "" if still.active() else f"<p>{web.switch()}</p>"
+    named = f'aria-label="{html.escape(tr("Lessons"))}" data-title="{html.escape(tr(title))}"'
+    return mo.Html(f'<nav class="sf-links" {named}>{inner}{languages}</nav>')
 
 
 def _row(label: str, entries: Sequence[tuple[str, str]]) -> str:
@@ -84,16 +104,19 @@ OUTSIDE = ' target="_blank" rel="noopener noreferrer"'
 
 def quiz(cards: Sequence[tuple[str, str]]) -> mo.Html:
     """Questions that open to their answers."""
+    shown = [(tr(question), mo.md(tr(answer))) for question, answer in cards]
     if still.active():
-        return mo.Html("".join(still.folded(html.escape(question), mo.md(answer).text) for question, answer in cards))
-    return mo.accordion({question: mo.md(answer) for question, answer in cards})
+        return mo.Html("".join(still.folded(html.escape(question), answer.text) for question, answer in shown))
+    return mo.accordion(dict(shown))
 
 
 def exercise(asked: Exercise) -> mo.Html:
     """An exercise or programming task as it stands in the lesson: its text, an editor, and what the check says."""
-    text = mo.md(f"### {asked.title}\n\n{asked.task}")
+    text = mo.md(f"### {tr(asked.title)}\n\n{tr(asked.task)}")
     if still.active():
-        hints = [mo.Html(still.folded(f"Hint {n}", mo.md(hint).text)) for n, hint in enumerate(asked.hints, 1)]
+        hints = [
+            mo.Html(still.folded(tr("Hint {n}", n=n), mo.md(tr(hint)).text)) for n, hint in enumerate(asked.hints, 1)
+        ]
         return mo.vstack([text, mo.md(f"```python\n# {asked.key}\n{asked.stub}```"), *hints])
     return mo.vstack([text, mo.ui.anywidget(Answer(key=asked.key))])
 
@@ -102,13 +125,13 @@ def program(name: str) -> mo.Html:
     """The programming task of a lesson."""
     asked = lesson(name).program
     assert asked is not None
-    text = mo.md("## Program it yourself\n\nWhat a right answer computes is drawn below it.")
+    text = md("## Program it yourself\n\nWhat a right answer computes is drawn below it.")
     return mo.vstack([text, exercise(asked)])
 
 
 def measured(holds: bool, sentence: str, otherwise: str) -> str:
     """What the figure beside it says: the sentence where its numbers bear it out, else the other one."""
-    return sentence if holds else otherwise
+    return tr(sentence if holds else otherwise)
 
 
 def predict(name: str, question: str, options: dict[str, str]) -> mo.ui.radio:
@@ -119,24 +142,26 @@ def predict(name: str, question: str, options: dict[str, str]) -> mo.ui.radio:
         with contextlib.suppress(OSError):
             kept.put(name, "guesses", question, guess)
 
-    return mo.ui.radio(list(options), value=before if before in options else None, label=question, on_change=keep)
+    shown = {tr(option): option for option in options}
+    return mo.ui.radio(shown, value=tr(before) if before in options else None, label=tr(question), on_change=keep)
 
 
 def reveal(guess: str | None, options: dict[str, str], then: Callable[[], Any]) -> mo.Html:
     """What is shown once the learner has guessed."""
     if guess is None and still.active():
-        answers = mo.md("\n\n".join(f"**{option}**: {answer}" for option, answer in options.items()))
-        return mo.Html(still.folded("What comes out", f"{answers.text}{mo.as_html(then()).text}"))
+        answers = mo.md("\n\n".join(f"**{tr(option)}**: {tr(answer)}" for option, answer in options.items()))
+        return mo.Html(still.folded(tr("What comes out"), f"{answers.text}{mo.as_html(then()).text}"))
     if guess is None:
-        return mo.md("*Choose first; the figure follows.*")
-    return mo.vstack([mo.md(options[guess]), then()])
+        return md("*Choose first; the figure follows.*")
+    return mo.vstack([md(options[guess]), then()])
 
 
 def borne_out(verdict: Verdict) -> str:
     """Whether the figures of a claim, as they were just computed, lie between its bounds."""
-    name = f"the claim `{verdict.claim.name}`"
+    name = verdict.claim.name
     return measured(
         verdict.holds,
-        f"Computed just now, and within the bounds of {name}.",
-        f"**Computed just now, and outside the bounds of {name}**: what is said here is not borne out.",
-    )
+        tr("Computed just now, and within the bounds of the claim `{name}`.", name=name),
+        tr("**Computed just now, and outside the bounds of the claim `{name}`**: what is said here is not borne out.",
+           name=name),
+    )  # fmt: skip

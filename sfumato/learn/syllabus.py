@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sfumato.learn.languages import tr
+
 DIFFICULTIES = ("introductory", "intermediate", "advanced")
 
 
@@ -32,7 +34,12 @@ class Plan:
     def line(self) -> str:
         """Hours and difficulty in one short line."""
         first, second = self.hours
-        return f"{first:g} to {first + second:g} hours, {self.difficulty}"
+        return tr(
+            "{least:g} to {most:g} hours, {difficulty}",
+            least=first,
+            most=first + second,
+            difficulty=tr(self.difficulty),
+        )
 
 
 SYLLABUS: dict[str, Plan] = {

@@ -21,9 +21,11 @@ from typing import Any, BinaryIO, TextIO, cast
 
 import torch
 
+from sfumato.learn import languages
 from sfumato.learn.catalogue import exercise
 from sfumato.learn.confine import MEMORY, confine
 from sfumato.learn.exercises import Exercise
+from sfumato.learn.languages import tr
 
 SHOWN = 2000
 """Characters that are shown of what an answer prints, and of a message."""
@@ -69,11 +71,11 @@ def outcome(asked: Exercise, code: str) -> dict[str, Any]:
             asked.check(namespace)
             figure = asked.figure(namespace) if asked.figure else None
     except AssertionError as wrong:
-        right, words = False, str(wrong) or "not yet: a check failed"
+        right, words = False, tr(str(wrong) or "not yet: a check failed")
     except BaseException as error:
         right, words = False, _fault(error, file)
     else:
-        right, words = True, "Right."
+        right, words = True, tr("Right.")
     return {"right": right, "words": words[:SHOWN], "printed": str(printed), "figure": figure}
 
 
@@ -94,12 +96,12 @@ def _fault(error: BaseException, file: str) -> str:
     if isinstance(error, SyntaxError) and error.filename == file:
         lines, what = [error.lineno], error.msg
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in what):
-        return f"{_where(lines)}MemoryError: an answer has {MEMORY / 2**30:g} GiB of memory"
+        return _where(lines) + tr("MemoryError: an answer has {size:g} GiB of memory", size=MEMORY / 2**30)
     return f"{_where(lines)}{type(error).__name__}{': ' * bool(what)}{what}"
 
 
 def _where(lines: list[int | None]) -> str:
-    return f"line {lines[-1]}: " if lines else ""
+    return tr("line {n}: ", n=lines[-1]) if lines else ""
 
 
 def main() -> None:
@@ -117,6 +119,7 @@ def main() -> None:
         if FORKS and job["key"].endswith(".program"):
             _import_more()
         asked = exercise(job["key"])  # imports its check before the fork, once
+        languages.messages(job["language"])  # and reads the catalogues
         folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
         child = os.fork() if FORKS else 0
         if not child:
@@ -137,7 +140,8 @@ def _work(asked: Exercise, job: dict[str, Any], folder: Path, replies: BinaryIO)
     os.chdir(folder)
     tempfile.tempdir = str(folder)
     confine(folder, job["seconds"])
-    found = outcome(asked, job["code"])
+    with languages.using(job["language"]):
+        found = outcome(asked, job["code"])
     _tell(replies, {**found, "nonce": job["nonce"]})
     os._exit(0)
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, Figure
+from sfumato.learn.languages import language, tr
 
 STARTING = 120.0
 """Seconds that a process may take until it is ready: it imports torch."""
@@ -182,9 +183,9 @@ def _judged(worker: Worker, asked: Exercise, code: str, stop: threading.Event) -
     try:
         if not worker.ready:
             if worker.next(STARTING, stop) is None:
-                return Verdict(False, "the process for answers could not be started", judged=False), False
+                return Verdict(False, tr("the process for answers could not be started"), judged=False), False
             worker.ready = True
-        worker.send({"key": asked.key, "code": code, "seconds": asked.seconds, "nonce": nonce})
+        worker.send({"key": asked.key, "code": code, "seconds": asked.seconds, "nonce": nonce, "language": language()})
         until = time.monotonic() + asked.seconds
         while True:
             reply = worker.next(until - time.monotonic(), stop)
@@ -194,10 +195,10 @@ def _judged(worker: Worker, asked: Exercise, code: str, stop: threading.Event) -
                 return said or Verdict(False, _end_of(reply)), reply is not None
             said = Verdict(bool(reply["right"]), reply["words"], reply["printed"], reply["figure"])
     except TimeoutError:
-        words = f"stopped after {asked.seconds:g} seconds: does a loop never end?"
+        words = tr("stopped after {seconds:g} seconds: does a loop never end?", seconds=asked.seconds)
         return Verdict(False, words), False
     except Stopped:
-        return Verdict(False, "stopped", judged=False), False
+        return Verdict(False, tr("stopped"), judged=False), False
     except OSError:
         return Verdict(False, _end_of(None)), False
 
@@ -206,14 +207,21 @@ def _end_of(reply: dict[str, Any] | None) -> str:
     """What to say where a process ended without a word of the check."""
     code = reply["ended"] if reply else None
     if code is None or code >= 0:
-        how = f" with code {code}" if code is not None else ""
-        return f"your code ended its process{how} before the check could look: does it call os._exit?"
+        if code is None:
+            return tr("your code ended its process before the check could look: does it call os._exit?")
+        return tr(
+            "your code ended its process with code {code} before the check could look: does it call os._exit?",
+            code=code,
+        )
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    why = {"SIGSEGV": ": does a function call itself for ever?", "SIGXCPU": ": its time was over"}.get(name, "")
-    return f"the system ended your code ({name}){why}"
+    if name == "SIGSEGV":
+        return tr("the system ended your code (SIGSEGV): does a function call itself for ever?")
+    if name == "SIGXCPU":
+        return tr("the system ended your code (SIGXCPU): its time was over")
+    return tr("the system ended your code ({name})", name=name)
 
 
 def _environment(folder: str) -> dict[str, str]:

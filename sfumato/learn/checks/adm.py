@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _log_normal(x: float, mean: float, std: float) -> float:
@@ -22,9 +23,14 @@ def _check_gradient(namespace: dict[str, Any]) -> None:
                 return own - math.log(math.exp(own) + math.exp(other))
 
             expected, found = (log_p(x + 1e-5) - log_p(x - 1e-5)) / 2e-5, float(gradient(x, m, std))
-            assert abs(found - expected) < 1e-4 * (1 + abs(expected)), (
-                f"two classes N(+-{m:g}, {std:g}^2), alike: at x = {x:g} the derivative of log p(+ | x), by differences, is "
-                f"{expected:.4f}; yours is {found:.4f}"
+            assert abs(found - expected) < 1e-4 * (1 + abs(expected)), tr(
+                "two classes N(+-{m:g}, {std:g}^2), alike: at x = {x:g} the derivative of log p(+ | x), by differences, is "
+                "{expected:.4f}; yours is {found:.4f}",
+                m=m,
+                std=std,
+                x=x,
+                expected=expected,
+                found=found,
             )
 
 
@@ -43,9 +49,13 @@ def _check_guided(namespace: dict[str, Any]) -> None:
             of_class = -(x - alpha) / variance
             score = share * of_class + (1 - share) * -(x + alpha) / variance
             found = float(guided(-sigma * score, of_class - score, sigma, 1.0))
-            assert abs(found - -sigma * of_class) < 1e-5, (
-                f"at x = {x:g}, sigma = {sigma:g}, guided with scale 1 by a perfect classifier, the noise must be that of the "
-                f"class alone, {-sigma * of_class:.4f}; yours is {found:.4f}"
+            assert abs(found - -sigma * of_class) < 1e-5, tr(
+                "at x = {x:g}, sigma = {sigma:g}, guided with scale 1 by a perfect classifier, the noise must be that of the "
+                "class alone, {sigma2:.4f}; yours is {found:.4f}",
+                x=x,
+                sigma=sigma,
+                sigma2=-sigma * of_class,
+                found=found,
             )
             assert abs(float(guided(0.0, 1.0, sigma, 3.0)) + 3 * sigma) < 1e-5, (
                 "three times the scale, three times the shift"
@@ -57,9 +67,14 @@ def _check_free(namespace: dict[str, Any]) -> None:
     with_label, without = 0.8, 0.3
     for scale, expected in ((1.0, 0.8), (0.0, 0.3), (2.0, 1.3)):
         found = float(free(with_label, without, scale))
-        assert abs(found - expected) < 1e-5, (
-            f"scale {scale:g} between eps without the label, {without}, and with it, {with_label}, should be {expected:g}: 0 "
-            f"ignores the label, 1 is the conditional model, 2 goes as far again; yours is {found:g}"
+        assert abs(found - expected) < 1e-5, tr(
+            "scale {scale:g} between eps without the label, {without}, and with it, {with_label}, should be {expected:g}: 0 "
+            "ignores the label, 1 is the conditional model, 2 goes as far again; yours is {found:g}",
+            scale=scale,
+            without=without,
+            with_label=with_label,
+            expected=expected,
+            found=found,
         )
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_posterior(namespace: dict[str, Any]) -> None:
@@ -18,9 +19,15 @@ def _check_posterior(namespace: dict[str, Any]) -> None:
 
         joint = [q(b, x0, before) * q(x, b, step) for b in (0, 1)]
         expected, found = joint[1] / sum(joint), float(posterior(x, x0, before, step))
-        assert abs(found - expected) < 1e-5, (
-            f"for x_t = {x}, x_0 = {x0}, kept {before:g} so far and {step:g} in the step, Bayes' rule over both states "
-            f"gives {expected:.4f}; yours gives {found:.4f}"
+        assert abs(found - expected) < 1e-5, tr(
+            "for x_t = {x}, x_0 = {x0}, kept {before:g} so far and {step:g} in the step, Bayes' rule over both states "
+            "gives {expected:.4f}; yours gives {found:.4f}",
+            x=x,
+            x0=x0,
+            before=before,
+            step=step,
+            expected=expected,
+            found=found,
         )
 
 
@@ -29,9 +36,13 @@ def _check_null(namespace: dict[str, Any]) -> None:
     for p, bits in ((0.2, 20), (0.5, 8), (0.01, 3)):
         expected = bits * (p * math.log2(p) + (1 - p) * math.log2(1 - p))
         found = float(null(p, bits))
-        assert abs(found - expected) < 1e-5, (
-            f"{bits} independent bits that are 1 with probability {p:g} have a log likelihood of {expected:.4f} bits on "
-            f"average (the paper's heartbeat: -14.4386); yours is {found:.4f}"
+        assert abs(found - expected) < 1e-5, tr(
+            "{bits} independent bits that are 1 with probability {p:g} have a log likelihood of {expected:.4f} bits on "
+            "average (the paper's heartbeat: -14.4386); yours is {found:.4f}",
+            bits=bits,
+            p=p,
+            expected=expected,
+            found=found,
         )
 
 
@@ -41,9 +52,13 @@ def _check_kept(namespace: dict[str, Any]) -> None:
         betas = [1 / (T - t + 1) for t in range(1, T + 1)]
         for t in range(T + 1):
             expected, found = 1 - t / T, float(kept(betas, t))  # the schedule was made for this straight line
-            assert abs(found - expected) < 1e-5, (
-                f"with betas 1/(T - t + 1), T = {T}, the share of bits not yet tossed anew after level {t} is 1 - t/T = "
-                f"{expected:.4f}; yours is {found:.4f}"
+            assert abs(found - expected) < 1e-5, tr(
+                "with betas 1/(T - t + 1), T = {t}, the share of bits not yet tossed anew after level {t2} is 1 - t/T = "
+                "{expected:.4f}; yours is {found:.4f}",
+                t=T,
+                t2=t,
+                expected=expected,
+                found=found,
             )
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 SPREAD = 0.5
 """Data are N(0, SPREAD^2): the best denoiser and the probability flow are known."""
@@ -43,7 +44,9 @@ def _check_euler(namespace: dict[str, Any]) -> None:
         "with the picture known, one step to no noise at all must land on it"
     )
     order = _order(step)
-    assert 0.8 < order < 1.3, f"twice the steps should halve the error (order 1); yours has order {order:.2f}"
+    assert 0.8 < order < 1.3, tr(
+        "twice the steps should halve the error (order 1); yours has order {order:.2f}", order=order
+    )
 
 
 def _check_ninth(namespace: dict[str, Any]) -> None:
@@ -56,11 +59,12 @@ def _check_ninth(namespace: dict[str, Any]) -> None:
         return _denoise(x, sigma)
 
     step(0.7, counted, 1.0, 0.5)
-    assert len(calls) <= 2, f"two questions to the network a step at most; yours asks {len(calls)}"
+    assert len(calls) <= 2, tr("two questions to the network a step at most; yours asks {calls}", calls=len(calls))
     order = _order(step)
-    assert order > 1.7, (
-        f"twice the steps should quarter the error (order 2); yours has order {order:.2f}. Ask a second time, at the end or in "
-        "the middle of the step, and use both slopes or the middle one"
+    assert order > 1.7, tr(
+        "twice the steps should quarter the error (order 2); yours has order {order:.2f}. Ask a second time, at the end or in "
+        "the middle of the step, and use both slopes or the middle one",
+        order=order,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 TABLE = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 """alpha-bar of Ho et al.'s schedule, written out."""
@@ -20,11 +21,15 @@ def _check_sigma(namespace: dict[str, Any]) -> None:
         assert float(sigma(0.0, a, b)) == 0, "with eta 0 no noise is drawn: sigma must be 0"
         beta_tilde = (1 - b) / (1 - a) * (1 - a / b)  # Ho et al. 2020, eq. 7, written out for a step from t to s
         found = float(sigma(1.0, a, b))
-        assert abs(found**2 / beta_tilde - 1) < 1e-4, (
-            f"with eta 1 this is DDPM's posterior: sigma^2 should be {beta_tilde:.6f}, yours is {found**2:.6f}"
+        assert abs(found**2 / beta_tilde - 1) < 1e-4, tr(
+            "with eta 1 this is DDPM's posterior: sigma^2 should be {beta_tilde:.6f}, yours is {found:.6f}",
+            beta_tilde=beta_tilde,
+            found=found**2,
         )
         part = float(sigma(0.3, a, b)) / math.sqrt(beta_tilde)
-        assert abs(part - 0.3) < 1e-4, f"with eta 0.3, sigma is 0.3 of what it is with eta 1; yours is {part:.4f} of it"
+        assert abs(part - 0.3) < 1e-4, tr(
+            "with eta 0.3, sigma is 0.3 of what it is with eta 1; yours is {part:.4f} of it", part=part
+        )
 
 
 def _check_step(namespace: dict[str, Any]) -> None:
@@ -35,9 +40,12 @@ def _check_step(namespace: dict[str, Any]) -> None:
         x = a.sqrt() * x0 + (1 - a).sqrt() * eps
         found = step(x, eps, a, b)
         expected = b.sqrt() * x0 + (1 - b).sqrt() * eps  # one picture, one noise: the step must keep both
-        assert torch.allclose(found, expected, atol=1e-5), (
-            f"from level {t} to {s} with the true noise, the step must land on sqrt(b) x0 + sqrt(1-b) eps; "
-            f"it is off by {float((found - expected).abs().max()):.3g}"
+        assert torch.allclose(found, expected, atol=1e-5), tr(
+            "from level {t} to {s} with the true noise, the step must land on sqrt(b) x0 + sqrt(1-b) eps; "
+            "it is off by {found:.3g}",
+            t=t,
+            s=s,
+            found=float((found - expected).abs().max()),
         )
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 BETAS = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
 """Ho et al.'s schedule; BETAS[0] is beta_1."""
@@ -23,9 +24,14 @@ def _check_x0(namespace: dict[str, Any]) -> None:
             a = _left(t)
             x = math.sqrt(a) * x0 + math.sqrt(1 - a) * eps
             found = float(predicted(x, eps, a))
-            assert abs(found - x0) < 1e-4, (
-                f"at level {t} the picture {x0:g} and the noise {eps:g} make x = {x:.4f}; from the true noise you must find "
-                f"the picture again, and found {found:.4f}"
+            assert abs(found - x0) < 1e-4, tr(
+                "at level {t} the picture {x0:g} and the noise {eps:g} make x = {x:.4f}; from the true noise you must find "
+                "the picture again, and found {found:.4f}",
+                t=t,
+                x0=x0,
+                eps=eps,
+                x=x,
+                found=found,
             )
 
 
@@ -39,9 +45,14 @@ def _check_posterior(namespace: dict[str, Any]) -> None:
             mean = (math.sqrt(before) * x0 / (1 - before) + math.sqrt(1 - beta) * x / beta) / precision
             found = [float(v) for v in posterior(x, x0, beta, before)]
             for name, got, expected in (("mean", found[0], mean), ("variance", found[1], 1 / precision)):
-                assert abs(got - expected) < 1e-6 + 1e-5 * abs(expected), (
-                    f"at level {t}, multiplying the two Gaussians that know x_{t - 1} gives the {name} {expected:.6f}; yours "
-                    f"is {got:.6f}"
+                assert abs(got - expected) < 1e-6 + 1e-5 * abs(expected), tr(
+                    "at level {t}, multiplying the two Gaussians that know x_{t2} gives the {name} {expected:.6f}; yours "
+                    "is {got:.6f}",
+                    t=t,
+                    t2=t - 1,
+                    name=name,
+                    expected=expected,
+                    got=got,
                 )
 
 
@@ -51,9 +62,12 @@ def _check_table(namespace: dict[str, Any]) -> None:
     for t in (1, 2, 500, 1000):
         found = float(noisy(1.0, 0.0, t, table))
         expected = math.sqrt(_left(t))
-        assert abs(found - expected) < 2e-6, (
-            f"after {t} step{'s' * (t > 1)} of noise the signal that is left is {expected:.6f}, multiplied out; yours is "
-            f"{found:.6f}. The table has 1000 entries, and its first belongs to level 1"
+        assert abs(found - expected) < 2e-6, tr(
+            "at level {t} the signal that is left is {expected:.6f}, multiplied out; yours is "
+            "{found:.6f}. The table has 1000 entries, and its first belongs to level 1",
+            t=t,
+            expected=expected,
+            found=found,
         )
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_preconditioning(namespace: dict[str, Any]) -> None:
@@ -16,16 +17,22 @@ def _check_preconditioning(namespace: dict[str, Any]) -> None:
         assert len(found) == 3, "give back three numbers: c_skip, c_out, c_in"
         skip, out, scale = (float(c) for c in found)
         of_input = scale**2 * (data**2 + sigma**2)
-        assert abs(of_input - 1) < 1e-5, (
-            f"with sigma {sigma:g} and data of deviation {data:g}, c_in x must have variance 1; yours has {of_input:.4f}"
+        assert abs(of_input - 1) < 1e-5, tr(
+            "with sigma {sigma:g} and data of deviation {data:g}, c_in x must have variance 1; yours has {of_input:.4f}",
+            sigma=sigma,
+            data=data,
+            of_input=of_input,
         )
         target = (1 - skip) ** 2 * data**2 + skip**2 * sigma**2
-        assert abs(target / out**2 - 1) < 1e-5, (
-            f"F's target (x0 - c_skip x) / c_out must have variance 1; with sigma {sigma:g} yours has {target / out**2:.4f}"
+        assert abs(target / out**2 - 1) < 1e-5, tr(
+            "F's target (x0 - c_skip x) / c_out must have variance 1; with sigma {sigma:g} yours has {target:.4f}",
+            sigma=sigma,
+            target=target / out**2,
         )
         nearby = min((1 - c) ** 2 * data**2 + c**2 * sigma**2 for c in (skip - 1e-3, skip + 1e-3))
-        assert target < nearby, (
-            f"with sigma {sigma:g} another c_skip makes c_out smaller, and with it the error that F's errors make"
+        assert target < nearby, tr(
+            "with sigma {sigma:g} another c_skip makes c_out smaller, and with it the error that F's errors make",
+            sigma=sigma,
         )
 
 
@@ -33,15 +40,24 @@ def _check_grid(namespace: dict[str, Any]) -> None:
     grid = wanted(namespace, "levels")
     for n, low, high, rho in ((18, 0.002, 80.0, 7.0), (5, 0.1, 10.0, 1.0), (9, 0.01, 3.0, 3.0)):
         found = [float(sigma) for sigma in grid(n, low, high, rho)]
-        assert len(found) == n + 1, f"{n} noisy levels and clean data make {n + 1} numbers; yours are {len(found)}"
+        assert len(found) == n + 1, tr(
+            "{n} noisy levels and clean data make {n2} numbers; yours are {found}", n=n, n2=n + 1, found=len(found)
+        )
         assert found[-1] == 0, "the last one is clean data, 0"
-        assert max(abs(found[0] / high - 1), abs(found[-2] / low - 1)) < 1e-4, (
-            f"they run from {high:g} to {low:g} and then to 0; yours run from {found[0]:g} to {found[-2]:g}"
+        assert max(abs(found[0] / high - 1), abs(found[-2] / low - 1)) < 1e-4, tr(
+            "they run from {high:g} to {low:g} and then to 0; yours run from {found:g} to {found2:g}",
+            high=high,
+            low=low,
+            found=found[0],
+            found2=found[-2],
         )
         roots = [sigma ** (1 / rho) for sigma in found[:-1]]
         steps = [a - b for a, b in pairwise(roots)]
-        assert max(steps) - min(steps) < 1e-5 * roots[0], (
-            f"the {rho:g}-th roots must fall in even steps; yours fall by {min(steps):.4f} to {max(steps):.4f}"
+        assert max(steps) - min(steps) < 1e-5 * roots[0], tr(
+            "the {rho:g}-th roots must fall in even steps; yours fall by {steps:.4f} to {steps2:.4f}",
+            rho=rho,
+            steps=min(steps),
+            steps2=max(steps),
         )
 
 
@@ -59,9 +75,12 @@ def _check_step(namespace: dict[str, Any]) -> None:
             before, h_before = D, h
         errors.append(abs(x / math.sqrt(0.25 + sigmas[-1] ** 2) - 1))
     ratio = errors[0] / errors[1]
-    assert ratio > 3.3, (
-        f"with twice the steps the error should fall to a quarter; on steps of unequal length yours falls from "
-        f"{errors[0]:.2g} to {errors[1]:.2g}, a factor of {ratio:.1f}"
+    assert ratio > 3.3, tr(
+        "with twice the steps the error should fall to a quarter; on steps of unequal length yours falls from "
+        "{errors:.2g} to {errors2:.2g}, a factor of {ratio:.1f}",
+        errors=errors[0],
+        errors2=errors[1],
+        ratio=ratio,
     )
 
 

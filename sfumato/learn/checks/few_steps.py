@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_target(namespace: dict[str, Any]) -> None:
@@ -14,9 +15,15 @@ def _check_target(namespace: dict[str, Any]) -> None:
         x, x_s = 0.7, -0.4
         found = float(target(x, x_s, a_t, b_t, a_s, b_s))
         ends = a_s * found + b_s * (x - a_t * found) / b_t
-        assert abs(ends - x_s) < 1e-6, (
-            f"with your target the student's step of DDIM from ({a_t:g}, {b_t:g}) to ({a_s:g}, {b_s:g}) ends in {ends:.4f}; "
-            f"the teacher's two steps ended in {x_s:g}"
+        assert abs(ends - x_s) < 1e-6, tr(
+            "with your target the student's step of DDIM from ({a_t:g}, {b_t:g}) to ({a_s:g}, {b_s:g}) ends in {ends:.4f}; "
+            "the teacher's two steps ended in {x_s:g}",
+            a_t=a_t,
+            b_t=b_t,
+            a_s=a_s,
+            b_s=b_s,
+            ends=ends,
+            x_s=x_s,
         )
 
 
@@ -29,9 +36,15 @@ def _check_consistency(namespace: dict[str, Any]) -> None:
             D = m + v / (v + level**2) * (at - m)
             at -= sigma / n * (at - D) / level if level > 0 else 0.0
         found = float(consistency(x, sigma, m, v))
-        assert abs(found - at) < 2e-3, (
-            f"from x = {x:g} at noise {sigma:g}, data N({m:g}, {v:g}), the flow followed in small steps ends in {at:.3f}; "
-            f"yours says {found:.3f}"
+        assert abs(found - at) < 2e-3, tr(
+            "from x = {x:g} at noise {sigma:g}, data N({m:g}, {v:g}), the flow followed in small steps ends in {at:.3f}; "
+            "yours says {found:.3f}",
+            x=x,
+            sigma=sigma,
+            m=m,
+            v=v,
+            at=at,
+            found=found,
         )
 
 
@@ -50,9 +63,13 @@ def _check_mean_flow(namespace: dict[str, Any]) -> None:
         v = (s(t + h) - s(t - h)) / (2 * h) / s(1.0)
         slope = (average(t + h, r) - average(t - h, r)) / (2 * h)
         found = float(target(v, slope, t, r))
-        assert abs(found - average(t, r)) < 1e-4, (
-            f"for Gaussian data the average velocity from r = {r:g} to t = {t:g} is {average(t, r):.4f}, and must be its own "
-            f"target; yours is {found:.4f}"
+        assert abs(found - average(t, r)) < 1e-4, tr(
+            "for Gaussian data the average velocity from r = {r:g} to t = {t:g} is {t2:.4f}, and must be its own "
+            "target; yours is {found:.4f}",
+            r=r,
+            t=t,
+            t2=average(t, r),
+            found=found,
         )
 
 

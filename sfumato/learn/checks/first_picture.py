@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 class _Fixed:
@@ -37,10 +38,14 @@ def _check_loop(namespace: dict[str, Any]) -> None:
     x = torch.tensor([8.0, -4.0])
     found = loop(x, [(halve, 3, 2), (halve, 2, 1), (halve, 1, 0)])
     assert isinstance(found, torch.Tensor), "return the last state, a tensor"
-    assert seen == [(3, 2), (2, 1), (1, 0)], f"each kernel is asked about its own (t, s), in order; yours asked {seen}"
-    assert torch.equal(found, x / 8), (
-        f"three steps that halve leave an eighth, {(x / 8).tolist()}; yours leave {found.tolist()}: does every step begin "
-        "where the last one ended?"
+    assert seen == [(3, 2), (2, 1), (1, 0)], tr(
+        "each kernel is asked about its own (t, s), in order; yours asked {seen}", seen=seen
+    )
+    assert torch.equal(found, x / 8), tr(
+        "three steps that halve leave an eighth, {x}; yours leave {found}: does every step begin "
+        "where the last one ended?",
+        x=(x / 8).tolist(),
+        found=found.tolist(),
     )
     found = loop(x, [(lambda x, t, s: _Step(_Fixed(x, 1.0), x), 1, 0)])
     assert torch.equal(found, x + 1), "step.to is a distribution: draw from it with .sample(), do not take its mean"
@@ -51,12 +56,20 @@ def _check_pixels(namespace: dict[str, Any]) -> None:
     for byte in range(256):
         x = torch.tensor([byte / 127.5 - 1])
         found = int(pixels(x)[0])
-        assert found == byte, (
-            f"the grey level {byte} is stored as {float(x):.5f}, and should come back; yours is {found}"
+        assert found == byte, tr(
+            "the grey level {byte} is stored as {x:.5f}, and should come back; yours is {found}",
+            byte=byte,
+            x=float(x),
+            found=found,
         )
     for value, expected in ((1.3, 255), (-7.0, 0)):
         found = int(pixels(torch.tensor([value]))[0])
-        assert found == expected, f"a sampler may leave [-1, 1]: {value} should be {expected}, yours is {found}"
+        assert found == expected, tr(
+            "a sampler may leave [-1, 1]: {value} should be {expected}, yours is {found}",
+            value=value,
+            expected=expected,
+            found=found,
+        )
 
 
 EXERCISES = (

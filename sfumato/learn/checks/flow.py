@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_readings(namespace: dict[str, Any]) -> None:
@@ -17,10 +18,14 @@ def _check_readings(namespace: dict[str, Any]) -> None:
         found = readings((1 - t) * x0 + t * eps, eps - x0, t)
         assert len(found) == 2, "give back two things: the data and the noise"
         for name, value, truth in (("data", found[0], x0), ("noise", found[1], eps)):
-            assert bool(torch.isfinite(value).all()), f"at t = {t:g} your {name} is not finite: divide by nothing"
-            assert torch.allclose(value, truth, atol=1e-6), (
-                f"with the true velocity at t = {t:g} the {name} must come back; yours is off by "
-                f"{float((value - truth).abs().max()):.3g}"
+            assert bool(torch.isfinite(value).all()), tr(
+                "at t = {t:g} your {name} is not finite: divide by nothing", t=t, name=name
+            )
+            assert torch.allclose(value, truth, atol=1e-6), tr(
+                "with the true velocity at t = {t:g} the {name} must come back; yours is off by {truth:.3g}",
+                t=t,
+                name=name,
+                truth=float((value - truth).abs().max()),
             )
 
 
@@ -35,13 +40,19 @@ def _check_sample(namespace: dict[str, Any]) -> None:
     for n in (1, 5):
         asked.clear()
         found = float(sample(velocity, -1.3, n))
-        assert len(asked) == n, f"{n} steps ask for the velocity {n} times; yours did {len(asked)} times"
-        assert abs(asked[0] - 1) < 1e-9, f"sampling begins at noise, t = 1; yours at t = {asked[0]:g}"
-        assert abs(found - 0.7) < 1e-6, (
-            f"if all data are the point 0.7, paths are straight and {n} steps of Euler end in it; yours in {found:.3f}"
+        assert len(asked) == n, tr(
+            "{n} steps ask for the velocity {n} times; yours did {asked} times", n=n, asked=len(asked)
+        )
+        assert abs(asked[0] - 1) < 1e-9, tr("sampling begins at noise, t = 1; yours at t = {asked:g}", asked=asked[0])
+        assert abs(found - 0.7) < 1e-6, tr(
+            "if all data are the point 0.7, paths are straight and {n} steps of Euler end in it; yours in {found:.3f}",
+            n=n,
+            found=found,
         )
     ends = [float(sample(lambda x, t: x * (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2), 1.0, n)) for n in (100, 200)]
-    assert abs(ends[1] - 0.5) < 0.02, f"for data N(0, 1/4) the noise 1 goes to 0.5; yours to {ends[1]:.3f}"
+    assert abs(ends[1] - 0.5) < 0.02, tr(
+        "for data N(0, 1/4) the noise 1 goes to 0.5; yours to {ends:.3f}", ends=ends[1]
+    )
     ratio = (ends[0] - 0.5) / (ends[1] - 0.5)
     assert 1.5 < ratio < 2.6, "with twice the steps the error of Euler's method should halve"
 
@@ -52,8 +63,12 @@ def _check_shift(namespace: dict[str, Any]) -> None:
         for t in (0.0, 0.2, 0.7):
             found = float(shifted(t, c))
             ratio, expected = found / (1 - found), c * t / (1 - t)
-            assert math.isclose(ratio, expected, rel_tol=1e-6, abs_tol=1e-9), (
-                f"at t = {t:g} the noise over the signal must be {c:g} times what it was, {expected:.4f}; yours is {ratio:.4f}"
+            assert math.isclose(ratio, expected, rel_tol=1e-6, abs_tol=1e-9), tr(
+                "at t = {t:g} the noise over the signal must be {c:g} times what it was, {expected:.4f}; yours is {ratio:.4f}",
+                t=t,
+                c=c,
+                expected=expected,
+                ratio=ratio,
             )
         assert abs(float(shifted(1.0, c)) - 1) < 1e-9, "t = 1 is noise alone, and stays so"
 

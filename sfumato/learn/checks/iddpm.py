@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _cosine(t: float) -> float:
@@ -17,8 +18,11 @@ def _check_cosine(namespace: dict[str, Any]) -> None:
     alpha_bar = wanted(namespace, "alpha_bar")
     for t in (0.0, 0.1, 0.5, 0.9, 1.0):
         expected, found = _cosine(t) / _cosine(0.0), float(alpha_bar(t))
-        assert abs(found - expected) < 1e-5, (
-            f"at t/T = {t:g} eq. 17 gives {expected:.6f}, yours is {found:.6f}; at t = 0 all of the signal is left"
+        assert abs(found - expected) < 1e-5, tr(
+            "at t/T = {t:g} eq. 17 gives {expected:.6f}, yours is {found:.6f}; at t = 0 all of the signal is left",
+            t=t,
+            expected=expected,
+            found=found,
         )
 
 
@@ -29,13 +33,18 @@ def _check_respaced(namespace: dict[str, Any]) -> None:
         table.append(table[-1] * (1 - (1e-4 + (0.02 - 1e-4) * (t - 1) / 999)))
     for kept in ([10, 200, 999], [1, 2, 3], [500, 1000], [7]):
         betas = [float(beta) for beta in respaced(table, kept)]
-        assert len(betas) == len(kept), f"{len(kept)} levels are kept, so there are as many betas, not {len(betas)}"
+        assert len(betas) == len(kept), tr(
+            "{kept} levels are kept, so there are as many betas, not {betas}", kept=len(kept), betas=len(betas)
+        )
         product = 1.0
         for t, beta in zip(kept, betas, strict=True):
             product *= 1 - beta
-            assert abs(product / table[t] - 1) < 1e-3, (
-                f"after the new steps up to level {t} as much signal must be left as in the long chain, {table[t]:.6f}; "
-                f"with your betas it is {product:.6f}"
+            assert abs(product / table[t] - 1) < 1e-3, tr(
+                "after the new steps up to level {t} as much signal must be left as in the long chain, {table:.6f}; "
+                "with your betas it is {product:.6f}",
+                t=t,
+                table=table[t],
+                product=product,
             )
 
 
@@ -44,9 +53,14 @@ def _check_range(namespace: dict[str, Any]) -> None:
     for beta, tilde in ((0.02, 0.0199), (1e-4, 3e-5), (0.5, 0.1)):
         for v, expected in ((0.0, tilde), (1.0, beta), (0.5, math.sqrt(beta * tilde))):
             found = float(variance(v, beta, tilde))
-            assert abs(found / expected - 1) < 1e-4, (
-                f"v = {v:g} between beta tilde = {tilde:g} and beta = {beta:g} should be {expected:.6g} (half way is their "
-                f"geometric mean: eq. 15 mixes logarithms); yours is {found:.6g}"
+            assert abs(found / expected - 1) < 1e-4, tr(
+                "v = {v:g} between beta tilde = {tilde:g} and beta = {beta:g} should be {expected:.6g} (half way is their "
+                "geometric mean: eq. 15 mixes logarithms); yours is {found:.6g}",
+                v=v,
+                tilde=tilde,
+                beta=beta,
+                expected=expected,
+                found=found,
             )
 
 
@@ -66,10 +80,12 @@ def _check_clipped(namespace: dict[str, Any]) -> None:
     predicted = wanted(namespace, "clipped")
     for x, eps, a in ((0.7, 0.9, 0.4), (-1.2, -1.1, 2.4e-9), (0.2, -3.0, 0.9)):
         x0, again = (float(v) for v in predicted(x, eps, a))
-        assert -1 <= x0 <= 1, f"pictures lie between -1 and 1; your prediction of one is {x0:.4g}"
+        assert -1 <= x0 <= 1, tr("pictures lie between -1 and 1; your prediction of one is {x0:.4g}", x0=x0)
         whole = math.sqrt(a) * x0 + math.sqrt(1 - a) * again
-        assert abs(whole - x) < 1e-5, (
-            f"picture and noise must still make up x = {x:g}, but yours make {whole:.4g}: a changed picture needs a changed noise"
+        assert abs(whole - x) < 1e-5, tr(
+            "picture and noise must still make up x = {x:g}, but yours make {whole:.4g}: a changed picture needs a changed noise",
+            x=x,
+            whole=whole,
         )
     x0, eps = predicted(0.7, 0.9, 0.4)
     assert abs(x0 - (0.7 - math.sqrt(0.6) * 0.9) / math.sqrt(0.4)) < 1e-5, (
@@ -77,7 +93,9 @@ def _check_clipped(namespace: dict[str, Any]) -> None:
     )
     for start in (-2.0, -0.5, 0.4, 1.8):
         end = _sampled(predicted, start)
-        assert abs(end - 0.3) < 0.4, f"five steps of DDIM from {start:g} end at {end:.4g}; the data are around 0.3"
+        assert abs(end - 0.3) < 0.4, tr(
+            "five steps of DDIM from {start:g} end at {end:.4g}; the data are around 0.3", start=start, end=end
+        )
 
 
 EXERCISES = (

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_mean(namespace: dict[str, Any]) -> None:
@@ -19,9 +20,15 @@ def _check_mean(namespace: dict[str, Any]) -> None:
         else:
             truth = seen / 2
         found = float(posterior(d, v, seen, noise))
-        assert abs(found - truth) < 1e-4, (
-            f"guess {d:g} with variance {v:g}, and y = 2 x + noise of deviation {noise:g} seen as {seen:g}: Bayes' rule, summed "
-            f"over a grid, says {truth:.4f}; yours says {found:.4f}"
+        assert abs(found - truth) < 1e-4, tr(
+            "guess {d:g} with variance {v:g}, and y = 2 x + noise of deviation {noise:g} seen as {seen:g}: Bayes' rule, summed "
+            "over a grid, says {truth:.4f}; yours says {found:.4f}",
+            d=d,
+            v=v,
+            noise=noise,
+            seen=seen,
+            truth=truth,
+            found=found,
         )
 
 
@@ -32,13 +39,19 @@ def _check_transpose(namespace: dict[str, Any]) -> None:
         x = torch.randn(2, 1, 6, 6, generator=generator, dtype=torch.float64)
         y = torch.randn(2, 1, 6 // k, 6 // k, generator=generator, dtype=torch.float64)
         found = transpose(y, k)
-        assert tuple(found.shape) == (2, 1, 6, 6), (
-            f"from pictures of {6 // k}x{6 // k} with k = {k} it makes 6x6; yours makes {tuple(found.shape)}"
+        assert tuple(found.shape) == (2, 1, 6, 6), tr(
+            "from pictures of {k}x{k} with k = {k2} it makes 6x6; yours makes {shape}",
+            k=6 // k,
+            k2=k,
+            shape=tuple(found.shape),
         )
         seen = torch.nn.functional.avg_pool2d(x, k)
         left, right = float((seen * y).sum()), float((x * found).sum())
-        assert abs(left - right) < 1e-6, (
-            f"<A x, y> must be <x, A^T y> for every x and y; with k = {k} they are {left:.4f} and {right:.4f}"
+        assert abs(left - right) < 1e-6, tr(
+            "<A x, y> must be <x, A^T y> for every x and y; with k = {k} they are {left:.4f} and {right:.4f}",
+            k=k,
+            left=left,
+            right=right,
         )
 
 

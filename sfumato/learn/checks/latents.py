@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_scaled(namespace: dict[str, Any]) -> None:
@@ -16,12 +17,13 @@ def _check_scaled(namespace: dict[str, Any]) -> None:
         found = scaled(factor * z)
         assert tuple(found.shape) == tuple(z.shape), "the latents keep their shape"
         mean, std = found.mean((0, 2, 3)), found.std((0, 2, 3))
-        assert float(mean.abs().max()) < 0.02, (
-            f"each channel should have mean 0; yours have up to {float(mean.abs().max()):.2f}"
+        assert float(mean.abs().max()) < 0.02, tr(
+            "each channel should have mean 0; yours have up to {mean:.2f}", mean=float(mean.abs().max())
         )
-        assert float((std - 1).abs().max()) < 0.02, (
-            f"each channel should have deviation 1 whatever the autoencoder's is; yours have {float(std.min()):.2f} to "
-            f"{float(std.max()):.2f}"
+        assert float((std - 1).abs().max()) < 0.02, tr(
+            "each channel should have deviation 1 whatever the autoencoder's is; yours have {std:.2f} to {std2:.2f}",
+            std=float(std.min()),
+            std2=float(std.max()),
         )
     uneven = torch.cat([z[:, :2], 20 * z[:, 2:]], dim=1)
     spread = scaled(uneven).std((0, 2, 3))
@@ -32,15 +34,18 @@ def _check_patches(namespace: dict[str, Any]) -> None:
     patches = wanted(namespace, "patches")
     x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float64).reshape(2, 3, 4, 6)
     found = patches(x, 2)
-    assert tuple(found.shape) == (2, 6, 12), (
-        f"4x6 pixels of 3 channels make 6 tokens of 12 numbers, (2, 6, 12); yours are {tuple(found.shape)}"
+    assert tuple(found.shape) == (2, 6, 12), tr(
+        "4x6 pixels of 3 channels make 6 tokens of 12 numbers, (2, 6, 12); yours are {shape}", shape=tuple(found.shape)
     )
     for row in range(2):
         for column in range(3):
             expected = x[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten(1).sort(1).values
             token = found[:, 3 * row + column].sort(1).values
-            assert torch.equal(token, expected), (
-                f"token {3 * row + column} should hold the pixels of one patch, row {row} and column {column}; yours mixes others in"
+            assert torch.equal(token, expected), tr(
+                "token {row} should hold the pixels of one patch, row {row2} and column {column}; yours mixes others in",
+                row=3 * row + column,
+                row2=row,
+                column=column,
             )
 
 

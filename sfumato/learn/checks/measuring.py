@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_frechet(namespace: dict[str, Any]) -> None:
@@ -17,9 +18,15 @@ def _check_frechet(namespace: dict[str, Any]) -> None:
         q = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)  # both sorted: the cheapest transport
         expected = float(((m1 + s1 * q) - (m2 + s2 * q)).square().mean())
         found = float(frechet(m1, s1, m2, s2))
-        assert abs(found - expected) < 5e-3 * (1 + expected), (
-            f"to carry N({m1:g}, {s1:g}^2) to N({m2:g}, {s2:g}^2) point by point in order costs {expected:.4f} on average; "
-            f"yours says {found:.4f}"
+        assert abs(found - expected) < 5e-3 * (1 + expected), tr(
+            "to carry N({m1:g}, {s1:g}^2) to N({m2:g}, {s2:g}^2) point by point in order costs {expected:.4f} on average; "
+            "yours says {found:.4f}",
+            m1=m1,
+            s1=s1,
+            m2=m2,
+            s2=s2,
+            expected=expected,
+            found=found,
         )
 
 
@@ -30,18 +37,25 @@ def _check_interval(namespace: dict[str, Any]) -> None:
     low, high = (float(v) for v in interval(x))
     half = 1.96 * float(x.std()) / math.sqrt(len(x))  # what the central limit theorem says
     assert low < float(x.mean()) < high, "the interval must hold the mean of the data"
-    assert 0.8 < (high - low) / (2 * half) < 1.25, (
-        f"95 % of the means of resampled data lie within about +- {half:.3f}; yours within +- {(high - low) / 2:.3f}. Draw as "
-        "many values as there are, with replacement, and take the middle 95 % of the means"
+    assert 0.8 < (high - low) / (2 * half) < 1.25, tr(
+        "95 % of the means of resampled data lie within about +- {half:.3f}; yours within +- {high:.3f}. Draw as "
+        "many values as there are, with replacement, and take the middle 95 % of the means",
+        half=half,
+        high=(high - low) / 2,
     )
     few = torch.tensor([0.0, 0.0, 0.0, 12.0], dtype=torch.float64)  # how many of four draws are the 12 is binomial
     chances = [math.comb(4, k) * 3 ** (4 - k) / 4**4 for k in range(5)]
     expected = [3.0 * next(k for k in range(5) if sum(chances[: k + 1]) > p) for p in (0.025, 0.975)]
     found = [float(v) for v in interval(few)]
-    assert all(abs(a - b) < 0.1 for a, b in zip(found, expected, strict=True)), (
-        f"four draws from 0, 0, 0, 12 have means of which the middle 95 % lie from {expected[0]:g} to {expected[1]:g}, counted "
-        f"over all {4**4} ways; yours are {found[0]:.3g} and {found[1]:.3g}. Means of resampled data need not lie evenly "
-        "about the mean: take them as they are"
+    assert all(abs(a - b) < 0.1 for a, b in zip(found, expected, strict=True)), tr(
+        "four draws from 0, 0, 0, 12 have means of which the middle 95 % lie from {expected:g} to {expected2:g}, counted "
+        "over all {value} ways; yours are {found:.3g} and {found2:.3g}. Means of resampled data need not lie evenly "
+        "about the mean: take them as they are",
+        expected=expected[0],
+        expected2=expected[1],
+        value=4**4,
+        found=found[0],
+        found2=found[1],
     )
 
 
@@ -54,9 +68,11 @@ def _check_copies(namespace: dict[str, Any]) -> None:
     found = float(share(torch.cat([new, copied]), training))
     pairs = [[math.dist(a, b) for b in training.tolist()] for a in torch.cat([new, copied]).tolist()]
     expected = sum(sorted(row)[0] < sorted(row)[1] / 3 for row in pairs) / len(pairs)
-    assert abs(found - expected) < 1e-6, (
-        f"of 80 samples, {expected:.1%} have a nearest training point less than a third as far as the second nearest, counted "
-        f"one by one; yours says {found:.1%}"
+    assert abs(found - expected) < 1e-6, tr(
+        "of 80 samples, {expected:.1%} have a nearest training point less than a third as far as the second nearest, counted "
+        "one by one; yours says {found:.1%}",
+        expected=expected,
+        found=found,
     )
 
 

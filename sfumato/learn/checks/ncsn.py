@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_target(namespace: dict[str, Any]) -> None:
@@ -18,9 +19,12 @@ def _check_target(namespace: dict[str, Any]) -> None:
         log_q = -0.5 * ((x - x0) / sigma).square().sum()
         (expected,) = torch.autograd.grad(log_q, x)
         found = target(x.detach(), x0, sigma)
-        assert torch.allclose(found, expected, atol=1e-9), (
-            f"with sigma = {sigma:g}, automatic differentiation of log q(x | x_0) gives {expected[0, 0]:.4f} first; yours "
-            f"gives {float(found[0, 0]):.4f}. It points from the noisy point back to the clean one"
+        assert torch.allclose(found, expected, atol=1e-9), tr(
+            "with sigma = {sigma:g}, automatic differentiation of log q(x | x_0) gives {expected:.4f} first; yours "
+            "gives {found:.4f}. It points from the noisy point back to the clean one",
+            sigma=sigma,
+            expected=expected[0, 0],
+            found=float(found[0, 0]),
         )
 
 
@@ -30,8 +34,9 @@ def _check_langevin(namespace: dict[str, Any]) -> None:
     still = step(x, score, 0.0, z)
     assert torch.allclose(still, x), "a step of size 0 goes nowhere"
     followed = (step(x, score, 0.1, torch.zeros_like(z)) - x) / score
-    assert torch.allclose(followed, torch.full_like(x, 0.1)), (
-        f"without noise a step of size 0.1 goes 0.1 times the score; yours goes {float(followed[0]):.4g} times"
+    assert torch.allclose(followed, torch.full_like(x, 0.1)), tr(
+        "without noise a step of size 0.1 goes 0.1 times the score; yours goes {followed:.4g} times",
+        followed=float(followed[0]),
     )
     variance = torch.tensor(0.2, dtype=torch.float64)
     for _ in range(4000):  # a standard normal distribution must stay one: var -> (1 - d)^2 var + noise^2
@@ -39,9 +44,10 @@ def _check_langevin(namespace: dict[str, Any]) -> None:
         drift = step(torch.ones((), dtype=torch.float64), -torch.ones((), dtype=torch.float64), d, torch.zeros(()))
         noise = step(torch.zeros((), dtype=torch.float64), torch.zeros(()), d, torch.ones((), dtype=torch.float64))
         variance = drift**2 * variance + noise**2
-    assert abs(float(variance) - 1) < 0.02, (
-        f"followed for long on N(0, 1), whose score is -x, small steps must end with variance 1; yours end at "
-        f"{float(variance):.3f}. The noise has standard deviation sqrt(2 d)"
+    assert abs(float(variance) - 1) < 0.02, tr(
+        "followed for long on N(0, 1), whose score is -x, small steps must end with variance 1; yours end at "
+        "{variance:.3f}. The noise has standard deviation sqrt(2 d)",
+        variance=float(variance),
     )
 
 
@@ -51,9 +57,11 @@ def _check_sizes(namespace: dict[str, Any]) -> None:
     expected = [eps * (sigma / 0.1) ** 2 for sigma in sigmas]
     found = [float(size(sigma, 0.1, eps)) for sigma in sigmas]
     ratios = [d / sigma / (2 * d) ** 0.5 for d, sigma in zip(found, sigmas, strict=True)]  # |d score| to |noise|
-    assert max(ratios) < 1.001 * min(ratios), (
-        f"drift and noise of a step must be in the same proportion at every level (section 4.3), as |score| is about "
-        f"1/sigma; with yours it is {ratios[0]:.3g} at sigma 20 and {ratios[-1]:.3g} at sigma 0.1"
+    assert max(ratios) < 1.001 * min(ratios), tr(
+        "drift and noise of a step must be in the same proportion at every level (section 4.3), as |score| is about "
+        "1/sigma; with yours it is {ratios:.3g} at sigma 20 and {ratios2:.3g} at sigma 0.1",
+        ratios=ratios[0],
+        ratios2=ratios[-1],
     )
     assert all(abs(a / b - 1) < 1e-5 for a, b in zip(found, expected, strict=True)), (
         "at the smallest sigma the step is eps itself"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_largest(namespace: dict[str, Any]) -> None:
@@ -16,9 +17,13 @@ def _check_largest(namespace: dict[str, Any]) -> None:
         x = torch.rand(n, D, generator=torch.Generator().manual_seed(seed))
         expected = max(math.dist(a, b) for a in x.tolist() for b in x.tolist())
         found = float(largest(x))
-        assert abs(found - expected) < 1e-4, (
-            f"of {n} images with {D} pixels, compared one by one, the two furthest apart have distance {expected:.4f}; "
-            f"yours is {found:.4f}"
+        assert abs(found - expected) < 1e-4, tr(
+            "of {n} images with {d} pixels, compared one by one, the two furthest apart have distance {expected:.4f}; "
+            "yours is {found:.4f}",
+            n=n,
+            d=D,
+            expected=expected,
+            found=found,
         )
 
 
@@ -33,9 +38,12 @@ def _check_gamma(namespace: dict[str, Any]) -> None:
     for D in (64, 784, 3072):
         found = float(gamma(_overlap, D))
         assert found > 1, "gamma is above 1: each level is noisier than the next"
-        assert abs(_overlap(found, D) - 0.5) < 1e-3, (
-            f"in {D} dimensions, neighbours with ratio {found:.4f} overlap by {_overlap(found, D):.3f}; 0.5 is asked for. "
-            "The overlap falls as gamma grows: narrow the interval from 1 upwards by halving it"
+        assert abs(_overlap(found, D) - 0.5) < 1e-3, tr(
+            "in {d} dimensions, neighbours with ratio {found:.4f} overlap by {found2:.3f}; 0.5 is asked for. "
+            "The overlap falls as gamma grows: narrow the interval from 1 upwards by halving it",
+            d=D,
+            found=found,
+            found2=_overlap(found, D),
         )
 
 
@@ -46,9 +54,13 @@ def _check_average(namespace: dict[str, Any]) -> None:
         for n in range(1, 51):
             ema = float(average(ema, 1.0, m))
             expected = 1 - m**n
-            assert abs(ema - expected) < 1e-5, (
-                f"weights that stay at 1, averaged from 0 with m = {m:g}, are 1 - m^n = {expected:.5f} after {n} steps; "
-                f"yours are {ema:.5f}"
+            assert abs(ema - expected) < 1e-5, tr(
+                "weights that stay at 1, averaged from 0 with m = {m:g}, are 1 - m^n = {expected:.5f} after {n} steps; "
+                "yours are {ema:.5f}",
+                m=m,
+                expected=expected,
+                n=n,
+                ema=ema,
             )
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_total(namespace: dict[str, Any]) -> None:
@@ -15,9 +16,12 @@ def _check_total(namespace: dict[str, Any]) -> None:
         # coins that land on +sigma or -sigma have the same standard deviations, and few enough outcomes to list
         ends = [sum(ways) for ways in itertools.product(*((-s, s) for s in sigmas))]
         expected, found = math.sqrt(sum(end**2 for end in ends) / len(ends)), float(total(sigmas))
-        assert abs(found - expected) < 1e-5, (
-            f"independent noises of {sigmas} have the standard deviation {expected:.4f}, counted over all outcomes of as many coins; "
-            f"yours is {found:.4f}"
+        assert abs(found - expected) < 1e-5, tr(
+            "independent noises of {sigmas} have the standard deviation {expected:.4f}, counted over all outcomes of as many coins; "
+            "yours is {found:.4f}",
+            sigmas=sigmas,
+            expected=expected,
+            found=found,
         )
 
 
@@ -27,9 +31,13 @@ def _check_guess(namespace: dict[str, Any]) -> None:
         likely = {x0: math.exp(-((x - x0) ** 2) / (2 * sigma**2)) for x0 in (-1, 1)}
         expected = sum(x0 * p for x0, p in likely.items()) / sum(likely.values())
         found = float(guess(x, sigma))
-        assert abs(found - expected) < 1e-5, (
-            f"at x = {x:g} with sigma = {sigma:g}, Bayes' rule over both values of x_0 gives a mean of {expected:.4f}; "
-            f"yours is {found:.4f}"
+        assert abs(found - expected) < 1e-5, tr(
+            "at x = {x:g} with sigma = {sigma:g}, Bayes' rule over both values of x_0 gives a mean of {expected:.4f}; "
+            "yours is {found:.4f}",
+            x=x,
+            sigma=sigma,
+            expected=expected,
+            found=found,
         )
 
 
@@ -40,9 +48,14 @@ def _check_score(namespace: dict[str, Any]) -> None:
         variance = (alpha * std) ** 2 + sigma**2  # of x, for one Gaussian: everything is known
         best = mean + alpha * std**2 * (x - alpha * mean) / variance
         expected, found = -(x - alpha * mean) / variance, float(score(x, best, alpha, sigma))
-        assert abs(found - expected) < 1e-5, (
-            f"for Gaussian data with alpha = {alpha:g}, sigma = 0.8 and a best guess of {best:.4f} at x = {x:g}, the "
-            f"gradient of the log density is {expected:.4f}; yours is {found:.4f}"
+        assert abs(found - expected) < 1e-5, tr(
+            "for Gaussian data with alpha = {alpha:g}, sigma = 0.8 and a best guess of {best:.4f} at x = {x:g}, the "
+            "gradient of the log density is {expected:.4f}; yours is {found:.4f}",
+            alpha=alpha,
+            best=best,
+            x=x,
+            expected=expected,
+            found=found,
         )
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 
 def _check_variance(namespace: dict[str, Any]) -> None:
@@ -17,8 +18,11 @@ def _check_variance(namespace: dict[str, Any]) -> None:
             beta = low + (high - low) * (i + 0.5) * t / n
             v += beta * (1 - v) * t / n
         found = float(variance(t, low, high))
-        assert abs(found - v) < 2e-3, (
-            f"at t = {t:g}, following dv/dt = beta(t) (1 - v) in small steps gives {v:.4f}; yours gives {found:.4f}"
+        assert abs(found - v) < 2e-3, tr(
+            "at t = {t:g}, following dv/dt = beta(t) (1 - v) in small steps gives {v:.4f}; yours gives {found:.4f}",
+            t=t,
+            v=v,
+            found=found,
         )
 
 
@@ -31,9 +35,13 @@ def _check_score(namespace: dict[str, Any]) -> None:
             variance = alpha**2 * s2 + sigma**2
             eps = sigma * x / variance  # E[eps | x]
             found, expected = float(score(eps, sigma)), -x / variance
-            assert abs(found - expected) < 1e-5, (
-                f"for Gaussian data the best prediction of the noise at x = {x:g} is {eps:.4f}, and the gradient of the log "
-                f"density is {expected:.4f}; yours is {found:.4f}"
+            assert abs(found - expected) < 1e-5, tr(
+                "for Gaussian data the best prediction of the noise at x = {x:g} is {eps:.4f}, and the gradient of the log "
+                "density is {expected:.4f}; yours is {found:.4f}",
+                x=x,
+                eps=eps,
+                expected=expected,
+                found=found,
             )
 
 
@@ -47,9 +55,14 @@ def _check_field(namespace: dict[str, Any]) -> None:
         grown = math.sqrt(std**2 + h * (2 * f * std**2 + g2))
         expected = (x * grown / std - x) / h
         found = float(velocity(x, score, f, g2))
-        assert abs(found - expected) < 1e-2 * (1 + abs(expected)), (
-            f"with f = {f:g}, g^2 = {g2:g} and data of standard deviation {std:g}, points must move at {expected:.3f} so "
-            f"that their standard deviation grows as under the SDE; yours move at {found:.3f}"
+        assert abs(found - expected) < 1e-2 * (1 + abs(expected)), tr(
+            "with f = {f:g}, g^2 = {g2:g} and data of standard deviation {std:g}, points must move at {expected:.3f} so "
+            "that their standard deviation grows as under the SDE; yours move at {found:.3f}",
+            f=f,
+            g2=g2,
+            std=std,
+            expected=expected,
+            found=found,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sfumato.learn.exercises import Exercise, wanted
+from sfumato.learn.languages import tr
 
 GRID = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
 
@@ -26,8 +27,18 @@ def _check_product(namespace: dict[str, Any]) -> None:
         std = float(((GRID - mean) ** 2 * both).sum().sqrt())
         found = [float(value) for value in product(m1, s1, m2, s2)]
         assert abs(found[0] - mean) < 1e-4 and abs(found[1] - std) < 1e-4, (  # noqa: PT018
-            f"N({m1:g}, {s1:g}^2) times N({m2:g}, {s2:g}^2), summed on a fine grid, has mean {mean:.4f} and standard "
-            f"deviation {std:.4f}; yours has {found[0]:.4f} and {found[1]:.4f}"
+            tr(
+                "N({m1:g}, {s1:g}^2) times N({m2:g}, {s2:g}^2), summed on a fine grid, has mean {mean:.4f} and standard "
+                "deviation {std:.4f}; yours has {found:.4f} and {found2:.4f}",
+                m1=m1,
+                s1=s1,
+                m2=m2,
+                s2=s2,
+                mean=mean,
+                std=std,
+                found=found[0],
+                found2=found[1],
+            )
         )
 
 
@@ -37,8 +48,14 @@ def _check_kl(namespace: dict[str, Any]) -> None:
         p, q = _density(m1, s1), _density(m2, s2)
         expected = float((p * (p.clamp(min=1e-300) / q.clamp(min=1e-300)).log()).sum())
         found = float(kl(m1, s1, m2, s2))
-        assert abs(found - expected) < 1e-3, (
-            f"KL(N({m1:g}, {s1:g}^2) || N({m2:g}, {s2:g}^2)) is {expected:.4f} nats on a fine grid; yours is {found:.4f}"
+        assert abs(found - expected) < 1e-3, tr(
+            "KL(N({m1:g}, {s1:g}^2) || N({m2:g}, {s2:g}^2)) is {expected:.4f} nats on a fine grid; yours is {found:.4f}",
+            m1=m1,
+            s1=s1,
+            m2=m2,
+            s2=s2,
+            expected=expected,
+            found=found,
         )
 
 

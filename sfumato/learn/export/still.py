@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+from sfumato.learn.languages import tr
+
 _still = False
 
 Links = dict[str, str]
@@ -79,7 +81,7 @@ def _plain(found: re.Match[str]) -> str:
         options = "".join(f"<li>{html.escape(str(option))}</li>" for option in given["options"])
         return f'<div class="sf-question">{label}<ul>{options}</ul></div>'
     if kind == "button":
-        return f'<p class="sf-control">In the live lesson a button starts this: {label}</p>'
+        return f'<p class="sf-control">{tr("In the live lesson a button starts this:")} {label}</p>'
     if kind in ("slider", "radio", "dropdown", "number", "switch", "checkbox"):
         value = given.get("initial-value")
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -101,7 +103,7 @@ def _figure(model: str) -> str:
 
     made = widgets.made(model)
     traits = {name: made.get_state(name)[name] for name in made.trait_names(sync=True) if not name.startswith("_")}
-    plain = {name: value for name, value in traits.items() if isinstance(value, (str, int, float, list, bool))}
+    plain = {name: value for name, value in traits.items() if isinstance(value, (str, int, float, list, dict, bool))}
     return figure(widgets.module(made), plain)
 
 

@@ -5,12 +5,13 @@ app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.h
 with app.setup:
     import marimo as mo
 
+    from sfumato.learn import story
     from sfumato.learn.reference import glossary
 
 
 @app.cell
 def _():
-    mo.md("[All lessons](/)")
+    story.reference("glossary")
     return
 
 

@@ -17,6 +17,7 @@ with app.setup:
     from sfumato.data import open_source
     from sfumato.learn import story
     from sfumato.learn.checks.spiral import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Brush, Frames, Scrubber
     from sfumato.models.restoration import inpaint
     from sfumato.samplers.ancestral import AncestralStep
@@ -26,7 +27,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Numbers instead of bits, and filling in what is missing
 
     *Deep unsupervised learning using nonequilibrium thermodynamics*, Sohl-Dickstein et al., 2015, second part.
@@ -81,7 +82,7 @@ def _(process, real, step):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     Grey is the spiral. The reverse step is the exact one for these data, so what you see is the method, not a network.
 
     ## Predict, then look
@@ -105,15 +106,20 @@ def _():
 def _(guess, guesses, mixture, widths):
     def _figure():
         verdict = judge(CLAIMS["dpm/multiplied"], seeds=1, fast=True)
-        return mo.md(
+        return story.md(
             "| | share of the upper half | distance to the spiral, in its widths |\n|---|---|---|\n"
-            f"| known exactly | {verdict.mean('known: share of the upper half'):.2f} "
-            f"| {verdict.mean('known: distance to the spiral, widths'):.1f} |\n"
-            f"| known roughly | {verdict.mean('observed: share of the upper half'):.2f} "
-            f"| {verdict.mean('observed: distance to the spiral, widths'):.1f} |\n"
-            f"| the truth | {verdict.mean('true share of the upper half'):.2f} | {widths(mixture.sample(4000, torch.Generator().manual_seed(3))):.1f} |\n\n"
+            "| known exactly | {known_share:.2f} | {known_distance:.1f} |\n"
+            "| known roughly | {rough_share:.2f} | {rough_distance:.1f} |\n"
+            "| the truth | {true_share:.2f} | {true_distance:.1f} |\n\n"
             "Near the truth, not equal to it: the product is taken step by step, and early steps know little. This is the "
-            f"claim `dpm/multiplied`. {story.borne_out(verdict)}"
+            "claim `dpm/multiplied`. {verdict}",
+            known_share=verdict.mean("known: share of the upper half"),
+            known_distance=verdict.mean("known: distance to the spiral, widths"),
+            rough_share=verdict.mean("observed: share of the upper half"),
+            rough_distance=verdict.mean("observed: distance to the spiral, widths"),
+            true_share=verdict.mean("true share of the upper half"),
+            true_distance=widths(mixture.sample(4000, torch.Generator().manual_seed(3))),
+            verdict=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -122,7 +128,7 @@ def _(guess, guesses, mixture, widths):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -173,7 +179,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
 
     Choose what was observed, and with how much noise.
@@ -183,8 +189,8 @@ def _():
 
 @app.cell
 def _():
-    x = mo.ui.slider(-1.5, 1.5, step=0.05, value=0.35, label="horizontal coordinate", show_value=True)
-    std = mo.ui.slider(0.02, 1.0, step=0.02, value=0.1, label="noise of the observation", show_value=True)
+    x = mo.ui.slider(-1.5, 1.5, step=0.05, value=0.35, label=tr("horizontal coordinate"), show_value=True)
+    std = mo.ui.slider(0.02, 1.0, step=0.02, value=0.1, label=tr("noise of the observation"), show_value=True)
     mo.hstack([x, std], justify="start", wrap=True)
     return std, x
 
@@ -195,8 +201,11 @@ def _(along, real, std, where, widths, x):
     _off = widths(_states[-1])
     mo.vstack(
         [
-            mo.ui.anywidget(Scrubber.of({f"at {x.value:g}, noise {std.value:g}": _states}, real, start=1.0)),
-            mo.md(f"Mean distance to the spiral: **{_off:.1f}** of its widths (data themselves: {widths(real):.1f}). Far outside the spiral the two disagree."),
+            mo.ui.anywidget(Scrubber.of({tr("at {x:g}, noise {std:g}", x=x.value, std=std.value): _states}, real, start=1.0)),
+            story.md(
+                "Mean distance to the spiral: **{off:.1f}** of its widths (data themselves: {real:.1f}). Far outside the spiral the two disagree.",
+                off=_off, real=widths(real),
+            ),
         ]
     )
     return
@@ -204,7 +213,7 @@ def _(along, real, std, where, widths, x):
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     **Pictures.** The paper fills in a hole in a bark texture (figure 5). Here is an emoji that the network has never seen. Paint
     over what is to be filled in (drag; or arrow keys and space), and the hole is filled three times, each time with other noise. The
     network is a DDPM of 2020; what is known is put back at each step, as noisy as the step is (replacement-method inpainting). Only
@@ -215,8 +224,8 @@ def _():
 
 @app.cell
 def _():
-    which = mo.ui.slider(0, 172, value=4, label="picture", show_value=True)
-    steps = mo.ui.slider(10, 100, step=10, value=100, label="steps", show_value=True)
+    which = mo.ui.slider(0, 172, value=4, label=tr("picture"), show_value=True)
+    steps = mo.ui.slider(10, 100, step=10, value=100, label=tr("steps"), show_value=True)
     mo.hstack([which, steps], justify="start", wrap=True)
     return steps, which
 
@@ -243,7 +252,7 @@ def _(brush, label, picture, steps):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -298,7 +307,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: arXiv 1503.03585, sections 2.5 and 3.2, figures 1, 4 and 5.

@@ -11,6 +11,7 @@ from sfumato.claims.adm import accuracy, blobs, classify, spread
 from sfumato.claims.toys import linear
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import BARS, given, normal, shown, states, tensor
 
 TASK = r"""Write algorithm 2 of the paper. `classify(x, t)` gives logits (N, K): the logarithms of the classes' probabilities up to a
@@ -96,24 +97,32 @@ def check(namespace: Namespace) -> None:
         log, variance = _posterior(x, a)
         expected = a.sqrt() * (CENTRES[y] - log.softmax(1) @ CENTRES) / variance
         found = tensor(gradient(_logits, x, t, y), "gradient", (6, 2))
-        assert torch.allclose(found, expected, atol=2e-3 * float(expected.abs().max())), (
-            f"at t = {t} the gradient of log p(y | x) of the first row is {shown(expected[0])}, yours {shown(found[0])}. It is that of "
-            "the log of normalized probabilities (log_softmax) of the asked class, and each row has its own: a sum over rows, no mean"
+        assert torch.allclose(found, expected, atol=2e-3 * float(expected.abs().max())), tr(
+            "at t = {t} the gradient of log p(y | x) of the first row is {expected}, yours {found}. It is that of "
+            "the log of normalized probabilities (log_softmax) of the asked class, and each row has its own: a sum over rows, no mean",
+            t=t,
+            expected=shown(expected[0]),
+            found=shown(found[0]),
         )
         for scale in (0.0, 1.0, 3.0):
             conditional = (1 - a).sqrt() * (x - a.sqrt() * CENTRES[y]) / variance
             wants = unguided(x, torch.tensor(t)) + scale * (conditional - unguided(x, torch.tensor(t)))
             found = tensor(guided(given(unguided), _logits, x, t, y, scale, BARS), "guided", (6, 2))
-            assert torch.allclose(found, wants, atol=2e-3 * max(1.0, float(wants.abs().max()))), (
-                f"at t = {t} with scale {scale:g} the guided noise of the first row is {shown(wants[0])}, yours {shown(found[0])}. "
-                "Scale 1 must give the noise of the class itself; the score is -eps / sigma, so the gradient times sigma is subtracted"
+            assert torch.allclose(found, wants, atol=2e-3 * max(1.0, float(wants.abs().max()))), tr(
+                "at t = {t} with scale {scale:g} the guided noise of the first row is {wants}, yours {found}. "
+                "Scale 1 must give the noise of the class itself; the score is -eps / sigma, so the gradient times sigma is subtracted",
+                t=t,
+                scale=scale,
+                wants=shown(wants[0]),
+                found=shown(found[0]),
             )
     noise = normal(1, 6, 2)
     found = states(sample(given(unguided), _logits, noise, 100, y, 1.0, BARS), "sample", 101, (6, 2))
     expected = CENTRES[y] + STD * noise
-    assert torch.allclose(found[-1], expected, atol=0.04), (
+    assert torch.allclose(found[-1], expected, atol=0.04), tr(
         "with scale 1 noise z must end at centre + std z of the asked class, as the ODE of one Gaussian does; yours are off by "
-        f"{float((found[-1] - expected).abs().max()):.3f}. DDIM goes from t = T to t = 0 with the guided noise in both of its terms"
+        "{found:.3f}. DDIM goes from t = T to t = 0 with the guided noise in both of its terms",
+        found=float((found[-1] - expected).abs().max()),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from sfumato.data import open_source, to_float, to_uint8
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import BARS, block, given, near, tensor
 from sfumato.models import load_model
 
@@ -74,31 +75,47 @@ def check(namespace: Namespace) -> None:
             "in the end what is known is exactly as in the picture"
         )
         order = [t for t in TIMES[:-1] for _ in range(repeats)]
-        assert [t for t, _ in seen] == order, (
-            f"with {repeats} repeats the network is asked at {order[:4]} ..., yours at {[t for t, _ in seen][:4]} ..."
+        assert [t for t, _ in seen] == order, tr(
+            "with {repeats} repeats the network is asked at {order} ..., yours at {value} ...",
+            repeats=repeats,
+            order=order[:4],
+            value=[t for t, _ in seen][:4],
         )
         for t, x in seen[repeats:]:  # before, all is noise
             _check_known(t, x[:, 0], given_value)
     mean, variance = float(found[:, 1].mean()), float(found[:, 1].var())
     expected, true = together * given_value, 1 - together**2
-    assert abs(mean - expected) < 0.1, (
-        f"with 6 repeats the unknown number, of correlation {together}, has the mean {expected:.2f} given the known one; yours has {mean:.3f}. "
-        "Each repeat starts at t: noise goes back onto known and unknown alike"
+    assert abs(mean - expected) < 0.1, tr(
+        "with 6 repeats the unknown number, of correlation {together}, has the mean {expected:.2f} given the known one; yours has {mean:.3f}. "
+        "Each repeat starts at t: noise goes back onto known and unknown alike",
+        together=together,
+        expected=expected,
+        mean=mean,
     )
-    assert near(variance, true, 0.25), (
-        f"with 6 repeats the unknown number varies by {true:.3f} around that; yours by {variance:.3f}. Steps draw the posterior's variance"
+    assert near(variance, true, 0.25), tr(
+        "with 6 repeats the unknown number varies by {true:.3f} around that; yours by {variance:.3f}. Steps draw the posterior's variance",
+        true=true,
+        variance=variance,
     )
 
 
 def _check_known(t: int, x: Tensor, value: float) -> None:
     """The known number, as the model sees it at t."""
     signal, noise = float(BARS[t].sqrt()) * value, float(1 - BARS[t])
-    assert abs(float(x.mean()) - signal) < 0.05, (
-        f"at t = {t} the known number must reach the model as sqrt(a) picture + noise, with the mean {signal:.3f}; yours has "
-        f"{float(x.mean()):.3f}. {WHERE}"
+    assert abs(float(x.mean()) - signal) < 0.05, tr(
+        "at t = {t} the known number must reach the model as sqrt(a) picture + noise, with the mean {signal:.3f}; yours has "
+        "{x:.3f}. {where}",
+        t=t,
+        signal=signal,
+        x=float(x.mean()),
+        where=WHERE,
     )
-    assert near(float(x.var()), noise, 0.12), (
-        f"at t = {t} the known number must carry noise of variance 1 - a = {noise:.4f}; yours {float(x.var()):.4f}. {WHERE}"
+    assert near(float(x.var()), noise, 0.12), tr(
+        "at t = {t} the known number must carry noise of variance 1 - a = {noise:.4f}; yours {x:.4f}. {where}",
+        t=t,
+        noise=noise,
+        x=float(x.var()),
+        where=WHERE,
     )
 
 

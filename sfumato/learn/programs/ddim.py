@@ -10,6 +10,7 @@ from torch import Tensor
 from sfumato.data import open_source, to_float, to_uint8
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import BARS, block, given, normal, states
 from sfumato.models import load_model
 
@@ -71,14 +72,17 @@ def check(namespace: Namespace) -> None:
     noise, last = normal(3, 50, 2), BARS[-1]
     found = states(sample(given(gaussian), noise, 250, BARS), "sample", 251, (50, 2))
     expected = mean + std * (noise - last.sqrt() * mean) / (last * std**2 + 1 - last).sqrt()
-    assert torch.allclose(found[-1], expected, atol=0.02), (
+    assert torch.allclose(found[-1], expected, atol=0.02), tr(
         "in 250 steps each number keeps its quantile: noise z ends near m + s z for data N(m, s^2); yours are off by "
-        f"{float((found[-1] - expected).abs().max()):.3f}. The same predicted noise is carried along, none is drawn"
+        "{found:.3f}. The same predicted noise is carried along, none is drawn",
+        found=float((found[-1] - expected).abs().max()),
     )
     back = states(invert(given(gaussian), expected, 250, BARS), "invert", 251, (50, 2))
     off = float((back[-1] - noise).abs().max())
     assert torch.allclose(back[0], expected, atol=1e-5), "invert starts at the data, which is its first state"
-    assert off < 0.05, f"invert must find the noise again from which the data came; yours is off by {off:.3f}"
+    assert off < 0.05, tr(
+        "invert must find the noise again from which the data came; yours is off by {off:.3f}", off=off
+    )
 
 
 def _check_point(sample: Any) -> None:
@@ -94,17 +98,26 @@ def _check_point(sample: Any) -> None:
     for steps in (1, 4, 7):
         asked.clear()
         found = states(sample(given(eps), noise, steps, BARS), "sample", steps + 1, (5, 2))
-        assert len(asked) == steps, f"in {steps} steps the network is asked {steps} times, by you {len(asked)} times"
-        assert asked[0] == 1000, f"sampling starts at t = T = 1000, where the noise is; yours at {asked[0]}"
+        assert len(asked) == steps, tr(
+            "in {steps} steps the network is asked {steps} times, by you {asked} times", steps=steps, asked=len(asked)
+        )
+        assert asked[0] == 1000, tr(
+            "sampling starts at t = T = 1000, where the noise is; yours at {asked}", asked=asked[0]
+        )
         gaps = [t - s for t, s in zip(asked, [*asked[1:], 0], strict=True)]
-        assert max(gaps) - min(gaps) <= 2, f"times are evenly spaced from T to 0; you ask at {asked} and end at 0"
+        assert max(gaps) - min(gaps) <= 2, tr(
+            "times are evenly spaced from T to 0; you ask at {asked} and end at 0", asked=asked
+        )
         e = (noise - BARS[-1].sqrt() * point) / (1 - BARS[-1]).sqrt()
         for k, t in enumerate([*asked, 0]):
             at = BARS[t].sqrt() * point + (1 - BARS[t]).sqrt() * e
-            assert torch.allclose(found[k], at, atol=2e-4), (
-                f"in {steps} steps, with data of one point and the true noise, the state at t = {t} is sqrt(a) x0 + "
-                f"sqrt(1 - a) eps with a = alpha-bar at {t}; yours is off by {float((found[k] - at).abs().max()):.3g}. x0 is "
-                "found with the level where x is, and put together with the one where it goes"
+            assert torch.allclose(found[k], at, atol=2e-4), tr(
+                "in {steps} steps, with data of one point and the true noise, the state at t = {t} is sqrt(a) x0 + "
+                "sqrt(1 - a) eps with a = alpha-bar at {t}; yours is off by {found:.3g}. x0 is "
+                "found with the level where x is, and put together with the one where it goes",
+                steps=steps,
+                t=t,
+                found=float((found[k] - at).abs().max()),
             )
 
 
@@ -125,7 +138,7 @@ def figure(namespace: Namespace) -> Figure:
     down = states(namespace["sample"](eps, up[-1].float(), 20, bars), "sample", 21, (3, 3, 32, 32))
     film = torch.stack([block(to_uint8(x.float())) for x in [*up, *down[1:]]])
     off = float((down[-1] - x0).square().mean().sqrt())
-    return figures.frames({f"to noise and back in 20 steps each: off by {off:.2f}": film})
+    return figures.frames({tr("to noise and back in 20 steps each: off by {off:.2f}", off=off): film})
 
 
 PROGRAM = Exercise(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sfumato.data import open_source, to_float, to_uint8
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import block, near, normal, tensor
 
 TASK = r"""Write what a DDPM is trained with (eq. 4 and eq. 14, algorithm 1), for pictures `x0` of any shape (N, ...):
@@ -59,9 +60,12 @@ def check(namespace: Namespace) -> None:
         for i, level in enumerate(t.tolist()):
             signal, noise = math.sqrt(left[level - 1]), math.sqrt(1 - left[level - 1])
             expected = (signal * x0[i] + noise * eps[i]).double()
-            assert torch.allclose(found[i], expected, atol=1e-5), (
-                f"at level {level} of 10 the factors of picture and noise are {signal:.4f} and {noise:.4f}, multiplied out "
-                "from beta_1 on; yours differ. Each picture has a level of its own"
+            assert torch.allclose(found[i], expected, atol=1e-5), tr(
+                "at level {level} of 10 the factors of picture and noise are {signal:.4f} and {noise:.4f}, multiplied out "
+                "from beta_1 on; yours differ. Each picture has a level of its own",
+                level=level,
+                signal=signal,
+                noise=noise,
             )
     _check_loss(loss, betas, torch.tensor(left))
 
@@ -71,28 +75,33 @@ def _check_loss(loss: Any, betas: Tensor, left: Tensor) -> None:
     x0, seen = normal(2, 4000, 3, 2).float(), list[tuple[Tensor, Tensor]]()
 
     def oracle(x: Tensor, t: Tensor) -> Tensor:
-        assert t.shape == (4000,), f"the model gets one level for each of the 4000 pictures, not {tuple(t.shape)}"
+        assert t.shape == (4000,), tr(
+            "the model gets one level for each of the 4000 pictures, not {shape}", shape=tuple(t.shape)
+        )
         assert not t.is_floating_point(), "levels are whole numbers"
-        assert int(t.min()) >= 1, f"levels go from 1 to 10, your smallest is {int(t.min())}"
-        assert int(t.max()) <= 10, f"levels go from 1 to 10, your largest is {int(t.max())}"
+        assert int(t.min()) >= 1, tr("levels go from 1 to 10, your smallest is {t}", t=int(t.min()))
+        assert int(t.max()) <= 10, tr("levels go from 1 to 10, your largest is {t}", t=int(t.max()))
         seen.append((x, t))
         a = left.to(x.dtype)[t - 1].reshape(-1, 1, 1)
         return (x - a.sqrt() * x0.to(x.dtype)) / (1 - a).sqrt()
 
     value = tensor(loss(oracle, x0, betas), "loss")
-    assert value.numel() == 1, f"the loss is one number, not {tuple(value.shape)}: take the mean"
+    assert value.numel() == 1, tr("the loss is one number, not {shape}: take the mean", shape=tuple(value.shape))
     counts = torch.bincount(seen[0][1], minlength=11)[1:].float()
-    assert near(counts, torch.full((10,), 400.0), 0.25), (
-        f"every level is drawn equally often, some 400 times of 4000; yours: {[int(c) for c in counts]}"
+    assert near(counts, torch.full((10,), 400.0), 0.25), tr(
+        "every level is drawn equally often, some 400 times of 4000; yours: {value}", value=[int(c) for c in counts]
     )
-    assert float(value) < 1e-6, (
-        f"a model that knows the clean picture finds the noise exactly: its loss is 0, yours {float(value):.3g}. The target "
-        "is the noise that made x_t"
+    assert float(value) < 1e-6, tr(
+        "a model that knows the clean picture finds the noise exactly: its loss is 0, yours {value:.3g}. The target "
+        "is the noise that made x_t",
+        value=float(value),
     )
     for says in (0.0, 1.0):
         found = float(tensor(loss(lambda x, t, says=says: torch.full_like(x, says), x0, betas), "loss"))
-        assert near(found, 1 + says**2, 0.06), (
-            f"a model that always says {says:g} is wrong by 1 + {says:g}^2 in the mean over numbers; yours says {found:.3f}"
+        assert near(found, 1 + says**2, 0.06), tr(
+            "a model that always says {says:g} is wrong by 1 + {says:g}^2 in the mean over numbers; yours says {found:.3f}",
+            says=says,
+            found=found,
         )
     network = nn.Linear(2, 2)
     asked = loss(lambda x, t: network(x.float()), x0, betas)

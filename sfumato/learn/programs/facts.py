@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.learn.languages import tr
+
 Model = Callable[[Any, Any], Tensor]
 """(x, t) -> what a network would say; takes torch's tensors, NumPy's arrays and numbers."""
 
@@ -24,18 +26,30 @@ def tensor(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tenso
     try:
         found = torch.as_tensor(np.asarray(value.detach() if isinstance(value, Tensor) else value), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
-        raise AssertionError(f"{name} gives back numbers, not {type(value).__name__}") from None
+        raise AssertionError(
+            tr("{name} gives back numbers, not {type_name}", name=name, type_name=type(value).__name__)
+        ) from None
     if shape is not None:
-        assert tuple(found.shape) == shape, f"{name} gives back shape {shape} here, yours has {tuple(found.shape)}"
-    assert bool(found.isfinite().all()), f"{name} gives back numbers that are not finite (nan or inf)"
+        assert tuple(found.shape) == shape, tr(
+            "{name} gives back shape {shape} here, yours has {shape2}",
+            name=name,
+            shape=shape,
+            shape2=tuple(found.shape),
+        )
+    assert bool(found.isfinite().all()), tr("{name} gives back numbers that are not finite (nan or inf)", name=name)
     return found
 
 
 def states(value: Any, name: str, count: int, shape: tuple[int, ...]) -> Tensor:
     """A whole trajectory, a list or an array of `count` states: (count, *shape) in float64."""
-    assert hasattr(value, "__len__"), f"{name} gives back all states, from the start to the end"
-    assert len(value) == count, f"{name} gives back {count} states here, the start among them; yours are {len(value)}"
-    return torch.stack([tensor(state, f"every state of {name}", shape) for state in value])
+    assert hasattr(value, "__len__"), tr("{name} gives back all states, from the start to the end", name=name)
+    assert len(value) == count, tr(
+        "{name} gives back {count} states here, the start among them; yours are {value}",
+        name=name,
+        count=count,
+        value=len(value),
+    )
+    return torch.stack([tensor(state, tr("every state of {name}", name=name), shape) for state in value])
 
 
 def given(model: Callable[[Tensor, Tensor], Tensor]) -> Model:

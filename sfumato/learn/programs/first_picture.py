@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sfumato.data import open_source, to_float, to_uint8
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import BARS, block
 
 TASK = r"""Write the network of nearly all these papers, a small U-Net: a class `UNet(torch.nn.Module)` without arguments, whose `forward(x, t)` takes
@@ -82,11 +83,13 @@ def check(namespace: Namespace) -> None:
     assert isinstance(network, nn.Module), "UNet is a class that inherits torch.nn.Module"
     count = sum(p.numel() for p in network.parameters())
     assert count, "the network has no parameters: make its layers in __init__, as attributes"
-    assert count <= 10**6, f"at most a million parameters, yours has {count:,}"
+    assert count <= 10**6, tr("at most a million parameters, yours has {count:,}", count=count)
     x, t = torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000])
     made = network(x, t)
     assert made is not None, "forward returns nothing"
-    assert made.shape == x.shape, f"forward gives back shape {tuple(x.shape)}, yours {tuple(made.shape)}"
+    assert made.shape == x.shape, tr(
+        "forward gives back shape {shape}, yours {shape2}", shape=tuple(x.shape), shape2=tuple(made.shape)
+    )
     loss = _train(network, 100)
     with torch.no_grad():
         together, alone = network(x, t), torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(3)])
@@ -98,8 +101,8 @@ def check(namespace: Namespace) -> None:
         "the level makes no difference: the time embedding must reach the channels"
     )
     _look_inside(network)
-    assert loss < 0.45, (
-        f"after 100 steps on digits the mean squared error of the noise is below 0.45, yours is {loss:.3f}"
+    assert loss < 0.45, tr(
+        "after 100 steps on digits the mean squared error of the noise is below 0.45, yours is {loss:.3f}", loss=loss
     )
     namespace["_network"] = network
 

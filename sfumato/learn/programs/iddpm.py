@@ -11,6 +11,7 @@ from torch import Tensor
 from sfumato.claims.toys import linear, ring, sliced_distance
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import BARS, normal, states, tensor
 
 TASK = r"""Improved DDPM learns the variance of a reverse step. With `a` $=\bar\alpha_t$ and `b` $=\bar\alpha_{t-1}$ (numbers), $\beta = 1 - a/b$ and
@@ -80,10 +81,17 @@ def check(namespace: Namespace) -> None:
         ours = beta**v * true ** (1 - v)
         expected = _integrated((slope * error).flatten(), true, ours.flatten()).reshape(3, 2)
         found = tensor(vlb(eps + error, v, x0, eps, a, b), "vlb", (3, 2))
-        assert torch.allclose(found, expected, rtol=5e-3, atol=2e-4), (
-            f"at t = {t} integration gives KL = {float(expected[1, 0]):.5f} nats for v = 0.5, yours is {float(found[1, 0]):.5f}; for v = 0 "
-            f"and v = 1 {float(expected[0, 0]):.5f} and {float(expected[0, 1]):.5f}, yours {float(found[0, 0]):.5f} and "
-            f"{float(found[0, 1]):.5f}. v weighs logarithms, 1 is beta; the true Gaussian comes first in the divergence"
+        assert torch.allclose(found, expected, rtol=5e-3, atol=2e-4), tr(
+            "at t = {t} integration gives KL = {expected:.5f} nats for v = 0.5, yours is {found:.5f}; for v = 0 "
+            "and v = 1 {expected2:.5f} and {expected3:.5f}, yours {found2:.5f} and "
+            "{found3:.5f}. v weighs logarithms, 1 is beta; the true Gaussian comes first in the divergence",
+            t=t,
+            expected=float(expected[1, 0]),
+            found=float(found[1, 0]),
+            expected2=float(expected[0, 0]),
+            expected3=float(expected[0, 1]),
+            found2=float(found[0, 0]),
+            found3=float(found[0, 1]),
         )
     _check_gradients(hybrid, x0, eps, error, v)
 
@@ -94,14 +102,16 @@ def _check_gradients(hybrid: Any, x0: Tensor, eps: Tensor, error: Tensor, v: Ten
     said, share = (eps + error).requires_grad_(), v.clone().requires_grad_()
     value = hybrid(said, share, x0, eps, a, b)
     assert isinstance(value, Tensor), "hybrid is a tensor with one number, so that one can call backward()"
-    assert value.numel() == 1, f"hybrid is one number, yours has shape {tuple(value.shape)}"
+    assert value.numel() == 1, tr("hybrid is one number, yours has shape {shape}", shape=tuple(value.shape))
     assert value.requires_grad, "the loss has lost its gradient"
     of_noise, of_share = torch.autograd.grad(value, (said, share), allow_unused=True)
     assert of_noise is not None, "the simple loss must reach eps_hat"
     simple = 2 * error / error.numel()
-    assert torch.allclose(of_noise.double(), simple, rtol=5e-5, atol=2e-6), (
-        f"the gradient in eps_hat is that of the simple loss alone, first {float(simple[0, 0]):.6f}; yours is "
-        f"{float(of_noise[0, 0]):.6f}. The mean over all numbers, and eps_hat.detach() in the second term"
+    assert torch.allclose(of_noise.double(), simple, rtol=5e-5, atol=2e-6), tr(
+        "the gradient in eps_hat is that of the simple loss alone, first {simple:.6f}; yours is "
+        "{of_noise:.6f}. The mean over all numbers, and eps_hat.detach() in the second term",
+        simple=float(simple[0, 0]),
+        of_noise=float(of_noise[0, 0]),
     )
     assert of_share is not None, "the second term must reach v: v is learned by it alone"
     beta = 1 - a / b
@@ -111,9 +121,11 @@ def _check_gradients(hybrid: Any, x0: Tensor, eps: Tensor, error: Tensor, v: Ten
         _integrated((slope * error).flatten(), true, (beta**w * true ** (1 - w)).flatten()) for w in (v + h, v - h)
     ]
     expected = 0.001 * ((sides[0] - sides[1]) / (2 * h)).reshape(3, 2) / error.numel()
-    assert torch.allclose(of_share.double(), expected, rtol=1e-2, atol=float(expected.abs().max()) * 1e-2), (
-        f"the gradient in v is a thousandth of that of the mean divergence, first {float(expected[0, 0]):.3g}; yours is "
-        f"{float(of_share[0, 0]):.3g}"
+    assert torch.allclose(of_share.double(), expected, rtol=1e-2, atol=float(expected.abs().max()) * 1e-2), tr(
+        "the gradient in v is a thousandth of that of the mean divergence, first {expected:.3g}; yours is "
+        "{of_share:.3g}",
+        expected=float(expected[0, 0]),
+        of_share=float(of_share[0, 0]),
     )
 
 

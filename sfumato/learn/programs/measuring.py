@@ -11,6 +11,7 @@ from torch import Tensor
 from sfumato.claims.measuring import blurred, lookalike, memorised, real
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import normal, tensor
 
 TASK = r"""Write the number behind FID: `frechet(a, b)` of two sets of features, (N, D) and (M, D). With their means $\mu$ and covariances $\Sigma$ it is
@@ -61,17 +62,17 @@ def check(namespace: Namespace) -> None:
 
     def asked(a: Tensor, b: Tensor) -> float:
         value: Any = tensor(frechet(a, b), "frechet")
-        assert value.numel() == 1, f"a distance is one number, yours has shape {tuple(value.shape)}"
+        assert value.numel() == 1, tr("a distance is one number, yours has shape {shape}", shape=tuple(value.shape))
         return float(value)
 
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     found = asked(_exactly(0, zero, one), _exactly(1, zero + 3, one))
-    assert abs(found - 9) < 0.05, (
-        f"two sets that differ in their mean by 3 alone are 3^2 = 9 apart, by yours {found:.3f}"
+    assert abs(found - 9) < 0.05, tr(
+        "two sets that differ in their mean by 3 alone are 3^2 = 9 apart, by yours {found:.3f}", found=found
     )
     found = asked(_exactly(0, zero, one), _exactly(1, zero, 3 * one))
-    assert abs(found - 4) < 0.05, (
-        f"standard deviations 1 and 3 in one dimension are (3 - 1)^2 = 4 apart, by yours {found:.3f}"
+    assert abs(found - 4) < 0.05, tr(
+        "standard deviations 1 and 3 in one dimension are (3 - 1)^2 = 4 apart, by yours {found:.3f}", found=found
     )
     mean = torch.zeros(2, dtype=torch.float64)
     first, second = (
@@ -82,16 +83,20 @@ def check(namespace: Namespace) -> None:
     trace = math.sqrt(float(product.trace()) + 2 * math.sqrt(float(product.det())))
     expected = float(a.trace() + b.trace()) - 2 * trace + 2
     found = asked(_exactly(2, mean, first), _exactly(3, mean + 1, second))
-    assert abs(found - expected) < 0.01 * expected, (
-        f"two tilted clouds are {expected:.3f} apart, by yours {found:.3f}. Their covariances do not commute: the root is that of "
-        "the product as a matrix, neither of its entries nor a product of two roots"
+    assert abs(found - expected) < 0.01 * expected, tr(
+        "two tilted clouds are {expected:.3f} apart, by yours {found:.3f}. Their covariances do not commute: the root is that of "
+        "the product as a matrix, neither of its entries nor a product of two roots",
+        expected=expected,
+        found=found,
     )
     cloud = _exactly(4, mean, first)
     found = asked(cloud, cloud)
-    assert abs(found) < 1e-3, f"a set is 0 apart from itself, by yours {found:.4f}"
+    assert abs(found) < 1e-3, tr("a set is 0 apart from itself, by yours {found:.4f}", found=found)
     flat = torch.cat([cloud, torch.ones(4000, 1, dtype=torch.float64)], dim=1)
     found = asked(flat, flat + torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64))
-    assert abs(found - 4) < 1e-2, f"a feature that never changes is allowed; 1 and 3 are 4 apart, by yours {found:.4f}"
+    assert abs(found - 4) < 1e-2, tr(
+        "a feature that never changes is allowed; 1 and 3 are 4 apart, by yours {found:.4f}", found=found
+    )
 
 
 def figure(namespace: Namespace) -> Figure:

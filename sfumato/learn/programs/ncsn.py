@@ -9,6 +9,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.schedules import from_sigmas
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import given, near, normal, states
 
 TASK = r"""Write algorithm 1 of the paper: `annealed(score, x, sigmas, eps, steps)`. `score(x, sigma)` is given, `sigmas` falls from
@@ -52,8 +53,11 @@ def check(namespace: Namespace) -> None:
     start = normal(0, 20_000, 2)
     found = states(annealed(given(exact), start, sigmas, eps, steps), "annealed", 13, (20_000, 2))
     order = [sigma for sigma in sigmas for _ in range(steps)]
-    assert asked == order, (
-        f"the score is asked {steps} times at each level, the largest first: at {order[:5]} ...; yours at {asked[:5]} ..."
+    assert asked == order, tr(
+        "the score is asked {steps} times at each level, the largest first: at {order} ...; yours at {asked} ...",
+        steps=steps,
+        order=order[:5],
+        asked=asked[:5],
     )
     assert torch.allclose(found[0], start, atol=1e-6), "the first state is the start itself"
     mean, variance = 0.0, 1.0
@@ -63,11 +67,17 @@ def check(namespace: Namespace) -> None:
         mean, variance = 2 + kept * (mean - 2), kept**2 * variance + alpha
         drift, spread = float(found[k].mean()), float(found[k].var())
         where = f"after step {k}, at sigma {sigma:g} with alpha {alpha:g},"
-        assert abs(drift - mean) < 0.04, (
-            f"{where} the mean is {mean:.3f}; yours {drift:.3f}. The score is multiplied by half of alpha"
+        assert abs(drift - mean) < 0.04, tr(
+            "{where} the mean is {mean:.3f}; yours {drift:.3f}. The score is multiplied by half of alpha",
+            where=where,
+            mean=mean,
+            drift=drift,
         )
-        assert near(spread, variance, 0.05), (
-            f"{where} the variance is {variance:.3f}; yours {spread:.3f}. The noise has variance alpha, fresh in each step"
+        assert near(spread, variance, 0.05), tr(
+            "{where} the variance is {variance:.3f}; yours {spread:.3f}. The noise has variance alpha, fresh in each step",
+            where=where,
+            variance=variance,
+            spread=spread,
         )
 
 

@@ -7,6 +7,7 @@ import torch
 from sfumato.claims.toys import ring
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import given, near, normal, states, tensor
 
 TASK = r"""A point $x = x_0 + \sigma\epsilon$ came from one of the rows of `data` (n, 2), all equally likely. Write
@@ -56,9 +57,11 @@ def check(namespace: Namespace) -> None:
     for sigma in (0.5, 1.0, 4.0):
         found = tensor(denoise(x, sigma, torch.stack([at, -at])), "denoise", (7, 2))
         expected = at * torch.tanh(x @ at / sigma**2)[:, None]
-        assert torch.allclose(found, expected, atol=1e-4), (
-            f"of two points a and -a the best guess is a tanh(a.x / sigma^2); with sigma {sigma:g} yours is off by "
-            f"{float((found - expected).abs().max()):.3g}. The exponent is the squared distance over 2 sigma^2"
+        assert torch.allclose(found, expected, atol=1e-4), tr(
+            "of two points a and -a the best guess is a tanh(a.x / sigma^2); with sigma {sigma:g} yours is off by "
+            "{found:.3g}. The exponent is the squared distance over 2 sigma^2",
+            sigma=sigma,
+            found=float((found - expected).abs().max()),
         )
     try:
         found = tensor(denoise(at[None] * 1.5, 0.01, torch.stack([at, -at])), "denoise", (1, 2))
@@ -77,19 +80,28 @@ def check(namespace: Namespace) -> None:
         return (s2 * x + sigma**2) / (s2 + sigma**2)
 
     found = states(sample(given(exact), start, sigmas), "sample", len(sigmas), (20_000, 2))
-    assert asked == sigmas[:-1], (
-        f"the denoiser is asked once at each level but the last: {sigmas[:-1]}, yours at {asked}"
+    assert asked == sigmas[:-1], tr(
+        "the denoiser is asked once at each level but the last: {sigmas}, yours at {asked}",
+        sigmas=sigmas[:-1],
+        asked=asked,
     )
     variance = s2 + 16
     for k in range(1, len(sigmas)):
         sigma2, tau2 = sigmas[k - 1] ** 2, sigmas[k] ** 2
         linear = s2 / (s2 + sigma2)
         variance = (linear + tau2 / sigma2 * (1 - linear)) ** 2 * variance + tau2 * (sigma2 - tau2) / sigma2
-        assert near(float(found[k].var()), variance, 0.04), (
-            f"after step {k} (from {sigmas[k - 1]:g} to {sigmas[k]:g}) Gaussian data must have variance {variance:.3f}; "
-            f"yours have {float(found[k].var()):.3f}"
+        assert near(float(found[k].var()), variance, 0.04), tr(
+            "after step {k} (from {sigmas:g} to {sigmas2:g}) Gaussian data must have variance {variance:.3f}; "
+            "yours have {found:.3f}",
+            k=k,
+            sigmas=sigmas[k - 1],
+            sigmas2=sigmas[k],
+            variance=variance,
+            found=float(found[k].var()),
         )
-    assert abs(float(found[-1].mean()) - 1) < 0.03, f"the samples' mean is 1 here, yours {float(found[-1].mean()):.2f}"
+    assert abs(float(found[-1].mean()) - 1) < 0.03, tr(
+        "the samples' mean is 1 here, yours {found:.2f}", found=float(found[-1].mean())
+    )
     assert torch.allclose(found[0], start, atol=1e-6), "the first state is the start itself"
 
 

@@ -13,6 +13,7 @@ from sfumato.core.continuous import VP
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import given, near, normal, states
 
 TASK = r"""The VP SDE is $dx = -\tfrac12\beta(t)\,x\,dt + \sqrt{\beta(t)}\,dw$. `score(x, t)` and `beta(t)` are given. Write
@@ -78,13 +79,20 @@ def check(namespace: Namespace) -> None:
         found = states(made, "sample", steps + 1, (500, 64))
         h = 0.999 / steps
         times = [t for k in range(steps) for t in (1 - k * h, *[1 - (k + 1) * h] * corrections)]
-        assert len(asked) == len(times), (
-            f"with {corrections} corrections the score is asked {1 + corrections} times a step, by you {len(asked) / steps:g} times"
+        assert len(asked) == len(times), tr(
+            "with {corrections} corrections the score is asked {corrections2} times a step, by you {asked:g} times",
+            corrections=corrections,
+            corrections2=1 + corrections,
+            asked=len(asked) / steps,
         )
-        assert all(abs(a - b) < 1e-4 for a, b in zip(asked, times, strict=True)), (
+        assert all(abs(a - b) < 1e-4 for a, b in zip(asked, times, strict=True)), tr(
             "the predictor asks the score where it starts, t, and the corrector where it has come to, t - h, down to 0.001; yours "
-            f"asks at {', '.join(f'{t:.4f}' for t in asked[:4])} ... {asked[-1]:.4f}, not at "
-            f"{', '.join(f'{t:.4f}' for t in times[:4])} ... {times[-1]:.4f}"
+            "asks at {value} ... {asked:.4f}, not at "
+            "{value2} ... {times:.4f}",
+            value=", ".join(f"{t:.4f}" for t in asked[:4]),
+            asked=asked[-1],
+            value2=", ".join(f"{t:.4f}" for t in times[:4]),
+            times=times[-1],
         )
         _follow(found, corrections, s2, steps, snr)
 
@@ -100,10 +108,11 @@ def _follow(found: Tensor, corrections: int, s2: float, steps: int, snr: float) 
             size = 2 * snr**2 * true**2 / variance
             variance = (1 - size / true) ** 2 * variance + 2 * size
         mine = float(found[k + 1].var())
-        assert near(mine, variance, 0.05), (
-            f"after step {k + 1}, from t = {t:.3f}, with {corrections} corrections the variance is {variance:.4f}; yours {mine:.4f}. "
-            + ("The size of a correction is 2 (snr |z| / |g|)^2, its noise has variance twice the size" if corrections else
-               "The drift has beta / 2 times x plus beta times the score, and the noise variance beta h")
+        assert near(mine, variance, 0.05), tr(
+            "after step {k}, from t = {t:.3f}, with {corrections} corrections the variance is {variance:.4f}; yours {mine:.4f}. {hint}",
+            k=k + 1, t=t, corrections=corrections, variance=variance, mine=mine,
+            hint=tr("The size of a correction is 2 (snr |z| / |g|)^2, its noise has variance twice the size") if corrections
+            else tr("The drift has beta / 2 times x plus beta times the score, and the noise variance beta h"),
         )  # fmt: skip
         variance = mine
 

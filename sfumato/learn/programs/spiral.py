@@ -13,6 +13,7 @@ from sfumato.core.denoisers import Prediction
 from sfumato.data.toys import swiss_roll
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import BARS, tensor
 from sfumato.samplers import DDIM
 
@@ -65,38 +66,50 @@ def check(namespace: Namespace) -> None:
         return torch.stack(terms).sum()
 
     found = train(network, loss, data, STEPS, RATE, DECAY)
-    assert len(path) == STEPS, f"the loss is asked once in each of {STEPS} steps, by you {len(path)} times"
+    assert len(path) == STEPS, tr(
+        "the loss is asked once in each of {steps} steps, by you {path} times", steps=STEPS, path=len(path)
+    )
     path.append([p.detach().clone().double() for p in network.parameters()])
     _check_batches(batches, data)
     for k in range(STEPS):
         moved = float((path[k + 1][0] - path[k][0]).mean())
-        assert abs(moved + RATE) < 0.01 * RATE, (
-            f"with a constant gradient Adam moves each parameter by -rate = {-RATE:g} in every step; in step {k + 1} yours move "
-            f"by {moved:.5f}. Are gradients set to zero before backward, and is it Adam with this rate?"
+        assert abs(moved + RATE) < 0.01 * RATE, tr(
+            "with a constant gradient Adam moves each parameter by -rate = {rate:g} in every step; in step {k} yours move "
+            "by {moved:.5f}. Are gradients set to zero before backward, and is it Adam with this rate?",
+            rate=-RATE,
+            k=k + 1,
+            moved=moved,
         )
     average = path[0]
     for now in path[1:]:
         average = [DECAY * a + (1 - DECAY) * p for a, p in zip(average, now, strict=True)]
-    assert len(found) == len(average), f"there are {len(average)} parameters, you give back {len(found)} averages"
+    assert len(found) == len(average), tr(
+        "there are {average} parameters, you give back {found} averages", average=len(average), found=len(found)
+    )
     for mine, expected, last in zip(found, average, path[-1], strict=True):
         value = tensor(mine, "train", tuple(expected.shape))
         assert not torch.allclose(value, last, atol=1e-4), "these are the last parameters, not their averages"
-        assert torch.allclose(value, expected, atol=1e-4), (
-            f"after {STEPS} steps the average of the first parameter is {float(expected.flatten()[0]):.4f}, by its recursion; yours "
-            f"{float(value.flatten()[0]):.4f}. It keeps the share decay, and begins at the first parameters"
+        assert torch.allclose(value, expected, atol=1e-4), tr(
+            "after {steps} steps the average of the first parameter is {expected:.4f}, by its recursion; yours "
+            "{value:.4f}. It keeps the share decay, and begins at the first parameters",
+            steps=STEPS,
+            expected=float(expected.flatten()[0]),
+            value=float(value.flatten()[0]),
         )
 
 
 def _check_batches(batches: list[Tensor], data: Tensor) -> None:
     """They have 64 rows of the data, others each time."""
     for batch in batches:
-        assert batch.shape == (64, 2), f"a batch has shape (64, 2), yours {tuple(batch.shape)}"
+        assert batch.shape == (64, 2), tr("a batch has shape (64, 2), yours {shape}", shape=tuple(batch.shape))
     rows = torch.cat(batches).to(data.dtype)
     where = (torch.cdist(rows.double(), data.double())).min(1)
     assert float(where.values.max()) < 1e-5, "a batch holds rows of the data"
     different = len(where.indices.unique())
-    assert different > 700, (
-        f"{STEPS} random batches of 64 reach nearly all of 1000 rows; yours reach {different}. Draw a new one in every step"
+    assert different > 700, tr(
+        "{steps} random batches of 64 reach nearly all of 1000 rows; yours reach {different}. Draw a new one in every step",
+        steps=STEPS,
+        different=different,
     )
 
 

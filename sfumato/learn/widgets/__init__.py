@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from torch import Tensor
 from sfumato.core.denoisers import Denoise
 from sfumato.learn import figures
 from sfumato.learn.figures import packed
+from sfumato.learn.languages import tr
 
 HERE = Path(__file__).parent
 _made: weakref.WeakValueDictionary[str, Interactive] = weakref.WeakValueDictionary()
@@ -28,8 +30,10 @@ _made: weakref.WeakValueDictionary[str, Interactive] = weakref.WeakValueDictiona
 class Interactive(anywidget.AnyWidget):
     """What all of them are: a widget that can be found by its id, to be written into a static page."""
 
+    messages: Any = traitlets.Dict({}).tag(sync=True)
+
     def __init__(self, *given: Any, **traits: Any) -> None:
-        super().__init__(*given, **traits)
+        super().__init__(*given, **{"messages": figures.messages(_stem(str(type(self)._esm))), **traits})
         _made[self.model_id] = self
 
 
@@ -40,7 +44,12 @@ def made(model: str) -> Interactive:
 
 def module(widget: Interactive) -> str:
     """The name of its ES module in this folder."""
-    text = str(widget._esm)
+    return _stem(str(widget._esm))
+
+
+@functools.cache
+def _stem(text: str) -> str:
+    """The name of the module of that text."""
     return next(path.stem for path in HERE.glob("*.js") if path.read_text(encoding="utf-8") == text)
 
 
@@ -234,7 +243,7 @@ class Live(Interactive):
         """Run `sfumato train ARGUMENTS --out OUT` to its end. ValueError with its last words where it fails."""
         command = [sys.executable, "-m", "sfumato", "train", *arguments, "--out", str(out)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
-            self.words = "starting ..."
+            self.words = tr("starting ...")
             while child.poll() is None:
                 time.sleep(0.5)
                 self.look(out)
@@ -250,7 +259,9 @@ class Live(Interactive):
         records = [json.loads(line) for line in lines if line.endswith("\n")]
         if found := [r for r in records if r["kind"] == "train"]:
             self.losses = [[r["images"], r["loss"]] for r in found]
-            self.words = f"{found[-1]['images']:,} images in {found[-1]['seconds']:.0f} seconds"
+            self.words = tr(
+                "{images:,} images in {seconds:.0f} seconds", **{k: found[-1][k] for k in ("images", "seconds")}
+            )
         if seen := sorted((out / "samples").glob("*-ema.png")):
             self.picture = base64.b64encode(seen[-1].read_bytes()).decode()
 

@@ -33,16 +33,16 @@ const STYLE = `
     padding: 4px 12px; border-left: 4px solid var(--c-line); font: 13px/1.5 ui-monospace, monospace; }
   .sf-answer .sf-solution pre { overflow-x: auto; font: 13px/1.55 ui-monospace, monospace; }`;
 
-const BODY = `
+const body = (tr) => `
   <div class="sf-editor"><pre class="sf-numbers" aria-hidden="true"></pre><div class="sf-both"><pre aria-hidden="true"></pre>
     <textarea spellcheck="false" autocapitalize="off" autocomplete="off" autocorrect="off" wrap="off"></textarea></div></div>
-  <p class="sf-keys">Tab indents; Escape, then Tab, leaves the editor. Ctrl+Enter checks. What you type is kept.</p>
+  <p class="sf-keys">${tr("Tab indents; Escape, then Tab, leaves the editor. Ctrl+Enter checks. What you type is kept.")}</p>
   <div class="sf-buttons"><button type="button" class="sf-check"></button>
-    <button type="button" class="sf-stop" hidden>Stop</button><button type="button" class="sf-hint" hidden></button>
-    <button type="button" class="sf-fresh">Start over</button><span class="sf-state"></span></div>
-  <div class="sf-told" role="status"></div><pre class="sf-printed" hidden tabindex="0" aria-label="what it printed"></pre>
+    <button type="button" class="sf-stop" hidden>${tr("Stop")}</button><button type="button" class="sf-hint" hidden></button>
+    <button type="button" class="sf-fresh">${tr("Start over")}</button><span class="sf-state"></span></div>
+  <div class="sf-told" role="status"></div><pre class="sf-printed" hidden tabindex="0" aria-label="${tr("what it printed")}"></pre>
   <div class="sf-hints" role="status"></div>
-  <details class="sf-solution" hidden><summary>A solution</summary><pre></pre></details>
+  <details class="sf-solution" hidden><summary>${tr("A solution")}</summary><pre></pre></details>
   <div class="sf-figure"></div>`;
 
 const TOKENS = new RegExp([
@@ -64,13 +64,15 @@ function coloured(code) {
 }
 
 function render({ model, el }) {
-  const key = model.get("key"), root = location.pathname.split("/lesson/")[0], address = `${root}/answer/${key}`;
-  el.innerHTML = `<style>${STYLE}</style><div class="sf-answer">${BODY}</div>`;
+  const key = model.get("key"), root = location.pathname.split("/lesson/")[0];
+  const tr = (text, values = {}) => (model.get("messages")?.[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const language = new URLSearchParams(location.search).get("lang"), address = `${root}/answer/${key}${language ? `?lang=${language}` : ""}`;
+  el.innerHTML = `<style>${STYLE}</style><div class="sf-answer">${body(tr)}</div>`;
   const part = (name) => el.querySelector(name);
   const text = part("textarea"), check = part(".sf-check"), stop = part(".sf-stop"), hint = part(".sf-hint");
   let state = null, later = null, running = null, shown = 0, leave = false, clear = null;
-  check.textContent = `Check ${key}`;
-  text.setAttribute("aria-label", `your code for ${key}`);
+  check.textContent = tr("Check {key}", { key });
+  text.setAttribute("aria-label", tr("your code for {key}", { key }));
 
   async function ask(method, body, further = {}) {
     const sent = body && { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
@@ -91,9 +93,9 @@ function render({ model, el }) {
 
   function show(found) {  // everything but the code, which is the learner's
     state = found;
-    part(".sf-state").textContent = state.solved ? "solved" : "";
+    part(".sf-state").textContent = state.solved ? tr("solved") : "";
     hint.hidden = shown >= state.hints.length;
-    hint.textContent = `Hint ${shown + 1} of ${state.hints.length}`;
+    hint.textContent = tr("Hint {n} of {all}", { n: shown + 1, all: state.hints.length });
     part(".sf-hints").innerHTML = state.hints.slice(0, shown).map((h) => `<div class="sf-said">${escaped(h)}</div>`).join("");
     part(".sf-solution").hidden = !state.solution;
     part(".sf-solution pre").innerHTML = state.solution ? coloured(state.solution) : "";
@@ -103,7 +105,7 @@ function render({ model, el }) {
     clearTimeout(later);
     if (later === null) return;
     later = null;
-    ask("PUT", { code: text.value }, further).catch((error) => tell(`Not kept: ${error.message}`, "wrong"));
+    ask("PUT", { code: text.value }, further).catch((error) => tell(tr("Not kept: {error}", { error: error.message }), "wrong"));
   }
 
   async function figure(found) {
@@ -118,7 +120,7 @@ function render({ model, el }) {
   async function judge() {
     if (running || !state) return;
     running = new AbortController();
-    const began = Date.now(), waiting = "Your code is running";
+    const began = Date.now(), waiting = tr("Your code is running");
     const clock = setInterval(() => { part(".sf-state").textContent = `${waiting}: ${Math.round((Date.now() - began) / 1000)} s`; }, 500);
     part(".sf-state").textContent = waiting;
     check.hidden = true;
@@ -131,14 +133,14 @@ function render({ model, el }) {
       const found = await ask("POST", { code: text.value }, { signal: running.signal });
       tell(found.words, found.right ? "right" : "wrong");
       part(".sf-printed").hidden = !found.printed;
-      part(".sf-printed").textContent = `It printed:\n${found.printed}`;
+      part(".sf-printed").textContent = `${tr("It printed:")}\n${found.printed}`;
       show(found);
       await figure(found.figure);
     } catch (error) {
-      tell(error.name === "AbortError" ? "Stopped." : `It could not be checked: ${error.message}`, "wrong");
+      tell(error.name === "AbortError" ? tr("Stopped.") : tr("It could not be checked: {error}", { error: error.message }), "wrong");
     } finally {
       clearInterval(clock);
-      part(".sf-state").textContent = state.solved ? "solved" : "";
+      part(".sf-state").textContent = state.solved ? tr("solved") : "";
       check.hidden = false;
       stop.hidden = true;
       running = null;
@@ -184,7 +186,7 @@ function render({ model, el }) {
     typed(state.stub);
     clearTimeout(later);
     later = null;
-    tell("Back to the start. Ctrl+Z in the editor brings your code back.");
+    tell(tr("Back to the start. Ctrl+Z in the editor brings your code back."));
     part(".sf-printed").hidden = true;
     figure(null);
     show(await ask("DELETE"));
@@ -195,7 +197,7 @@ function render({ model, el }) {
     text.value = found.code;
     draw();
     show(found);
-  }).catch((error) => tell(`This exercise could not be loaded: ${error.message}`, "wrong"));
+  }).catch((error) => tell(tr("This exercise could not be loaded: {error}", { error: error.message }), "wrong"));
   return () => {
     leaving();
     removeEventListener("pagehide", leaving);

@@ -5,6 +5,7 @@ function bytes(text) {
 }
 
 function render({ model, el }) {
+  const tr = (text, values = {}) => (model.get("messages")?.[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
   el.innerHTML = `
     <style>
       .sf-brush { font: 14px system-ui, sans-serif; max-width: 260px; }
@@ -16,9 +17,9 @@ function render({ model, el }) {
       .sf-brush p { margin: 6px 0 0; opacity: 0.75; }
     </style>
     <div class="sf-brush sf-scrub">
-      <canvas tabindex="0" role="application" aria-label="paint over what shall be forgotten: drag, or arrow keys and space"></canvas>
-      <div class="sf-tools"><label>brush <input type="range" min="1" max="6" value="3" aria-label="width of the brush"></label>
-        <button type="button">clear</button></div>
+      <canvas tabindex="0" role="application" aria-label="${tr("paint over what shall be forgotten: drag, or arrow keys and space")}"></canvas>
+      <div class="sf-tools"><label>${tr("brush")} <input type="range" min="1" max="6" value="3" aria-label="${tr("width of the brush")}"></label>
+        <button type="button">${tr("clear")}</button></div>
       <p aria-live="polite"></p></div>`;
   const canvas = el.querySelector("canvas"), pen = canvas.getContext("2d"), width = el.querySelector("input");
   const line = el.querySelector("p"), side = model.get("side"), channels = model.get("channels");
@@ -40,7 +41,7 @@ function render({ model, el }) {
     }
     pen.putImageData(pixels, 0, 0);
     const share = hole.reduce((a, b) => a + b, 0) / hole.length;
-    line.textContent = `${Math.round(100 * share)} % forgotten`;
+    line.textContent = tr("{share} % forgotten", { share: Math.round(100 * share) });
   }
 
   function paint(x, y) {

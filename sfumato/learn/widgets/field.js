@@ -8,6 +8,7 @@ function unpack(text) {
 }
 
 function render({ model, el }) {
+  const tr = (text, values = {}) => (model.get("messages")?.[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const SIDE = 420;
   el.innerHTML = `
     <style>
@@ -20,9 +21,9 @@ function render({ model, el }) {
     </style>
     <div class="sf-field sf-scrub"><figure>
       <canvas width="${2 * SIDE}" height="${2 * SIDE}" tabindex="0" role="application"
-        aria-label="a noisy point in the plane: drag it, or move it with the arrow keys"></canvas>
+        aria-label="${tr("a noisy point in the plane: drag it, or move it with the arrow keys")}"></canvas>
       <figcaption aria-live="polite"></figcaption></figure>
-      <label>noise <input type="range" min="0" step="1" aria-label="noise level"></label></div>`;
+      <label>${tr("noise")} <input type="range" min="0" step="1" aria-label="${tr("noise level")}"></label></div>`;
   const canvas = el.querySelector("canvas"), pen = canvas.getContext("2d");
   const slider = el.querySelector("input"), caption = el.querySelector("figcaption");
   const reach = model.get("reach"), cells = model.get("cells"), sigmas = model.get("sigmas");
@@ -78,8 +79,9 @@ function render({ model, el }) {
     disc(guess, 10, "#2d6a4f");
     disc(point, 13, "#b4552d");
     const words = (v) => `(${v.map((c) => c.toFixed(2)).join(", ")})`;
-    caption.textContent = `sigma ${sigma.toFixed(2)}: the noisy point ${words(point.map((v) => v * reach))} came,`
-      + ` on average, from ${words(guess.map((v) => v * reach))}; score ${words(guess.map((v, c) => (v - point[c]) * reach / sigma ** 2))}`;
+    caption.textContent = tr("sigma {sigma}: the noisy point {noisy} came, on average, from {clean}; score {score}", {
+      sigma: sigma.toFixed(2), noisy: words(point.map((v) => v * reach)), clean: words(guess.map((v) => v * reach)),
+      score: words(guess.map((v, c) => (v - point[c]) * reach / sigma ** 2)) });
   }
 
   function move(x, y) {

@@ -7,6 +7,7 @@ function unpack(text) {
 }
 
 function render({ model, el }) {
+  const tr = (text, values = {}) => (model.get("messages")?.[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
   el.innerHTML = `
     <style>
       .sf-frames { font: 14px system-ui, sans-serif; max-width: 100%; }
@@ -19,8 +20,8 @@ function render({ model, el }) {
       .sf-frames button { border: 1px solid #b4552d; background: none; color: #b4552d; border-radius: 6px; padding: 4px 14px; cursor: pointer; }
     </style>
     <div class="sf-frames sf-scrub"><div class="sf-row"></div>
-      <div class="sf-bar"><button type="button" aria-label="play">play</button>
-        <input type="range" min="0" max="1000" aria-label="share of the way from noise to data">
+      <div class="sf-bar"><button type="button" aria-label="${tr("play")}">${tr("play")}</button>
+        <input type="range" min="0" max="1000" aria-label="${tr("share of the way from noise to data")}">
         <output></output></div></div>`;
   const row = el.querySelector(".sf-row"), slider = el.querySelector("input");
   const output = el.querySelector("output"), button = el.querySelector("button");
@@ -53,16 +54,16 @@ function render({ model, el }) {
         pixels[4 * i + 3] = 255;
       }
       run.pen.putImageData(run.picture, 0, 0);
-      run.caption.textContent = run.states > 1 ? `${run.name}: step ${k} of ${run.states - 1}` : run.name;
+      run.caption.textContent = run.states > 1 ? tr("{name}: step {k} of {last}", { name: run.name, k, last: run.states - 1 }) : run.name;
     }
-    output.textContent = `${Math.round(100 * share)} % of the way`;
+    output.textContent = tr("{share} % of the way", { share: Math.round(100 * share) });
   }
 
-  function stop() { clearInterval(timer); timer = null; button.textContent = "play"; }
+  function stop() { clearInterval(timer); timer = null; button.textContent = tr("play"); }
   button.addEventListener("click", () => {
     if (timer) return stop();
     if (slider.value >= 1000) slider.value = 0;
-    button.textContent = "pause";
+    button.textContent = tr("pause");
     timer = setInterval(() => {
       slider.value = +slider.value + 10;
       draw();

@@ -1,6 +1,7 @@
 // A training as it goes: its loss, and what it can draw so far. The run sends, the page shows.
 
 function render({ model, el }) {
+  const tr = (text, values = {}) => (model.get("messages")?.[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const W = 480, H = 200, PAD = 34;
   el.innerHTML = `
     <style>
@@ -10,11 +11,11 @@ function render({ model, el }) {
       .sf-live text { font: 12px system-ui, sans-serif; fill: #6a7280; }
       .sf-live p { flex: 1 0 100%; margin: 0; opacity: 0.75; }
     </style>
-    <div class="sf-live sf-scrub"><svg viewBox="0 0 ${W} ${H}" role="img" aria-label="loss against images seen">
-        <text x="8" y="16">loss</text><text x="${W - 8}" y="${H - 8}" text-anchor="end">images seen</text>
+    <div class="sf-live sf-scrub"><svg viewBox="0 0 ${W} ${H}" role="img" aria-label="${tr("loss against images seen")}">
+        <text x="8" y="16">${tr("loss")}</text><text x="${W - 8}" y="${H - 8}" text-anchor="end">${tr("images seen")}</text>
         <text class="sf-top" x="8" y="32"></text><text class="sf-end" x="${PAD}" y="${H - 8}"></text>
         <polyline fill="none" stroke="#b4552d" stroke-width="2"></polyline></svg>
-      <img alt="pictures that the network draws so far"><p aria-live="polite"></p></div>`;
+      <img alt="${tr("pictures that the network draws so far")}"><p aria-live="polite"></p></div>`;
   const curve = el.querySelector("polyline"), image = el.querySelector("img"), words = el.querySelector("p");
 
   function draw() {
@@ -23,7 +24,7 @@ function render({ model, el }) {
       const far = losses[losses.length - 1][0], all = losses.map(([, v]) => v), low = Math.min(...all), high = Math.max(...all);
       const x = (v) => PAD + v / far * (W - PAD - 12), y = (v) => H - PAD - (v - low) / (high - low || 1) * (H - PAD - 40);
       curve.setAttribute("points", losses.map(([n, v]) => `${x(n)},${y(v)}`).join(" "));
-      el.querySelector(".sf-top").textContent = `${high.toFixed(2)} down to ${low.toFixed(2)}`;
+      el.querySelector(".sf-top").textContent = tr("{high} down to {low}", { high: high.toFixed(2), low: low.toFixed(2) });
       el.querySelector(".sf-end").textContent = far.toLocaleString("en");
     }
     image.hidden = !model.get("picture");

@@ -6,6 +6,7 @@ function bytes(text) {
 }
 
 function render({ model, el }) {
+  const tr = (text, values = {}) => (model.get("messages")?.[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const W = 640, H = 260, PAD = 28;
   el.innerHTML = `
     <style>
@@ -20,7 +21,7 @@ function render({ model, el }) {
       .sf-schedule figcaption { font-size: 11px; opacity: 0.75; text-align: center; }
     </style>
     <div class="sf-schedule sf-scrub">
-      <svg viewBox="0 0 ${W} ${H}" role="group" aria-label="signal left at each level; drag the handles, or use the arrow keys"></svg>
+      <svg viewBox="0 0 ${W} ${H}" role="group" aria-label="${tr("signal left at each level; drag the handles, or use the arrow keys")}"></svg>
       <div class="sf-strip"></div></div>`;
   const svg = el.querySelector("svg"), strip = el.querySelector(".sf-strip");
   const side = model.get("side"), channels = model.get("channels");
@@ -43,13 +44,13 @@ function render({ model, el }) {
     const at = Math.round(0.45 * (values.length - 1));
     make("text", { x: px(0.45) + 6, y: py(values[at]) - 6, fill: colour }).textContent = name;
   }
-  make("text", { x: PAD, y: H - 8 }).textContent = "data";
-  make("text", { x: W - PAD, y: H - 8, "text-anchor": "end" }).textContent = "noise";
-  make("text", { x: PAD, y: 16 }).textContent = "share of the variance that is signal, alpha-bar";
+  make("text", { x: PAD, y: H - 8 }).textContent = tr("data");
+  make("text", { x: W - PAD, y: H - 8, "text-anchor": "end" }).textContent = tr("noise");
+  make("text", { x: PAD, y: 16 }).textContent = tr("share of the variance that is signal, alpha-bar");
   const curve = make("polyline", { fill: "none", stroke: "#b4552d", "stroke-width": 2.5 });
   const handles = heights.map((_, i) => {
     const handle = make("circle", { cx: px(i / last), r: 8, tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": 1,
-      "aria-label": `signal left at ${i} of ${last}` });
+      "aria-label": tr("signal left at {i} of {last}", { i, last }) });
     handle.addEventListener("pointerdown", (event) => { handle.setPointerCapture(event.pointerId); event.preventDefault(); handle.focus(); });
     handle.addEventListener("pointermove", (event) => {
       if (!event.buttons) return;
@@ -108,8 +109,8 @@ function render({ model, el }) {
       const canvas = figure.querySelector("canvas");
       canvas.getContext("2d").putImageData(pixels, 0, 0);
       const snr = signal / (1 - signal);
-      const words = snr > 900 ? "clean" : snr >= 10 ? snr.toFixed(0) : snr >= 0.1 ? snr.toPrecision(2) : snr.toExponential(0);
-      canvas.setAttribute("aria-label", `the picture at ${k} of 8, signal to noise ${words}`);
+      const words = snr > 900 ? tr("clean") : snr >= 10 ? snr.toFixed(0) : snr >= 0.1 ? snr.toPrecision(2) : snr.toExponential(0);
+      canvas.setAttribute("aria-label", tr("the picture at {k} of 8, signal to noise {words}", { k, words }));
       figure.querySelector("figcaption").textContent = snr > 900 ? words : `SNR ${words}`;
     });
   }

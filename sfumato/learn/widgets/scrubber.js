@@ -8,6 +8,7 @@ function unpack(text) {
 }
 
 function render({ model, el }) {
+  const tr = (text, values = {}) => (model.get("messages")?.[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const SIDE = 300;
   el.innerHTML = `
     <style>
@@ -21,8 +22,8 @@ function render({ model, el }) {
       .sf-scrub button { border: 1px solid #b4552d; background: none; color: #b4552d; border-radius: 6px; padding: 4px 14px; cursor: pointer; }
     </style>
     <div class="sf-scrub"><div class="sf-row"></div>
-      <div class="sf-bar"><button type="button" aria-label="play">play</button>
-        <input type="range" min="0" max="1000" aria-label="share of the way from noise to data">
+      <div class="sf-bar"><button type="button" aria-label="${tr("play")}">${tr("play")}</button>
+        <input type="range" min="0" max="1000" aria-label="${tr("share of the way from noise to data")}">
         <output></output></div></div>`;
   const row = el.querySelector(".sf-row"), slider = el.querySelector("input");
   const output = el.querySelector("output"), button = el.querySelector("button");
@@ -63,17 +64,17 @@ function render({ model, el }) {
       run.pen.clearRect(0, 0, 2 * SIDE, 2 * SIDE);
       dots(run.pen, data, 0, data.length / 2, "#d9d4cc", 4);
       const outside = dots(run.pen, run.x, 2 * k * run.points, run.points, "#b4552d", 5);
-      run.caption.textContent = (run.states > 1 ? `${run.name}: step ${k} of ${run.states - 1}` : run.name)
-        + (outside ? `; ${outside} of ${run.points} points outside` : "");
+      run.caption.textContent = (run.states > 1 ? tr("{name}: step {k} of {last}", { name: run.name, k, last: run.states - 1 }) : run.name)
+        + (outside ? tr("; {outside} of {all} points outside", { outside, all: run.points }) : "");
     }
-    output.textContent = `${Math.round(100 * share)} % of the way`;
+    output.textContent = tr("{share} % of the way", { share: Math.round(100 * share) });
   }
 
-  function stop() { clearInterval(timer); timer = null; button.textContent = "play"; }
+  function stop() { clearInterval(timer); timer = null; button.textContent = tr("play"); }
   button.addEventListener("click", () => {
     if (timer) return stop();
     if (slider.value >= 1000) slider.value = 0;
-    button.textContent = "pause";
+    button.textContent = tr("pause");
     timer = setInterval(() => {
       slider.value = +slider.value + 10;
       draw();
