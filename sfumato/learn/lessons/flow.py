@@ -314,6 +314,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("flow")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (

@@ -1,0 +1,222 @@
+"""The program of the lesson on flow matching (Lipman et al. 2023, Liu et al. 2023): the loss, the flow, and reflow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.claims.toys import ring, sliced_distance
+from sfumato.learn import figures
+from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.programs.facts import given, normal, states, tensor
+from sfumato.learn.programs.spiral import Small
+
+TASK = r"""Data are at $t = 0$ and noise at $t = 1$, on the lines $x_t = (1-t)\,x_0 + t\,\epsilon$. Write
+
+- `loss(network, x0, eps)`: draw a time $t$ for each row, uniform in $[0, 1]$, and ask `network(x, t)` with `x` (N, 2) and `t` (N,). Give back
+  the squared difference to $\epsilon - x_0$, as the mean over all numbers: the conditional flow matching loss.
+- `follow(u, x, steps)`: from noise at $t = 1$ to data at $t = 0$ along $dx/dt = u(x, t)$, by the midpoint method: in a step of length $h$ from $t$ to
+  $t - h$ go half of it with $u(x, t)$, and from `x` all of it with the velocity found there, at $t - h/2$. Give back all `steps + 1` states, the start first.
+- `straightness(states)`: for such states, evenly spaced in time, the mean over steps and rows of $|v_k - c|^2$, where $v_k$ is a step's velocity
+  ($n$ times the difference of its two states, for $n$ steps) and $c$ the difference of the last state and the first; $|\cdot|$ is the Euclidean norm.
+
+The check looks at what your loss asks for, and follows Gaussian data, whose flow is known. Then your loss trains a network on the ring; your
+`follow` gives each noise its end, and a second network learns from these pairs: **reflow**."""
+
+STUB = '''def loss(network, x0, eps):
+    """x0, eps (N, 2) -> a tensor with one number"""
+    ...
+
+
+def follow(u, x, steps):
+    """x (N, 2) at t = 1 -> a list of steps + 1 states, the last at t = 0"""
+    ...
+
+
+def straightness(states):
+    """a list of states (N, 2) -> one number"""
+    ...
+'''
+
+SOLUTION = """def loss(network, x0, eps):
+    t = torch.rand(len(x0))
+    x = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return ((network(x, t) - (eps - x0)) ** 2).mean()
+
+
+def follow(u, x, steps):
+    states, h = [x], 1 / steps
+    for k in range(steps):
+        t = 1 - k * h
+        middle = x - h / 2 * u(x, t)
+        x = x - h * u(middle, t - h / 2)
+        states.append(x)
+    return states
+
+
+def straightness(states):
+    chord, n = states[-1] - states[0], len(states) - 1
+    total = 0
+    for k in range(n):
+        velocity = n * (states[k + 1] - states[k])
+        total = total + ((velocity - chord) ** 2).sum(dim=1).mean()
+    return total / n
+"""
+
+
+class _Watched(nn.Module):
+    """A network with one parameter, the answer c x, that keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = nn.Parameter(torch.tensor(0.3))
+        self.asked: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.asked.append((torch.as_tensor(x).detach().double(), torch.as_tensor(t).detach().double()))
+        return self.c * torch.as_tensor(x)
+
+
+def check(namespace: Namespace) -> None:
+    """What the loss asks and says; Gaussian data's flow; and the straightness of paths that are known."""
+    loss, follow, straightness = (wanted(namespace, name) for name in ("loss", "follow", "straightness"))
+    _check_loss(loss)
+    _check_follow(follow)
+    for n in (1, 5, 20):
+        _check_straightness(straightness, n)
+
+
+def _check_loss(loss: Any) -> None:
+    network, x0, eps = _Watched(), normal(0, 4000, 2).float() + 1, normal(1, 4000, 2).float()
+    value = loss(network, x0, eps)
+    assert isinstance(value, Tensor), "the loss is a tensor, so that a training can go backward from it"
+    assert value.numel() == 1, f"the loss is one number, yours has shape {tuple(value.shape)}"
+    assert len(network.asked) == 1, f"the loss asks the network once, yours {len(network.asked)} times"
+    x, t = network.asked[0]
+    assert t.numel() == 4000, f"each of 4000 rows has a time of its own; your network is given {t.numel()}"
+    t = t.reshape(-1)
+    assert float(t.min()) >= 0, "times lie between 0 and 1"
+    assert float(t.max()) <= 1, "times lie between 0 and 1"
+    assert abs(float(t.mean()) - 0.5) < 0.03, f"uniform times are 0.5 on average, yours {float(t.mean()):.2f}"
+    assert abs(float(t.std()) - 12**-0.5) < 0.02, (
+        f"times that are uniform in [0, 1] have standard deviation 0.289, yours {float(t.std()):.3f}"
+    )
+    line = (1 - t[:, None]) * x0 + t[:, None] * eps
+    assert x.shape == line.shape, f"x has shape {tuple(line.shape)}, yours {tuple(x.shape)}"
+    assert torch.allclose(x, line, atol=1e-4), (
+        f"x lies on the line, (1 - t) x0 + t eps with the row's own t; yours is up to {float((x - line).abs().max()):.2f} off"
+    )
+    expected = float((0.3 * x - (eps - x0)).square().mean())
+    assert abs(float(value.detach()) - expected) < 1e-3 * expected, (
+        f"a network that says 0.3 x has the loss {expected:.4f}, the mean over all numbers of the squared difference to eps - x0; yours is "
+        f"{float(value.detach()):.4f}"
+    )
+    assert value.requires_grad, (
+        "no gradient reaches the network: the loss must be computed from what it says, undetached"
+    )
+
+
+def _check_follow(follow: Any) -> None:
+    """Data N(0.6, 0.3^2): a point keeps its quantile, so every state is known up to the method's own error."""
+    mean, std, asked, start = 0.6, 0.3, list[float](), normal(2, 50, 2)
+
+    def spread(t: float) -> float:
+        return math.hypot((1 - t) * std, t)
+
+    def u(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(float(t))
+        return -mean + (t - (1 - t) * std**2) / spread(float(t)) ** 2 * (x - (1 - t) * mean)
+
+    errors = []
+    for steps in (20, 40):
+        asked.clear()
+        found = states(follow(given(u), start, steps), "follow", steps + 1, (50, 2))
+        order = [t for k in range(steps) for t in (1 - k / steps, 1 - (k + 0.5) / steps)]
+        assert len(asked) == 2 * steps, (
+            f"{steps} steps ask for the velocity {2 * steps} times, yours {len(asked)} times"
+        )
+        assert all(abs(a - b) < 1e-5 for a, b in zip(asked, order, strict=True)), (
+            "a step asks where it starts and in its middle, the first at t = 1: at "
+            f"{', '.join(f'{t:g}' for t in order[:4])} ...; yours at {', '.join(f'{t:g}' for t in asked[:4])} ..."
+        )
+        exact = torch.stack([k / steps * mean + spread(1 - k / steps) * start for k in range(steps + 1)])
+        off = (found - exact).abs().amax((1, 2))
+        assert float(off.max()) < 0.1, (
+            f"data are N(0.6, 0.3^2): the noise z is at (1 - t) 0.6 + s(t) z at every time; after step {int((off > 0.1).double().argmax())} of {steps} yours is "
+            f"{float(off[off > 0.1][0]):.2f} off. u is dx/dt, and t falls"
+        )
+        errors.append(float(off[-1]))
+    assert errors[1] < errors[0] / 3, (
+        f"with twice the steps the midpoint method has about a quarter of the error; yours {errors[0]:.2g} in 20 and {errors[1]:.2g} in 40 steps. "
+        "The whole step starts from x again, and uses the velocity of the middle alone"
+    )
+
+
+def _check_straightness(straightness: Any, n: int) -> None:
+    """Straight lines at even speed are 0; x = (k/n)^2 in one coordinate has velocities (2k + 1)/n around 1."""
+    k = torch.arange(n + 1, dtype=torch.float64) / n
+    direction, scale = normal(3, 6, 2), torch.tensor([1.0, 2.0, 3.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    found = tensor(straightness([normal(4, 6, 2) + share * direction for share in k]), "straightness")
+    assert found.numel() == 1, f"straightness is one number, yours has shape {tuple(found.shape)}"
+    assert abs(float(found)) < 1e-5, f"straight paths at even speed have 0; yours {float(found):.4f} in {n} steps"
+    path = [torch.stack([-(share**2) * scale, 2 * share**2 * scale], dim=1) for share in k]
+    expected = 5 * float(scale.square().mean()) * (1 - 1 / n**2) / 3
+    value = float(tensor(straightness(path), "straightness"))
+    assert abs(value - expected) < 1e-4, (
+        f"paths (-a s^2, 2 a s^2) with s from 0 to 1 in {n} steps and a = 1, 2, 3, 0, 1, 1 have velocities 2k + 1 over n times the chord, so {expected:.4f}: the "
+        f"sum over both coordinates, the mean over rows and steps. Yours {value:.4f}"
+    )
+
+
+def _trained(loss: Any, pairs: Any, steps: int = 1500) -> Any:
+    """A small network after so many steps of the answer's loss, as u(x, t)."""
+    network = Small()
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        x0, eps = pairs()
+        optimizer.zero_grad()
+        loss(lambda x, t: network(x, 1000 * t), x0, eps).backward()
+        optimizer.step()
+        schedule.step()
+
+    def u(x: Tensor, t: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network(x.float(), (1000 * t).float().expand(len(x))).double()
+
+    return given(u)
+
+
+def figure(namespace: Namespace) -> Figure:
+    """The flow that the answer's loss learns on the ring, and the one that learns from its pairs."""
+    loss, follow, straightness = (namespace[name] for name in ("loss", "follow", "straightness"))
+    data, noise = ring().sample(20_000, torch.Generator().manual_seed(0)), normal(5, 1000, 2)
+    first = _trained(loss, lambda: (data[torch.randint(len(data), (512,))].float(), torch.randn(512, 2)))
+    z = normal(6, 6000, 2)
+    ends = tensor(follow(first, z, 20)[-1], "follow", (6000, 2))
+
+    def pairs() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(z), (512,))
+        return ends[chosen].float(), z[chosen].float()
+
+    runs = {}
+    for name, u in (("first flow", first), ("after reflow", _trained(loss, pairs))):
+        path = states(follow(u, noise, 24), "follow", 25, (1000, 2))
+        runs[f"{name}: straightness {float(straightness([*path])):.2f}"] = path
+        one = states(follow(u, noise, 1), "follow", 2, (1000, 2))
+        runs[f"{name}, one step: sliced distance {sliced_distance(one[-1], data[:1000]):.2f}"] = one
+    return figures.scrubber(runs, data[:600])
+
+
+PROGRAM = Exercise(
+    "flow.program", "Flow matching and reflow", TASK, STUB, SOLUTION, check, figure=figure, seconds=120.0,
+    hints=(
+        "t = torch.rand(len(x0)); t[:, None] makes it fit rows of two numbers, the network gets t itself.",
+        "With h = 1 / steps the k-th step starts at t = 1 - k * h. middle = x - h / 2 * u(x, t): minus, since t falls.",
+        "Then x = x - h * u(middle, t - h / 2).",
+        "straightness: chord = states[-1] - states[0]; for each k the velocity is n * (states[k + 1] - states[k]); sum(dim=1) over coordinates.",
+    ),
+)  # fmt: skip
