@@ -312,6 +312,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("few_steps")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (
