@@ -84,4 +84,35 @@ for a share of the pictures. Learned scores are not exact, so the difference nee
 classifier.
 """,
     ),
+    Derivation(
+        "adm.adagn",
+        "AdaGN: the level and the class as scale and shift",
+        "ADM, section 3.1; Perez et al. 2018 (FiLM); Wu and He 2018",
+        r"""
+*Group normalisation* takes mean and variance over a group of channels and all places, and so makes the block's output
+independent of the size of what comes in. DDPM adds the embedding $e$ of level and class *before* it, Improved DDPM
+and ADM scale and shift *after* it:
+
+$$\text{DDPM: } \operatorname{GN}(h + We), \qquad \text{AdaGN: } y_s\odot\operatorname{GN}(h) + y_b, \qquad (y_s, y_b) = We + b.$$
+
+**Added before**, the embedding is a constant $b_c$ on each channel. With group mean and variance $m_h, s_h^2$ of $h$
+and $m_b, s_b^2$ of the $b_c$ of that group (and no correlation between the two)
+
+$$\operatorname{GN}(h + b)_c = \frac{h_c - m_h + b_c - m_b}{\sqrt{s_h^2 + s_b^2}}.$$
+
+What the $b_c$ have in common is subtracted again (all of it, where a group is one channel), and a large $b$ makes $h$
+smaller for the whole group: shift and scale cannot be chosen separately.
+
+**Scaled after**, every channel has a gain of its own that depends on the level. The best denoiser needs one: for
+Gaussian data of variance $v$ it is linear, with a gain that depends on the level alone,
+
+$$\hat\epsilon = g_t\,x_t, \qquad g_t = \frac{\sigma_t}{\alpha_t^2 v + \sigma_t^2}.$$
+
+One layer with a scale has it exactly. A layer that is only shifted, $\hat\epsilon = w\,x_t + c_t$, has the best
+$c_t = 0$ and one $w$ for all levels, and errs by at least
+$\mathbb{E}_t\big[(g_t - w)^2\,(\alpha_t^2 v + \sigma_t^2)\big]$ more. $\blacksquare$ The nonlinearities after a shift
+can imitate the product; the paper found that they do so less well (its table 3). In NCSN the same thing is
+*conditional instance normalisation*; in DiT it is adaLN.
+""",
+    ),
 )

@@ -57,4 +57,38 @@ Only the sum depends on what is learned, and it is a sum over levels: one may dr
 alone.
 """,
     ),
+    Derivation(
+        "bits.entropies",
+        "How uncertain a reverse step must be: two bounds on its entropy",
+        "DPM, section 2.6 and appendix A",
+        r"""
+Before anything is learned, the entropy of each true reverse step lies between two numbers that depend on the forward
+process alone. Write the entropy of the pair $(X_{t-1}, X_t)$ in both orders:
+
+$$H(X_{t-1} \mid X_t) = H(X_t \mid X_{t-1}) + H(X_{t-1}) - H(X_t).$$
+
+**From above.** The uniform distribution is stationary for coin flips, so a step brings every distribution nearer to
+it in $D_\text{KL}$ (data processing inequality), and $D_\text{KL}(q\,\|\,\text{uniform}) = n\log 2 - H$. So the
+entropy does not fall, $H(X_{t-1}) \le H(X_t)$, and
+
+$$H(X_{t-1} \mid X_t) \le H(X_t \mid X_{t-1}).$$
+
+(For Gaussian diffusion it is enough that the data have no more entropy than $N(0, I)$, by the entropy power
+inequality.)
+
+**From below.** To know $X_0$ as well can only lower the entropy. Given $X_0$ the same identity holds, and the chain
+is Markov, $H(X_t \mid X_{t-1}, X_0) = H(X_t \mid X_{t-1})$:
+
+$$H(X_{t-1} \mid X_t) \ \ge\ H(X_{t-1} \mid X_t, X_0) = H(X_t \mid X_{t-1}) + H(X_{t-1} \mid X_0) - H(X_t \mid X_0). \qquad\blacksquare$$
+
+For $n$ bits $H(X_t \mid X_{t-1}) = n\,h(\beta_t/2)$ and
+$H(X_t \mid X_0) = n\,h\big(\tfrac12 + \tfrac12\prod_{i\le t}(1-\beta_i)\big)$, where $h$ is the entropy of one bit.
+
+What the true entropy has above the lower bound is what a reverse step tells about the data,
+$H(X_{t-1} \mid X_t) - H(X_{t-1} \mid X_t, X_0) = H(X_0 \mid X_t) - H(X_0 \mid X_{t-1})$. Over the whole chain it adds
+up to $H(X_0 \mid X_T)$, the entropy of the data if nothing of them is left at $T$. The two bounds are
+$H(X_t \mid X_0) - H(X_{t-1} \mid X_0)$ apart, which adds up to $H(X_T \mid X_0)$, at most $n$ bits, however many
+steps there are; so with more steps each step's bounds are closer.
+""",
+    ),
 )

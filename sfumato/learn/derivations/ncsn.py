@@ -115,4 +115,27 @@ return x
 ```
 """,
     ),
+    Derivation(
+        "ncsn.normalisation",
+        "A scale and a shift a level: conditional instance normalisation",
+        "NCSN, appendix A.1; Dumoulin et al. 2017",
+        r"""
+NCSN's network is a RefineNet: a U-Net's idea from segmentation, with dilated convolutions (taps that lie apart) where
+others shrink the picture. Told is only the number $i$ of the level, through its normalisation. With $\mu_k, s_k$ the
+mean and standard deviation of channel $k$ over the places of one picture,
+
+$$z_k = \gamma[i, k]\,\frac{x_k - \mu_k}{s_k} + \beta[i, k]$$
+
+has a row of parameters $\gamma, \beta$ for each level. But the mean of every channel is gone, $z(x + c) = z(x)$ for
+any constant $c$ on a channel: with it the network loses the overall brightness and colour, and the authors saw
+colours shift. So they hand the means on,
+
+$$z_k = \gamma[i, k]\,\Big(\frac{x_k - \mu_k}{s_k} + \alpha[i, k]\,\frac{\mu_k - m}{v}\Big) + \beta[i, k],$$
+
+with $m, v$ the mean and standard deviation of the $\mu_k$ over the channels (as in their code; the paper has $\alpha$
+outside the bracket). A constant that is the same on all channels is still subtracted; how the channels differ is
+kept. $\blacksquare$ A table of parameters can only serve the levels that it was trained on: NCSNv2's technique 3 does
+without.
+""",
+    ),
 )

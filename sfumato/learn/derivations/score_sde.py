@@ -153,4 +153,31 @@ draws other distributions to it (the lesson on NCSN). Its step follows from the 
 $\|d\,s\| \approx r\,\|\sqrt{2d}\,z\|$, that is $d = 2\,(r\,\|z\|/\|s\|)^2$.
 """,
     ),
+    Derivation(
+        "score_sde.conditional",
+        "Conditional generation with an unconditional score",
+        "Score-SDE, section 5, eq. 14, appendix I",
+        r"""
+Let $y$ be something known of $x_0$: a class, some of the pixels, a grey picture. Given $y$ the forward SDE is the
+same, so its reverse is eq. 6 with the score of $p_t(x \mid y)$; and by Bayes' rule
+$\nabla\log p_t(x \mid y) = \nabla\log p_t(x) + \nabla\log p_t(y \mid x)$:
+
+$$dx = \big[f - g^2\,\nabla\log p_t(x) - g^2\,\nabla\log p_t(y \mid x)\big]\,dt + g\,d\bar w. \qquad\blacksquare$$
+
+**A class.** $p_t(y \mid x)$ is a classifier of noisy pictures, trained for it. ADM's guidance is this with a scale.
+
+**Known pixels $\Omega$** (imputation). Noise acts on each pixel alone, so the known ones can be kept at their own
+noisy values $\alpha_t y + \sigma_t\epsilon$ at every level, and
+
+$$\nabla\log p_t(x_{\bar\Omega} \mid y) \approx \big[\nabla\log p_t(x)\big]_{\bar\Omega} \quad\text{with } x_\Omega \sim p_t(x_\Omega \mid y).$$
+
+It is an approximation: the right score is a mean over $x_\Omega$ *given what the others are*, and drawing $x_\Omega$
+from $y$ alone ignores that. (The lesson on inverse problems computes what it costs.)
+
+**Colouring.** A grey picture is no pixel but $w^\top x$ with $w = (1, 1, 1)/\sqrt3$ at each place. Complete $w$ to an
+orthonormal matrix $M$ of three rows: $u = Mx$ has the grey value as its first channel, the noise of $u$ is
+$M\epsilon \sim N(0, I)$ as before, and its score is $\nabla_u\log p_t = M\,\nabla_x\log p_t$. So colouring is
+imputation in $u$.
+""",
+    ),
 )

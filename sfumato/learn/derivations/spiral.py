@@ -51,4 +51,38 @@ The mean moves by the variance times the gradient, $\mu + v\,g$, and the varianc
 later this is algorithm 1 of ADM, with a classifier for $r$.
 """,
     ),
+    Derivation(
+        "spiral.feller",
+        "Why the reverse of a small Gaussian step is Gaussian",
+        "DPM, section 2.2; Feller 1949",
+        r"""
+The forward step is $q(x_t \mid x_s) = N(a x_s, \beta)$ with $a = \sqrt{1-\beta}$, and $x_s$ has the density $p$. By
+Bayes' rule
+
+$$\log q(x_s \mid x_t) = -\frac{(x_t - a x_s)^2}{2\beta} + \log p(x_s) + \text{const}.$$
+
+The first term is a Gaussian around $m = x_t/a$ of the small width $\tau = \sqrt\beta/a$. Put $x_s = m + \tau u$ and
+expand $\log p$ at $m$, with derivatives $\ell', \ell'', \ell^{(3)}$ there:
+
+$$\log q = -\tfrac12\,(1 - \tau^2\ell'')\,u^2 + \tau\,\ell'\,u + \tfrac16\,\tau^3\,\ell^{(3)}\,u^3 + O(\tau^4) + \text{const}.$$
+
+Up to the second power this is a Gaussian, the product of the step with a quadratic:
+
+$$\operatorname{Var} \approx \frac{\tau^2}{1 - \tau^2\ell''}, \qquad \text{mean} \approx m + \frac{\tau^2\,\ell'}{1 - \tau^2\ell''}.$$
+
+The cubic term is the first that is not. It gives the skewness $\tau^3\ell^{(3)}$, and a density with a small skewness
+$\gamma$ differs from the Gaussian of its own mean and variance by $\gamma^2/12$:
+
+$$D_\text{KL}\big(q(x_s \mid x_t)\,\big\|\,\text{Gaussian}\big) = \frac{\tau^6\,(\ell^{(3)})^2}{12} + O(\tau^8). \qquad\blacksquare$$
+
+So with $T$ steps of $\beta \approx 1/T$ each, all steps together lose $T \cdot O(T^{-3})$, which goes to 0. In the
+limit of small steps the reverse process has the form of the forward one; that is Feller's result for diffusions, and
+why a network that only says a mean and a variance is enough.
+
+In many dimensions the variance becomes $\tau^2\,(I - \tau^2\,\nabla^2\log p)^{-1} = \tau^2 I + O(\tau^4)$: given
+$x_t$, the pixels of $x_s$ are nearly independent, each with the variance of the forward step. And "small" is measured
+by $p$: the density of data under noise $\sigma_s$ bends over distances of about $\sigma_s$, so $\beta$ must be small
+beside $\sigma_s^2$. For the very first step it never is, which is why that one is treated apart.
+""",
+    ),
 )

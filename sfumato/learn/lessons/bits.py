@@ -193,6 +193,53 @@ def _(levels, seed):
 
 @app.cell
 def _():
+    def entropies(keeps):
+        """Entropy in bits of twenty bits that began as a heartbeat, at each share of bits kept: by the counts of ones a phase."""
+        counts = torch.cartesian_prod(*[torch.arange(5.0, dtype=torch.float64)] * 5)
+        ways = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]).double()[counts.long()].prod(1)
+        found = []
+        for keep in keeps:
+            one, other = 0.5 + 0.5 * keep, 0.5 - 0.5 * keep
+            each = one**counts * other ** (4 - counts)  # of this phase as the beat, up to the others
+            rest = other**counts * one ** (4 - counts)
+            q = (each / rest).mean(1) * rest.prod(1) if keep < 1 else (counts.sum(1) == 4).double() * (counts.amax(1) == 4) / 5
+            found.append(-float((ways * torch.special.xlogy(q, q)).sum()) / torch.tensor(2.0).log().item())
+        return found
+
+    def of_a_bit(p):
+        """Entropy in bits of one bit."""
+        return float((torch.special.entr(p) + torch.special.entr(1 - p)) / torch.tensor(2.0).log())
+
+    return entropies, of_a_bit
+
+
+@app.cell
+def _(entropies, levels, of_a_bit):
+    _keep = beating(levels.value)[0].keep.double()
+    _all = entropies(_keep)
+    _given = [20 * of_a_bit(0.5 + 0.5 * k) for k in _keep]
+    _flips = [20 * of_a_bit(0.5 - 0.5 * _keep[t] / _keep[t - 1]) for t in range(1, len(_keep))]
+    _rows = [(a + _given[t - 1] - _given[t], a + _all[t - 1] - _all[t], a) for t, a in enumerate(_flips, 1)]
+    _shown = sorted({1, (levels.value + 1) // 2, levels.value})
+    _sums = [sum(column) for column in zip(*_rows, strict=True)]
+    story.md(
+        "**How uncertain is a step back?** Entropy of $X_{{t-1}}$ given $X_t$, in bits a sequence, between the bounds that only the forward "
+        "process is needed for (section 2.6; derived above):\n\n| $t$ | lower bound | true | upper bound |\n|---|---|---|---|\n{rows}\n"
+        "| all | {low:.2f} | {true:.2f} | {high:.2f} |\n\n{said} Over all steps the truth is **{above:.2f}** bits above the lower bound (the entropy of "
+        "the data is {data:.2f}), and the two bounds are **{apart:.2f}** bits apart: with more levels, less for each.",
+        rows="\n".join(f"| {t} | {_rows[t - 1][0]:.3f} | {_rows[t - 1][1]:.3f} | {_rows[t - 1][2]:.3f} |" for t in _shown),
+        low=_sums[0], true=_sums[1], high=_sums[2], above=_sums[1] - _sums[0], apart=_sums[2] - _sums[0], data=entropies([1.0])[0],
+        said=story.measured(
+            all(low <= true + 1e-6 <= high + 2e-6 for low, true, high in _rows),
+            "Every true one lies between its bounds.",
+            "Not every true one lies between its bounds.",
+        ),
+    )
+    return
+
+
+@app.cell
+def _():
     mo.md("""
     ## Exercises
     """)

@@ -3,6 +3,7 @@ import marimo
 app = marimo.App(width="medium", css_file="lesson.css", html_head_file="lesson.html", app_title="DDPM: ask for the noise")
 
 with app.setup:
+    import math
     import tempfile
     from pathlib import Path
 
@@ -14,13 +15,17 @@ with app.setup:
     from sfumato.claims.toys import seeded
     from sfumato.core import losses
     from sfumato.core.denoisers import predict_eps
+    from sfumato.core.likelihood import variational_bound
     from sfumato.core.processes import GaussianDiffusion
     from sfumato.core.sampling import finish
     from sfumato.core.variances import fixed_small
     from sfumato.data import open_source, to_float, to_uint8
     from sfumato.learn import story
     from sfumato.learn.checks.ddpm import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Frames, Live
+    from sfumato.networks.blocks import cos_sin
+    from sfumato.networks.unet import HoUNet
     from sfumato.samplers import Ancestral
 
     torch.set_num_threads(1)
@@ -79,7 +84,7 @@ def _():
         size = back.shape[1] ** 0.5
         return float((back - pictures[0].flatten()).norm(dim=1).mean()) / size, float(torch.pdist(back).mean()) / size
 
-    return apart, block, brought_back, model
+    return apart, block, brought_back, held_out, model
 
 
 @app.cell
@@ -256,6 +261,115 @@ def _(live, start):
         with tempfile.TemporaryDirectory() as _folder:
             live.follow(["ddpm/digits", "--train.images", "40k", "--train.threads", "1", "--train.preview-every", "0.05"],
                         Path(_folder) / "run")
+    return
+
+
+@app.cell
+def _():
+    story.md(r"""
+    ## Where the bits go
+
+    The bound is a code (section 4.3). Six emoji are sent as $x_T$, then $x_{T-1}$ given $x_T$, and so on; each costs its term of the bound, and at any moment the
+    receiver shows the predicted $\hat x_0$. Move the slider: what does one see when half of the bits have arrived?
+    """)
+    return
+
+
+@app.cell
+def _():
+    coded = mo.ui.slider(20, 100, step=20, value=40, label=tr("levels of the code"), show_value=True)
+    coded
+    return (coded,)
+
+
+@app.cell
+def _(block, coded, held_out, model):
+    def _sent(levels):
+        """Rate in bits/dim and distortion of 255 at each level, bits/dim in all, and the receiver's pictures."""
+        chosen = torch.tensor([1, 31, 62, 88, 117, 146])
+        process, denoise, seen = model.diffusion.gaussian, model.denoiser(held_out.labels[chosen]), []
+
+        def watched(x, t):
+            prediction = denoise(x, t)
+            seen.append(block(prediction.x0.clamp(-1, 1)))
+            return prediction
+
+        log_snr = process.schedule.log_snr(torch.arange(1, 1001))  # falling; levels of the code are even in it
+        at = torch.searchsorted(-log_snr, torch.linspace(8, -float(log_snr[0]), levels, dtype=torch.float64)).clamp(max=999)
+        times = torch.cat([torch.unique(at + 1).flip(0), torch.tensor([0])])
+        with torch.inference_mode():
+            bound = variational_bound(process, watched, fixed_small, to_float(held_out.images[chosen]), times, seeded(0))
+        return bound.rate.mean(0), bound.distortion.mean(0), float(bound.total.mean()), torch.cat(seen[:: levels // 20] + seen[-1:])
+
+    _rate, _distortion, _total, _film = _sent(coded.value)
+    _at = [int((_rate <= share * _total).nonzero().max()) for share in (0.01, 0.05, 0.2, 0.5)] + [len(_rate) - 1]
+    _table = "".join(f"\n| {_rate[i]:.3f} | {_rate[i] / _total:.0%} | {_distortion[i]:.1f} |" for i in _at)
+    _half = float(_distortion[_at[3]])
+    _spent = {"share": float(_rate[_at[3]]) / _total, "error": _half}
+    mo.vstack([
+        mo.ui.anywidget(Frames.of({"what the receiver shows": _film}, start=0.5)),
+        story.md(
+            "| bits/dim so far | of all | root mean square error, of 255 |\n|---|---|---|{table}\n\nIn all **{total:.2f}** bits/dim in {levels} levels, even in "
+            "log SNR. {said} With more levels the whole costs fewer bits, since a step pays for the error at its noisy end (derived above).",
+            table=_table, total=_total, levels=coded.value,
+            said=story.measured(
+                _half < 12,
+                tr("After {share:.0%} of the bits the error is **{error:.1f}** of 255: all further ones describe what is hardly seen.", **_spent),
+                tr("After {share:.0%} of the bits the error is still **{error:.1f}** of 255.", **_spent),
+            ),
+        ),
+    ])
+    return
+
+
+@app.cell
+def _():
+    story.md(r"""
+    ## The network
+
+    DDPM's network is a U-Net (derived above: what its skips, sums and attention are for). The level enters as sinusoids: below, the similarity of level 900 to
+    others.
+    """)
+    return
+
+
+@app.cell
+def _():
+    def _similar():
+        """Rows of the table: how alike level 900 and one so far below are, from 1 for equal, and what is derived above."""
+        gaps = torch.tensor([5, 10, 50, 100, 250, 500])
+        e, base = cos_sin(900 - gaps, 256), cos_sin(torch.tensor([900]), 256)
+        return [(int(g), float(a @ base[0]) / 128, 1 - (math.log(g) + 0.577) / math.log(1e4)) for g, a in zip(gaps, e, strict=True)]
+
+    torch.manual_seed(0)
+    _net = HoUNet(channels=32, blocks=1, dropout=0.0).build((3, 32, 32), 3)
+    _rows, _out = _similar(), _net(torch.randn(4, 3, 32, 32), torch.tensor([1.0, 10.0, 100.0, 1000.0]))
+    story.md(
+        "| levels apart | cosine of their embeddings | as derived above |\n|---|---|---|\n{rows}\n\n{said} The untrained network ({weights:,} weights, a small one) returns "
+        "numbers of at most {largest:g}, so its simple loss begins at that of predicting no noise, 1 a pixel.",
+        rows="\n".join(f"| {g} | {c:.2f} | {d:.2f} |" for g, c, d in _rows),
+        said=story.measured(
+            max(abs(c - d) for _, c, d in _rows) < 0.05,
+            "Each doubling of the distance lowers it by about the same: near and far levels are told apart alike.",
+            "The two columns differ.",
+        ),
+        weights=sum(p.numel() for p in _net.parameters()), largest=float(_out.detach().abs().max()),
+    )
+    return
+
+
+@app.cell
+def _():
+    story.md(r"""
+    ## Also in the paper
+
+    - **What to predict** (table 2). With the mean $\tilde\mu$ as target and the bound as loss the FID on CIFAR-10 is 13.22, with the noise and the bound 13.51; with the noise and
+      $L_\text{simple}$ 3.17. Neither alone does it. With a learned variance the noise was unstable; Improved DDPM found out how to.
+    - **Interpolation** (figure 8). Two pictures are brought to the same level with the same noise, mixed, and sampled from: at low levels a cross-fade shows through, at high levels
+      a new picture. The lesson on DDIM does it without fresh noise.
+    - **Autoregressive models** (section 4.3) have the same bound, with masking in place of noise: step $t$ hides the pixel number $t$. Seen so, diffusion's order is by scale instead
+      of by place, and its length need not be the number of pixels.
+    """)
     return
 
 
