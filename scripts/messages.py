@@ -185,7 +185,7 @@ def main() -> int:
         print(f"{name}.po: {len(made.translated_entries())} of {len(find(name).places)} messages translated")
         lines += find(name).problems
     lines += conflicts(given.language)
-    print("\n".join(lines))
+    print(*lines, sep="\n", end="\n" * bool(lines))
     return 1 if lines else 0
 
 

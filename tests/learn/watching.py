@@ -27,12 +27,12 @@ def chromium() -> Iterator[Any]:
 
 
 class Watched:
-    """A page that notes every request to another machine and every error."""
+    """A page, a new one unless one is given, that notes every request to another machine and every error."""
 
-    def __init__(self, browser: Any) -> None:
+    def __init__(self, browser: Any, page: Any = None) -> None:
         self.outside: list[str] = []
         self.errors: list[str] = []
-        self.page = browser.new_page(viewport={"width": 1280, "height": 900})
+        self.page = page or browser.new_page(viewport={"width": 1280, "height": 900})
         self.page.route("**/*", self._route)
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))

@@ -1,0 +1,237 @@
+"""The path in its languages: catalogues are whole and agree with the texts, and pages are in the language asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.request import Request
+
+import pytest
+import serving
+
+from sfumato.learn import languages
+from sfumato.learn.catalogue import exercise, lesson
+from sfumato.learn.languages import tr, using
+from sfumato.learn.workshop import WORKSHOP
+
+polib = pytest.importorskip("polib")
+pytest.importorskip("marimo")
+ROOT = Path(__file__).parents[2]
+DONE = (
+    "pages",
+    "spiral",
+)
+"""Catalogues that are translated."""
+LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+@pytest.fixture(scope="module")
+def messages() -> Iterator[Any]:
+    """scripts/messages.py."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    yield import_module("messages")
+    sys.path.remove(str(ROOT / "scripts"))
+
+
+# ---------------------------------------------------------------- catalogues
+
+
+@pytest.mark.parametrize("name", DONE)
+def test_a_catalogue_is_whole_and_agrees_with_the_texts(messages: Any, name: str) -> None:
+    """Every message, with the placeholders, formulas, code, links and table cells of the English."""
+    assert messages.check("zh", name) == []
+
+
+def test_catalogues_agree_with_each_other(messages: Any) -> None:
+    assert messages.conflicts("zh") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "fault"),
+    [
+        ("the slope $\\mu + v$ here", "斜率 $\\mu - v$", "other formulas"),
+        ("the slope $\\mu + v$ here", "斜率", "other formulas"),
+        ("call `step` once", "调用 `steps` 一次", "other code"),
+        ("see [all words](/lesson/glossary/)", "见[词汇](/lesson/words/)", "other links"),
+        ("| a | b |\n|---|---|", "| 甲 |\n|---|---|", "other cells"),
+        ("one paragraph", "一个\n段落", "a paragraph is broken"),
+        ("line: ", "行：", "spaces or line breaks"),
+        ("{n:.2f} of {all}", "{all} 中的 {n:.3f}", "other values"),
+        ("{n} of {all}", "{all} 中的 {count}", "other values"),
+        ("{n} of {{all}}", "{n} 中的 {all", "not a format string"),
+    ],
+)
+def test_a_wrong_translation_is_found(messages: Any, text: str, said: str, fault: str) -> None:
+    entry = polib.POEntry(msgid=text, msgstr=said, flags=[messages.FORMAT] if "{" in text else [])
+    assert [found for found in messages.faults(entry) if found.startswith(fault)]
+    assert not list(messages.faults(polib.POEntry(msgid=text, msgstr=text, flags=entry.flags)))
+
+
+def test_texts_that_cannot_be_translated_are_found(messages: Any) -> None:
+    import ast
+
+    from messages_found import Finder, Found
+
+    text = """
+mo.md("words")
+mo.ui.slider(1, 2, label="steps")
+story.md(f"so many: {n}")
+story.md("so many: " + rows)
+story.md("so many: {n}", n=3)
+guesses = {"this": "no", f"that {n}": "yes"}
+assert n, f"not {n}"
+assert n, "not this"
+Scrubber.of({"a run": x, "$x_0$": y})
+"""
+    found = Found()
+    Finder("lessons/one.py", ast.parse(text), found)
+    assert [re.search(r":(\d+):", problem)[1] for problem in found.problems] == ["2", "3", "4", "5", "7"]
+    assert list(found.places) == ["so many: {n}", "this", "no", "yes", "a run"]
+    assert found.formats == {"so many: {n}"}
+    found = Found()
+    Finder("checks/one.py", ast.parse(text), found)
+    assert "not this" in found.places
+    assert any(problem.startswith("checks/one.py:8:") for problem in found.problems)
+
+
+def test_chinese_stands_in_the_catalogues_alone() -> None:
+    package = ROOT / "sfumato"
+    found = {
+        path.relative_to(package).as_posix(): CHINESE.findall(path.read_text(encoding="utf-8"))
+        for path in package.rglob("*")
+        if path.suffix in (".py", ".js", ".html", ".css") and ".min." not in path.name
+    }
+    assert {name: "".join(signs) for name, signs in found.items() if signs} == {"learn/languages/__init__.py": "中文"}
+
+
+# ---------------------------------------------------------------- one message
+
+
+def test_a_message_is_in_the_language_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(languages.SETTING, raising=False)
+    assert (tr("Right."), languages.language(), languages.named()) == ("Right.", "en", None)
+    with using("zh"):
+        chinese = tr("Right.")
+        assert CHINESE.search(chinese)
+        assert tr("\n    Right.\n    ") == chinese
+        assert tr("{n} things that nobody translated", n=3) == "3 things that nobody translated"
+        assert tr(r"no such text: \frac{a}{b}") == r"no such text: \frac{a}{b}"
+        with using("en"):
+            assert tr("Right.") == "Right."
+        assert CHINESE.search(tr("Hint {n} of {all}", n=2, all=3))
+        assert "2" in tr("Hint {n} of {all}", n=2, all=3)
+    assert tr("Right.") == "Right."
+    monkeypatch.setenv(languages.SETTING, "zh")
+    assert tr("Right.") == chinese
+    monkeypatch.setenv(languages.SETTING, "tlh")
+    assert tr("Right.") == "Right."
+    with pytest.raises(ValueError, match="no language"), using("tlh"):
+        pass
+
+
+def test_threads_have_a_language_each() -> None:
+    gate, said = threading.Barrier(2), {}
+
+    def speak(name: str) -> None:
+        with using(name):
+            for _ in range(200):
+                gate.wait(10)
+                said.setdefault(name, set()).add(tr("Right."))
+
+    both = [threading.Thread(target=speak, args=(name,)) for name in ("en", "zh")]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(30)
+    assert said["en"] == {"Right."}
+    assert len(said["zh"]) == 1
+    assert said["zh"] != said["en"]
+
+
+# ---------------------------------------------------------------- lessons, answers and pages
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "spiral" else pytest.param(name, marks=pytest.mark.slow) for name in LESSONS]
+)
+def test_a_lesson_runs_in_chinese(name: str) -> None:
+    """No sentence of its catalogue is left in English, with the figure after a guess too."""
+    pytest.importorskip("anywidget")
+    app = import_module(f"sfumato.learn.lessons.{name}").app
+    with using("zh"):
+        outputs, definitions = app.run()
+        guesses = definitions["guesses"]
+        guessed, _ = app.run(defs={"guess": SimpleNamespace(value=next(iter(guesses))), "guesses": guesses})
+    shown = "\n".join(output.text for output in (*outputs, *guessed) if output is not None)
+    entries = [entry for entry in polib.pofile(str(languages.CATALOGUES / "zh" / f"{name}.po")) if not entry.obsolete]
+    plain = [entry.msgid for entry in entries if len(entry.msgid) > 20 and re.fullmatch(r"[\w ,.:;-]+", entry.msgid)]
+    assert len(plain) > 5
+    assert [text for text in plain if text in shown] == []
+    heading = next(entry.msgstr for entry in entries if entry.msgid.startswith("# "))
+    assert heading.splitlines()[0].removeprefix("# ") in shown
+
+
+def test_an_answer_is_judged_in_the_language_of_its_page() -> None:
+    asked = exercise("spiral.1")
+    with using("zh"):
+        wrong, right = WORKSHOP.judge(asked, asked.stub), WORKSHOP.judge(asked, asked.solution)
+        loop = WORKSHOP.judge(asked, "x = 1")
+        fault = WORKSHOP.judge(asked, "\n1 / 0")
+    for verdict in (wrong, right, loop):
+        assert CHINESE.search(verdict.words)
+    assert "0.7071" in wrong.words
+    assert "product" in loop.words
+    assert fault.words.endswith("ZeroDivisionError: division by zero")
+    assert CHINESE.search(fault.words)
+    assert WORKSHOP.judge(asked, asked.solution).words == "Right."
+
+
+def test_the_server_speaks_what_the_address_names_and_remembers_it(tmp_path: Path) -> None:
+    with serving.served(tmp_path / "progress.json") as address:
+        base, visitor = address.partition("?")[0], serving.visitor()
+
+        def get(path: str) -> tuple[str, str]:
+            with visitor.open(base + path) as answer:
+                return answer.geturl().removeprefix(base), answer.read().decode()
+
+        visitor.open(address).close()
+        assert get("")[0] == ""
+        assert '<html lang="en">' in get("")[1]
+        _, page = get("?lang=zh")
+        assert '<html lang="zh-CN">' in page
+        assert 'href="lesson/spiral/?lang=zh"' in page
+        with using("zh"):
+            assert tr(lesson("spiral").title) in page
+        assert get("")[0] == "?lang=zh"  # remembered
+        assert get("lesson/spiral/")[0] == "lesson/spiral/?lang=zh"
+        assert '<html lang="en">' in get("?lang=en")[1]
+        assert get("")[0] == ""
+        assert get("?lang=tlh")[0] == "?lang=tlh"
+        assert '<html lang="en">' in get("?lang=tlh")[1]
+        hints = json.loads(get("answer/spiral.program?lang=zh")[1])["hints"]
+        assert all(CHINESE.search(hint) for hint in hints)
+        body = json.dumps({"code": "x = 1"}).encode()
+        asked = Request(f"{base}answer/spiral.1?lang=zh", body, {"content-type": "application/json"}, method="POST")
+        with visitor.open(asked) as answer:
+            assert CHINESE.search(json.loads(answer.read())["words"])
+
+
+def test_a_server_starts_in_the_language_that_is_set(tmp_path: Path) -> None:
+    with serving.served(tmp_path / "progress.json", SFUMATO_LANGUAGE="zh") as address:
+        visitor = serving.visitor()
+        with visitor.open(address) as answer:
+            assert answer.geturl().endswith("/?lang=zh")
+            assert '<html lang="zh-CN">' in answer.read().decode()
+        base = address.partition("?")[0]
+        with visitor.open(f"{base}?lang=en") as answer:
+            assert '<html lang="en">' in answer.read().decode()
+        with visitor.open(base) as answer:  # English was chosen, and is named since it is not the default
+            assert answer.geturl().endswith("/?lang=en")
