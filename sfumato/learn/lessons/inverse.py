@@ -300,6 +300,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("inverse")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             (
