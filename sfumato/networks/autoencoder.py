@@ -107,14 +107,16 @@ class AutoencoderNet(nn.Module):
         blocks: residual blocks a level; the decoder has one more.
         codes: of the codebook; 0 for Gaussian latents.
         dropout: inside the residual blocks.
+        patch: the network sees images whose patches of so many pixels a side are folded into channels.
     """
 
     def __init__(
-        self, in_channels: int, latent: int, widths: tuple[int, ...], blocks: int, codes: int, dropout: float
-    ) -> None:
+        self, in_channels: int, latent: int, widths: tuple[int, ...], blocks: int, codes: int, dropout: float,
+        patch: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.in_channels, self.factor = in_channels, 2 ** (len(widths) - 1)
-        moments = latent if codes else 2 * latent
+        self.in_channels, self.patch, self.factor = in_channels, patch, patch * 2 ** (len(widths) - 1)
+        moments, pixels = latent if codes else 2 * latent, in_channels * patch**2
 
         def block(before: int, after: int) -> ResBlock:
             return ResBlock(before, after, None, dropout=dropout)
@@ -122,7 +124,7 @@ class AutoencoderNet(nn.Module):
         def middle(width: int) -> list[nn.Module]:
             return [block(width, width), Attention(width), block(width, width)]
 
-        down: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], 3, padding=1)]
+        down: list[nn.Module] = [nn.Conv2d(pixels, widths[0], 3, padding=1)]
         for i, (before, width) in enumerate(zip((widths[0], *widths), widths, strict=False)):
             down += [Down(before, before)] if i else []
             down += [block(before if j == 0 else width, width) for j in range(blocks)]
@@ -132,7 +134,7 @@ class AutoencoderNet(nn.Module):
             up += [block(before if j == 0 else width, width) for j in range(blocks + 1)]
         self.encoder = Stack(*down, *middle(widths[-1]), End(widths[-1], moments), nn.Conv2d(moments, moments, 1))
         self.codebook = Codebook(codes, latent) if codes else None
-        self.decoder = Stack(nn.Conv2d(latent, latent, 1), *up, End(widths[0], in_channels))
+        self.decoder = Stack(nn.Conv2d(latent, latent, 1), *up, End(widths[0], pixels))
 
     def moments(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> what `latents` are drawn from, float32: mean and log variance, (B, 2 latent, h, w); of
@@ -143,7 +145,7 @@ class AutoencoderNet(nn.Module):
                 f"the autoencoder takes images of {self.in_channels} channels whose sides are multiples of "
                 f"{self.factor}, not {size}"
             )
-        return self.encoder(x).float()
+        return self.encoder(F.pixel_unshuffle(x, self.patch)).float()
 
     def latents(self, moments: Tensor, noise: Draw | None = None) -> Tensor:
         """Latents (B, latent, h, w) of moments: drawn from the posterior, or its mean without noise."""
@@ -154,7 +156,11 @@ class AutoencoderNet(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, latent, h, w), quantised first where there is a codebook -> images (B, C, H, W)."""
-        return self.decoder(z if self.codebook is None else self.codebook(z))
+        return self.images(z if self.codebook is None else self.codebook(z))
+
+    def images(self, z: Tensor) -> Tensor:
+        """What the decoder makes of latents, or of codes."""
+        return F.pixel_shuffle(self.decoder(z), self.patch)
 
     def forward(self, x: Tensor, noise: Draw | None = None) -> Coded:
         """Images (B, C, H, W) in [-1, 1] -> their reconstruction and penalties. ValueError as `moments`."""
@@ -165,12 +171,12 @@ class AutoencoderNet(nn.Module):
         if self.codebook is None:
             mean, log_variance = moments.chunk(2, dim=1)
             penalty = kl_divergence(mean, log_variance.clamp(*LOG_VARIANCE))
-            return Coded(self.decoder(z), penalty, torch.zeros_like(penalty))
+            return Coded(self.images(z), penalty, torch.zeros_like(penalty))
         quantised = self.codebook(z)
         codes, commitment = (
             (a - b).square().flatten(1).mean(1) for a, b in ((quantised, z.detach()), (z, quantised.detach()))
         )
-        return Coded(self.decoder(straight_through(z, quantised)), codes, commitment)
+        return Coded(self.images(straight_through(z, quantised)), codes, commitment)
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,7 @@ class ConvAutoencoder(Backbone):
     channels: Channels = 128
     """Width of the first level."""
     multipliers: Multipliers = (1, 2, 4)
-    """Width of each level, in multiples of `channels`; n levels make the sides 2^(n - 1) times smaller."""
+    """Width of each level, in multiples of `channels`; n levels make the sides 2^(n - 1) times smaller, beside `patch`."""
     blocks: Few = 2
     """Residual blocks a level; the decoder has one more."""
     latent: Annotated[int, Range(1, 256)] = 3
@@ -189,11 +195,14 @@ class ConvAutoencoder(Backbone):
     """Codes of the codebook; 0 for Gaussian latents."""
     dropout: Share = 0.0
     """Dropout inside the residual blocks."""
+    patch: Annotated[int, Range(1, 16)] = 1
+    """Pixels a side that are folded into channels before the first level, and unfolded after the last: no layer works at
+    the full resolution, so that a small network is several times faster. 1 in the paper."""
 
     @property
     def factor(self) -> int:
         """By what the sides of latents are smaller."""
-        return int(2 ** (len(self.multipliers) - 1))
+        return int(self.patch * 2 ** (len(self.multipliers) - 1))
 
     def latents(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of latents of images (C, H, W). ValueError where a side is no multiple of `factor`."""
@@ -207,4 +216,4 @@ class ConvAutoencoder(Backbone):
         refuse("an autoencoder", given, outputs, shape[0])
         self.latents(shape)
         widths = tuple(self.channels * multiplier for multiplier in self.multipliers)
-        return AutoencoderNet(shape[0], self.latent, widths, self.blocks, self.codes, self.dropout)
+        return AutoencoderNet(shape[0], self.latent, widths, self.blocks, self.codes, self.dropout, self.patch)

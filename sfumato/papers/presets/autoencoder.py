@@ -15,9 +15,9 @@ from sfumato.papers.training import TrainConfig
 
 TINY = ConvAutoencoder(16, (1, 2), blocks=1, latent=2)
 CLOTHES = ConvAutoencoder(16, (1, 2, 2), blocks=1, latent=4)
-F4 = ConvAutoencoder(16, (1, 2, 4), blocks=1, latent=4)
-F8 = ConvAutoencoder(16, (1, 2, 4, 4), blocks=1, latent=4)
-VQ4 = ConvAutoencoder(16, (1, 2, 4), blocks=1, latent=3, codes=512)
+F8 = ConvAutoencoder(48, (1, 2), blocks=1, latent=8, patch=4)
+F4 = ConvAutoencoder(64, (1,), blocks=1, latent=4, patch=4)
+VQ4 = replace(F4, latent=3, codes=512)
 SIDE = (3, 128, 128)
 OPEN = "folder:openimages?size=256"
 
@@ -37,14 +37,14 @@ def plain(steps: int) -> TrainConfig:
     return replace(long(steps, 12, 5.4e-5), betas=(0.5, 0.9))
 
 
-HALF_HOUR = short(30.0, batch=16, ema=(0.999,), validation_images=64)
+EMOJI = short(40.0, batch=8, ema=(0.999,), validation_images=64)
 SMALL = {
     # name               recipe                        data        training    what it is
     "digits":      Preset(small(DIGITS.shape, TINY),     "digits",   short(1.0), "8x8 to 2x4x4, for tests"),
     "fashion":     Preset(small(FASHION.shape, CLOTHES), "fashion",  short(8.0), "28x28 to 4x7x7"),
-    "emoji128":    Preset(small(SIDE, F4),               "emoji128", HALF_HOUR,  "128x128 to 4x32x32"),
-    "emoji128-f8": Preset(small(SIDE, F8),               "emoji128", HALF_HOUR,  "128x128 to 4x16x16"),
-    "emoji128-vq": Preset(small(SIDE, VQ4),              "emoji128", HALF_HOUR,  "128x128 to 3x32x32, codebook of 512"),
+    "emoji128":    Preset(small(SIDE, F8, 0.5),          "emoji128", EMOJI,      "128x128 to 8x16x16"),
+    "emoji128-f4": Preset(small(SIDE, F4, 0.5),          "emoji128", EMOJI,      "128x128 to 4x32x32"),
+    "emoji128-vq": Preset(small(SIDE, VQ4, 0.5),         "emoji128", EMOJI,      "128x128 to 3x32x32, codebook of 512"),
 }  # fmt: skip
 PUBLISHED = {
     # name              recipe                       data    training        size and published result
