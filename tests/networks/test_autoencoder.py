@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -102,3 +105,21 @@ def test_decoding_quantises_first() -> None:
     assert isinstance(net, AutoencoderNet)
     assert net.codebook is not None
     assert torch.equal(net.decode(z), net.decode(net.codebook(z)))
+
+
+def test_patches_are_folded_into_channels_and_back() -> None:
+    """Of patches p the network is that of images of p^2 times the channels and a p-th of the sides."""
+    folded, plain = replace(TINY, patch=2).build((3, 16, 8), 3), TINY.build((12, 8, 4), 12)
+    assert isinstance(folded, AutoencoderNet)
+    assert isinstance(plain, AutoencoderNet)
+    plain.load_state_dict(folded.state_dict())
+    x = some(2, 3, 16, 8)
+    z = folded.latents(folded.moments(x))
+    assert torch.equal(z, plain.latents(plain.moments(F.pixel_unshuffle(x, 2))))
+    assert z.shape == (2, *replace(TINY, patch=2).latents((3, 16, 8))) == (2, 2, 4, 2)
+    assert torch.equal(folded.decode(z), F.pixel_shuffle(plain.decode(z), 2))
+    assert torch.equal(folded(x).image, folded.decode(z))
+    with pytest.raises(ValueError, match="f = 4 needs sides that it divides, not 18 x 8"):
+        replace(TINY, patch=2).build((3, 18, 8), 3)
+    with pytest.raises(ValueError, match="whose sides are multiples of 4"):
+        folded.moments(some(1, 3, 8, 6))
