@@ -260,6 +260,12 @@ def _():
 
 @app.cell
 def _():
+    story.program("latents")
+    return
+
+
+@app.cell
+def _():
     story.quiz(
         [
             ("What of the diffusion mathematics changes on latents?", "Nothing but the data: the same process, loss and samplers, on latents of unit variance."),
