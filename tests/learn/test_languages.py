@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 DONE = (
     "pages",
     "spiral",
+    "edm",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]

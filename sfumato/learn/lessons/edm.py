@@ -16,6 +16,7 @@ with app.setup:
     from sfumato.core.processes import GaussianDiffusion
     from sfumato.learn import story
     from sfumato.learn.checks.edm import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Frames, Scrubber
     from sfumato.samplers import by_name, run
     from sfumato.samplers.dpm_solver import DPMSolverPPStep, midpoint
@@ -27,7 +28,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Fast solvers and EDM: ten evaluations instead of fifty
 
     *DPM-Solver++*, Lu, Zhou, Bao, Chen, Li and Zhu, 2022; *Elucidating the design space of diffusion-based generative models* (EDM), Karras,
@@ -67,21 +68,25 @@ def _():
 @app.cell
 def _(real, solved):
     _runs = {name: solved(sampler, 10) for name, sampler in (
-        ("DDIM, even in time", "ddim"), ("2M, even in log SNR", "dpmpp-2m?grid=log-snr"))}
-    hook = mo.ui.anywidget(Scrubber.of({f"{name}, 10 evaluations": states for name, (states, _) in _runs.items()}, real, start=1.0))
+        (tr("DDIM, even in time"), "ddim"), (tr("2M, even in log SNR"), "dpmpp-2m?grid=log-snr"))}
+    hook = mo.ui.anywidget(Scrubber.of(
+        {tr("{name}, 10 evaluations", name=name): states for name, (states, _) in _runs.items()}, real, start=1.0))
     (_, _slow), (_, _fast) = _runs.values()
     _said = story.measured(
         _fast < _slow / 2,
         "The second is nearer by more than a factor of two, with the same denoiser, asked as often.",
         "Here the second is not nearer by a factor of two.",
     )
-    mo.vstack([hook, mo.md(f"Root mean square distance from the exact solution of the ODE: **{_slow:.3f}** and **{_fast:.3f}**. {_said}")])
+    mo.vstack([hook, story.md(
+        "Root mean square distance from the exact solution of the ODE: **{slow:.3f}** and **{fast:.3f}**. {said}",
+        slow=_slow, fast=_fast, said=_said,
+    )])
     return (hook,)
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -117,22 +122,24 @@ def _(guess, guesses):
                 for solver in ("ddim", "dpmpp-2m") for grid, option in (("even in time", ""), ("Karras", "?grid=karras"))
             }
         error = {key: float((y - best).square().mean().sqrt()) for key, y in made.items()}
-        row = {y: " | ".join(f"{error[s, y]:.3f}" for s in ("ddim", "dpmpp-2m")) for y in ("even in time", "Karras")}
+        cells = {y: " | ".join(f"{error[s, y]:.3f}" for s in ("ddim", "dpmpp-2m")) for y in ("even in time", "Karras")}
         plain, both = error["ddim", "even in time"], error["dpmpp-2m", "Karras"]
         gain = {"grid": plain - error["ddim", "Karras"], "solver": plain - error["dpmpp-2m", "even in time"]}
         said = story.measured(
             gain["solver"] < 0.2 * (plain - both) and gain["grid"] < 0.7 * (plain - both) and both < plain / 2,
-            f"Both together take away {1 - both / plain:.0%} of the error; the solver alone {gain['solver'] / plain:.0%}, the grid alone "
-            f"{gain['grid'] / plain:.0%}.",
+            tr("Both together take away {both:.0%} of the error; the solver alone {solver:.0%}, the grid alone {grid:.0%}.",
+               both=1 - both / plain, solver=gain["solver"] / plain, grid=gain["grid"] / plain),
             "Here it is otherwise: one of the two alone does most of it.",
         )
         rows = [torch.cat([*(made[key][:6].clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)], dim=2)[None]
                 for key in (("ddim", "even in time"), ("dpmpp-2m", "Karras"))]
-        shown = Frames.of(dict(zip(("DDIM, even in time, 10 evaluations", "2M, Karras' grid, 10 evaluations"), rows, strict=True)), start=1.0)
-        return mo.vstack([mo.md(
+        named = (tr("DDIM, even in time, 10 evaluations"), tr("2M, Karras' grid, 10 evaluations"))
+        shown = Frames.of(dict(zip(named, rows, strict=True)), start=1.0)
+        return mo.vstack([story.md(
             "Root mean square distance of eight pictures in [-1, 1] from the solution in 40 evaluations:\n\n| 10 evaluations | DDIM | 2M |\n|---|---|---|\n"
-            + "\n".join(f"| {grid} | {cells} |" for grid, cells in row.items())
-            + f"\n\n{said} A distance from the ODE's solution is not yet the quality of pictures: `docs/samplers.md` has the Fréchet distances."
+            "| even in time | {even} |\n| Karras | {karras} |\n\n"
+            "{said} A distance from the ODE's solution is not yet the quality of pictures: `docs/samplers.md` has the Fréchet distances.",
+            even=cells["even in time"], karras=cells["Karras"], said=said,
         ), mo.ui.anywidget(shown)])
 
     story.reveal(guess.value, guesses, _figure)
@@ -141,7 +148,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the papers, and where it stands here
     """)
     return
@@ -213,15 +220,14 @@ def _():
     _data = 0.5
     _rows = [(s, _data**2 / (s**2 + _data**2), s * _data / math.hypot(s, _data)) for s in _sigmas]
     _target = [((1 - skip) ** 2 * _data**2 + skip**2 * s**2) / out**2 for s, skip, out in _rows]
-    mo.md(
-        "For data of standard deviation 0.5:\n\n| noise | c_skip | c_out | variance of the target of F |\n|---|---|---|---|\n"
-        + "\n".join(f"| {s:g} | {skip:.4f} | {out:.4f} | {v:.4f} |" for (s, skip, out), v in zip(_rows, _target, strict=True))
-        + "\n\n"
-        + story.measured(
+    story.md(
+        "For data of standard deviation 0.5:\n\n| noise | c_skip | c_out | variance of the target of F |\n|---|---|---|---|\n{rows}\n\n{said}",
+        rows="\n".join(f"| {s:g} | {skip:.4f} | {out:.4f} | {v:.4f} |" for (s, skip, out), v in zip(_rows, _target, strict=True)),
+        said=story.measured(
             max(abs(v - 1) for v in _target) < 1e-6 and _rows[0][1] > 0.99 and _rows[-1][1] < 0.01,
             "At little noise the input passes through and the network adds a small correction; at much noise it makes everything itself.",
             "These coefficients do not do what they are for.",
-        )
+        ),
     )
     return
 
@@ -234,7 +240,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Try it
 
     Any solver, any number of evaluations. Order is a promise about *many* steps: look for the number from which a higher order pays. Churn
@@ -245,15 +251,15 @@ def _():
 
 @app.cell
 def _():
-    solver = mo.ui.radio(["ddim", "dpmpp-2m", "dpmpp-3m", "unipc", "heun"], value="dpmpp-2m", label="solver", inline=True)
+    solver = mo.ui.radio(["ddim", "dpmpp-2m", "dpmpp-3m", "unipc", "heun"], value="dpmpp-2m", label=tr("solver"), inline=True)
     solver
     return (solver,)
 
 
 @app.cell
 def _():
-    evaluations = mo.ui.slider(4, 64, value=10, label="evaluations", show_value=True)
-    churn = mo.ui.slider(0, 40, value=0, label="churn of Heun", show_value=True)
+    evaluations = mo.ui.slider(4, 64, value=10, label=tr("evaluations"), show_value=True)
+    churn = mo.ui.slider(0, 40, value=0, label=tr("churn of Heun"), show_value=True)
     mo.hstack([evaluations, churn], justify="start", wrap=True)
     return churn, evaluations
 
@@ -264,20 +270,22 @@ def _(churn, evaluations, mixture, real, solved, solver):
     _runs, _words = {}, []
     for _grid in ("even", "log-snr", "karras"):
         _states, _error = solved(f"{solver.value}?grid={_grid}{_options}", evaluations.value)
-        _runs[f"grid {_grid}"] = _states
+        _runs[tr("grid {name}", name=_grid)] = _states
         _nll = float(-mixture.log_prob(_states[-1]).mean())
         _words.append(f"| {_grid} | {_error:.4f} | {_nll:.2f} |")
     mo.vstack([
         mo.ui.anywidget(Scrubber.of(_runs, real, start=1.0)),
-        mo.md("| grid | distance from the exact solution | negative log likelihood, nats |\n|---|---|---|\n" + "\n".join(_words)
-              + "\n\n(With churn there is no one solution to be near to: read the likelihood then.)"),
+        story.md(
+            "| grid | distance from the exact solution | negative log likelihood, nats |\n|---|---|---|\n{rows}\n\n"
+            "(With churn there is no one solution to be near to: read the likelihood then.)", rows="\n".join(_words),
+        ),
     ])
     return
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Which order is it?
 
     Twice the steps divide the error by $2^p$ for a solver of order $p$. Measured on the ring, on the grid that is even in log SNR:
@@ -294,20 +302,21 @@ def _(denoise, exact, noise, process):
               for n in (40, 80)]
         _orders[_name] = math.log2(_e[0] / _e[1])
         _rows.append(f"| {_name} | {_e[0]:.5f} | {_e[1]:.5f} | {_orders[_name]:.2f} |")
-    mo.md(
-        "| solver | error, 40 steps | 80 steps | order |\n|---|---|---|---|\n" + "\n".join(_rows) + "\n\n"
-        + story.measured(
+    story.md(
+        "| solver | error, 40 steps | 80 steps | order |\n|---|---|---|---|\n{rows}\n\n{said}",
+        rows="\n".join(_rows),
+        said=story.measured(
             all(abs(_orders[name] - order) < 0.5 for name, order in _names.items()),
             "First order for DDIM, second for 2M and Heun, as derived above.",
             "Not every one has the order that is derived above at these numbers of steps.",
-        )
+        ),
     )
     return
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Does it hold here?
     """)
     return
@@ -316,16 +325,17 @@ def _():
 @app.cell
 def _():
     _verdict = judge(CLAIMS["solvers/third-order"], seeds=1, fast=True)
-    mo.callout(mo.md(
-        f"`solvers/third-order`, *{CLAIMS['solvers/third-order'].statement}* {CLAIMS['solvers/third-order'].note} Measured just now: order "
-        f"**{_verdict.mean('published: order'):.2f}** as published, **{_verdict.mean('mended: order'):.2f}** with the factor."
+    mo.callout(story.md(
+        "`solvers/third-order`, *The multistep solver that is published as of third order converges with order 3.* Its curvature lacks a factor 2, so the "
+        "order is 2; with it (`dpmpp-3m`) the order is 3. Measured just now: order **{published:.2f}** as published, **{mended:.2f}** with the factor.",
+        published=_verdict.mean("published: order"), mended=_verdict.mean("mended: order"),
     ), kind="warn")
     return
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -382,7 +392,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The papers: arXiv 2211.01095 (DPM-Solver++) and 2206.00364 (EDM); codes: LuChengTHU/dpm-solver, NVlabs/edm.

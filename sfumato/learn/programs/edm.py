@@ -12,6 +12,7 @@ from torch import Tensor
 from sfumato.data import to_uint8
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import block, given, near, normal, states, tensor
 from sfumato.models import load_model
 
@@ -112,18 +113,27 @@ def _check_denoise(denoise: Any) -> None:
 
         x = clean + sigma * normal(1, 2000, 4)
         found = tensor(denoise(given(network), x.float(), sigma, data), "denoise", (2000, 4))
-        assert len(seen) == 1, f"denoise asks the network once, yours {len(seen)} times"
+        assert len(seen) == 1, tr("denoise asks the network once, yours {seen} times", seen=len(seen))
         spread = float(seen[0].std())
-        assert abs(spread - 1) < 0.05, (
-            f"at sigma = {sigma:g} the network sees numbers of standard deviation {spread:.3f}; c_in makes it 1 at every level"
+        assert abs(spread - 1) < 0.05, tr(
+            "at sigma = {sigma:g} the network sees numbers of standard deviation {spread:.3f}; c_in makes it 1 at every level",
+            sigma=sigma,
+            spread=spread,
         )
-        assert abs(said[0] - math.log(sigma) / 4) < 1e-4, (
-            f"at sigma = {sigma:g} the network is told ln(sigma) / 4 = {math.log(sigma) / 4:.4f}; yours is told {said[0]:.4f}"
+        assert abs(said[0] - math.log(sigma) / 4) < 1e-4, tr(
+            "at sigma = {sigma:g} the network is told ln(sigma) / 4 = {expected:.4f}; yours is told {said:.4f}",
+            sigma=sigma,
+            expected=math.log(sigma) / 4,
+            said=said[0],
         )
         skip, out, _ = _coefficients(torch.tensor(sigma, dtype=torch.float64), data)
-        assert near(found - skip * x, out, 2e-3), (
-            f"at sigma = {sigma:g}, where F says 1, D - c_skip x is c_out = sigma data / sqrt(sigma^2 + data^2) = {float(out):.4f} with c_skip = {float(skip):.4f}; "
-            f"yours is {float((found - skip * x).mean()):.4f} on average"
+        assert near(found - skip * x, out, 2e-3), tr(
+            "at sigma = {sigma:g}, where F says 1, D - c_skip x is c_out = sigma data / sqrt(sigma^2 + data^2) = {out:.4f} with c_skip = {skip:.4f}; "
+            "yours is {found:.4f} on average",
+            sigma=sigma,
+            out=float(out),
+            skip=float(skip),
+            found=float((found - skip * x).mean()),
         )
 
 
@@ -132,15 +142,19 @@ def _check_loss(loss: Any) -> None:
     data, clean, eps = 0.5, 0.5 * normal(2, 4000, 4), normal(3, 4000, 4)
     for sigma in (0.02, 0.5, 40.0):
         found = tensor(loss(given(lambda x, c: 0 * x), clean.float(), eps.float(), sigma, data), "loss")
-        assert found.numel() == 1, f"a loss is one number, yours has shape {tuple(found.shape)}"
-        assert abs(float(found) - 1) < 0.06, (
-            f"at sigma = {sigma:g} a network that says 0 is off by the variance of its target, which is 1 at every level; your loss is "
-            f"{float(found):.4g}. The weight is (sigma^2 + data^2) / (sigma data)^2, and x = x0 + sigma eps"
+        assert found.numel() == 1, tr("a loss is one number, yours has shape {shape}", shape=tuple(found.shape))
+        assert abs(float(found) - 1) < 0.06, tr(
+            "at sigma = {sigma:g} a network that says 0 is off by the variance of its target, which is 1 at every level; your loss is "
+            "{found:.4g}. The weight is (sigma^2 + data^2) / (sigma data)^2, and x = x0 + sigma eps",
+            sigma=sigma,
+            found=float(found),
         )
         perfect = _inner(lambda x, sigma: clean, data, [])
         left = float(tensor(loss(perfect, clean.float(), eps.float(), sigma, data), "loss"))
-        assert abs(left) < 1e-3, (
-            f"where D is the clean data itself the loss is 0; at sigma = {sigma:g} yours is {left:.4g}"
+        assert abs(left) < 1e-3, tr(
+            "where D is the clean data itself the loss is 0; at sigma = {sigma:g} yours is {left:.4g}",
+            sigma=sigma,
+            left=left,
         )
 
 
@@ -152,20 +166,30 @@ def _check_point(sample: Any) -> None:
         asked.clear()
         made = sample(_inner(lambda x, sigma: point.expand_as(x), 0.5, asked), start, steps, low, high, 0.5)
         found = states(made, "sample", steps + 1, (5, 2))
-        assert len(asked) == 2 * steps - 1, (
-            f"{steps} steps of Heun's method ask the network {2 * steps - 1} times: twice each, once in the last; yours {len(asked)} times"
+        assert len(asked) == 2 * steps - 1, tr(
+            "{steps} steps of Heun's method ask the network {times} times: twice each, once in the last; yours {asked} times",
+            steps=steps,
+            times=2 * steps - 1,
+            asked=len(asked),
         )
         grid = torch.linspace(high ** (1 / 7), low ** (1 / 7), steps, dtype=torch.float64) ** 7
         order = [sigma for pair in pairwise(grid.tolist()) for sigma in pair] + [low]
-        assert all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(asked, order, strict=True)), (
-            f"levels are even in sigma^(1/7) from {high:g} to {low:g}, and each step asks at its start and at its end: at "
-            f"{', '.join(f'{sigma:.4g}' for sigma in order[:3])} ...; yours at {', '.join(f'{sigma:.4g}' for sigma in asked[:3])} ..."
+        assert all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(asked, order, strict=True)), tr(
+            "levels are even in sigma^(1/7) from {high:g} to {low:g}, and each step asks at its start and at its end: at "
+            "{expected} ...; yours at {found} ...",
+            high=high,
+            low=low,
+            expected=", ".join(f"{sigma:.4g}" for sigma in order[:3]),
+            found=", ".join(f"{sigma:.4g}" for sigma in asked[:3]),
         )
         for k, sigma in enumerate([*grid.tolist(), 0.0]):
             at = point + sigma / high * (start - point)
-            assert torch.allclose(found[k], at, atol=1e-3), (
-                f"with data of one point p the state at sigma = {sigma:.3g} is p + sigma / {high:g} (start - p); yours is off by "
-                f"{float((found[k] - at).abs().max()):.3g}. The slope dx/dsigma is (x - D) / sigma, and sigma falls"
+            assert torch.allclose(found[k], at, atol=1e-3), tr(
+                "with data of one point p the state at sigma = {sigma:.3g} is p + sigma / {high:g} (start - p); yours is off by "
+                "{found:.3g}. The slope dx/dsigma is (x - D) / sigma, and sigma falls",
+                sigma=sigma,
+                high=high,
+                found=float((found[k] - at).abs().max()),
             )
 
 
@@ -178,13 +202,16 @@ def _check_order(sample: Any) -> None:
         F = _inner(lambda x, sigma: mean + variance / (variance + sigma**2) * (x - mean), 0.5, [])
         found = states(sample(F, start, steps, low, high, 0.5), "sample", steps + 1, (50, 2))
         errors.append(float((found[-1] - exact).abs().max()))
-    assert errors[0] < 0.02, (
-        f"data are N(0.4, 0.5^2), and 40 steps of Heun's method end within 0.02 of the exact end; yours are off by {errors[0]:.3g}. Each step is "
-        "taken with the mean of both slopes"
+    assert errors[0] < 0.02, tr(
+        "data are N(0.4, 0.5^2), and 40 steps of Heun's method end within 0.02 of the exact end; yours are off by {error:.3g}. Each step is "
+        "taken with the mean of both slopes",
+        error=errors[0],
     )
-    assert errors[1] < errors[0] / 3.4, (
-        f"with twice the steps Heun's method has about a quarter of the error; yours has {errors[0]:.2g} in 40 and {errors[1]:.2g} in 80 steps. The second "
-        "slope is taken at the end of Euler's step, with the noise there, and the step starts again from where it began"
+    assert errors[1] < errors[0] / 3.4, tr(
+        "with twice the steps Heun's method has about a quarter of the error; yours has {error:.2g} in 40 and {halved:.2g} in 80 steps. The second "
+        "slope is taken at the end of Euler's step, with the noise there, and the step starts again from where it began",
+        error=errors[0],
+        halved=errors[1],
     )
 
 
@@ -204,7 +231,7 @@ def figure(namespace: Namespace) -> Figure:
         made = namespace["sample"](F, x, steps, 0.002, 80.0, recipe.deviation)
         film = states(made, "sample", steps + 1, (6, 1, 28, 28))
         seen = [block(to_uint8((state / max(1.0, float(state.std()))).float()), columns=6) for state in film]
-        runs[f"{steps} steps, {2 * steps - 1} evaluations"] = torch.stack(seen)
+        runs[tr("{steps} steps, {evaluations} evaluations", steps=steps, evaluations=2 * steps - 1)] = torch.stack(seen)
     return figures.frames(runs)
 
 
