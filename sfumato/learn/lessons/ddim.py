@@ -6,13 +6,17 @@ with app.setup:
     import marimo as mo
     import torch
 
+    import sfumato
     from sfumato.claims import CLAIMS, judge
     from sfumato.claims.toys import all_states, linear, normal, ring
     from sfumato.core.sampling import finish
+    from sfumato.data import open_source
     from sfumato.learn import story
     from sfumato.learn.checks.ddim import EXERCISES
-    from sfumato.learn.widgets import Scrubber
-    from sfumato.samplers import DDIM
+    from sfumato.learn.languages import tr
+    from sfumato.learn.widgets import Frames, Scrubber
+    from sfumato.models.editing import Editor
+    from sfumato.samplers import DDIM, by_name
     from sfumato.samplers.ddim import DDIMStep, coefficients, encoding
 
     torch.set_num_threads(1)
@@ -212,6 +216,82 @@ def _(back, denoise, mixture, process):
     _again = finish(_latent, DDIM().plan(process, denoise, back.value))
     _error = float((_again - _x0).square().sum(1).mean())
     mo.md(f"Mean squared error after going there and back in **{back.value}** steps: **{_error:.4f}**.")
+    return
+
+
+@app.cell
+def _():
+    story.md(r"""
+    ## Which levels?
+
+    The paper takes $\tau_i = \lfloor c\,i \rfloor$ (*linear*) or $\tau_i = \lfloor c\,i^2 \rfloor$ (*quadratic*, denser near clean data; for CIFAR-10). How far are the points from where a thousand steps lead, with
+    the same number of steps?
+    """)
+    return
+
+
+@app.cell
+def _(denoise, noise, process):
+    def _errors():
+        """Mean distance to the end points in 1000 steps, (grid, steps)."""
+        fine = finish(noise, DDIM().plan(process, denoise, 1000))
+        kinds = {"linear": "ddim", "quadratic": "ddim?grid=quadratic", "even in log SNR": "ddim?grid=log-snr"}
+        return {name: [float((finish(noise, by_name(spec).plan(process, denoise, k)) - fine).norm(dim=1).mean()) for k in (5, 10, 20)]
+                for name, spec in kinds.items()}
+
+    _found = _errors()
+    _best = min(_found, key=lambda name: _found[name][1])
+    story.md(
+        "| levels | 5 steps | 10 steps | 20 steps |\n|---|---|---|---|\n{rows}\n\nWith ten steps **{best}** is nearest on this ring. What is best depends on data and schedule: the lesson on fast solvers comes "
+        "back to it.",
+        rows="\n".join(f"| {tr(name)} | " + " | ".join(f"{e:.3f}" for e in errors) + " |" for name, errors in _found.items()), best=tr(_best),
+    )
+    return
+
+
+@app.cell
+def _():
+    story.md(r"""
+    ## From picture to picture
+
+    Two emoji that the model has not seen are encoded, their noises mixed on the sphere (section 5.3; a straight mean of two noises would be too short), and each mixture is decoded.
+    """)
+    return
+
+
+@app.cell
+def _():
+    first = mo.ui.slider(0, 172, value=31, label=tr("from picture"), show_value=True)
+    second = mo.ui.slider(0, 172, value=4, label=tr("to picture"), show_value=True)
+    mo.hstack([first, second], justify="start", wrap=True)
+    return first, second
+
+
+@app.cell
+def _(first, second):
+    def _on_the_way(steps=20, points=7):
+        """Pictures on the way (1, points, 3, 32, 32), and lengths of noises: at the ends, half way on the sphere, and of the plain mean."""
+        held_out, chosen = open_source("emoji32:test"), torch.tensor([first.value, second.value])
+        labels = held_out.labels[chosen]
+        editor = Editor(sfumato.load("ddpm/emoji32"), steps, torch.stack([labels[:1], labels[1:]]))
+        ends = [Editor(editor.model, steps, labels[i : i + 1]).encode(held_out.images[chosen[i : i + 1]]) for i in (0, 1)]
+        size = 3072**0.5
+        noises = (*ends, editor.slerp(*ends, 3)[:, 1], (ends[0] + ends[1]) / 2)
+        return editor.between(*ends, points), [float(noise.norm()) / size for noise in noises]
+
+    _film, (_one, _other, _sphere, _mean) = _on_the_way()
+    mo.vstack([
+        mo.ui.anywidget(Frames.of({"on the way": _film[0], "all seven": torch.cat([*_film[0]], dim=2)[None]}, start=0.5)),
+        story.md(
+            "Length of the noises, where fresh noise has 1: {one:.2f} and {other:.2f} at the ends, **{sphere:.2f}** half way on the sphere, **{mean:.2f}** for the plain mean. {said}",
+            one=_one, other=_other, sphere=_sphere, mean=_mean,
+            said=story.measured(
+                min(_one, _other) - 0.02 < _sphere < max(_one, _other) + 0.02 and _mean < _sphere - 0.02,
+                "The sphere keeps the length of its ends; a mean of independent noises loses a part of it, and the network has seen no such noise.",
+                "Here the plain mean is no shorter: the two noises are much alike.",
+            ),
+        ),
+    ])
     return
 
 
