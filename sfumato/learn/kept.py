@@ -24,7 +24,7 @@ def location(lesson: str) -> Path:
 
 
 def get(lesson: str, kind: str, name: str) -> Any:
-    """What is kept of a lesson under a kind (code, guesses, tries) and a name; None where nothing is."""
+    """What is kept of a lesson under a kind (code, guesses, quiz, tries) and a name; None where nothing is."""
     return _kind(progress.read(location(lesson)), kind).get(name)
 
 

@@ -102,12 +102,42 @@ def _row(label: str, entries: Sequence[tuple[str, str]]) -> str:
 OUTSIDE = ' target="_blank" rel="noopener noreferrer"'
 
 
-def quiz(cards: Sequence[tuple[str, str]]) -> mo.Html:
-    """Questions that open to their answers."""
-    shown = [(tr(question), mo.md(tr(answer))) for question, answer in cards]
+class Cards(mo.Html):
+    """Quiz cards as they are shown, which hold the judgements in them as long as they are shown themselves."""
+
+    def __init__(self, text: str, judgements: Sequence[mo.ui.radio]) -> None:
+        super().__init__(text)
+        self.judgements = judgements
+
+
+def quiz(cards: Sequence[tuple[str, str]], name: str) -> mo.Html:
+    """Questions that open to their answers. What a learner judges of each is kept with the lesson of that name."""
+    shown = [(question, mo.md(tr(answer))) for question, answer in cards]
     if still.active():
-        return mo.Html("".join(still.folded(html.escape(question), answer.text) for question, answer in shown))
-    return mo.accordion(dict(shown))
+        return mo.Html("".join(still.folded(html.escape(tr(question)), answer.text) for question, answer in shown))
+    judgements, opened = [], {}
+    for question, answer in shown:
+        before = kept.get(name, "quiz", question)
+        judgements.append(_judgement(name, question, before))
+        mark = " · " + tr(JUDGEMENTS[before]) if before in JUDGEMENTS else ""
+        opened[tr(question) + mark] = mo.vstack([answer, judgements[-1]])
+    return Cards(mo.accordion(opened).text, judgements)
+
+
+JUDGEMENTS = {"knew": "I knew it", "not yet": "not yet"}
+"""What a learner can say of a card -> in words."""
+
+
+def _judgement(name: str, question: str, before: Any) -> mo.ui.radio:
+    """What a learner who has opened a card says of it, which is kept; `before` is what was."""
+
+    def keep(judged: str | None) -> None:
+        with contextlib.suppress(OSError):
+            kept.put(name, "quiz", question, judged)
+
+    options = {tr("I knew it"): "knew", tr("not yet"): "not yet"}
+    chosen = tr(JUDGEMENTS[before]) if before in JUDGEMENTS else None
+    return mo.ui.radio(options, value=chosen, label=tr("Before you opened it:"), inline=True, on_change=keep)
 
 
 def exercise(asked: Exercise) -> mo.Html:

@@ -108,6 +108,35 @@ def test_a_guess_is_kept(own_progress: Path) -> None:
     assert story.predict("ddim", "Which?", {"c": "other options now"}).value is None
 
 
+def test_what_is_judged_of_a_quiz_card_is_kept(own_progress: Path) -> None:
+    pytest.importorskip("marimo")
+    from sfumato.learn import story
+    from sfumato.learn.languages import using
+
+    cards = [("Why?", "Because."), ("How?", "So.")]
+    first = story.quiz(cards, "ddim")
+    assert isinstance(first, story.Cards)
+    assert [judged.value for judged in first.judgements] == [None, None]
+    first.judgements[1]._on_change("knew")  # type: ignore[misc]
+    assert json.loads(kept.location("ddim").read_text())["quiz"] == {"How?": "knew"}
+    again = story.quiz(cards, "ddim")
+    assert isinstance(again, story.Cards)
+    assert [judged.value for judged in again.judgements] == [None, "knew"]
+    assert ("How? · I knew it" in again.text, "How? · I knew it" in first.text) == (True, False)
+    assert "Why? ·" not in again.text
+    again.judgements[1]._on_change("not yet")  # type: ignore[misc]
+    with using("zh"):
+        other = story.quiz(cards, "ddim")
+    assert isinstance(other, story.Cards)
+    assert other.judgements[1].value == "not yet"
+    assert isinstance(story.quiz(cards, "noise"), story.Cards)
+    assert not kept.location("noise").exists()
+    kept.put("ddim", "quiz", "How?", "something else")
+    damaged = story.quiz(cards, "ddim")
+    assert isinstance(damaged, story.Cards)
+    assert damaged.judgements[1].value is None
+
+
 # ---------------------------------------------------------------- over HTTP
 
 

@@ -295,7 +295,8 @@ def _():
                 "What does guidance not cost?",
                 "A new model. The one that knows all pictures is left as it is.",
             ),
-        ]
+        ],
+        "adm",
     )
     return
 

@@ -287,7 +287,8 @@ def _():
                 "Why can the same training be done one level at a time?",
                 "The bound is a sum over levels, and any level's state can be drawn directly from the data.",
             ),
-        ]
+        ],
+        "bits",
     )
     return
 

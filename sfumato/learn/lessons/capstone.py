@@ -227,7 +227,8 @@ def _():
                 "To other people's code. You will find the same five ideas under other names: read for the forward process, the target, "
                 "the weight, the step and the grid.",
             ),
-        ]
+        ],
+        "capstone",
     )
     return
 

@@ -338,7 +338,8 @@ def _():
                 "Without noise a step is a deterministic function, nearly invertible when steps are short. Fresh noise "
                 "erases where it came from.",
             ),
-        ]
+        ],
+        "ddim",
     )
     return
 

@@ -423,7 +423,8 @@ def _():
                 "Why does sampling draw noise at every step?",
                 "The step back is a distribution. DDPM draws from it; the next lesson asks whether one must.",
             ),
-        ]
+        ],
+        "ddpm",
     )
     return
 

@@ -385,7 +385,8 @@ def _():
                 "What does EDM's preconditioning change about the best denoiser?",
                 "Nothing: it is the same posterior mean. The network that has to represent it sees and returns numbers of unit variance.",
             ),
-        ]
+        ],
+        "edm",
     )
     return
 

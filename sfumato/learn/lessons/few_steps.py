@@ -336,7 +336,8 @@ def _():
                 "What does one give up?",
                 "The likelihood, other samplers and the score: the function that is learned is no posterior mean any more. And a further training.",
             ),
-        ]
+        ],
+        "few_steps",
     )
     return
 

@@ -280,7 +280,8 @@ def _():
                 "What decides which picture comes out?",
                 "The noise at the start, and any noise that is drawn on the way. Same noise, same picture.",
             ),
-        ]
+        ],
+        "first_picture",
     )
     return
 

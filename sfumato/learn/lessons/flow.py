@@ -335,7 +335,8 @@ def _():
                 "What does reflow cost?",
                 "Pairs by the first model, another training, and whatever the first model got wrong: the second learns the first's pictures, not the data.",
             ),
-        ]
+        ],
+        "flow",
     )
     return
 

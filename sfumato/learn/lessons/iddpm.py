@@ -365,7 +365,8 @@ def _():
                 "picture that is off by a factor of hundreds, and nothing later takes it back. Clip it, predict v, or start "
                 "a little lower.",
             ),
-        ]
+        ],
+        "iddpm",
     )
     return
 

@@ -325,7 +325,8 @@ def _():
                 "What does guidance by a classifier have to do with it?",
                 "It is the same sum of scores: there log p(y | x_t) is a network that was trained on noisy pictures, here it is approximated from the denoiser.",
             ),
-        ]
+        ],
+        "inverse",
     )
     return
 

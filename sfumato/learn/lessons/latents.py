@@ -491,7 +491,8 @@ def _():
             ("What of the diffusion mathematics changes on latents?", "Nothing but the data: the same process, loss and samplers, on latents of unit variance."),
             ("Why is noise put on an upsampler's input in training?", "In sampling it is given generated pictures; noise of a level it is told makes them and real ones alike."),
             ("Why is a transformer on pixels dear?", "Attention compares all pairs of tokens: half the patch's side is 16 times the pairs."),
-        ]
+        ],
+        "latents",
     )
     return
 

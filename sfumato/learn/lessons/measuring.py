@@ -227,7 +227,8 @@ def _():
                 "A new model has twice the precision and half the recall. What has happened?",
                 "It makes fewer kinds of pictures, and makes them better. Guidance does just that.",
             ),
-        ]
+        ],
+        "measuring",
     )
     return
 

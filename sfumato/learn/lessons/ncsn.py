@@ -237,7 +237,8 @@ def _():
                 "What is the score of noisy data to DDPM's network?",
                 "The same up to a factor: the score is minus the predicted noise over sigma.",
             ),
-        ]
+        ],
+        "ncsn",
     )
     return
 

@@ -293,7 +293,8 @@ def _():
                 "What did the average of the weights cure?",
                 "Samples whose colours shifted from one checkpoint to the next, though the loss stood still.",
             ),
-        ]
+        ],
+        "ncsnv2",
     )
     return
 

@@ -256,7 +256,8 @@ def _():
                 "It leads to the average of the data, which is not one of them. After a short step less noise is left, and the "
                 "next guess is sharper.",
             ),
-        ]
+        ],
+        "noise",
     )
     return
 

@@ -321,7 +321,8 @@ def _():
                 "NCSN adds noise to the picture, so the variance grows and grows. DDPM shrinks the picture as it adds noise, so the "
                 "variance stays 1.",
             ),
-        ]
+        ],
+        "score_sde",
     )
     return
 

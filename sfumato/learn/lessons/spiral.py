@@ -381,7 +381,8 @@ def _():
                 "A loss and a network that scale: the bound, read from means and variances, is dominated by details that "
                 "nobody sees. DDPM's simple loss changed that.",
             ),
-        ]
+        ],
+        "spiral",
     )
     return
 
