@@ -27,6 +27,7 @@ from messages_found import CODE, FORMULA, Finder, Found, plain
 
 from sfumato.learn import languages
 from sfumato.learn.catalogue import CATALOGUE
+from sfumato.learn.languages import web
 
 ROOT = Path(__file__).parents[1] / "sfumato" / "learn"
 LESSONS = tuple(known.name for known in CATALOGUE)
@@ -47,7 +48,9 @@ def files(name: str) -> list[Path]:
     if name != "pages":
         raise ValueError(f"no catalogue is called {name!r}; there are: pages, reference, teacher, {', '.join(LESSONS)}")
     others = {path for known in (*LESSONS, "reference", "teacher") for path in files(known)}
-    paths = sorted(path for path in ROOT.rglob("*") if path.suffix in (".py", ".js") and ".min." not in path.name)
+    paths = sorted(
+        path for path in ROOT.rglob("*") if path.suffix in (".py", ".js", ".html") and ".min." not in path.name
+    )
     return [path for path in paths if path not in others and "languages" not in path.parts]
 
 
@@ -58,6 +61,12 @@ def find(name: str) -> Found:
         text, file = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
         if path.suffix == ".py":
             Finder(file, ast.parse(text), found)
+            continue
+        if path.suffix == ".html":
+            for shown in web.SHOWN.findall(text.partition("<body>")[2]):
+                found.add(" ".join(shown.split()), file, False)
+            for title in re.findall("<title>(.*?)</title>", text):
+                found.add(title, file, False)
             continue
         for literal in re.findall(r'\btr\(("(?:[^"\\]|\\.)*")', text):
             message = json.loads(literal)

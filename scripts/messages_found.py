@@ -118,11 +118,27 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if any(isinstance(target, ast.Name) and target.id == "guesses" for target in node.targets):
-            for part in ast.walk(node.value):
-                if isinstance(part, (ast.Constant, ast.JoinedStr)) and not _inside(part, node.value):
-                    self.text(part)
+        self._assigned(node.targets, node.value)
         self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self._assigned([node.target], node.value)
+        self.generic_visit(node)
+
+    def _assigned(self, targets: list[ast.expr], value: ast.expr | None) -> None:
+        """The messages in tables that have no call around them."""
+        names = {target.id for target in targets if isinstance(target, ast.Name)}
+        if names & {"SECTIONS", "NOTES"} and isinstance(value, ast.Dict):
+            for key, held in zip(value.keys, value.values, strict=True):
+                if "SECTIONS" in names and key is not None:
+                    self.text(key)
+                elif isinstance(held, ast.Tuple):
+                    for part in held.elts:
+                        self.text(part)
+        if "guesses" in names and value is not None:
+            for part in ast.walk(value):
+                if isinstance(part, (ast.Constant, ast.JoinedStr)) and not _inside(part, value):
+                    self.text(part)
 
     def visit_Assert(self, node: ast.Assert) -> None:
         if self.checks and node.msg is not None:

@@ -15,6 +15,7 @@ TOKEN = "SFUMATO_TOKEN"
 """Environment variable: the token that opens the server, where another program must know it; a random one without."""
 Export = Annotated[str, tyro.conf.arg(metavar="LESSON")]
 Format = Literal["html", "ipynb", "pdf"]
+Language = Literal["", "en", "zh"]
 
 
 def learner(name: str) -> None:
@@ -24,6 +25,13 @@ def learner(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
         raise UsageError(f"--learner is a short name of letters, digits, _, - and ., not {name!r}")
     os.environ["SFUMATO_PROGRESS"] = str(progress.location().parent / "learners" / name / "progress.json")
+
+
+def speak(language: str) -> None:
+    """Pages that name no language are in this one, in this process and those that it starts."""
+    from sfumato.learn import languages
+
+    os.environ[languages.SETTING] = language
 
 
 def check_proxy(address: str) -> None:

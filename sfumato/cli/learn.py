@@ -29,6 +29,8 @@ class LearnArguments:
     """Keep progress apart for this learner: several can share one account, each with an address of their own."""
     behind: str = ""
     """The whole address under which a proxy on this machine shows it, e.g. JupyterHub's."""
+    language: course.Language = ""
+    """The language of pages that name none, and of what --export writes; pages have a switch. English by default."""
     export: course.Export = ""
     """Write this lesson as a file that needs no server (all: a site of all lessons), and end."""
     to: course.Format = "html"
@@ -58,6 +60,8 @@ def learn_command(arguments: list[str]) -> int:
     parsed = parse(LearnArguments, arguments, "sfumato learn")
     if parsed.learner:
         course.learner(parsed.learner)
+    if parsed.language:
+        course.speak(parsed.language)
     course.check_proxy(parsed.behind)
     if parsed.new_class:
         return course.new_class(parsed.new_class)

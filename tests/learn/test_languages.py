@@ -26,6 +26,8 @@ pytest.importorskip("marimo")
 ROOT = Path(__file__).parents[2]
 DONE = (
     "pages",
+    "reference",
+    "teacher",
     "spiral",
     "edm",
 )

@@ -11,6 +11,7 @@ from sfumato.data import pictures
 from sfumato.learn.catalogue import CATALOGUE, REFERENCE, Lesson, Reference, code, lesson
 from sfumato.learn.export import notebook, printed, still
 from sfumato.learn.export.document import ASSETS, KATEX, page
+from sfumato.learn.languages import tr
 from sfumato.learn.syllabus import plan
 
 PAGES: tuple[Lesson | Reference, ...] = (*CATALOGUE, *REFERENCE)
@@ -67,7 +68,7 @@ FORMATS: dict[str, Callable[[tuple[Lesson | Reference, ...], Path], list[Path]]]
 
 def _page(known: Lesson | Reference, links: still.Links, whole: bool) -> str:
     parts = [still.relinked(part, links) for part in still.outputs(known.name)]
-    return page(known.title, parts, whole)
+    return page(tr(known.title), parts, whole)
 
 
 def _catalogue() -> str:
@@ -77,15 +78,17 @@ def _catalogue() -> str:
         planned = plan(known.name)
         number = f"{known.number}. " if isinstance(known, Lesson) else ""
         items.append(
-            f'<li><a href="{known.name}.html">{number}{html.escape(known.title)}</a><span>{html.escape(known.about)}'
+            f'<li><a href="{known.name}.html">{number}{html.escape(tr(known.title))}</a>'
+            f"<span>{html.escape(tr(known.about))}"
             f"{f' {planned.line}.' if planned else ''}</span></li>"
         )
-    about = (
-        "<h1>The learning path of sfumato</h1><p>Diffusion models, paper by paper, with the figures as they were "
-        "computed when this site was written. Controls that compute, and exercises that are checked, are in "
-        "<code>sfumato learn</code>.</p>"
+    lead = tr(
+        "Diffusion models, paper by paper, with the figures as they were computed when this site was written. Controls "
+        "that compute, and exercises that are checked, are in `sfumato learn`."
     )
-    return page("sfumato: the learning path", [f'{about}<ul class="sf-lessons">{"".join(items)}</ul>'], whole=False)
+    lead = html.escape(lead).replace("`sfumato learn`", "<code>sfumato learn</code>")
+    about = f"<h1>{tr('The learning path of sfumato')}</h1><p>{lead}</p>"
+    return page(tr("sfumato: the learning path"), [f'{about}<ul class="sf-lessons">{"".join(items)}</ul>'], whole=False)
 
 
 def _written(path: Path, text: str) -> Path:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from sfumato.learn.languages import web
+
 HERE = Path(__file__).parent
 KATEX = HERE.parent / "katex"
 WIDGETS = HERE.parent / "widgets"
@@ -66,7 +68,7 @@ def page(title: str, parts: Sequence[str], whole: bool = True) -> str:
     scripts.append(f"<script>{TYPESET if formulas else ''}</script>")
     scripts += [f'<script type="module">{started(module)}</script>' for module in modules]
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{"".join(head)}</head>'
+        f'<!doctype html><html lang="{web.tag()}"><head><meta charset="utf-8">{"".join(head)}</head>'
         f"<body><main>\n{body}\n</main>{''.join(scripts)}</body></html>"
     )
 

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
-FIRST = "from sfumato.learn.export import notebook\n\nnotebook.here()"
+from sfumato.learn import languages
+from sfumato.learn.languages import tr
+
+FIRST = "from sfumato.learn.export import notebook\n\nnotebook.here({language})"
 
 
 def notebook(path: Path) -> str:
     """The JSON of a notebook (nbformat 4.5) made from the marimo notebook of that path."""
     text = path.read_text(encoding="utf-8")
-    cells = [_cell("code", FIRST, 0)]
+    asked = languages.language()
+    cells = [_cell("code", FIRST.format(language="" if asked == languages.SOURCE else f'"{asked}"'), 0)]
     for node in ast.parse(text).body:
         cells += _cells(node, text, len(cells))
     about = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -54,21 +59,22 @@ def _exercise(code: str, found: re.Match[str], text: str, number: int) -> list[d
     if asked is None:
         return [_cell("code", code, number)]
     return [
-        _cell("markdown", f"### {asked.title}\n\n{asked.task}", number),
+        _cell("markdown", f"### {tr(asked.title)}\n\n{tr(asked.task)}", number),
         _cell("code", f"%%answer {asked.key}\n{asked.stub.rstrip()}", number + 1),
     ]
 
 
 def _markdown(node: ast.expr) -> str | None:
-    """The text of mo.md("..."); None for anything else."""
+    """The text of mo.md("...") or story.md("..."); None for anything else."""
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "md"
         and len(node.args) == 1
+        and not node.keywords
         and isinstance(node.args[0], ast.Constant)
     ):
-        return textwrap.dedent(str(node.args[0].value)).strip()
+        return tr(textwrap.dedent(str(node.args[0].value)).strip())
     return None
 
 
@@ -81,8 +87,10 @@ def _cell(kind: str, source: str, number: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- in Jupyter
 
 
-def here() -> None:
-    """Make this IPython show the elements of a lesson, and check answers by `%%answer KEY`."""
+def here(language: str = "") -> None:
+    """Make this IPython show the elements of a lesson, and check answers by `%%answer KEY`, in that language."""
+    if language:
+        os.environ[languages.SETTING] = language
     from IPython import get_ipython
     from marimo import Html
 

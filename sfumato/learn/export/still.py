@@ -121,7 +121,7 @@ def folded(title: str, inner: str) -> str:
     return f"<details><summary>{title}</summary>{inner}</details>"
 
 
-NAVIGATION = re.compile(r"<p>(?:Code)? (?:<a href=\"/[^>]*>[^<]*</a>\s*)+</p>")
+NAVIGATION = re.compile(r"<p>[^<]* (?:<a href=\"/[^>]*>[^<]*</a>\s*)+</p>")
 """A row of `story.links` that leads to other pages of the server."""
 HREF = re.compile(r'<a\b[^>]*?href="(/[^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
 

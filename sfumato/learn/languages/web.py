@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import html
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from sfumato.learn import languages
-from sfumato.learn.languages import LANGUAGES, SOURCE, TAGS
+from sfumato.learn.languages import LANGUAGES, SOURCE, TAGS, tr
 
 QUERY = "lang"
 COOKIE = "sfumato_language"
@@ -96,3 +98,33 @@ def switch() -> str:
             address = html.escape(f"?{QUERY}={name}")
             parts.append(f'<a href="{address}" lang="{TAGS[name]}" hreflang="{TAGS[name]}" data-language>{words}</a>')
     return f'<span class="sf-languages">{" | ".join(parts)}</span>'
+
+
+SHOWN = re.compile(r"(?<=>)[^<>]+(?=<)|(?<=aria-label=\")[^\"]+")
+"""What a page shows as text, between its tags and as names of its elements."""
+
+
+def page(text: str, messages: dict[str, str]) -> str:
+    """A page of HTML in the language that is asked for.
+
+    Args:
+        text: in English, with an empty element of class sf-languages for the switch.
+        messages: for its script, which reads them from the element with the id messages.
+    """
+    head, mark, body = text.partition("<body>")
+    body = SHOWN.sub(lambda found: html.escape(shown(html.unescape(found[0])), quote=False), body)
+    head = re.sub("<title>(.*?)</title>", lambda found: f"<title>{html.escape(tr(found[1]))}</title>", head)
+    head = head.replace('lang="en"', f'lang="{tag()}"')
+    data = json.dumps(messages).replace("</", "<\\/")
+    head = head.replace('id="messages">{}<', f'id="messages">{data}<')
+    body = body.replace('<span class="sf-languages"></span>', switch()).replace('href="../"', f'href="../{suffix()}"')
+    return head + mark + body
+
+
+def shown(text: str) -> str:
+    """What stands between two tags, translated as one line; spaces at its ends are kept."""
+    line = " ".join(text.split())
+    if not line:
+        return text
+    start, end = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return start + tr(line) + end

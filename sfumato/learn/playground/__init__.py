@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.learn import languages
+from sfumato.learn.languages import tr, web
 from sfumato.shapes import only_images
 from sfumato.version import __version__
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 KINDS = {".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
          ".wasm": "application/wasm", ".json": "application/json", ".onnx": "application/octet-stream"}  # fmt: skip
+
+OWN = "your own"
 
 
 def cache() -> Path:
@@ -44,7 +48,7 @@ class Shelf:
 
         known = {name: path for name, path in shipped().items() if not name.startswith("adm_classifier/")}
         self.targets = [str(path) for path in own] + list(known)
-        self.titles = {str(path): "your own" for path in own} | {
+        self.titles = {str(path): OWN for path in own} | {
             name: PRESETS[name].about if name in PRESETS else "" for name in known
         }
         self._lock = threading.Lock()
@@ -75,8 +79,12 @@ def routes(shelf: Shelf) -> list[Any]:
 
     folders: dict[int, Path] = {}
 
+    def about(target: str) -> str:
+        found = shelf.titles[target]
+        return tr(OWN) if found == OWN else found
+
     def models(request: Request) -> Response:
-        return JSONResponse([{"name": target, "about": shelf.titles[target]} for target in shelf.targets])
+        return JSONResponse([{"name": target, "about": about(target)} for target in shelf.targets])
 
     async def model(request: Request) -> Response:
         number, name = request.path_params["number"], request.path_params["name"]
@@ -90,14 +98,20 @@ def routes(shelf: Shelf) -> list[Any]:
         return served_file(folders[number], name)
 
     def page(request: Request) -> Response:
-        return served_file(HERE, request.path_params.get("name", "playground.html"))
+        from starlette.responses import HTMLResponse
+
+        text = (HERE / "playground.html").read_text(encoding="utf-8")
+        return HTMLResponse(web.page(text, languages.of_file(languages.language(), "playground/playground.js")))
+
+    def file(request: Request) -> Response:
+        return served_file(HERE, request.path_params["name"])
 
     def runtime(request: Request) -> Response:
         return served_file(HERE / "runtime", request.path_params["name"])
 
     return [
         Route("/", page), Route("/models", models), Route("/model/{number:int}/{name}", model),
-        Route("/runtime/{name}", runtime), Route("/{name}", page),
+        Route("/runtime/{name}", runtime), Route("/{name}", file),
     ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 // The page: wishes go to the worker, states come back, are kept, and can be scrubbed without asking anybody.
 
+const messages = JSON.parse(document.getElementById("messages").textContent);
+const tr = (text, values = {}) => (messages[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const form = document.querySelector("form"), wish = form.elements, line = document.querySelector(".about");
 const time = document.querySelector("[name=time]"), at = document.querySelector("[name=at]");
 const play = document.querySelector("[name=play]"), views = [...document.querySelectorAll(".grid")];
@@ -22,7 +24,7 @@ function offer() {
   const samplers = Object.keys(about.samplers);
   options(wish.sampler, samplers, samplers[0]);
   offerSteps();
-  options(wish.label, [{ label: "all in turn", value: -1 }, ...about.classes.map((label, value) => ({ label, value }))], "-1");
+  options(wish.label, [{ label: tr("all in turn"), value: -1 }, ...about.classes.map((label, value) => ({ label, value }))], "-1");
   wish.label.closest("label").hidden = !about.denoiser.inputs.includes("y");
   wish.scale.closest("label").hidden = !about.denoiser.inputs.includes("scale");
 }
@@ -45,7 +47,7 @@ function sample(keep = false) {
       const canvas = document.createElement("canvas");
       [, canvas.height, canvas.width] = about.shape;
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `picture ${i + 1}`);
+      canvas.setAttribute("aria-label", tr("picture {n}", { n: i + 1 }));
       return canvas;
     }));
   }
@@ -80,16 +82,16 @@ function draw() {
     const data = view.dataset.view === "x" ? state.x : state.x0 ?? state.x;
     [...view.children].forEach((canvas, i) => paint(canvas, data, i));
   }
-  at.textContent = `step ${time.value} of ${state.of}`;
+  at.textContent = tr("step {k} of {last}", { k: time.value, last: state.of });
 }
 
 function stop() {
   clearInterval(timer);
   timer = null;
-  play.textContent = "play";
+  play.textContent = tr("play");
 }
 
-worker.onerror = (event) => say(`The runtime did not start: ${event.message ?? "see the console"}`, true);
+worker.onerror = (event) => say(tr("The runtime did not start: {error}", { error: event.message ?? tr("see the console") }), true);
 
 worker.onmessage = ({ data }) => {
   if (data.turn !== turn) return;  // of an older wish
@@ -105,7 +107,8 @@ worker.onmessage = ({ data }) => {
     if (data.noise) noises.push(data.noise);
     time.max = data.of;
     if (following) time.value = data.step;
-    say(`${data.asked} of ${data.total} evaluations, ${data.milliseconds.toFixed(0)} ms each for ${wish.count.value} pictures`);
+    say(tr("{asked} of {total} evaluations, {time} ms each for {count} pictures",
+      { asked: data.asked, total: data.total, time: data.milliseconds.toFixed(0), count: wish.count.value }));
     draw();
   } else {
     waiting?.resolve({ states, noises });
@@ -115,7 +118,7 @@ worker.onmessage = ({ data }) => {
 function open() {
   about = null;
   document.querySelector(".model").textContent = models[wish.model.value].about;
-  say("Opening the model. Its graphs are written once, which takes ten seconds to a minute ...");
+  say(tr("Opening the model. Its graphs are written once, which takes ten seconds to a minute ..."));
   turn += 1;
   worker.postMessage({ kind: "load", turn, base: new URL(`model/${wish.model.value}`, location.href).href });
 }
@@ -132,7 +135,7 @@ play.onclick = () => {
   if (timer) return stop();
   following = false;
   if (Number(time.value) >= states.length - 1) time.value = 0;
-  play.textContent = "stop";
+  play.textContent = tr("stop");
   timer = setInterval(() => {
     time.value = Number(time.value) + 1;
     draw();
@@ -145,6 +148,6 @@ window.playground = {
   sample: () => new Promise((resolve, reject) => { waiting = { resolve, reject }; sample(true); }),
 };
 
-const models = await (await fetch("models")).json();
+const models = await (await fetch(`models${location.search}`)).json();
 wish.model.replaceChildren(...models.map(({ name, about: words }, i) => new Option(name, i)));
 open();

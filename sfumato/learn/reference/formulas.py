@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sfumato.learn.languages import tr
+
 
 class Formula(NamedTuple):
     """A row.
@@ -37,7 +39,7 @@ unit of the step size. $\lambda$: here $\sigma/\alpha$, what EDM calls $\sigma$;
 in simple diffusion, and half of it, $\log(\alpha/\sigma)$, in DPM-Solver and in the lesson on fast solvers; $\gamma$ of VDM is $-\log\mathrm{SNR}$. The
 formulas of fast solvers below have $\ell = \tfrac12\log\mathrm{SNR}$ in its place. $s$: a level, a score, a scale of guidance. $v$: a prediction, a
 random probe, the variance of data, the velocity of a single line. $u$: the velocity of a flow; of a mean flow, its average.
-""".strip()
+"""
 
 SECTIONS: dict[str, tuple[Formula, ...]] = {
     "Forward: from data to noise": (
@@ -163,18 +165,18 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
 def page(lessons: bool = True) -> str:
     """The page as Markdown; with links to the derivations where it is shown beside the lessons."""
     parts = [
-        "# All formulas\n",
-        "In one notation, with each paper's own beside it. Numbers are equations. Which codes call it what is in\n"
-        + ("docs/notation.md" if lessons else "[notation.md](notation.md)")
-        + "; the words are in "
-        + ("[the glossary](/lesson/glossary/)" if lessons else "[glossary.md](glossary.md)")
-        + ". `sfumato learn` derives each of them.\n",
-        SYMBOLS,
+        tr(
+            "# All formulas\n\nIn one notation, with each paper's own beside it. Numbers are equations. Which codes call it what is in\n{notation}; the words are in {words}. `sfumato learn` derives each of them.\n",
+            notation="docs/notation.md" if lessons else "[notation.md](notation.md)",
+            words=f"[{tr('the glossary')}](/lesson/glossary/)" if lessons else "[glossary.md](glossary.md)",
+        ),
+        tr(SYMBOLS),
     ]
     for title, rows in SECTIONS.items():
-        parts.append(f"\n## {title}\n\n| | in one notation | in the papers | in `sfumato` | derived |\n|:--|:--|:--|:--|:--|")
+        names = tr("| | in one notation | in the papers | in `sfumato` | derived |")
+        parts.append(f"\n## {tr(title)}\n\n{names}\n|:--|:--|:--|:--|:--|")
         parts += [
-            f"| {row.what} | {_cell(row.ours)} | {_cell(row.papers)} | `{row.code}` | {_where(row.derived, lessons)} |" for row in rows
+            f"| {tr(row.what)} | {_cell(row.ours)} | {_cell(tr(row.papers))} | `{row.code}` | {_where(row.derived, lessons)} |" for row in rows
         ]
     return "\n".join(parts) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sfumato.learn.catalogue import lesson
+from sfumato.learn.languages import tr
 
 
 class Term(NamedTuple):
@@ -140,17 +141,21 @@ TERMS = (
 
 def page(lessons: bool = True) -> str:
     """The page as Markdown; with links to the lessons where it is shown beside them."""
-    head = (
-        "# All words\n\nWhat each means in this field, and the lesson that explains it. Formulas:\n"
-        + ("[all formulas](/lesson/formulas/)" if lessons else "[formulas.md](formulas.md)")
-        + "; symbols, and names in codes: "
-        + ("docs/notation.md" if lessons else "[notation.md](notation.md)")
-        + ".\n\n| word | meaning | lesson |\n|:--|:--|:--|\n"
+    head = tr(
+        "# All words\n\nWhat each means in this field, and the lesson that explains it. Formulas:\n{formulas}; symbols, and names in codes: {notation}.\n\n| word | meaning | lesson |",
+        formulas=f"[{tr('all formulas')}](/lesson/formulas/)" if lessons else "[formulas.md](formulas.md)",
+        notation="docs/notation.md" if lessons else "[notation.md](notation.md)",
     )
-    return head + "\n".join(f"| {t.word} | {t.meaning} | {_where(t.lesson, lessons)} |" for t in TERMS) + "\n"
+    rows = [f"| {_both(term.word)} | {tr(term.meaning)} | {_where(term.lesson, lessons)} |" for term in TERMS]
+    return "\n".join([head, "|:--|:--|:--|", *rows]) + "\n"
+
+
+def _both(word: str) -> str:
+    """A word in the language of the page, and in English where it is another."""
+    return tr(word) if tr(word) == word else f"{tr(word)} ({word})"
 
 
 def _where(name: str, lessons: bool) -> str:
     known = lesson(name)
-    words = f"{known.number}. {known.title}"
+    words = f"{known.number}. {tr(known.title)}"
     return f"[{words}](/lesson/{name}/)" if lessons else words
