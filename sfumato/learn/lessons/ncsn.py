@@ -11,6 +11,7 @@ with app.setup:
     from sfumato.core import matching
     from sfumato.learn import story
     from sfumato.learn.checks.ncsn import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Scrubber
     from sfumato.samplers.langevin import LangevinStep
 
@@ -19,7 +20,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # NCSN: follow the slope, from much noise to little
 
     *Generative modeling by estimating gradients of the data distribution*, Song and Ermon, 2019.
@@ -51,7 +52,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -73,13 +74,14 @@ def _():
 def _(guess, guesses):
     def _figure():
         verdict = judge(CLAIMS["ncsn/annealing"], seeds=1, fast=True)
-        return mo.md(
+        return story.md(
             "| | share at the upper cloud |\n|---|---|\n"
-            f"| plain | {verdict.mean('plain: share at the heavy mode'):.2f} |\n"
-            f"| annealed | {verdict.mean('annealed: share at the heavy mode'):.2f} |\n| the truth | {HEAVY:.2f} |\n\n"
+            "| plain | {plain:.2f} |\n| annealed | {annealed:.2f} |\n| the truth | {truth:.2f} |\n\n"
             "A score says nothing of weights: near a cloud it is the same, whether that cloud holds four fifths of the data "
             "or one. With much noise the two clouds merge into one, and there the weights do show. This is figure 3 of the paper, "
-            f"as the claim `ncsn/annealing`. {story.borne_out(verdict)}"
+            "as the claim `ncsn/annealing`. {verdict}",
+            plain=verdict.mean("plain: share at the heavy mode"), annealed=verdict.mean("annealed: share at the heavy mode"),
+            truth=HEAVY, verdict=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -88,7 +90,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -143,7 +145,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
 
     How much noise must there be at first? The clouds are 14 apart.
@@ -153,8 +155,8 @@ def _():
 
 @app.cell
 def _():
-    first = mo.ui.slider(0.5, 30.0, step=0.5, value=4.0, label="the largest sigma", show_value=True)
-    levels = mo.ui.slider(2, 20, value=10, label="levels", show_value=True)
+    first = mo.ui.slider(0.5, 30.0, step=0.5, value=4.0, label=tr("the largest sigma"), show_value=True)
+    levels = mo.ui.slider(2, 20, value=10, label=tr("levels"), show_value=True)
     mo.hstack([first, levels], justify="start", wrap=True)
     return first, levels
 
@@ -162,12 +164,11 @@ def _():
 @app.cell
 def _(first, levels, real):
     _states = by_annealing(400, 0, first.value, levels.value, 50)
+    _name = tr("from {first:g}, {levels} levels", first=first.value, levels=levels.value)
     mo.vstack(
         [
-            mo.ui.anywidget(
-                Scrubber.of({f"from {first.value:g}, {levels.value} levels": _states[:: levels.value]}, real, reach=12.0, start=1.0)
-            ),
-            mo.md(f"Share at the upper cloud: **{heavy(_states[-1]):.2f}** (the truth: {HEAVY:.2f})."),
+            mo.ui.anywidget(Scrubber.of({_name: _states[:: levels.value]}, real, reach=12.0, start=1.0)),
+            story.md("Share at the upper cloud: **{share:.2f}** (the truth: {truth:.2f}).", share=heavy(_states[-1]), truth=HEAVY),
         ]
     )
     return
@@ -190,7 +191,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -245,7 +246,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: arXiv 1907.05600; its code: ermongroup/ncsn.

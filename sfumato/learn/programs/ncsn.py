@@ -66,7 +66,7 @@ def check(namespace: Namespace) -> None:
         kept = 1 - alpha / 2 / (s2 + sigma**2)
         mean, variance = 2 + kept * (mean - 2), kept**2 * variance + alpha
         drift, spread = float(found[k].mean()), float(found[k].var())
-        where = f"after step {k}, at sigma {sigma:g} with alpha {alpha:g},"
+        where = tr("after step {k}, at sigma {sigma:g} with alpha {alpha:g},", k=k, sigma=sigma, alpha=alpha)
         assert abs(drift - mean) < 0.04, tr(
             "{where} the mean is {mean:.3f}; yours {drift:.3f}. The score is multiplied by half of alpha",
             where=where,
@@ -93,7 +93,7 @@ def figure(namespace: Namespace) -> Figure:
     made = namespace["annealed"](score, anywhere(300, 0), process, 0.002, 60)
     film = states(made, "annealed", 601, (300, 2))[::10]
     real = two_modes().sample(500, torch.Generator().manual_seed(1))
-    share = f"your sampler: {heavy(film[-1]):.0%} at the upper cloud, which holds 80 %"
+    share = tr("your sampler: {share:.0%} at the upper cloud, which holds 80 %", share=heavy(film[-1]))
     return figures.scrubber({share: film}, real, reach=12.0)
 
 
