@@ -25,7 +25,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # NCSNv2: how much noise, and how many levels
 
     *Improved techniques for training score-based generative models*, Song and Ermon, 2020.
@@ -57,7 +57,9 @@ def _():
     rule = techniques.largest_distance(digits()[0])
     _little, _enough = (annealed(first, 30) for first in (0.3, rule))
     hook = mo.ui.anywidget(
-        Frames.of({"sigma_1 = 0.3": film(_little[::2]), f"sigma_1 = {rule:.2f}, the rule": film(_enough[::2])}, start=1.0)
+        Frames.of(
+            {"sigma_1 = 0.3": film(_little[::2]), tr("sigma_1 = {rule:.2f}, the rule", rule=rule): film(_enough[::2])}, start=1.0
+        )
     )
     _from = int(digits()[1][0])
     _left, _right = reached(_little[-1]), reached(_enough[-1])
@@ -66,17 +68,19 @@ def _():
         "On the left most come home to where they began. On the right few do, and nearly all digits are found.",
         "With these points the two sides do not differ as the rule says.",
     )
-    mo.vstack([hook, mo.md(
-        f"All begin at a {_from}. In the end a {_from} again: on the left **{int(_left[_from])}** of 30, on the right **{int(_right[_from])}**; digits "
-        f"that are found: **{int((_left > 0).sum())}** and **{int((_right > 0).sum())}** of 10. {_said} Nothing else differs: the same score, the same "
-        "rule for levels and steps."
+    mo.vstack([hook, story.md(
+        "All begin at a {digit}. In the end a {digit} again: on the left **{left}** of 30, on the right **{right}**; digits "
+        "that are found: **{found_left}** and **{found_right}** of 10. {said} Nothing else differs: the same score, the same "
+        "rule for levels and steps.",
+        digit=_from, left=int(_left[_from]), right=int(_right[_from]),
+        found_left=int((_left > 0).sum()), found_right=int((_right > 0).sum()), said=_said,
     )])
     return film, hook, rule
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -98,18 +102,16 @@ def _():
 def _(guess, guesses):
     def _figure():
         verdict = judge(CLAIMS["ncsnv2/first-sigma"], seeds=1, fast=True)
-        rows = [
-            f"| {name} | {verdict.mean(f'classes reached, sigma_1 = {name}'):.0f} of 10 |" for name in ("0.3", "1", "the rule")
-        ]
-        return mo.md(
-            "| $\\sigma_1$ | classes that 40 points reach from one digit |\n|---|---|\n" + "\n".join(rows)
-            + f"\n\nThe rule gives {verdict.mean('sigma_1 by the rule'):.2f} here. "
-            + story.measured(
-                verdict.mean("classes reached, sigma_1 = 1") > 9,
-                "It is safe, not sharp: on these tiny images 1 would do. ", "A noise of 1 is not enough for all. ",
-            )
-            + "On CIFAR-10 it gives 50, where NCSN had 1. This is figure 2 of the paper, as the claim "
-            f"`ncsnv2/first-sigma`. {story.borne_out(verdict)}"
+        little, one, rule = (verdict.mean(f"classes reached, sigma_1 = {name}") for name in ("0.3", "1", "the rule"))
+        return story.md(
+            "| $\\sigma_1$ | classes that 40 points reach from one digit |\n|---|---|\n"
+            "| 0.3 | {little:.0f} of 10 |\n| 1 | {one:.0f} of 10 |\n| the rule | {rule:.0f} of 10 |\n\n"
+            "The rule gives {first:.2f} here. {said} On CIFAR-10 it gives 50, where NCSN had 1. "
+            "This is figure 2 of the paper, as the claim `ncsnv2/first-sigma`. {verdict}",
+            little=little, one=one, rule=rule, first=verdict.mean("sigma_1 by the rule"), verdict=story.borne_out(verdict),
+            said=story.measured(
+                one > 9, "It is safe, not sharp: on these tiny images 1 would do.", "A noise of 1 is not enough for all."
+            ),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -118,7 +120,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -169,7 +171,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
 
     All of it from one data set. A larger picture has more pixels, so a larger distance and thinner shells.
@@ -179,8 +181,8 @@ def _():
 
 @app.cell
 def _():
-    first = mo.ui.slider(0.2, 5.0, step=0.1, value=0.5, label="sigma_1", show_value=True)
-    moves = mo.ui.slider(1, 20, value=5, label="steps a level", show_value=True)
+    first = mo.ui.slider(0.2, 5.0, step=0.1, value=0.5, label=tr("sigma_1"), show_value=True)
+    moves = mo.ui.slider(1, 20, value=5, label=tr("steps a level"), show_value=True)
     mo.hstack([first, moves], justify="start", wrap=True)
     return first, moves
 
@@ -192,10 +194,11 @@ def _(film, first, moves):
     _recipe = ncsnv2.fitted(ncsnv2.NCSNv2(moves_per_level=moves.value), digits()[0].reshape(-1, 1, 8, 8).float())
     mo.vstack(
         [
-            mo.ui.anywidget(Frames.of({f"sigma_1 = {first.value:g}": film(_states[::2])}, start=1.0)),
-            mo.md(
-                f"**{int((_counts > 0).sum())}** of ten classes reached. The rules for these digits, down to a noise of 0.01, as "
-                f"`sfumato inspect --ncsnv2 digits` prints them:\n\n```\n{ncsnv2.explained(_recipe)}\n```"
+            mo.ui.anywidget(Frames.of({tr("sigma_1 = {first:g}", first=first.value): film(_states[::2])}, start=1.0)),
+            story.md(
+                "**{reached}** of ten classes reached. The rules for these digits, down to a noise of 0.01, as "
+                "`sfumato inspect --ncsnv2 digits` prints them:\n\n```\n{rules}\n```",
+                reached=int((_counts > 0).sum()), rules=ncsnv2.explained(_recipe),
             ),
         ]
     )
@@ -245,7 +248,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -301,7 +304,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: arXiv 2006.09011; its code: ermongroup/ncsnv2.

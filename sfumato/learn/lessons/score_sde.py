@@ -24,7 +24,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Score-SDE: one equation for all of it
 
     *Score-based generative modeling through stochastic differential equations*, Song, Sohl-Dickstein, Kingma, Kumar, Ermon and
@@ -59,7 +59,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -81,13 +81,14 @@ def _():
 def _(guess, guesses):
     def _figure():
         verdict = judge(CLAIMS["score_sde/likelihood"], seeds=1, fast=True)
-        rows = [f"| {name} | {verdict.mean(f'{name}: error of the mean'):.1e} |" for name in SDES]
-        return mo.md(
-            "150 points of the ring, whose density is known: bits/dim by the ODE against the truth, "
-            f"{verdict.mean('truth, bits/dim'):.2f}:\n\n| SDE | error, bits/dim |\n|---|---|\n" + "\n".join(rows)
-            + "\n\nSection 4.3 of the paper, as the claim `score_sde/likelihood`. It is the likelihood of the *model*, whose score this is (here "
+        return story.md(
+            "150 points of the ring, whose density is known: bits/dim by the ODE against the truth, {truth:.2f}:\n\n"
+            "| SDE | error, bits/dim |\n|---|---|\n{rows}\n\n"
+            "Section 4.3 of the paper, as the claim `score_sde/likelihood`. It is the likelihood of the *model*, whose score this is (here "
             "the exact one). On pictures, bytes are first spread evenly over their cells, which makes it a bound again, and the divergence is "
-            f"estimated with random probes: `sfumato likelihood RUN --method ode`. {story.borne_out(verdict)}"
+            "estimated with random probes: `sfumato likelihood RUN --method ode`. {verdict}",
+            truth=verdict.mean("truth, bits/dim"), verdict=story.borne_out(verdict),
+            rows="\n".join(f"| {name} | {verdict.mean(f'{name}: error of the mean'):.1e} |" for name in SDES),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -96,7 +97,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -150,7 +151,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
 
     Three SDEs, any number of steps. Which of the two comes apart first when steps are few?
@@ -160,15 +161,15 @@ def _():
 
 @app.cell
 def _():
-    kind = mo.ui.radio([*SDES], value="VE", label="SDE", inline=True)
+    kind = mo.ui.radio([*SDES], value="VE", label=tr("SDE"), inline=True)
     kind
     return (kind,)
 
 
 @app.cell
 def _():
-    steps = mo.ui.slider(3, 100, value=12, label="steps", show_value=True)
-    seed = mo.ui.slider(0, 20, value=0, label="seed", show_value=True)
+    steps = mo.ui.slider(3, 100, value=12, label=tr("steps"), show_value=True)
+    seed = mo.ui.slider(0, 20, value=0, label=tr("seed"), show_value=True)
     mo.hstack([steps, seed], justify="start", wrap=True)
     return seed, steps
 
@@ -177,15 +178,15 @@ def _():
 def _(kind, real, seed, steps):
     _runs = {
         f"{kind.value}, {name}": sampled(kind.value, ode, steps.value, 300, seed.value)
-        for name, ode in (("reverse SDE", False), ("ODE", True))
+        for name, ode in ((tr("reverse SDE"), False), (tr("ODE"), True))
     }
     _nll = {name: float(-ring().log_prob(states[-1]).mean()) for name, states in _runs.items()}
     _own = float(-ring().log_prob(ring().sample(20_000, torch.Generator().manual_seed(0))).mean())
     mo.vstack(
         [
             mo.ui.anywidget(Scrubber.of(_runs, real, start=1.0)),
-            mo.md(f"Negative log likelihood under the data's density, nats (data themselves: {_own:.2f}): "
-                  + "; ".join(f"{n}: **{v:.2f}**" for n, v in _nll.items()) + "."),
+            story.md("Negative log likelihood under the data's density, nats (data themselves: {own:.2f}): {each}.",
+                     own=_own, each="; ".join(f"{n}: **{v:.2f}**" for n, v in _nll.items())),
         ]
     )
     return
@@ -193,7 +194,7 @@ def _(kind, real, seed, steps):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Does it hold here?
     """)
     return
@@ -201,7 +202,7 @@ def _():
 
 @app.cell
 def _():
-    mo.callout(mo.md(f"`score_sde/corrector`, *{CLAIMS['score_sde/corrector'].statement}* {CLAIMS['score_sde/corrector'].note}"), kind="warn")
+    mo.callout(story.md("`score_sde/corrector`, *{statement}* {note}", statement=CLAIMS['score_sde/corrector'].statement, note=CLAIMS['score_sde/corrector'].note), kind="warn")
     return
 
 
@@ -241,9 +242,9 @@ def _(asked, real):
             return predict_score(prediction.score + gradient, x, t, process)
 
         runs = {}
-        for name, denoise in (("not told", mixture.denoise(process)), ("told", told)):
+        for name, denoise in ((tr("not told"), mixture.denoise(process)), (tr("told"), told)):
             runs[name] = all_states(normal(0, n, 2), ReverseDiffusion().plan(process, denoise, steps), seeded(1))[::8]
-        ends = runs["told"][-1]
+        ends = runs[name][-1]
         distances = torch.cdist(ends, mixture.means)
         return runs, float(wanted[distances.argmin(1)].double().mean())
 
@@ -274,7 +275,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -329,7 +330,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: arXiv 2011.13456; its code: yang-song/score_sde and score_sde_pytorch.

@@ -11,6 +11,7 @@ from torch import Tensor
 from sfumato.claims.ncsnv2 import digits, reached
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import block, given, near, normal, states, tensor
 
 TASK = r"""From a data set to a sampler without a guess. Write
@@ -100,21 +101,28 @@ def _overlap(gamma: float, D: int) -> float:
 def _check_sigmas(sigmas: Tensor, images: Tensor, last: float) -> None:
     first, D = max(math.dist(a, b) for a in images.tolist() for b in images.tolist()), images.shape[1]
     assert sigmas.ndim == 1, "the sigmas are a list of numbers"
-    assert len(sigmas) > 2, f"from {first:.2f} down to {last:g} there are more than two levels"
-    assert near(sigmas[0], first, 1e-3), (
-        f"compared one by one, the two images furthest apart have distance {first:.4f}: the first sigma. Yours is {float(sigmas[0]):.4f}"
+    assert len(sigmas) > 2, tr(
+        "from {first:.2f} down to {last:g} there are more than two levels", first=first, last=last
     )
-    assert near(sigmas[-1], last, 1e-3), f"the last sigma is {last:g}, yours {float(sigmas[-1]):.4f}"
+    assert near(sigmas[0], first, 1e-3), tr(
+        "compared one by one, the two images furthest apart have distance {first:.4f}: the first sigma. Yours is {found:.4f}",
+        first=first, found=float(sigmas[0]),
+    )  # fmt: skip
+    assert near(sigmas[-1], last, 1e-3), tr(
+        "the last sigma is {last:g}, yours {found:.4f}", last=last, found=float(sigmas[-1])
+    )
     ratios = sigmas[:-1] / sigmas[1:]
-    assert near(ratios, ratios[0], 1e-3), (
-        f"neighbours have the same ratio; yours have {float(ratios.min()):.3f} to {float(ratios.max()):.3f}"
-    )
+    assert near(ratios, ratios[0], 1e-3), tr(
+        "neighbours have the same ratio; yours have {least:.3f} to {most:.3f}",
+        least=float(ratios.min()), most=float(ratios.max()),
+    )  # fmt: skip
     gaps = len(ratios)
     fewer, more = (_overlap((first / last) ** (1 / max(1, n)), D) for n in (gaps - 1, gaps + 1))
-    assert fewer < 0.5 < more, (
-        f"in {D} dimensions your {len(sigmas)} levels have gamma = {float(ratios[0]):.3f}, an overlap of {_overlap(float(ratios[0]), D):.2f}; with one level "
-        f"fewer it is {fewer:.2f}, with one more {more:.2f}. The one with gamma next to that of an overlap of 0.5 is wanted"
-    )
+    assert fewer < 0.5 < more, tr(
+        "in {D} dimensions your {levels} levels have gamma = {gamma:.3f}, an overlap of {overlap:.2f}; with one level "
+        "fewer it is {fewer:.2f}, with one more {more:.2f}. The one with gamma next to that of an overlap of 0.5 is wanted",
+        D=D, levels=len(sigmas), gamma=float(ratios[0]), overlap=_overlap(float(ratios[0]), D), fewer=fewer, more=more,
+    )  # fmt: skip
 
 
 def _check_size(eps: float, gamma: float, last: float, steps: int) -> None:
@@ -126,13 +134,14 @@ def _check_size(eps: float, gamma: float, last: float, steps: int) -> None:
 
     best = min((k / 4000 for k in range(1, 4000)), key=left)
     r = eps / last**2
-    assert 0 < r < 1, (
-        f"eps / last^2 lies between 0 and 1; yours is {r:.4g}: eps is r times the square of the last sigma"
+    assert 0 < r < 1, tr(
+        "eps / last^2 lies between 0 and 1; yours is {r:.4g}: eps is r times the square of the last sigma", r=r
     )
-    assert left(r) < 1.02 * left(best) + 1e-6, (
-        f"with gamma = {gamma:.3f} and {steps} steps a level your eps = {eps:.3g} leaves the variance at {1 + left(r):.4f} of the level's own; "
-        f"eps = {best * last**2:.3g} brings it to {1 + left(best):.4f}"
-    )
+    assert left(r) < 1.02 * left(best) + 1e-6, tr(
+        "with gamma = {gamma:.3f} and {steps} steps a level your eps = {eps:.3g} leaves the variance at {found:.4f} of the level's own; "
+        "eps = {best:.3g} brings it to {expected:.4f}",
+        gamma=gamma, steps=steps, eps=eps, found=1 + left(r), best=best * last**2, expected=1 + left(best),
+    )  # fmt: skip
 
 
 def _check_sample(sample: Any) -> None:
@@ -145,22 +154,25 @@ def _check_sample(sample: Any) -> None:
     start = normal(0, 20_000, 2)
     found = states(sample(given(exact), start, sigmas, eps, steps), "sample", 11, (20_000, 2))
     order = [sigma for sigma in sigmas for _ in range(steps)]
-    assert asked == [*order, 0.5], (
-        f"the score is asked {steps} times at each level, the largest first, and once more at the last; yours at {asked}"
-    )
+    assert asked == [*order, 0.5], tr(
+        "the score is asked {steps} times at each level, the largest first, and once more at the last; yours at {asked}",
+        steps=steps, asked=asked,
+    )  # fmt: skip
     assert torch.allclose(found[0], start, atol=1e-6), "the first state is the start itself"
     for k, sigma in enumerate(order):
         alpha = eps * sigma**2 / sigmas[-1] ** 2
         kept, before, after = 1 - alpha / (s2 + sigma**2), found[k], found[k + 1]
         mean, variance = 1 + kept * (float(before.mean()) - 1), kept**2 * float(before.var()) + 2 * alpha
-        assert abs(float(after.mean()) - mean) < 0.03, (
-            f"in step {k + 1}, at sigma {sigma:g} with alpha {alpha:g}, the mean goes to {mean:.3f}; yours to {float(after.mean()):.3f}. Here the score is "
-            "multiplied by alpha, not by its half"
-        )
-        assert near(after.var(), variance, 0.05), (
-            f"in step {k + 1}, at sigma {sigma:g} with alpha {alpha:g}, the variance goes to {variance:.3f}; yours to {float(after.var()):.3f}. The noise "
-            "has variance 2 alpha, fresh in each step"
-        )
+        assert abs(float(after.mean()) - mean) < 0.03, tr(
+            "in step {k}, at sigma {sigma:g} with alpha {alpha:g}, the mean goes to {mean:.3f}; yours to {found:.3f}. Here the score is "
+            "multiplied by alpha, not by its half",
+            k=k + 1, sigma=sigma, alpha=alpha, mean=mean, found=float(after.mean()),
+        )  # fmt: skip
+        assert near(after.var(), variance, 0.05), tr(
+            "in step {k}, at sigma {sigma:g} with alpha {alpha:g}, the variance goes to {variance:.3f}; yours to {found:.3f}. The noise "
+            "has variance 2 alpha, fresh in each step",
+            k=k + 1, sigma=sigma, alpha=alpha, variance=variance, found=float(after.var()),
+        )  # fmt: skip
     expected = found[-2] + 0.5**2 * (1 - found[-2]) / (s2 + 0.5**2)
     assert torch.allclose(found[-1], expected, atol=1e-4), (
         "the last state is the one before plus sigma_L^2 times its score, without fresh noise: the mean of clean data (Tweedie)"
@@ -184,7 +196,10 @@ def figure(namespace: Namespace) -> Figure:
     grey = (
         (film[[*range(0, len(film) - 2, 3), -2, -1]].clamp(0, 1) * 255).round().to(torch.uint8).reshape(-1, 30, 1, 8, 8)
     )
-    name = f"{len(sigmas)} levels from {float(sigmas[0]):.2f}: {found} of 10 digits found; {off[0]:.2f} from the nearest one, denoised {off[1]:.2f}"
+    name = tr(
+        "{levels} levels from {first:.2f}: {found} of 10 digits found; {off:.2f} from the nearest one, denoised {denoised:.2f}",
+        levels=len(sigmas), first=float(sigmas[0]), found=found, off=off[0], denoised=off[1],
+    )  # fmt: skip
     framed = torch.nn.functional.pad(grey, (1, 1, 1, 1), value=128)
     return figures.frames({name: torch.stack([block(state, columns=10) for state in framed])})
 

@@ -129,7 +129,7 @@ def figure(namespace: Namespace) -> Figure:
         made = namespace["sample"](score, normal(2, 1000, 2), 25, beta, 0.16, corrections)
         film = states(made, "sample", 26, (1000, 2))
         off = sliced_distance(film[-1], real[:1000])
-        runs[f"corrections a step: {corrections}, sliced distance {off:.3f}"] = film
+        runs[tr("corrections a step: {n}, sliced distance {off:.3f}", n=corrections, off=off)] = film
     return figures.scrubber(runs, real[:600])
 
 
