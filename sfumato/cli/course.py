@@ -55,8 +55,9 @@ def export(lesson: str, kind: Format, out: Path) -> int:
         printed.need()
     if len(pages) > 1 and kind != "ipynb":
         print(f"{len(pages)} pages; each lesson is run once, which takes minutes")
-    written = exporting.FORMATS[kind](pages, out)
-    print(f"{written[0]}" if len(written) == 1 else f"{len(written)} files in {out}; begin with {written[0].name}")
+    written = exporting.FORMATS[kind](pages, out, lambda line: print(line, flush=True))
+    if len(written) > 1:
+        print(f"{len(written)} files in {out}; begin with {written[0].name}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,10 +28,18 @@ def chosen(name: str) -> tuple[Lesson | Reference, ...]:
     return tuple(known for known in REFERENCE if known.name == name) or (lesson(name),)
 
 
-def write_html(pages: tuple[Lesson | Reference, ...], out: Path) -> list[Path]:
+Said = Callable[[str], None]
+"""Is told of each file: its name, how long it took and how large it is."""
+
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def write_html(pages: tuple[Lesson | Reference, ...], out: Path, said: Said = silent) -> list[Path]:
     """One page as one file that holds everything, several as a site with a catalogue."""
     if len(pages) == 1:
-        return [_written(out / f"{pages[0].name}.html", _page(pages[0], {}, whole=True))]
+        return _each(pages, lambda known: _written(out / f"{known.name}.html", _page(known, {}, whole=True)), said)
     links = {"/": "index.html", **{f"/lesson/{known.name}/": f"{known.name}.html" for known in pages}}
     files = {file for known in pages if isinstance(known, Lesson) for file in known.code}
     links |= {f"/code/{file}": f"code/{file}.txt" for file in files}
@@ -40,27 +49,41 @@ def write_html(pages: tuple[Lesson | Reference, ...], out: Path) -> list[Path]:
     shutil.copytree(KATEX / "fonts", out / ASSETS / "fonts", dirs_exist_ok=True)
     for file in sorted(files):
         _written(out / "code" / f"{file}.txt", code(file) or "")
-    written = [_written(out / f"{known.name}.html", _page(known, links, whole=False)) for known in pages]
+    written = _each(pages, lambda known: _written(out / f"{known.name}.html", _page(known, links, whole=False)), said)
     return [_written(out / "index.html", _catalogue()), *written]
 
 
-def write_ipynb(pages: tuple[Lesson | Reference, ...], out: Path) -> list[Path]:
+def write_ipynb(pages: tuple[Lesson | Reference, ...], out: Path, said: Said = silent) -> list[Path]:
     """A Jupyter notebook for each."""
-    return [_written(out / f"{known.name}.ipynb", notebook.notebook(known.path)) for known in pages]
+    return _each(pages, lambda known: _written(out / f"{known.name}.ipynb", notebook.notebook(known.path)), said)
 
 
-def write_pdf(pages: tuple[Lesson | Reference, ...], out: Path) -> list[Path]:
+def write_pdf(pages: tuple[Lesson | Reference, ...], out: Path, said: Said = silent) -> list[Path]:
     """A PDF for each. ValueError where no browser is there to print it."""
     printed.need()
     out.mkdir(parents=True, exist_ok=True)
-    made = []
+
+    def made(known: Lesson | Reference) -> Path:
+        path = out / f"{known.name}.pdf"
+        printed.pdf(_page(known, {}, whole=True), path)
+        return path
+
+    return _each(pages, made, said)
+
+
+def _each(
+    pages: tuple[Lesson | Reference, ...], made: Callable[[Lesson | Reference], Path], said: Said
+) -> list[Path]:
+    """The file of each page."""
+    paths = []
     for known in pages:
-        made.append(out / f"{known.name}.pdf")
-        printed.pdf(_page(known, {}, whole=True), made[-1])
-    return made
+        began = time.monotonic()
+        paths.append(made(known))
+        said(f"{paths[-1]}: {time.monotonic() - began:.0f} s, {paths[-1].stat().st_size / 1e6:.1f} MB")
+    return paths
 
 
-FORMATS: dict[str, Callable[[tuple[Lesson | Reference, ...], Path], list[Path]]] = {
+FORMATS: dict[str, Callable[..., list[Path]]] = {
     "html": write_html, "ipynb": write_ipynb, "pdf": write_pdf,
 }  # fmt: skip
 """What lessons can be written as."""

@@ -82,7 +82,7 @@ def _plain(found: re.Match[str]) -> str:
         return f'<div class="sf-question">{label}<ul>{options}</ul></div>'
     if kind == "button":
         return f'<p class="sf-control">{tr("In the live lesson a button starts this:")} {label}</p>'
-    if kind in ("slider", "radio", "dropdown", "number", "switch", "checkbox"):
+    if kind in ("slider", "range-slider", "radio", "dropdown", "number", "switch", "checkbox"):
         value = given.get("initial-value")
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         return f'<p class="sf-control">{label}: <b>{html.escape(shown)}</b></p>'

@@ -40,6 +40,7 @@ def test_elements_of_marimo_become_plain_html() -> None:
     traits = json.loads(data[1])
     assert traits["runs"][0]["name"] == "a </script>"
     assert traits["runs"][0]["states"] == 3
+    assert ": <b>1, 3</b>" in still.static(mo.ui.range_slider(0, 7, value=[1, 3], label="from, to").text)
     question = still.static(mo.ui.radio(["one", "two"], label="which?").text)
     assert "<li>one</li><li>two</li>" in question
     with pytest.raises(ValueError, match="marimo-matrix"):
@@ -54,8 +55,11 @@ def test_links_lead_to_what_was_written_and_nowhere_else() -> None:
     assert led == '<a href="ddim.html#x">one</a> two <a href="https://arxiv.org/abs/1">three</a>'
 
 
-def test_a_lesson_as_one_file_holds_everything_and_no_solution(tmp_path: Path) -> None:
+def test_a_lesson_as_one_file_holds_everything_and_no_solution(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["learn", "--export", EXPORTED, "--out", str(tmp_path)]) == 0
+    assert re.search(rf"{EXPORTED}\.html: \d+ s, \d+\.\d MB", capsys.readouterr().out)
     written = (tmp_path / f"{EXPORTED}.html").read_text(encoding="utf-8")
     assert "<marimo-" not in written
     assert document.POLICY in written
