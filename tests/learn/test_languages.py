@@ -28,6 +28,7 @@ DONE = (
     "pages",
     "reference",
     "teacher",
+    "first_picture",
     "spiral",
     "edm",
     "ncsn",

@@ -11,6 +11,7 @@ with app.setup:
     from sfumato.data import open_source
     from sfumato.learn import story
     from sfumato.learn.checks.first_picture import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Frames
 
     torch.set_num_threads(1)
@@ -18,7 +19,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Your first picture
 
     *The whole path in one minute.*
@@ -57,16 +58,17 @@ def _():
 def _(films, model, rows):
     _held, _predicted = films(25, 3, "Smileys & Emotion")
     hook = mo.ui.anywidget(Frames.of({"what it holds": rows(_held), "what it predicts": rows(_predicted)}, start=0.5))
-    mo.vstack([hook, mo.md(
-        f"The model is a small one that ships with this library. Its training set has {len(open_source('emoji32')):,} emoji, of which it saw "
-        f"{model.about.get('images', 0):,} pictures in all, each many times. What you see is computed while you wait."
+    mo.vstack([hook, story.md(
+        "The model is a small one that ships with this library. Its training set has {emoji:,} emoji, of which it saw "
+        "{images:,} pictures in all, each many times. What you see is computed while you wait.",
+        emoji=len(open_source("emoji32")), images=model.about.get("images", 0),
     )])
     return (hook,)
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -88,26 +90,29 @@ def _():
 def _(films, guess, guesses, rows):
     def _figure():
         found = {steps: films(steps, 3, "Smileys & Emotion")[0][-1:] for steps in (2, 5, 25, 50)}
-        ends = {f"{steps} steps": rows(end) for steps, end in found.items()}
+        ends = {tr("{steps} steps", steps=steps): rows(end) for steps, end in found.items()}
         flat = {steps: end[0].flatten(1) / 127.5 for steps, end in found.items()}
         nearest = {k: torch.cdist(flat[k], flat[50]).argmin(1) for k in flat}
         same = {k: int((nearest[k] == torch.arange(6)).sum()) for k in flat}
         off = {k: float((flat[k] - flat[50]).square().mean(1).sqrt().median()) for k in flat}
-        table = "".join(f"\n| {k} | {same[k]} of 6 | {off[k]:.2f} |" for k in (2, 5, 25))
+        table = "".join(f"\n| {k} | {tr('{n} of 6', n=same[k])} | {off[k]:.2f} |" for k in (2, 5, 25))
         return mo.vstack(
             [
                 mo.ui.anywidget(Frames.of(ends, start=1.0)),
-                mo.md(
+                story.md(
                     "Beside what comes out in 50 steps:\n\n| steps | like the same one of the six more than like any other | half of them differ "
-                    f"by less than |\n|---|---|---|{table}\n\n(Differences on the scale from -1 to 1, root mean square over pixels.) "
-                    + story.measured(
+                    "by less than |\n|---|---|---|{table}\n\n(Differences on the scale from -1 to 1, root mean square over pixels.) "
+                    "{few} {more} What that is good for is the lesson on DDIM.",
+                    table=table,
+                    few=story.measured(
                         min(same.values()) >= 3 and off[2] > 2 * off[25],
                         "Few steps give rougher versions, mostly of the *same* pictures; some turn out otherwise, because two or five "
                         "steps follow the exact path badly.",
                         "Here the pictures do not keep to where they began.",
-                    )
-                    + story.measured(off[25] < 0.05, " From 25 steps to 50 most change in details alone.", " Even from 25 steps to 50 they change.")
-                    + " What that is good for is the lesson on DDIM."
+                    ),
+                    more=story.measured(
+                        off[25] < 0.05, "From 25 steps to 50 most change in details alone.", "Even from 25 steps to 50 they change."
+                    ),
                 ),
             ]
         )
@@ -118,7 +123,7 @@ def _(films, guess, guesses, rows):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Words that all lessons use
     """)
     return
@@ -162,7 +167,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Try it
 
     Another seed is another noise, so another picture. Few steps are quick and rough.
@@ -172,15 +177,15 @@ def _():
 
 @app.cell
 def _(model):
-    kind = mo.ui.dropdown([*model.classes], value="Food & Drink", label="kind")
+    kind = mo.ui.dropdown([*model.classes], value="Food & Drink", label=tr("kind"))
     kind
     return (kind,)
 
 
 @app.cell
 def _():
-    seed = mo.ui.slider(0, 50, value=0, label="seed", show_value=True)
-    steps = mo.ui.slider(2, 40, value=15, label="steps", show_value=True)
+    seed = mo.ui.slider(0, 50, value=0, label=tr("seed"), show_value=True)
+    steps = mo.ui.slider(2, 40, value=15, label=tr("steps"), show_value=True)
     mo.hstack([seed, steps], justify="start", wrap=True)
     return seed, steps
 
@@ -194,7 +199,7 @@ def _(films, kind, rows, seed, steps):
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     **Eight papers.** The path ahead goes through all of them. Each has a small model of clothes here. The button samples two pictures with
     each paper's own sampler (DDPM's model with DDIM); that takes a minute or more. Some take a thousand small steps, some fifty; some end the
     noise soon and refine for long, some the other way round. They were not trained for equally long, so this is no comparison: that
@@ -205,14 +210,14 @@ def _():
 
 @app.cell
 def _():
-    go = mo.ui.run_button(label="Sample with all of them")
+    go = mo.ui.run_button(label=tr("Sample with all of them"))
     go
     return (go,)
 
 
 @app.cell
 def _(go):
-    mo.stop(not go.value, mo.md("*Press the button; the films follow.*"))
+    mo.stop(not go.value, story.md("*Press the button; the films follow.*"))
 
     def _film(model, sampler):
         frames = []
@@ -221,10 +226,10 @@ def _(go):
         return len(frames) - 1, torch.stack([torch.cat([*frames[i]], dim=2) for i in kept])
 
     _papers = {
-        "DPM, 2015": "dpm/fashion", "NCSN, 2019": "ncsn/fashion", "NCSNv2, 2020": "ncsnv2/fashion",
-        "DDPM, sampled by DDIM": "ddpm/fashion", "Improved DDPM, 2021": "iddpm/fashion",
-        "Score-SDE, VE": "score_sde/fashion-ve", "Score-SDE, VP": "score_sde/fashion",
-        "Score-SDE, sub-VP": "score_sde/fashion-subvp", "ADM, 2021": "adm/fashion",
+        tr("DPM, 2015"): "dpm/fashion", tr("NCSN, 2019"): "ncsn/fashion", tr("NCSNv2, 2020"): "ncsnv2/fashion",
+        tr("DDPM, sampled by DDIM"): "ddpm/fashion", tr("Improved DDPM, 2021"): "iddpm/fashion",
+        tr("Score-SDE, VE"): "score_sde/fashion-ve", tr("Score-SDE, VP"): "score_sde/fashion",
+        tr("Score-SDE, sub-VP"): "score_sde/fashion-subvp", tr("ADM, 2021"): "adm/fashion",
     }  # fmt: skip
     _models = {title: sfumato.load(name) for title, name in _papers.items()}
     _films = {title: _film(model, "ddim" if "DDIM" in title else "own") for title, model in _models.items()}
@@ -232,14 +237,14 @@ def _(go):
     papers = mo.ui.anywidget(Frames.of({title: film for title, (_, film) in _films.items()}, start=0.6))
     mo.vstack([
         papers,
-        mo.md("| | moves from noise to data | images seen in training |\n|---|---|---|\n" + "\n".join(_lines)),
+        story.md("| | moves from noise to data | images seen in training |\n|---|---|---|\n{lines}", lines="\n".join(_lines)),
     ])
     return (papers,)
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -288,7 +293,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - Lilian Weng, *What are diffusion models?*, for the map of the country that this path crosses.
