@@ -14,6 +14,7 @@ with app.setup:
     from sfumato.data.toys import HEARTBEATS, heartbeat_null
     from sfumato.learn import story
     from sfumato.learn.checks.bits import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Frames
 
     torch.set_num_threads(1)
@@ -21,7 +22,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Where it began: noise that can be undone
 
     *Deep unsupervised learning using nonequilibrium thermodynamics*, Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli, 2015.
@@ -52,7 +53,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     At every step and for each bit the question is: *given what this sequence looks like now, how likely was this bit to be
     1 a moment ago?* Here the answer comes from Bayes' rule over the five possible heartbeats, so no network can be blamed
     for what you see. In the paper a small network learns to predict it.
@@ -84,12 +85,12 @@ def _(guess, guesses):
     def _figure():
         verdict = judge(CLAIMS["dpm/levels"], seeds=1, fast=True)
         rows = [f"| {T} | {verdict.mean(f'K, bits, {T} levels'):.2f} |" for T in (10, 50, 200)]
-        return mo.md(
-            "| levels | K, bits a sequence |\n|---|---|\n"
-            + "\n".join(rows)
-            + "\n| 2000 (run it: half a minute) | -2.39 |"
-            "\n| the truth, $-\\log_2 5$ | -2.32 |\n\nThe paper's network reached -2.414 with 2,000 levels. This is the "
-            f"claim `dpm/levels`; `sfumato reproduce dpm/levels` runs it whole. {story.borne_out(verdict)}"
+        return story.md(
+            "| levels | K, bits a sequence |\n|---|---|\n{rows}\n| 2000 (run it: half a minute) | -2.39 |\n"
+            "| the truth, $-\\log_2 5$ | -2.32 |\n\nThe paper's network reached -2.414 with 2,000 levels. This is the "
+            "claim `dpm/levels`; `sfumato reproduce dpm/levels` runs it whole. {borne_out}",
+            rows="\n".join(rows),
+            borne_out=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -98,7 +99,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -153,7 +154,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
 
     Few levels are large steps. Within one step the bits are drawn independently of each other: watch the broken rows when
@@ -164,8 +165,8 @@ def _():
 
 @app.cell
 def _():
-    levels = mo.ui.slider(2, 60, value=6, label="levels", show_value=True)
-    seed = mo.ui.slider(0, 20, value=0, label="seed", show_value=True)
+    levels = mo.ui.slider(2, 60, value=6, label=tr("levels"), show_value=True)
+    seed = mo.ui.slider(0, 20, value=0, label=tr("seed"), show_value=True)
     mo.hstack([levels, seed], justify="start", wrap=True)
     return levels, seed
 
@@ -180,11 +181,12 @@ def _(levels, seed):
     mo.vstack(
         [
             mo.ui.anywidget(
-                Frames.of({f"{levels.value} levels": (255 * (1 - _rows[:, None])).to(torch.uint8)}, start=1.0)
+                Frames.of({tr("{levels} levels", levels=levels.value): (255 * (1 - _rows[:, None])).to(torch.uint8)}, start=1.0)
             ),
-            mo.md(
-                f"Of 300 sequences **{_valid:.0%}** are heartbeats. K = **{_K:.2f}** bits; independent bits have "
-                f"L_null = {heartbeat_null():.2f}, the truth is -2.32."
+            story.md(
+                "Of 300 sequences **{valid:.0%}** are heartbeats. K = **{K:.2f}** bits; independent bits have "
+                "L_null = {null:.2f}, the truth is -2.32.",
+                valid=_valid, K=_K, null=heartbeat_null(),
             ),
         ]
     )
@@ -240,7 +242,7 @@ def _(entropies, levels, of_a_bit):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -295,7 +297,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: arXiv 1503.03585; its code: Sohl-Dickstein/Diffusion-Probabilistic-Models (2015, Theano).

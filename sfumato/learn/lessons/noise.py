@@ -13,6 +13,7 @@ with app.setup:
     from sfumato.core.schedules import from_sigmas
     from sfumato.learn import story
     from sfumato.learn.checks.noise import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Field, Scrubber
     from sfumato.samplers import DDIM
 
@@ -21,7 +22,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Noise, denoiser, score
 
     *Three words for one thing, and the ground that all eight papers stand on.*
@@ -54,7 +55,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -80,16 +81,17 @@ def _(denoise, guess, guesses, mixture):
             prediction = denoise(torch.tensor([[2.0, 0.0]], dtype=torch.float64), torch.tensor(t))
             seen.append(float(prediction.x0[0, 0]))
             rows.append(f"| {float(prediction.level.sigma):.2f} | {seen[-1]:.2f} |")
-        return mo.md(
-            "| noise (sigma) | how far to the right the guess lies |\n|---|---|\n" + "\n".join(rows) + "\n\n"
-            f"The nearest blob lies at {near:.2f}. "
-            + story.measured(
+        return story.md(
+            "| noise (sigma) | how far to the right the guess lies |\n|---|---|\n{rows}\n\nThe nearest blob lies at {near:.2f}. {said} "
+            "A guess in the void between the blobs is no bad denoiser: it is the best one. That is why one step from noise gives a blur, "
+            "and why diffusion takes many.",
+            rows="\n".join(rows),
+            near=near,
+            said=story.measured(
                 abs(seen[0]) < near / 2 and seen[-1] > near,
-                "With much noise the guess is near the middle; with little it lies at that blob, on the side towards the point. ",
-                "Here the guess does not go from the middle to that blob as the noise falls. ",
-            )
-            + "A guess in the void between the blobs is no bad denoiser: it is the best one. That is why one step from noise gives a blur, "
-            "and why diffusion takes many."
+                "With much noise the guess is near the middle; with little it lies at that blob, on the side towards the point.",
+                "Here the guess does not go from the middle to that blob as the noise falls.",
+            ),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -98,7 +100,7 @@ def _(denoise, guess, guesses, mixture):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Three words for one thing
     """)
     return
@@ -135,7 +137,7 @@ ever seeing a density:""",
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     Is it true? Here is the gradient of the log density, by automatic differentiation, beside what the denoiser says.
     """)
     return
@@ -143,7 +145,7 @@ def _():
 
 @app.cell
 def _():
-    level = mo.ui.slider(10, 100, value=60, label="noise level", show_value=True)
+    level = mo.ui.slider(10, 100, value=60, label=tr("noise level"), show_value=True)
     level
     return (level,)
 
@@ -159,10 +161,11 @@ def _(denoise, level, mixture, process):
     def _pair(v):
         return f"({v[0]:.4f}, {v[1]:.4f})"
 
-    mo.md(
-        f"sigma = **{float(_at.sigma):.3f}**\n\n| point | gradient of the log density | -eps / sigma |\n|---|---|---|\n"
-        + "\n".join(f"| ({p[0]:g}, {p[1]:g}) | {_pair(a)} | {_pair(b)} |"
-                    for p, a, b in zip(_x.tolist(), _slope.tolist(), _score.tolist(), strict=True))
+    story.md(
+        "sigma = **{sigma:.3f}**\n\n| point | gradient of the log density | -eps / sigma |\n|---|---|---|\n{rows}",
+        sigma=float(_at.sigma),
+        rows="\n".join(f"| ({p[0]:g}, {p[1]:g}) | {_pair(a)} | {_pair(b)} |"
+                       for p, a, b in zip(_x.tolist(), _slope.tolist(), _score.tolist(), strict=True)),
     )
     return
 
@@ -175,7 +178,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Try it: follow the arrows
 
     Start from nothing but noise, and go a little towards the guess, again and again, while the noise level that the
@@ -187,8 +190,8 @@ def _():
 
 @app.cell
 def _():
-    steps = mo.ui.slider(1, 60, value=12, label="steps", show_value=True)
-    seed = mo.ui.slider(0, 20, value=0, label="seed", show_value=True)
+    steps = mo.ui.slider(1, 60, value=12, label=tr("steps"), show_value=True)
+    seed = mo.ui.slider(0, 20, value=0, label=tr("seed"), show_value=True)
     mo.hstack([steps, seed], justify="start", wrap=True)
     return seed, steps
 
@@ -199,16 +202,16 @@ def _(data, denoise, process, seed, steps):
     _states = all_states(_noise, DDIM().plan(process, denoise, steps.value))
     _spread = float((data.var(0).mean() + 2.0**2).sqrt())
     mo.vstack([
-        mo.ui.anywidget(Scrubber.of({f"{steps.value} steps": _states}, data, reach=3.0, start=1.0)),
-        mo.md(f"The start is noise of standard deviation 2. Noisy data at that level have {_spread:.2f}, since the data are still in them: "
-              "such a start is nearly right, and the more nearly, the larger the first noise is."),
+        mo.ui.anywidget(Scrubber.of({tr("{steps} steps", steps=steps.value): _states}, data, reach=3.0, start=1.0)),
+        story.md("The start is noise of standard deviation 2. Noisy data at that level have {spread:.2f}, since the data are still in them: "
+                 "such a start is nearly right, and the more nearly, the larger the first noise is.", spread=_spread),
     ])
     return
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -264,7 +267,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - Pascal Vincent, *A connection between score matching and denoising autoencoders*, 2011: why denoising teaches the score.

@@ -13,6 +13,7 @@ from sfumato.core.betas import jsd_betas
 from sfumato.data.toys import HEARTBEATS
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import states, tensor
 
 TASK = r"""Write the lesson's diffusion of bits, from noise to samples. Bits are the numbers 0 and 1, `betas` $= (\beta_1, \dots, \beta_T)$, and in step $t$ each bit
@@ -97,9 +98,14 @@ def check(namespace: Namespace) -> None:
         drawn = _bits(noised(x0, betas, t), "noised", (20_000, 2))
         for bit, expected in enumerate(((1 + kept) / 2, (1 - kept) / 2)):
             share = float(drawn[:, bit].mean())
-            assert abs(share - expected) < 0.02, (
-                f"with keep probabilities {', '.join(f'{k:g}' for k in KEEP)} a bit that began as {1 - bit} is 1 at level {t} with probability "
-                f"{expected:.3f}; yours {share:.3f}. It is kept if every step keeps it, and a tossed bit is 1 half the time"
+            assert abs(share - expected) < 0.02, tr(
+                "with keep probabilities {keep} a bit that began as {bit} is 1 at level {t} with probability "
+                "{expected:.3f}; yours {share:.3f}. It is kept if every step keeps it, and a tossed bit is 1 half the time",
+                keep=", ".join(f"{k:g}" for k in KEEP),
+                bit=1 - bit,
+                t=t,
+                expected=expected,
+                share=share,
             )
         both = float((drawn[:, 0] * drawn[:, 1]).mean())
         assert abs(both - (1 - kept**2) / 4) < 0.02, "each bit is tossed by itself: yours come together"
@@ -114,7 +120,7 @@ def check(namespace: Namespace) -> None:
 
 def _bits(value: object, name: str, shape: tuple[int, ...]) -> Tensor:
     drawn = tensor(value, name, shape)
-    assert bool(((drawn == 0) | (drawn == 1)).all()), f"{name} draws bits, 0 or 1, not probabilities"
+    assert bool(((drawn == 0) | (drawn == 1)).all()), tr("{name} draws bits, 0 or 1, not probabilities", name=name)
     return drawn
 
 
@@ -144,10 +150,14 @@ def _check_belief(believe: object) -> None:
         found = tensor(believe(ALL.float(), DATA.float(), kept), "believe", (8, 3))
         expected = torch.tensor([_belief(x, kept) for x in ALL.tolist()], dtype=torch.float64)
         at = int((found - expected).abs().amax(1).argmax())
-        assert torch.allclose(found, expected, atol=1e-5), (
-            f"for x_t = {ALL[at].int().tolist()} with a share {kept:g} kept, and data [1,0,0], [0,1,1] or [1,1,0], Bayes' rule gives "
-            f"{_three(expected[at])}; yours {_three(found[at])}. A bit of x_t is as it began with probability (1 + kept) / 2, and the weights "
-            "of the sequences sum to 1"
+        assert torch.allclose(found, expected, atol=1e-5), tr(
+            "for x_t = {x} with a share {kept:g} kept, and data [1,0,0], [0,1,1] or [1,1,0], Bayes' rule gives "
+            "{expected}; yours {found}. A bit of x_t is as it began with probability (1 + kept) / 2, and the weights "
+            "of the sequences sum to 1",
+            x=ALL[at].int().tolist(),
+            kept=kept,
+            expected=_three(expected[at]),
+            found=_three(found[at]),
         )
 
 
@@ -158,9 +168,15 @@ def _check_reverse(reverse: object) -> None:
         found = tensor(reverse(x, p0 + 0 * x, before, step), "reverse", (1, 2))[0]
         for state in (0, 1):
             expected, mine = _back(state, p0, before, step), float(found[state])
-            assert abs(mine - expected) < 1e-5, (
-                f"for x_t = {state}, kept {before:g} before s and {step:g} in the step, with probability {p0:g} that x_0 = 1, the posteriors of both "
-                f"x_0, each normalised over x_s and then weighed, give {expected:.4f}; yours {mine:.4f}"
+            assert abs(mine - expected) < 1e-5, tr(
+                "for x_t = {state}, kept {before:g} before s and {step:g} in the step, with probability {p0:g} that x_0 = 1, the posteriors of both "
+                "x_0, each normalised over x_s and then weighed, give {expected:.4f}; yours {mine:.4f}",
+                state=state,
+                before=before,
+                step=step,
+                p0=p0,
+                expected=expected,
+                mine=mine,
             )
 
 
@@ -177,10 +193,15 @@ def _check_chain(found: Tensor) -> None:
                 law[i] += share * math.prod(p if bit else 1 - p for p, bit in zip(ones, s, strict=True))
         mine = (found[k + 1] @ code).long().bincount(minlength=8).double() / len(found[k])
         at = int((mine - law).abs().argmax())
-        assert torch.allclose(mine, law, atol=0.015), (
-            f"from level {t} to {t - 1} the share of {ALL[at].int().tolist()} becomes {float(law[at]):.3f} if each bit is drawn by itself, 1 with its "
-            f"probability; yours {float(mine[at]):.3f}. In the step from t to t - 1 the belief is that at t, `before` is kept up to t - 1, "
-            f"and `step` is 1 - beta_t"
+        assert torch.allclose(mine, law, atol=0.015), tr(
+            "from level {t} to {s} the share of {state} becomes {law:.3f} if each bit is drawn by itself, 1 with its "
+            "probability; yours {mine:.3f}. In the step from t to t - 1 the belief is that at t, `before` is kept up to t - 1, "
+            "and `step` is 1 - beta_t",
+            t=t,
+            s=t - 1,
+            state=ALL[at].int().tolist(),
+            law=float(law[at]),
+            mine=float(mine[at]),
         )
 
 
