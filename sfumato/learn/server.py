@@ -158,6 +158,8 @@ STYLE = """
 body { margin: 0; background: var(--paper); color: var(--ink); font: 17px/1.6 system-ui, sans-serif; }
 main { max-width: 760px; margin: 0 auto; padding: 3rem 1.2rem 4rem; }
 h1 { font: 600 2.1rem/1.2 Georgia, serif; margin: 0 0 .4rem; }
+:lang(zh) body { font-family: system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC",
+  "WenQuanYi Micro Hei", sans-serif; }
 nav { text-align: right; font-size: .95rem; } nav a { color: var(--accent); }
 p.lead { color: var(--soft); margin: 0 0 2rem; }
 ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem; }
@@ -203,6 +205,7 @@ def catalogue_page(teaching: bool = False) -> str:
     return (
         f'<!doctype html><html lang="{web.tag()}"><head><meta charset="utf-8">'
         f"<title>{tr('sfumato: the learning path')}</title>"
+        '<link rel="icon" href="data:,">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
         f"<nav>{web.switch()}</nav><h1>{tr('The learning path')}</h1>"
         f'<p class="lead">{html.escape(tr(LEAD, path=progress.location()))}</p>{_set_aside()}'

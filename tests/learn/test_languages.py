@@ -16,9 +16,12 @@ from urllib.request import Request
 import pytest
 import serving
 
-from sfumato.learn import languages
+from sfumato.cli import main
+from sfumato.learn import languages, teacher
 from sfumato.learn.catalogue import exercise, lesson
 from sfumato.learn.languages import tr, using
+from sfumato.learn.syllabus import SYLLABUS
+from sfumato.learn.teacher.notes import NOTES
 from sfumato.learn.workshop import WORKSHOP
 
 polib = pytest.importorskip("polib")
@@ -228,6 +231,45 @@ def test_the_server_speaks_what_the_address_names_and_remembers_it(tmp_path: Pat
         asked = Request(f"{base}answer/spiral.1?lang=zh", body, {"content-type": "application/json"}, method="POST")
         with visitor.open(asked) as answer:
             assert CHINESE.search(json.loads(answer.read())["words"])
+        played = get("playground/?lang=zh")[1]
+        assert '<html lang="zh-CN">' in played
+        assert 'href="../?lang=zh"' in played
+        held = json.loads(re.search(r'id="messages">(.*?)</script>', played)[1])
+        with using("zh"):
+            assert f"<h1>{tr('The playground')}</h1>" in played
+            assert held["play"] == tr("play")
+        assert '<script type="application/json" id="messages">{}</script>' in get("playground/?lang=en")[1]
+
+
+def test_the_teachers_page_is_in_chinese() -> None:
+    with using("zh"):
+        page = teacher.page()
+        chinese = tr(NOTES["ddim"][0])
+    assert '<html lang="zh-CN">' in page
+    assert chinese in page
+    shown = re.sub("<pre.*?</pre>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert [note for notes in NOTES.values() for note in notes if note in shown] == []
+    assert [goal for planned in SYLLABUS.values() for goal in planned.goals if goal in shown] == []
+
+
+def test_a_lesson_is_exported_in_chinese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("anywidget")
+    monkeypatch.setenv(languages.SETTING, "en")  # which the command sets, and which is put back afterwards
+    assert main(["learn", "--export", "spiral", "--language", "zh", "--out", str(tmp_path)]) == 0
+    assert main(["learn", "--export", "spiral", "--language", "zh", "--to", "ipynb", "--out", str(tmp_path)]) == 0
+    page, book = ((tmp_path / f"spiral.{kind}").read_text(encoding="utf-8") for kind in ("html", "ipynb"))
+    with using("zh"):
+        title, task = tr(lesson("spiral").title), tr(exercise("spiral.2").title)
+        option = tr("on every turn that the line cuts")
+    assert '<html lang="zh-CN">' in page
+    for words in (title, task, option, f"<title>{title}</title>"):
+        assert words in page
+    assert "Choose first" not in page
+    assert "data-language" not in page  # there is no other file to lead to
+    cells = ["".join(cell["source"]) for cell in json.loads(book)["cells"]]
+    assert cells[0].endswith('notebook.here("zh")')
+    assert any(cell.startswith(f"# {title}") for cell in cells)
+    assert any(task in cell for cell in cells)
 
 
 def test_a_server_starts_in_the_language_that_is_set(tmp_path: Path) -> None:

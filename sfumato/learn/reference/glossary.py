@@ -152,7 +152,7 @@ def page(lessons: bool = True) -> str:
 
 def _both(word: str) -> str:
     """A word in the language of the page, and in English where it is another."""
-    return tr(word) if tr(word) == word else f"{tr(word)} ({word})"
+    return tr(word) if tr(word) == word else f"{tr(word)}<br>*{word}*"
 
 
 def _where(name: str, lessons: bool) -> str:

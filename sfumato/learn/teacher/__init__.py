@@ -23,6 +23,8 @@ a { color: light-dark(#a4481f, #e08a5f); } .soft { color: var(--soft); } table {
 th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 pre { overflow-x: auto; border-left: 4px solid var(--line); padding: .3rem 1rem; font-size: .85rem; }
 nav { display: flex; flex-wrap: wrap; gap: 1rem; justify-content: space-between; }
+.wide { overflow-x: auto; } .wide th, .wide td:nth-child(5) { white-space: nowrap; }
+:lang(zh) body { font-family: system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", sans-serif; }
 summary { cursor: pointer; font-weight: 600; }
 """
 
@@ -50,10 +52,11 @@ def page() -> str:
     return (
         f'<!doctype html><html lang="{web.tag()}"><head><meta charset="utf-8">'
         f"<title>{tr('sfumato: for teachers')}</title>"
+        '<link rel="icon" href="data:,">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
         f'<nav><a href="./{web.suffix()}">{tr("All lessons")}</a> {web.switch()}</nav><h1>{tr("For teachers")}</h1>'
         f"<p>{tr(LEAD, first=first, second=second)}</p>"
-        f'<div tabindex="0" role="region" aria-label="{tr("syllabus")}" style="overflow-x: auto"><table><thead><tr>{head}</tr>'
+        f'<div tabindex="0" role="region" aria-label="{tr("syllabus")}" class="wide"><table><thead><tr>{head}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>{''.join(_lesson(lesson) for lesson in CATALOGUE)}"
         "</main></body></html>"
     )
