@@ -35,6 +35,7 @@ DONE = (
     "spiral",
     "edm",
     "ncsn",
+    "ddpm",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]

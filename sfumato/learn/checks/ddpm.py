@@ -44,7 +44,7 @@ def _check_posterior(namespace: dict[str, Any]) -> None:
             precision = 1 / (1 - before) + (1 - beta) / beta
             mean = (math.sqrt(before) * x0 / (1 - before) + math.sqrt(1 - beta) * x / beta) / precision
             found = [float(v) for v in posterior(x, x0, beta, before)]
-            for name, got, expected in (("mean", found[0], mean), ("variance", found[1], 1 / precision)):
+            for name, got, expected in ((tr("mean"), found[0], mean), (tr("variance"), found[1], 1 / precision)):
                 assert abs(got - expected) < 1e-6 + 1e-5 * abs(expected), tr(
                     "at level {t}, multiplying the two Gaussians that know x_{t2} gives the {name} {expected:.6f}; yours "
                     "is {got:.6f}",

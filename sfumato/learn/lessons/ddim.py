@@ -24,7 +24,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # DDIM: the same pictures in fewer steps
 
     *Denoising diffusion implicit models*, Song, Meng and Ermon, 2020.
@@ -60,7 +60,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     The data are eight blobs on a ring, so the best possible denoiser is known exactly, and no network can be to blame for
     anything you see. Both ends arrive at the data. The paths differ: on the left each point flows, on the right it jitters.
 
@@ -90,10 +90,11 @@ def _(guess, guesses):
             f"| {verdict.mean(f'eta 1: distance of {k} steps to 100'):.3f} |"
             for k in (5, 10, 20, 50)
         ]
-        table = "| steps | eta 0 | eta 1 |\n|---|---|---|\n" + "\n".join(rows)
-        return mo.md(
+        return story.md(
             "Mean distance between the end points in so many steps and in 100 (the ring has radius 1.2):\n\n"
-            f"{table}\n\nThis is section 5.2 and figure 5 of the paper, as the claim `ddim/consistency`. {story.borne_out(verdict)}"
+            "| steps | eta 0 | eta 1 |\n|---|---|---|\n{rows}\n\n"
+            "This is section 5.2 and figure 5 of the paper, as the claim `ddim/consistency`. {verdict}",
+            rows="\n".join(rows), verdict=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -102,7 +103,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -154,7 +155,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Try it
 
     Fewer steps, more noise, another seed. Watch what eta does when steps are few.
@@ -164,9 +165,9 @@ def _():
 
 @app.cell
 def _():
-    steps = mo.ui.slider(2, 100, value=10, label="steps", show_value=True)
-    eta = mo.ui.slider(0.0, 1.0, step=0.1, value=0.0, label="eta", show_value=True)
-    seed = mo.ui.slider(0, 20, value=0, label="seed of the fresh noise", show_value=True)
+    steps = mo.ui.slider(2, 100, value=10, label=tr("steps"), show_value=True)
+    eta = mo.ui.slider(0.0, 1.0, step=0.1, value=0.0, label=tr("eta"), show_value=True)
+    seed = mo.ui.slider(0, 20, value=0, label=tr("seed of the fresh noise"), show_value=True)
     mo.hstack([steps, eta, seed], justify="start", wrap=True)
     return eta, seed, steps
 
@@ -180,12 +181,15 @@ def _(denoise, eta, mixture, noise, process, seed, steps):
         [
             mo.ui.anywidget(
                 Scrubber.of(
-                    {f"{steps.value} steps, eta {eta.value:g}": _states},
+                    {tr("{steps} steps, eta {eta:g}", steps=steps.value, eta=eta.value): _states},
                     mixture.sample(800, torch.Generator().manual_seed(1)),
                     start=1.0,
                 )
             ),
-            mo.md(f"Negative log likelihood of these samples under the data's density: **{_nll:.2f}** nats (data themselves: 0.25)."),
+            story.md(
+                "Negative log likelihood of these samples under the data's density: **{nll:.2f}** nats (data themselves: 0.25).",
+                nll=_nll,
+            ),
         ]
     )
     return
@@ -193,7 +197,7 @@ def _(denoise, eta, mixture, noise, process, seed, steps):
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Backwards
 
     With $\eta = 0$ a step is a plain function, and it may go towards noise as well: that *encodes* a picture as the noise
@@ -204,7 +208,7 @@ def _():
 
 @app.cell
 def _():
-    back = mo.ui.slider(2, 100, value=10, label="steps each way", show_value=True)
+    back = mo.ui.slider(2, 100, value=10, label=tr("steps each way"), show_value=True)
     back
     return (back,)
 
@@ -215,7 +219,7 @@ def _(back, denoise, mixture, process):
     _latent = finish(_x0, encoding(process, denoise, back.value))
     _again = finish(_latent, DDIM().plan(process, denoise, back.value))
     _error = float((_again - _x0).square().sum(1).mean())
-    mo.md(f"Mean squared error after going there and back in **{back.value}** steps: **{_error:.4f}**.")
+    story.md("Mean squared error after going there and back in **{n}** steps: **{error:.4f}**.", n=back.value, error=_error)
     return
 
 
@@ -235,7 +239,7 @@ def _(denoise, noise, process):
     def _errors():
         """Mean distance to the end points in 1000 steps, (grid, steps)."""
         fine = finish(noise, DDIM().plan(process, denoise, 1000))
-        kinds = {"linear": "ddim", "quadratic": "ddim?grid=quadratic", "even in log SNR": "ddim?grid=log-snr"}
+        kinds = {tr("linear"): "ddim", tr("quadratic"): "ddim?grid=quadratic", tr("even in log SNR"): "ddim?grid=log-snr"}
         return {name: [float((finish(noise, by_name(spec).plan(process, denoise, k)) - fine).norm(dim=1).mean()) for k in (5, 10, 20)]
                 for name, spec in kinds.items()}
 
@@ -244,7 +248,7 @@ def _(denoise, noise, process):
     story.md(
         "| levels | 5 steps | 10 steps | 20 steps |\n|---|---|---|---|\n{rows}\n\nWith ten steps **{best}** is nearest on this ring. What is best depends on data and schedule: the lesson on fast solvers comes "
         "back to it.",
-        rows="\n".join(f"| {tr(name)} | " + " | ".join(f"{e:.3f}" for e in errors) + " |" for name, errors in _found.items()), best=tr(_best),
+        rows="\n".join(f"| {name} | " + " | ".join(f"{e:.3f}" for e in errors) + " |" for name, errors in _found.items()), best=_best,
     )
     return
 
@@ -297,7 +301,7 @@ def _(first, second):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -346,7 +350,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: *Denoising diffusion implicit models*, arXiv 2010.02502; its code: ermongroup/ddim.

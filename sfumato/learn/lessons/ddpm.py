@@ -33,7 +33,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # DDPM: ask for the noise
 
     *Denoising diffusion probabilistic models*, Ho, Jain and Abbeel, 2020.
@@ -92,7 +92,8 @@ def _(apart, block, brought_back):
     _sets = {t: brought_back(31, t) for t in (250, 500, 750)}
     _rows = {t: apart(pictures) for t, pictures in _sets.items()}
     hook = mo.ui.anywidget(
-        Frames.of({f"level {t} of 1000, four samples from there": block(pictures) for t, pictures in _sets.items()}, start=1.0)
+        Frames.of({tr("level {t} of 1000, four samples from there", t=t): block(pictures) for t, pictures in _sets.items()},
+                  start=1.0)
     )
     _table = "".join(f"\n| {t} | {original:.2f} | {other:.2f} |" for t, (original, other) in _rows.items())
     _said = story.measured(
@@ -100,16 +101,16 @@ def _(apart, block, brought_back):
         "The lower the level, the more the four have in common: from 250 only details are invented, from 750 nearly everything.",
         "Here the four do not differ more, the higher the level is.",
     )
-    mo.vstack([hook, mo.md(
+    mo.vstack([hook, story.md(
         "Differences on the scale from -1 to 1 (root mean square over pixels):\n\n| level | of the four from the emoji | among the four |\n|---|---|---|"
-        f"{_table}\n\n{_said} Figure 7 of the paper shows this with faces."
+        "{table}\n\n{said} Figure 7 of the paper shows this with faces.", table=_table, said=_said
     )])
     return (hook,)
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -131,11 +132,13 @@ def _():
 def _(guess, guesses):
     def _figure():
         verdict = judge(CLAIMS["ddpm/large-features-first"], seeds=1, fast=True)
-        return mo.md(
+        return story.md(
             "Sixteen small clouds in four families, sampled with the exact denoiser:\n\n| | decided at level (median) |\n|---|---|\n"
-            f"| which family | {verdict.mean('level where the family is decided'):.0f} of 1000 |\n"
-            f"| which member of it | {verdict.mean('level where the member is decided'):.0f} of 1000 |\n\n"
-            f"Section 4.3 and figure 6 of the paper, as the claim `ddpm/large-features-first`. {story.borne_out(verdict)}"
+            "| which family | {family:.0f} of 1000 |\n"
+            "| which member of it | {member:.0f} of 1000 |\n\n"
+            "Section 4.3 and figure 6 of the paper, as the claim `ddpm/large-features-first`. {verdict}",
+            family=verdict.mean("level where the family is decided"), member=verdict.mean("level where the member is decided"),
+            verdict=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -144,7 +147,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -209,7 +212,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
 
     Add more noise or less to another picture, and sample from there.
@@ -219,8 +222,8 @@ def _():
 
 @app.cell
 def _():
-    depth = mo.ui.slider(50, 1000, step=50, value=600, label="level", show_value=True)
-    index = mo.ui.slider(0, 172, value=12, label="picture", show_value=True)
+    depth = mo.ui.slider(50, 1000, step=50, value=600, label=tr("level"), show_value=True)
+    index = mo.ui.slider(0, 172, value=12, label=tr("picture"), show_value=True)
     mo.hstack([depth, index], justify="start", wrap=True)
     return depth, index
 
@@ -230,15 +233,18 @@ def _(apart, block, brought_back, depth, index):
     _pictures = brought_back(index.value, depth.value)
     _original, _among = apart(_pictures)
     mo.vstack([
-        mo.ui.anywidget(Frames.of({f"at level {depth.value}, and four samples from there": block(_pictures)}, start=1.0)),
-        mo.md(f"The four differ from the picture by **{_original:.2f}**, from each other by **{_among:.2f}**."),
+        mo.ui.anywidget(
+            Frames.of({tr("at level {t}, and four samples from there", t=depth.value): block(_pictures)}, start=1.0)
+        ),
+        story.md("The four differ from the picture by **{original:.2f}**, from each other by **{among:.2f}**.",
+                 original=_original, among=_among),
     ])
     return
 
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     **Train one.** The button runs `sfumato train ddpm/digits --train.images 40k` as you would type it: 1,500 real digits of 8x8
     pixels, about a minute. The curve is the loss (this preset predicts $v$, every level weighed alike); beside it are sixteen pictures
     of the averaged weights, sampled anew as they get better.
@@ -248,7 +254,7 @@ def _():
 
 @app.cell
 def _():
-    start = mo.ui.run_button(label="Train")
+    start = mo.ui.run_button(label=tr("Train"))
     live = Live(words="Nothing has been trained yet.")
     mo.vstack([start, mo.ui.anywidget(live)])
     return live, start
@@ -375,7 +381,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -431,7 +437,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: arXiv 2006.11239; the code that these lessons are checked against: ermongroup/ddim, openai/improved-diffusion.

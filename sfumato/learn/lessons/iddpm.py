@@ -26,7 +26,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Improved DDPM: how to spend the noise
 
     *Improved denoising diffusion probabilistic models*, Nichol and Dhariwal, 2021.
@@ -61,7 +61,7 @@ def _():
         return torch.stack(film)
 
     hook = mo.ui.anywidget(
-        Frames.of({n: noised(p, torch.arange(1000, 0, -20)) for n, p in (("linear", linear()), ("cosine", cosine()))},
+        Frames.of({n: noised(p, torch.arange(1000, 0, -20)) for n, p in ((tr("linear"), linear()), (tr("cosine"), cosine()))},
                   start=0.35)
     )
     hook
@@ -70,7 +70,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -96,14 +96,15 @@ def _(guess, guesses):
     def _figure():
         verdict = judge(CLAIMS["iddpm/noise-too-early"], seeds=1)
         rows = [
-            f"| {name} | {verdict.mean(f'{name}: share of levels with SNR below 1/100'):.0%} "
+            f"| {said} | {verdict.mean(f'{name}: share of levels with SNR below 1/100'):.0%} "
             f"| {verdict.mean(f'{name}: alpha-bar half way'):.0%} |"
-            for name in ("linear", "cosine")
+            for name, said in (("linear", tr("linear")), ("cosine", tr("cosine")))
         ]
-        return mo.md(
-            "| schedule | levels with SNR below 1/100 | signal left half way |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        return story.md(
+            "| schedule | levels with SNR below 1/100 | signal left half way |\n|---|---|---|\n{rows}\n\n"
             "A network that is trained on all levels alike spends that share of its time on pictures in which nothing can be "
-            f"seen. This is figure 5 of the paper, as the claim `iddpm/noise-too-early`. {story.borne_out(verdict)}"
+            "seen. This is figure 5 of the paper, as the claim `iddpm/noise-too-early`. {verdict}",
+            rows="\n".join(rows), verdict=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -112,7 +113,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -165,7 +166,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
 
     Respacing keeps some levels and samples on only those. Three sections of the chain get as many levels each as you say:
@@ -176,9 +177,9 @@ def _():
 
 @app.cell
 def _():
-    near = mo.ui.slider(1, 30, value=4, label="levels near data", show_value=True)
-    middle = mo.ui.slider(1, 30, value=4, label="in the middle", show_value=True)
-    far = mo.ui.slider(1, 30, value=4, label="near noise", show_value=True)
+    near = mo.ui.slider(1, 30, value=4, label=tr("levels near data"), show_value=True)
+    middle = mo.ui.slider(1, 30, value=4, label=tr("in the middle"), show_value=True)
+    far = mo.ui.slider(1, 30, value=4, label=tr("near noise"), show_value=True)
     mo.hstack([near, middle, far], justify="start", wrap=True)
     return far, middle, near
 
@@ -187,10 +188,12 @@ def _():
 def _(far, middle, near, noised):
     _text = f"{near.value},{middle.value},{far.value}"
     _levels = respace(1000, _text)[:-1]
+    _film = {f"--steps {_text}": noised(cosine(), _levels)}
+    _shown = ", ".join(str(int(t)) for t in _levels[:16]) + ", ..." * (len(_levels) > 16)
     mo.vstack(
         [
-            mo.ui.anywidget(Frames.of({f"--steps {_text}": noised(cosine(), _levels)}, start=0.5)),
-            mo.md(f"{len(_levels)} levels: {', '.join(str(int(t)) for t in _levels[:16])}{', ...' * (len(_levels) > 16)}"),
+            mo.ui.anywidget(Frames.of(_film, start=0.5)),
+            story.md("{n} levels: {shown}", n=len(_levels), shown=_shown),
         ]
     )
     return
@@ -198,7 +201,7 @@ def _(far, middle, near, noised):
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     **Draw your own.** Drag the handles (or focus one and press the arrow keys). The line says how much of the variance is still
     signal, $\bar\alpha$, from data to noise; below it the picture disappears as you drew it.
     """)
@@ -212,7 +215,7 @@ def _(eps, images):
 
     drawn = mo.ui.anywidget(
         ScheduleCurve.of([0.999, 0.98, 0.93, 0.84, 0.71, 0.55, 0.38, 0.22, 0.1, 0.03, 0.0005], images[3], eps[3],
-                         {"linear": left(linear()), "cosine": left(cosine())})
+                         {tr("linear"): left(linear()), tr("cosine"): left(cosine())})
     )
     drawn
     return (drawn,)
@@ -225,20 +228,20 @@ def _(drawn):
     def _share(process):
         return float((process.schedule.log_snr(torch.arange(1, 1001)) < torch.tensor(0.01).log()).double().mean())
 
-    mo.md(
-        "| schedule | levels with SNR below 1/100 | signal left at the last level, alpha-bar |\n|---|---|---|\n"
-        + "\n".join(
+    story.md(
+        "| schedule | levels with SNR below 1/100 | signal left at the last level, alpha-bar |\n|---|---|---|\n{rows}\n\n"
+        "Sampling starts from pure noise. Where signal is left at the last level, training never saw such a start.",
+        rows="\n".join(
             f"| {name} | {_share(p):.0%} | {float(p.schedule.alpha_sigma(torch.tensor(1000))[0] ** 2):.1e} |"
-            for name, p in (("yours", _process), ("linear", linear()), ("cosine", cosine()))
-        )
-        + "\n\nSampling starts from pure noise. Where signal is left at the last level, training never saw such a start."
+            for name, p in ((tr("yours"), _process), (tr("linear"), linear()), (tr("cosine"), cosine()))
+        ),
     )
     return
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Does it hold here?
 
     The paper also found that up to a fifth of the linear schedule's reverse process can be skipped at little cost, and not of
@@ -249,7 +252,13 @@ def _():
 
 @app.cell
 def _():
-    mo.callout(mo.md(f"`iddpm/skipping`: {CLAIMS['iddpm/skipping'].note}"), kind="warn")
+    mo.callout(
+        story.md(
+            "`iddpm/skipping`: Neither loses anything here: a ring in the plane, of unit variance, looks like noise as soon as it is "
+            "blurred, so noise is a good start at any level. Pictures have far larger features."
+        ),
+        kind="warn",
+    )
     return
 
 
@@ -283,7 +292,8 @@ def _():
     _mean = _all.mean(0).flip(0)
     story.md(
         "| term of the level | bits/dim |\n|---|---|\n{rows}\n\n| levels drawn | deviation of the estimate of their sum, {total:.2f} |\n|---|---|\n| evenly | {even:.2f} |\n| by eq. 18 | {best:.2f} |\n\n{said}",
-        rows="\n".join(f"| {tr(name)} | {float(_mean[i]):.4f} |" for name, i in (("nearest to data", 0), ("second", 1), ("tenth", 9), ("thirtieth", 29))),
+        rows="\n".join(f"| {name} | {float(_mean[i]):.4f} |"
+                       for name, i in ((tr("nearest to data"), 0), (tr("second"), 1), (tr("tenth"), 9), (tr("thirtieth"), 29))),
         total=_total, even=_deviation[0], best=_deviation[1],
         said=story.measured(
             _deviation[1] < 0.5 * _deviation[0],
@@ -310,7 +320,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -373,7 +383,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: *Improved denoising diffusion probabilistic models*, arXiv 2102.09672; its code: openai/improved-diffusion.

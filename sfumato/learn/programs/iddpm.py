@@ -147,9 +147,10 @@ def figure(namespace: Namespace) -> Figure:
         torch.stack([1000 * loss for loss in losses]).sum().backward()
         optimizer.step()
     runs, real = {}, ring().sample(1000, torch.Generator().manual_seed(4))
-    for name, shares in (("beta tilde", torch.zeros(8)), ("learned", v.detach()), ("beta", torch.ones(8))):
+    for name, shares in (("beta tilde", torch.zeros(8)), (tr("learned"), v.detach()), ("beta", torch.ones(8))):
         film = _sampled(denoise, times, shares.double())
-        runs[f"{name}, sliced distance {sliced_distance(film[-1], real):.3f}"] = states(film, "sample", 9, (1000, 2))
+        label = tr("{name}, sliced distance {distance:.3f}", name=name, distance=sliced_distance(film[-1], real))
+        runs[label] = states(film, "sample", 9, (1000, 2))
     return figures.scrubber(runs, real[:600])
 
 
