@@ -36,6 +36,7 @@ DONE = (
     "edm",
     "ncsn",
     "ddpm",
+    "flow",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]

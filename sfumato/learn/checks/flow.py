@@ -17,7 +17,7 @@ def _check_readings(namespace: dict[str, Any]) -> None:
     for t in (0.0, 0.3, 1.0):
         found = readings((1 - t) * x0 + t * eps, eps - x0, t)
         assert len(found) == 2, "give back two things: the data and the noise"
-        for name, value, truth in (("data", found[0], x0), ("noise", found[1], eps)):
+        for name, value, truth in ((tr("data"), found[0], x0), (tr("noise"), found[1], eps)):
             assert bool(torch.isfinite(value).all()), tr(
                 "at t = {t:g} your {name} is not finite: divide by nothing", t=t, name=name
             )

@@ -15,6 +15,7 @@ with app.setup:
     from sfumato.core.reflow import straightness
     from sfumato.learn import story
     from sfumato.learn.checks.flow import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Frames, Scrubber
     from sfumato.samplers import DDIM, SiT, by_name, run
     from sfumato.samplers.sit import SiTStep
@@ -24,7 +25,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Flow matching: straight lines from noise to data
 
     *Flow matching for generative modeling*, Lipman, Chen, Ben-Hamu, Nickel and Le, 2023; *Flow straight and fast* (rectified flow), Liu, Gong
@@ -63,7 +64,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     On the left every noise goes straight to a point of the data that was drawn for it without looking. On the right the same noise follows
     the velocity that the best possible network learns from such lines.
 
@@ -108,9 +109,10 @@ def _(cosine, denoise, ends, guess, guesses, mixture, noise, process):
             "In *one* step all points land in the middle of the ring, the mean of the data: from noise alone nothing else can be said.",
             "One step does not land in the mean of the data.",
         )
-        return mo.md(
-            f"Straightness S (the mean of |chord - velocity|^2, 0 for straight paths; Liu et al., section 3): **{bend:.2f}**. How far Euler's steps end "
-            f"from the exact end of the path:\n\n| steps | straight lines | cosine schedule |\n|---|---|---|\n{rows}\n\n{said} {ended}"
+        return story.md(
+            "Straightness S (the mean of |chord - velocity|^2, 0 for straight paths; Liu et al., section 3): **{bend:.2f}**. How far Euler's steps end "
+            "from the exact end of the path:\n\n| steps | straight lines | cosine schedule |\n|---|---|---|\n{rows}\n\n{said} {ended}",
+            bend=bend, rows=rows, said=said, ended=ended,
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -119,7 +121,7 @@ def _(cosine, denoise, ends, guess, guesses, mixture, noise, process):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the papers, and where it stands here
     """)
     return
@@ -166,7 +168,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Try it
 
     The flow (Euler, which is DDIM on this path) beside SiT's SDE with as many steps.
@@ -176,8 +178,8 @@ def _():
 
 @app.cell
 def _():
-    steps = mo.ui.slider(1, 60, value=6, label="steps", show_value=True)
-    amount = mo.ui.slider(0.0, 4.0, step=0.5, value=1.0, label="noise w, in units of sigma", show_value=True)
+    steps = mo.ui.slider(1, 60, value=6, label=tr("steps"), show_value=True)
+    amount = mo.ui.slider(0.0, 4.0, step=0.5, value=1.0, label=tr("noise w, in units of sigma"), show_value=True)
     mo.hstack([steps, amount], justify="start", wrap=True)
     return amount, steps
 
@@ -185,22 +187,24 @@ def _():
 @app.cell
 def _(amount, denoise, mixture, noise, process, real, steps):
     _runs = {
-        "the flow": all_states(noise, DDIM().plan(process, denoise, steps.value)),
-        f"SiT, w = {amount.value:g} sigma": all_states(noise, SiT(scale=amount.value).plan(process, denoise, steps.value), seeded(1)),
+        tr("the flow"): all_states(noise, DDIM().plan(process, denoise, steps.value)),
+        tr("SiT, w = {w:g} sigma", w=amount.value): all_states(noise, SiT(scale=amount.value).plan(process, denoise, steps.value), seeded(1)),
     }
-    _nll = {name: float(-mixture.log_prob(states[-1]).mean()) for name, states in _runs.items()}
+    _flow, _sit = (float(-mixture.log_prob(states[-1]).mean()) for states in _runs.values())
     _own = float(-mixture.log_prob(mixture.sample(20_000, torch.Generator().manual_seed(0))).mean())
     mo.vstack([
         mo.ui.anywidget(Scrubber.of(_runs, real, start=1.0)),
-        mo.md(f"Negative log likelihood under the data's density, nats (data themselves: {_own:.2f}): "
-              + "; ".join(f"{n}: **{v:.2f}**" for n, v in _nll.items()) + "."),
+        story.md(
+            "Negative log likelihood under the data's density, nats (data themselves: {own:.2f}): the flow: **{flow:.2f}**; "
+            "SiT, w = {w:g} sigma: **{sit:.2f}**.", own=_own, flow=_flow, w=amount.value, sit=_sit,
+        ),
     ])
     return
 
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Pairs that belong together
 
     Lines bend because noise and data are paired blindly. Two remedies: pair them within a batch so that the sum of squared distances is least
@@ -213,7 +217,7 @@ def _():
 
 @app.cell
 def _():
-    pairs = mo.ui.slider(20, 2000, step=20, value=1000, label="pairs of reflow", show_value=True)
+    pairs = mo.ui.slider(20, 2000, step=20, value=1000, label=tr("pairs of reflow"), show_value=True)
     pairs
     return (pairs,)
 
@@ -223,28 +227,23 @@ def _(denoise, ends, mixture, noise, pairs, process, real):
     _z = normal(7, pairs.value, 2)
     _ends = run("heun", process, denoise, _z, steps=60)
     _near = torch.cdist(noise, _z).topk(5, largest=False).indices
-    _one = {"first flow, one step": run("ddim", process, denoise, noise, steps=1), "after reflow, one step": _ends[_near].mean(1)}
-    _miss = {name: float((points - ends).square().sum(1).mean().sqrt()) for name, points in _one.items()}
+    _one = {tr("first flow, one step"): run("ddim", process, denoise, noise, steps=1), tr("after reflow, one step"): _ends[_near].mean(1)}
+    _first, _second = (float((points - ends).square().sum(1).mean().sqrt()) for points in _one.values())
     _x0, _eps = mixture.sample(256, torch.Generator().manual_seed(4)), normal(5, 256, 2)
-    _cost = {
-        "independent": (_x0 - _eps).square().sum(1).mean(), "optimal in a batch of 256": (_x0 - paired(_x0, _eps)).square().sum(1).mean(),
-        "noise and its end": (ends - noise).square().sum(1).mean(),
-    }
+    _blind, _batch = (float((_x0 - eps).square().sum(1).mean()) for eps in (_eps, paired(_x0, _eps)))
+    _own = float((ends - noise).square().sum(1).mean())
     mo.vstack([
         mo.ui.anywidget(Scrubber.of({name: torch.stack([noise, points]) for name, points in _one.items()}, real, start=1.0)),
-        mo.md(
-            "Root mean square distance from the end of the exact flow: "
-            + "; ".join(f"{n}: **{v:.3f}**" for n, v in _miss.items()) + ". "
-            + story.measured(
-                _miss["after reflow, one step"] < _miss["first flow, one step"] / 3,
-                "One step after reflow is at most a third as far off.", "So few pairs are not enough.",
-            )
-            + "\n\n| pairs | mean squared distance of noise and data |\n|---|---|\n" + "\n".join(f"| {n} | {float(v):.2f} |" for n, v in _cost.items())
-            + "\n\n"
-            + story.measured(
-                _cost["noise and its end"] < 1.2 * _cost["optimal in a batch of 256"],
+        story.md(
+            "Root mean square distance from the end of the exact flow: first flow, one step: **{first:.3f}**; after reflow, one step: **{second:.3f}**. {said}\n\n"
+            "| pairs | mean squared distance of noise and data |\n|---|---|\n| independent | {blind:.2f} |\n| optimal in a batch of 256 | {batch:.2f} |\n"
+            "| noise and its end | {own:.2f} |\n\n{near}",
+            first=_first, second=_second, blind=_blind, batch=_batch, own=_own,
+            said=story.measured(_second < _first / 3, "One step after reflow is at most a third as far off.", "So few pairs are not enough."),
+            near=story.measured(
+                _own < 1.2 * _batch,
                 "The flow's own pairs are about as near to each other as the best pairs of a batch.", "The flow's own pairs are farther apart than a batch's.",
-            )
+            ),
         ),
     ])
     return
@@ -252,7 +251,7 @@ def _(denoise, ends, mixture, noise, pairs, process, real):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## On pictures
 
     The shipped `flow/fashion`, six noises, by Euler's steps:
@@ -272,15 +271,16 @@ def _():
     _apart = {n: float(x.flatten(1).std(0).mean()) for n, x in _made.items()}
     mo.vstack([
         mo.ui.anywidget(Frames.of(
-            {f"{n} steps": torch.cat([*(x.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)], dim=2)[None]
+            {tr("{n} steps", n=n): torch.cat([*(x.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)], dim=2)[None]
              for n, x in _made.items()}, start=1.0)),
-        mo.md(
-            f"Straightness **{_bend:.3f}**. How much the six differ (standard deviation of a pixel): "
-            + ", ".join(f"{n}: **{v:.2f}**" for n, v in _apart.items()) + ". "
-            + story.measured(
+        story.md(
+            "Straightness **{bend:.3f}**. How much the six differ (standard deviation of a pixel): 1: **{one:.2f}**, 2: **{two:.2f}**, 4: **{four:.2f}**, "
+            "8: **{eight:.2f}**, 2M, 10: **{multistep:.2f}**. {said}",
+            bend=_bend, one=_apart[1], two=_apart[2], four=_apart[4], eight=_apart[8], multistep=_apart["2M, 10"],
+            said=story.measured(
                 _apart[1] < 0.3 * _apart["2M, 10"],
                 "One step gives the same blurred mean to every noise, as on the ring.", "One step does not give one and the same mean here.",
-            )
+            ),
         ),
     ])
     return
@@ -288,7 +288,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -343,7 +343,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The papers: arXiv 2210.02747 (flow matching), 2209.03003 (rectified flow), 2401.08740 (SiT), 2403.03206 (Stable Diffusion 3: times and

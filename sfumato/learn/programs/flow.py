@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sfumato.claims.toys import ring, sliced_distance
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import given, normal, states, tensor
 from sfumato.learn.programs.spiral import Small
 
@@ -93,26 +94,35 @@ def _check_loss(loss: Any) -> None:
     network, x0, eps = _Watched(), normal(0, 4000, 2).float() + 1, normal(1, 4000, 2).float()
     value = loss(network, x0, eps)
     assert isinstance(value, Tensor), "the loss is a tensor, so that a training can go backward from it"
-    assert value.numel() == 1, f"the loss is one number, yours has shape {tuple(value.shape)}"
-    assert len(network.asked) == 1, f"the loss asks the network once, yours {len(network.asked)} times"
+    assert value.numel() == 1, tr("the loss is one number, yours has shape {shape}", shape=tuple(value.shape))
+    assert len(network.asked) == 1, tr("the loss asks the network once, yours {asked} times", asked=len(network.asked))
     x, t = network.asked[0]
-    assert t.numel() == 4000, f"each of 4000 rows has a time of its own; your network is given {t.numel()}"
+    assert t.numel() == 4000, tr(
+        "each of 4000 rows has a time of its own; your network is given {count}", count=t.numel()
+    )
     t = t.reshape(-1)
     assert float(t.min()) >= 0, "times lie between 0 and 1"
     assert float(t.max()) <= 1, "times lie between 0 and 1"
-    assert abs(float(t.mean()) - 0.5) < 0.03, f"uniform times are 0.5 on average, yours {float(t.mean()):.2f}"
-    assert abs(float(t.std()) - 12**-0.5) < 0.02, (
-        f"times that are uniform in [0, 1] have standard deviation 0.289, yours {float(t.std()):.3f}"
+    assert abs(float(t.mean()) - 0.5) < 0.03, tr(
+        "uniform times are 0.5 on average, yours {mean:.2f}", mean=float(t.mean())
+    )
+    assert abs(float(t.std()) - 12**-0.5) < 0.02, tr(
+        "times that are uniform in [0, 1] have standard deviation 0.289, yours {spread:.3f}", spread=float(t.std())
     )
     line = (1 - t[:, None]) * x0 + t[:, None] * eps
-    assert x.shape == line.shape, f"x has shape {tuple(line.shape)}, yours {tuple(x.shape)}"
-    assert torch.allclose(x, line, atol=1e-4), (
-        f"x lies on the line, (1 - t) x0 + t eps with the row's own t; yours is up to {float((x - line).abs().max()):.2f} off"
+    assert x.shape == line.shape, tr(
+        "x has shape {shape}, yours {found}", shape=tuple(line.shape), found=tuple(x.shape)
+    )
+    assert torch.allclose(x, line, atol=1e-4), tr(
+        "x lies on the line, (1 - t) x0 + t eps with the row's own t; yours is up to {off:.2f} off",
+        off=float((x - line).abs().max()),
     )
     expected = float((0.3 * x - (eps - x0)).square().mean())
-    assert abs(float(value.detach()) - expected) < 1e-3 * expected, (
-        f"a network that says 0.3 x has the loss {expected:.4f}, the mean over all numbers of the squared difference to eps - x0; yours is "
-        f"{float(value.detach()):.4f}"
+    assert abs(float(value.detach()) - expected) < 1e-3 * expected, tr(
+        "a network that says 0.3 x has the loss {expected:.4f}, the mean over all numbers of the squared difference to eps - x0; yours is "
+        "{value:.4f}",
+        expected=expected,
+        value=float(value.detach()),
     )
     assert value.requires_grad, (
         "no gradient reaches the network: the loss must be computed from what it says, undetached"
@@ -135,23 +145,33 @@ def _check_follow(follow: Any) -> None:
         asked.clear()
         found = states(follow(given(u), start, steps), "follow", steps + 1, (50, 2))
         order = [t for k in range(steps) for t in (1 - k / steps, 1 - (k + 0.5) / steps)]
-        assert len(asked) == 2 * steps, (
-            f"{steps} steps ask for the velocity {2 * steps} times, yours {len(asked)} times"
+        assert len(asked) == 2 * steps, tr(
+            "{steps} steps ask for the velocity {times} times, yours {asked} times",
+            steps=steps,
+            times=2 * steps,
+            asked=len(asked),
         )
-        assert all(abs(a - b) < 1e-5 for a, b in zip(asked, order, strict=True)), (
+        assert all(abs(a - b) < 1e-5 for a, b in zip(asked, order, strict=True)), tr(
             "a step asks where it starts and in its middle, the first at t = 1: at "
-            f"{', '.join(f'{t:g}' for t in order[:4])} ...; yours at {', '.join(f'{t:g}' for t in asked[:4])} ..."
+            "{expected} ...; yours at {found} ...",
+            expected=", ".join(f"{t:g}" for t in order[:4]),
+            found=", ".join(f"{t:g}" for t in asked[:4]),
         )
         exact = torch.stack([k / steps * mean + spread(1 - k / steps) * start for k in range(steps + 1)])
         off = (found - exact).abs().amax((1, 2))
-        assert float(off.max()) < 0.1, (
-            f"data are N(0.6, 0.3^2): the noise z is at (1 - t) 0.6 + s(t) z at every time; after step {int((off > 0.1).double().argmax())} of {steps} yours is "
-            f"{float(off[off > 0.1][0]):.2f} off. u is dx/dt, and t falls"
+        assert float(off.max()) < 0.1, tr(
+            "data are N(0.6, 0.3^2): the noise z is at (1 - t) 0.6 + s(t) z at every time; after step {k} of {steps} yours is "
+            "{off:.2f} off. u is dx/dt, and t falls",
+            k=int((off > 0.1).double().argmax()),
+            steps=steps,
+            off=float(off[off > 0.1][0]),
         )
         errors.append(float(off[-1]))
-    assert errors[1] < errors[0] / 3, (
-        f"with twice the steps the midpoint method has about a quarter of the error; yours {errors[0]:.2g} in 20 and {errors[1]:.2g} in 40 steps. "
-        "The whole step starts from x again, and uses the velocity of the middle alone"
+    assert errors[1] < errors[0] / 3, tr(
+        "with twice the steps the midpoint method has about a quarter of the error; yours {error:.2g} in 20 and {halved:.2g} in 40 steps. "
+        "The whole step starts from x again, and uses the velocity of the middle alone",
+        error=errors[0],
+        halved=errors[1],
     )
 
 
@@ -160,14 +180,19 @@ def _check_straightness(straightness: Any, n: int) -> None:
     k = torch.arange(n + 1, dtype=torch.float64) / n
     direction, scale = normal(3, 6, 2), torch.tensor([1.0, 2.0, 3.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     found = tensor(straightness([normal(4, 6, 2) + share * direction for share in k]), "straightness")
-    assert found.numel() == 1, f"straightness is one number, yours has shape {tuple(found.shape)}"
-    assert abs(float(found)) < 1e-5, f"straight paths at even speed have 0; yours {float(found):.4f} in {n} steps"
+    assert found.numel() == 1, tr("straightness is one number, yours has shape {shape}", shape=tuple(found.shape))
+    assert abs(float(found)) < 1e-5, tr(
+        "straight paths at even speed have 0; yours {found:.4f} in {n} steps", found=float(found), n=n
+    )
     path = [torch.stack([-(share**2) * scale, 2 * share**2 * scale], dim=1) for share in k]
     expected = 5 * float(scale.square().mean()) * (1 - 1 / n**2) / 3
     value = float(tensor(straightness(path), "straightness"))
-    assert abs(value - expected) < 1e-4, (
-        f"paths (-a s^2, 2 a s^2) with s from 0 to 1 in {n} steps and a = 1, 2, 3, 0, 1, 1 have velocities 2k + 1 over n times the chord, so {expected:.4f}: the "
-        f"sum over both coordinates, the mean over rows and steps. Yours {value:.4f}"
+    assert abs(value - expected) < 1e-4, tr(
+        "paths (-a s^2, 2 a s^2) with s from 0 to 1 in {n} steps and a = 1, 2, 3, 0, 1, 1 have velocities 2k + 1 over n times the chord, so {expected:.4f}: the "
+        "sum over both coordinates, the mean over rows and steps. Yours {value:.4f}",
+        n=n,
+        expected=expected,
+        value=value,
     )
 
 
@@ -203,11 +228,12 @@ def figure(namespace: Namespace) -> Figure:
         return ends[chosen].float(), z[chosen].float()
 
     runs = {}
-    for name, u in (("first flow", first), ("after reflow", _trained(loss, pairs))):
+    for name, u in ((tr("first flow"), first), (tr("after reflow"), _trained(loss, pairs))):
         path = states(follow(u, noise, 24), "follow", 25, (1000, 2))
-        runs[f"{name}: straightness {float(straightness([*path])):.2f}"] = path
+        runs[tr("{name}: straightness {value:.2f}", name=name, value=float(straightness([*path])))] = path
         one = states(follow(u, noise, 1), "follow", 2, (1000, 2))
-        runs[f"{name}, one step: sliced distance {sliced_distance(one[-1], data[:1000]):.2f}"] = one
+        distance = sliced_distance(one[-1], data[:1000])
+        runs[tr("{name}, one step: sliced distance {value:.2f}", name=name, value=distance)] = one
     return figures.scrubber(runs, data[:600])
 
 
