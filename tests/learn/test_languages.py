@@ -37,6 +37,7 @@ DONE = (
     "ncsn",
     "ddpm",
     "flow",
+    "ncsnv2",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]
