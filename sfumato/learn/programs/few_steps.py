@@ -13,6 +13,7 @@ from sfumato.core.continuous import LinearFlow
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import given, normal, states, tensor
 from sfumato.learn.programs.spiral import Small
 
@@ -118,10 +119,15 @@ def _check_target(target: Any) -> None:
     end = _step(middle, _curved(middle, m), m, s)
     mine = _step(x, found, t, s)
     at = int((mine - end).abs().amax(1).argmax())
-    assert torch.allclose(mine, end, atol=1e-4), (
-        f"from t = {float(t[at]):g} to s = {float(s[at]):g} the teacher's two steps, over m = {float(m[at]):g}, end at {float(end[at, 0]):.4f} (first coordinate); one "
-        f"step with your target ends at {float(mine[at, 0]):.4f}. The second step asks the teacher at the middle, and the target is found from "
-        "x_s = (1 - s) x~ + s (x - (1 - t) x~) / t"
+    assert torch.allclose(mine, end, atol=1e-4), tr(
+        "from t = {t:g} to s = {s:g} the teacher's two steps, over m = {m:g}, end at {end:.4f} (first coordinate); one step with your "
+        "target ends at {mine:.4f}. The second step asks the teacher at the middle, and the target is found from x_s = (1 - s) x~ + s "
+        "(x - (1 - t) x~) / t",
+        t=float(t[at]),
+        s=float(s[at]),
+        m=float(m[at]),
+        end=float(end[at, 0]),
+        mine=float(mine[at, 0]),
     )
 
 
@@ -130,14 +136,24 @@ def _check_loss(loss: Any) -> None:
     student, teacher = _Watched(lambda x, t: x, 0.5), _Watched(_curved, 1.0)
     value = loss(student, teacher, x0, eps, n)
     assert isinstance(value, Tensor), "the loss is a tensor, so that a training can go backward from it"
-    assert value.numel() == 1, f"the loss is one number, yours has shape {tuple(value.shape)}"
-    assert len(student.asked) == 1, f"the loss asks the student once, yours {len(student.asked)} times"
+    assert value.numel() == 1, tr(
+        "the loss is one number, yours has shape {shape}",
+        shape=tuple(value.shape),
+    )
+    assert len(student.asked) == 1, tr(
+        "the loss asks the student once, yours {times} times",
+        times=len(student.asked),
+    )
     x, t = student.asked[0]
-    assert t.numel() == 4000, f"each of 4000 rows has a time of its own; your student is given {t.numel()}"
+    assert t.numel() == 4000, tr(
+        "each of 4000 rows has a time of its own; your student is given {t}",
+        t=t.numel(),
+    )
     drawn = sorted({round(float(time), 5) for time in t})
-    assert drawn == [0.25, 0.5, 0.75, 1.0], (
-        f"a student of 4 steps starts them at t = 0.25, 0.5, 0.75 and 1; yours is asked at "
-        f"{', '.join(f'{time:g}' for time in drawn[:5])}{' ...' * (len(drawn) > 5)}"
+    assert drawn == [0.25, 0.5, 0.75, 1.0], tr(
+        "a student of 4 steps starts them at t = 0.25, 0.5, 0.75 and 1; yours is asked at {times}{more}",
+        times=", ".join(f"{time:g}" for time in drawn[:5]),
+        more=" ..." * (len(drawn) > 5),
     )
     line = (1 - t[:, None]) * x0 + t[:, None] * eps
     assert torch.allclose(x, line, atol=1e-4), (
@@ -148,9 +164,11 @@ def _check_loss(loss: Any) -> None:
         "a student's step of 1/n is two of the teacher's, of half its length: the teacher is asked at t, then at t - 1/(2n)"
     )
     expected = _expected(0.5 * x, x, t[:, None], n)
-    assert abs(float(value.detach()) - expected) < 1e-3 * expected, (
-        f"a student that says x / 2 has the loss {expected:.4f} here, the mean over all numbers of its squared error; yours is "
-        f"{float(value.detach()):.4f}"
+    assert abs(float(value.detach()) - expected) < 1e-3 * expected, tr(
+        "a student that says x / 2 has the loss {expected:.4f} here, the mean over all numbers of its squared error; yours is "
+        "{value:.4f}",
+        expected=expected,
+        value=float(value.detach()),
     )
     assert value.requires_grad, (
         "no gradient reaches the student: the loss must be computed from what it says, undetached"
@@ -182,12 +200,20 @@ def _check_sample(sample: Any) -> None:
     for n in (1, 4):
         asked.clear()
         found = states(sample(given(exact), start, n), "sample", n + 1, (5, 2))
-        assert len(asked) == n, f"{n} steps ask the model {n} times, yours {len(asked)} times"
+        assert len(asked) == n, tr(
+            "{n} steps ask the model {n} times, yours {asked} times",
+            n=n,
+            asked=len(asked),
+        )
         for k in range(n + 1):
             at = k / n * point + (1 - k / n) * start
-            assert torch.allclose(found[k], at, atol=1e-4), (
-                f"with data of one point p, which is predicted, state {k} of {n} is t times the start plus (1 - t) p at t = {1 - k / n:g}; yours is off by "
-                f"{float((found[k] - at).abs().max()):.3g}"
+            assert torch.allclose(found[k], at, atol=1e-4), tr(
+                "with data of one point p, which is predicted, state {k} of {n} is t times the start plus (1 - t) p at t = {t:g}; yours is "
+                "off by {off:.3g}",
+                k=k,
+                n=n,
+                t=1 - k / n,
+                off=float((found[k] - at).abs().max()),
             )
 
     def factor(t: Tensor) -> Tensor:
@@ -207,12 +233,15 @@ def _check_sample(sample: Any) -> None:
     kept = 1.0
     for k in range(4, 0, -1):
         kept *= float(_step(torch.ones(1), factor(torch.tensor(k / 4)), torch.tensor(k / 4), torch.tensor((k - 1) / 4)))
-    assert torch.allclose(ends[0], kept * start, atol=1e-4), (
-        f"data are N(0, 1/4): four steps of DDIM with the exact denoiser multiply the start by {kept:.4f}, yours by "
-        f"{float((ends[0] / start).mean()):.4f}. Each step asks the model anew, where it has come to"
+    assert torch.allclose(ends[0], kept * start, atol=1e-4), tr(
+        "data are N(0, 1/4): four steps of DDIM with the exact denoiser multiply the start by {kept:.4f}, yours by {found:.4f}. Each "
+        "step asks the model anew, where it has come to",
+        kept=kept,
+        found=float((ends[0] / start).mean()),
     )
-    assert torch.allclose(ends[0], ends[1], atol=1e-3), (
-        f"a perfect student of two steps ends where its teacher of four does; yours is {float((ends[0] - ends[1]).abs().max()):.3g} away"
+    assert torch.allclose(ends[0], ends[1], atol=1e-3), tr(
+        "a perfect student of two steps ends where its teacher of four does; yours is {off:.3g} away",
+        off=float((ends[0] - ends[1]).abs().max()),
     )
 
 
@@ -226,10 +255,11 @@ def figure(namespace: Namespace) -> Figure:
 
     def shown(name: str, model: Any, n: int) -> None:
         path = states(sample(model, noise, n), "sample", n + 1, (1000, 2))
-        runs[f"{name}, {n} step{'s' * (n > 1)}: sliced distance {sliced_distance(path[-1], data[:1000]):.2f}"] = path
+        off = sliced_distance(path[-1], data[:1000])
+        runs[tr("{name}, steps: {n}, sliced distance {off:.2f}", name=name, n=n, off=off)] = path
 
-    shown("exact denoiser", teacher, 16)
-    shown("exact denoiser", teacher, 1)
+    shown(tr("exact denoiser"), teacher, 16)
+    shown(tr("exact denoiser"), teacher, 1)
     for n, updates in ((8, 1000), (4, 400), (2, 400), (1, 400)):
         optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
@@ -241,7 +271,7 @@ def figure(namespace: Namespace) -> Figure:
             schedule.step()
         teacher = _asked(copy.deepcopy(network))
         if n in (4, 1):
-            shown("distilled", teacher, n)
+            shown(tr("distilled"), teacher, n)
     return figures.scrubber(runs, data[:600])
 
 

@@ -13,7 +13,8 @@ from sfumato.data import open_source, to_float, to_uint8
 from sfumato.inverse import MeanPool
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
-from sfumato.learn.programs.facts import BARS, block, near, normal, states, tensor
+from sfumato.learn.languages import tr
+from sfumato.learn.programs.facts import BARS, block, near, normal, shown, states, tensor
 
 TASK = r"""What was seen of $x_0$ is $y = A x_0 + n$, with a matrix `A` (M, D), `y` (M,) and noise $n$ of standard deviation `noise`. `denoise(x, t)` says
 $\mathbb{E}[x_0 \mid x_t]$ for rows `x` (N, D); `bars` holds $\bar\alpha_0, \dots, \bar\alpha_T$, so $\alpha = \sqrt{\bar\alpha_t}$ and $\sigma = \sqrt{1-\bar\alpha_t}$. Write
@@ -106,9 +107,13 @@ def check(namespace: Namespace) -> None:
             made = posterior_mean(_given(_gaussian), x.float(), t, BARS, A, y.float(), noise)
             found, expected = tensor(made, "posterior_mean", (5, 3)), _posterior(y, noise, x, t)[0]
             at = int((found - expected).abs().amax(1).argmax())
-            assert torch.allclose(found, expected, atol=5e-3), (
-                f"data are Gaussian, at t = {t} with noise {noise:g}: given x_t and y the mean of x_0 is {_three(expected[at])}, by adding up precisions; yours "
-                f"is {_three(found[at])}. V is sigma^2 / alpha times the derivative of the denoiser, and the noise enters as its square"
+            assert torch.allclose(found, expected, atol=5e-3), tr(
+                "data are Gaussian, at t = {t} with noise {noise:g}: given x_t and y the mean of x_0 is {expected}, by adding up precisions; "
+                "yours is {found}. V is sigma^2 / alpha times the derivative of the denoiser, and the noise enters as its square",
+                t=t,
+                noise=noise,
+                expected=shown(expected[at]),
+                found=shown(found[at]),
             )
     _check_rows(posterior_mean)
     _check_samples(sample, y)
@@ -124,12 +129,18 @@ def _check_samples(sample: Any, y: Tensor) -> None:
         found = states(sample(_given(_gaussian), start, 250, BARS, A, y.float(), noise), "sample", 251, (300, 3))
         assert torch.allclose(found[0], start.double(), atol=1e-5), "the first state is the start itself"
         end, spread = found[-1].mean(0), found[-1].var(0)
-        assert near(spread, covariance.diagonal(), 0.1), (
-            f"in 250 steps, with noise {noise:g}, samples have the posterior's variances {_three(covariance.diagonal())}; yours {_three(spread)}. Each step uses "
-            "the mean given y, the noise that is carried on follows from it, and none is drawn"
+        assert near(spread, covariance.diagonal(), 0.1), tr(
+            "in 250 steps, with noise {noise:g}, samples have the posterior's variances {expected}; yours {found}. Each step uses the mean "
+            "given y, the noise that is carried on follows from it, and none is drawn",
+            noise=noise,
+            expected=shown(covariance.diagonal()),
+            found=shown(spread),
         )
-        assert torch.allclose(end, mean, atol=0.03), (
-            f"in 250 steps, with noise {noise:g}, samples have the posterior's mean {_three(mean)}; yours {_three(end)}"
+        assert torch.allclose(end, mean, atol=0.03), tr(
+            "in 250 steps, with noise {noise:g}, samples have the posterior's mean {expected}; yours {found}",
+            noise=noise,
+            expected=shown(mean),
+            found=shown(end),
         )
 
 
@@ -160,18 +171,16 @@ def _check_rows(posterior_mean: Any) -> None:
     x0, seen = curved(x[:1].double(), 400)[0], SEEN
     V = (1 - a) / a.sqrt() * jacobian
     expected = x0 + V @ seen.T @ torch.linalg.inv(0.25 * torch.eye(2) + seen @ V @ seen.T) @ (y.double() - seen @ x0)
-    assert torch.allclose(together[0], expected, atol=1e-3), (
-        f"for a denoiser that is no line the mean of the first row is {_three(expected)}, yours {_three(together[0])}: row i of the derivative is that of "
-        "the i-th prediction"
+    assert torch.allclose(together[0], expected, atol=1e-3), tr(
+        "for a denoiser that is no line the mean of the first row is {expected}, yours {found}: row i of the derivative is that of the "
+        "i-th prediction",
+        expected=shown(expected),
+        found=shown(together[0]),
     )
 
 
-def _three(numbers: Tensor) -> str:
-    return "(" + ", ".join(f"{float(number):.3f}" for number in numbers) + ")"
-
-
 def figure(namespace: Namespace) -> Figure:
-    """Three digits that no data hold, seen as 4x4 pixels, and four draws of each by the answer."""
+    """Three digits that are not among the known ones, seen as 4x4 pixels, and four draws of each by the answer."""
     digits = to_float(open_source("digits").images).flatten(1).double()
     known, width = digits[:500], 0.15
     pool = torch.eye(64, dtype=torch.float64).reshape(64, 1, 8, 8)
@@ -197,8 +206,9 @@ def figure(namespace: Namespace) -> Figure:
         rows.append(torch.cat([torch.cat([truth[None], small]).expand(26, 2, 64), film], dim=1))
     grey = to_uint8(torch.cat(rows, dim=1).reshape(-1, 18, 1, 8, 8).float())
     framed = torch.nn.functional.pad(grey, (1, 1, 1, 1), value=128)
-    name = (
-        f"the digit, what was seen of it, four draws; A x is {sum(off) / 3:.2f} from what was seen, whose noise is 0.05"
+    name = tr(
+        "the digit, what was seen of it, four draws; A x is {off:.2f} from what was seen, whose noise is 0.05",
+        off=sum(off) / 3,
     )
     return figures.frames({name: torch.stack([block(state, columns=6) for state in framed])})
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sfumato.data import open_source, to_float, to_uint8
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
+from sfumato.learn.languages import tr
 from sfumato.learn.programs.facts import BARS, Model, block, given, normal, tensor
 
 TASK = r"""Latent diffusion with the best linear autoencoder, on pictures as rows `x` (N, D). Write
@@ -106,12 +107,15 @@ def check(namespace: Namespace) -> None:
     for k in (1, 3):
         fitted = fit(x, k)
         z = tensor(encode(fitted, x), "encode", (1000, k))
-        assert float(z.mean(0).abs().max()) < 0.02, (
-            f"each latent has mean 0 over the pictures of fit; yours have up to {float(z.mean(0).abs().max()):.2f} away from it"
+        assert float(z.mean(0).abs().max()) < 0.02, tr(
+            "each latent has mean 0 over the pictures of fit; yours have up to {off:.2f} away from it",
+            off=float(z.mean(0).abs().max()),
         )
-        assert float((z.std(0) - 1).abs().max()) < 0.02, (
-            f"each latent has standard deviation 1; yours have {float(z.std(0).min()):.2f} to {float(z.std(0).max()):.2f}. The components have different ones: "
-            "divide each by its own"
+        assert float((z.std(0) - 1).abs().max()) < 0.02, tr(
+            "each latent has standard deviation 1; yours have {least:.2f} to {most:.2f}. The components have different ones: divide each by its "
+            "own",
+            least=float(z.std(0).min()),
+            most=float(z.std(0).max()),
         )
         some = tensor(encode(fitted, x[:7] + 1), "encode", (7, k))
         again = tensor(encode(fitted, torch.cat([x[:7] + 1, 5 * x])), "encode", (1007, k))[:7]
@@ -125,17 +129,26 @@ def check(namespace: Namespace) -> None:
 def _check_loss(fitted: Any, encode: Any, decode: Any, floor: Any, x: Tensor, k: int) -> None:
     back = tensor(decode(fitted, encode(fitted, x)), "decode", (1000, 6))
     lost, least = float((back - x).square().mean().sqrt()), math.sqrt(float(SPREAD[k:].square().sum()) / 6)
-    assert lost < 1.01 * least, (
-        f"of data whose covariance has the eigenvalues 9, 4, 1, 0.25, 0.09 and 0.01, the {k} largest can be kept: the root mean square of what is lost is "
-        f"{least:.4f}. Yours loses {lost:.4f}. decode undoes all that encode does, and the basis belongs to the largest eigenvalues"
+    assert lost < 1.01 * least, tr(
+        "of data whose covariance has the eigenvalues 9, 4, 1, 0.25, 0.09 and 0.01, the {k} largest can be kept: the root mean square "
+        "of what is lost is {least:.4f}. Yours loses {lost:.4f}. decode undoes all that encode does, and the basis belongs to the "
+        "largest eigenvalues",
+        k=k,
+        least=least,
+        lost=lost,
     )
     others = x[:200] + 1.5
     truth = float((tensor(decode(fitted, encode(fitted, others)), "decode", (200, 6)) - others).square().mean().sqrt())
     found = tensor(floor(fitted, others), "floor")
-    assert found.numel() == 1, f"floor is one number, yours has shape {tuple(found.shape)}"
-    assert abs(float(found) - truth) < 1e-3 * truth, (
-        f"for other pictures, with your own encode and decode, the root mean square over all numbers of what is lost is {truth:.4f}; floor says "
-        f"{float(found):.4f}"
+    assert found.numel() == 1, tr(
+        "floor is one number, yours has shape {shape}",
+        shape=tuple(found.shape),
+    )
+    assert abs(float(found) - truth) < 1e-3 * truth, tr(
+        "for other pictures, with your own encode and decode, the root mean square over all numbers of what is lost is {truth:.4f}; "
+        "floor says {found:.4f}",
+        truth=truth,
+        found=float(found),
     )
 
 
@@ -160,15 +173,27 @@ def _check_generate(fitted: Any, decode: Any, generate: Any, k: int) -> None:
     for steps in (1, 5):
         asked.clear()
         made = generate(fitted, _given(of_point), start.float(), steps, BARS)
-        assert len(asked) == steps, f"{steps} steps ask the network {steps} times, yours {len(asked)} times"
+        assert len(asked) == steps, tr(
+            "{steps} steps ask the network {steps} times, yours {asked} times",
+            steps=steps,
+            asked=len(asked),
+        )
         gaps = [t - s for t, s in zip(asked, [*asked[1:], 0], strict=True)]
-        assert asked[0] == 1000, f"sampling starts at t = T = 1000, yours at {asked[0]}"
-        assert max(gaps) - min(gaps) <= 2, f"times are evenly spaced from T to 0; you ask at {asked}"
+        assert asked[0] == 1000, tr(
+            "sampling starts at t = T = 1000, yours at {asked}",
+            asked=asked[0],
+        )
+        assert max(gaps) - min(gaps) <= 2, tr(
+            "times are evenly spaced from T to 0; you ask at {asked}",
+            asked=asked,
+        )
         found = tensor(made, "generate", (8, 6))
         expected = tensor(decode(fitted, point.float().expand(8, k)), "decode", (8, 6))
-        assert torch.allclose(found, expected, atol=0.02), (
-            f"if all latents are one point, {steps} steps of DDIM end at its picture; yours are up to {float((found - expected).abs().max()):.3f} off. z_0 is found "
-            "with the level where z is, and put together with the one where it goes"
+        assert torch.allclose(found, expected, atol=0.02), tr(
+            "if all latents are one point, {steps} steps of DDIM end at its picture; yours are up to {found:.3f} off. z_0 is found with "
+            "the level where z is, and put together with the one where it goes",
+            steps=steps,
+            found=float((found - expected).abs().max()),
         )
     found = tensor(
         generate(fitted, _given(lambda z, t: (1 - BARS[t.long()]).sqrt() * z), start.float(), 200, BARS),
@@ -176,8 +201,9 @@ def _check_generate(fitted: Any, decode: Any, generate: Any, k: int) -> None:
         (8, 6),
     )
     expected = tensor(decode(fitted, start.float()), "decode", (8, 6))
-    assert torch.allclose(found, expected, atol=0.15), (
-        f"if latents are N(0, 1), DDIM of many steps leaves z as it is, and your pictures are those of z; they are {float((found - expected).abs().max()):.2f} off"
+    assert torch.allclose(found, expected, atol=0.15), tr(
+        "if latents are N(0, 1), DDIM of many steps leaves z as it is, and your pictures are those of z; they are {found:.2f} off",
+        found=float((found - expected).abs().max()),
     )
 
 
@@ -224,13 +250,12 @@ def figure(namespace: Namespace) -> Figure:
     fitted = namespace["fit"](digits, 16)
     latents = tensor(namespace["encode"](fitted, digits), "encode", (len(digits), 16)).float()
     start = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
+    off = float(namespace["floor"](fitted, digits))
     made = {
-        "60 digits": digits[:60],
-        f"through 16 numbers: floor {float(namespace['floor'](fitted, digits)):.2f}": namespace["decode"](
-            fitted, latents[:60]
-        ),
-        "diffused latents, decoded": namespace["generate"](fitted, _trained(latents), start, 50, BARS.float()),
-        "latents of normal noise, decoded": namespace["decode"](fitted, start),
+        tr("60 digits"): digits[:60],
+        tr("through 16 numbers: floor {off:.2f}", off=off): namespace["decode"](fitted, latents[:60]),
+        tr("diffused latents, decoded"): namespace["generate"](fitted, _trained(latents), start, 50, BARS.float()),
+        tr("latents of normal noise, decoded"): namespace["decode"](fitted, start),
     }
     runs = {}
     for name, pictures in made.items():
