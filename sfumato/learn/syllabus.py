@@ -54,7 +54,7 @@ SYLLABUS: dict[str, Plan] = {
          "explain why the denoiser of least squared error is the conditional mean E[x_0 | x_t]",
          "turn a denoiser into a score by Tweedie's formula, and back")),
     "bits": Plan(
-        (2, 1), "intermediate", ("noise",), "Markov chains, Bayes' rule, Kullback-Leibler divergence.",
+        (2, 1.5), "intermediate", ("noise",), "Markov chains, Bayes' rule, Kullback-Leibler divergence.",
         ("derive the posterior q(x_{t-1} | x_t, x_0) of a chain of flipped bits",
          "state the variational bound as a sum of divergences, and compute it",
          "read a bound in bits per sequence against the entropy of the data")),
@@ -69,7 +69,7 @@ SYLLABUS: dict[str, Plan] = {
          "show that denoising score matching equals score matching up to a constant",
          "write annealed Langevin dynamics with the paper's step sizes")),
     "ncsnv2": Plan(
-        (1.5, 0.5), "advanced", ("ncsn",), "The distribution of the norm of a Gaussian vector in many dimensions.",
+        (1.5, 1), "advanced", ("ncsn",), "The distribution of the norm of a Gaussian vector in many dimensions.",
         ("choose the largest noise level, the ratio of levels and the step size from the data",
          "say which of the five techniques are computed and which are choices",
          "compute the variance at the end of a level in closed form")),
@@ -109,27 +109,29 @@ SYLLABUS: dict[str, Plan] = {
          "compare samplers at equal cost",
          "write a sampler that passes the library's own conformance tests")),
     "edm": Plan(
-        (2, 1), "advanced", ("ddim", "score_sde"), "Order of convergence; Taylor expansion.",
+        (2, 1.5), "advanced", ("ddim", "score_sde"), "Order of convergence; Taylor expansion.",
         ("measure the order of a solver, and say at how few steps it stops to matter",
          "derive a second-order multistep solver from the exponential form of the ODE",
          "derive EDM's preconditioning from unit variance of input and target")),
     "flow": Plan(
-        (2, 1), "advanced", ("noise", "score_sde"), "The chain rule; conditional expectation; the continuity equation.",
+        (2, 1.5), "advanced", ("noise", "score_sde"),
+        "The chain rule; conditional expectation; the continuity equation.",
         ("show that regression on single lines learns the velocity of the marginal path",
          "read data, noise and score from a velocity, and say which weight its loss puts on the levels",
          "explain why paths bend, and what reflow and optimal pairs change")),
     "few_steps": Plan(
-        (2, 1), "advanced", ("ddim", "edm", "flow"), "The total derivative along a path; Jacobian-vector products.",
+        (2, 1.5), "advanced", ("ddim", "edm", "flow"), "The total derivative along a path; Jacobian-vector products.",
         ("derive the target of a distilled student from two steps of its teacher",
          "write the consistency function and the average velocity of Gaussian data",
          "say what each kind of training needs, and what a model of few steps gives up")),
     "inverse": Plan(
-        (2, 1), "advanced", ("noise", "score_sde", "adm"), "Conditioning of Gaussians; the transpose of a linear map.",
+        (2, 1.5), "advanced", ("noise", "score_sde", "adm"),
+        "Conditioning of Gaussians; the transpose of a linear map.",
         ("say which term of the posterior's score a trained model does not know",
          "derive the posterior mean with Tweedie's covariance, and what PiGDM and DPS leave out of it",
          "show by two correlated Gaussians that replacement is biased with any number of steps")),
     "latents": Plan(
-        (2, 1), "advanced", ("ddpm", "adm"), "Principal components; backpropagation; attention.",
+        (2, 1.5), "advanced", ("ddpm", "adm"), "Principal components; backpropagation; attention.",
         ("say what an autoencoder costs every sample, and why latents are scaled",
          "show that shrinking by k divides the noise by k, and what it means for schedules and cascades",
          "compute the first gradients of a zero convolution, and of the copy behind it")),
