@@ -38,6 +38,9 @@ DONE = (
     "ddpm",
     "flow",
     "ncsnv2",
+    "measuring",
+    "capstone",
+    "adm",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]

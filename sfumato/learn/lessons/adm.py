@@ -21,7 +21,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # ADM: asking for what you want
 
     *Diffusion models beat GANs on image synthesis*, Dhariwal and Nichol, 2021.
@@ -45,14 +45,14 @@ def _():
 @app.cell
 def _():
     real = blobs().sample(600, torch.Generator().manual_seed(1))
-    hook = mo.ui.anywidget(Scrubber.of({f"scale {s:g}": guided(s, 0, 250)[::2] for s in (0.0, 1.0, 4.0)}, real, start=1.0))
+    hook = mo.ui.anywidget(Scrubber.of({tr("scale {s:g}", s=s): guided(s, 0, 250)[::2] for s in (0.0, 1.0, 4.0)}, real, start=1.0))
     hook
     return hook, real
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -77,10 +77,12 @@ def _(guess, guesses):
         rows = [
             f"| {s} | {verdict.mean(f'scale {s}: accuracy'):.0%} | {verdict.mean(f'scale {s}: spread'):.2f} |" for s in (0, 1, 4)
         ]
-        return mo.md(
-            "| scale | the asked class | spread of the samples |\n|---|---|---|\n" + "\n".join(rows)
-            + "\n\nFidelity against diversity: figure 4 of the paper, as the claim `adm/fidelity-diversity`. On clothes, with "
-            f"trained networks: `docs/likelihood_line.md`. {story.borne_out(verdict)}"
+        return story.md(
+            "| scale | the asked class | spread of the samples |\n|---|---|---|\n{rows}\n\n"
+            "Fidelity against diversity: figure 4 of the paper, as the claim `adm/fidelity-diversity`. On clothes, with "
+            "trained networks: `docs/likelihood_line.md`. {verdict}",
+            rows="\n".join(rows),
+            verdict=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -89,7 +91,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the paper, and where it stands here
     """)
     return
@@ -153,19 +155,19 @@ def _():
 
 @app.cell
 def _():
-    mo.md(f"""
+    story.md("""
     ## Try it
 
     Find a scale that gets the class right nine times in ten and keeps a spread of at least 0.3. The classes themselves have
-    {float(blobs().stds[0, 0]):.2f}.
-    """)
+    {own_spread:.2f}.
+    """, own_spread=float(blobs().stds[0, 0]))
     return
 
 
 @app.cell
 def _():
-    scale = mo.ui.slider(0.0, 8.0, step=0.25, value=1.0, label="scale", show_value=True)
-    label = mo.ui.slider(0, 7, value=2, label="class", show_value=True)
+    scale = mo.ui.slider(0.0, 8.0, step=0.25, value=1.0, label=tr("scale"), show_value=True)
+    label = mo.ui.slider(0, 7, value=2, label=tr("class"), show_value=True)
     mo.hstack([scale, label], justify="start", wrap=True)
     return label, scale
 
@@ -173,14 +175,14 @@ def _():
 @app.cell
 def _(label, real, scale):
     _runs = {
-        f"{name}, scale {scale.value:g}": guided(scale.value, label.value, 250, ddim=ddim)[::2]
-        for name, ddim in (("algorithm 1", False), ("algorithm 2", True))
+        tr("algorithm {n}, scale {s:g}", n=n, s=scale.value): guided(scale.value, label.value, 250, ddim=n == 2)[::2]
+        for n in (1, 2)
     }
     _rows = [f"| {n} | {accuracy(s[-1], label.value):.0%} | {spread(s[-1]):.2f} |" for n, s in _runs.items()]
     mo.vstack(
         [
             mo.ui.anywidget(Scrubber.of(_runs, real, start=1.0)),
-            mo.md("| | the asked class | spread |\n|---|---|---|\n" + "\n".join(_rows)),
+            story.md("| | the asked class | spread |\n|---|---|---|\n{rows}", rows="\n".join(_rows)),
         ]
     )
     return
@@ -247,7 +249,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -303,7 +305,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The paper: arXiv 2105.05233; its code: openai/guided-diffusion. Ho and Salimans, arXiv 2207.12598, without the classifier.

@@ -17,6 +17,7 @@ with app.setup:
     from sfumato.core.variances import fixed_large, fixed_small
     from sfumato.learn import story
     from sfumato.learn.checks.capstone import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Scrubber
     from sfumato.samplers import DDIM, Ancestral, AnnealedLangevin, Heun
     from sfumato.samplers.grids import sections
@@ -26,7 +27,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # One core, eight papers, and yours
 
     *The end of the path.*
@@ -60,14 +61,14 @@ def _():
         respaced = sections(1000, [steps - 2 * (steps // 3), steps // 3, steps // 3])
         unit, wide = normal(seed, n, 2), 5.0 * normal(seed, n, 2)
         plans = {
-            "DPM 2015: ancestral": (unit, small.plan(table, on_table, steps)),
-            "NCSN 2019: annealed Langevin": (wide, AnnealedLangevin(0.3 * 0.05**2, 0.05, 2, denoise=False).plan(ve, on_ve)),
-            "NCSNv2 2020: and denoised": (wide, AnnealedLangevin(0.3 * 0.05**2, 0.05, 2).plan(ve, on_ve)),
-            "DDPM 2020: larger variance": (unit, large.plan(table, on_table, steps)),
-            "DDIM 2020: no noise": (unit, DDIM().plan(table, on_table, steps)),
-            "Improved DDPM 2021: respaced": (unit, small.moves(table, on_table, respaced)),
-            "Score-SDE 2021: ODE": (unit, Heun().plan(vp, on_vp, steps)),
-            "ADM 2021: guided": (unit, DDIM().plan(table, score_shifted(on_table, gradient), steps)),
+            tr("DPM 2015: ancestral"): (unit, small.plan(table, on_table, steps)),
+            tr("NCSN 2019: annealed Langevin"): (wide, AnnealedLangevin(0.3 * 0.05**2, 0.05, 2, denoise=False).plan(ve, on_ve)),
+            tr("NCSNv2 2020: and denoised"): (wide, AnnealedLangevin(0.3 * 0.05**2, 0.05, 2).plan(ve, on_ve)),
+            tr("DDPM 2020: larger variance"): (unit, large.plan(table, on_table, steps)),
+            tr("DDIM 2020: no noise"): (unit, DDIM().plan(table, on_table, steps)),
+            tr("Improved DDPM 2021: respaced"): (unit, small.moves(table, on_table, respaced)),
+            tr("Score-SDE 2021: ODE"): (unit, Heun().plan(vp, on_vp, steps)),
+            tr("ADM 2021: guided"): (unit, DDIM().plan(table, score_shifted(on_table, gradient), steps)),
         }
         return {name: all_states(x, plan, seeded(seed)) for name, (x, plan) in plans.items()}
 
@@ -78,7 +79,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -106,17 +107,19 @@ def _(eight, guess, guesses, mixture, real):
         ends = [{name: states[-1] for name, states in eight(steps, 3000).items()} for steps in counts]
         worst = [off(end) for end in ends[0].values()]
         rows = [f"| {name} | " + " | ".join(f"{off(end[name]):.0%}" for end in ends) + " |" for name in ends[0]]
-        return mo.md(
-            f"Of 3,000 points, the share further than three widths from every blob; of real ones it is {off(real):.0%}:\n\n"
-            "| | 8 steps | 16 steps | 60 steps |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
-            + story.measured(
-                min(worst) > 0.2,
-                f"In eight steps each leaves between {min(worst):.0%} and {max(worst):.0%} of the points off the ring. ",
-                f"In eight steps some find it: {min(worst):.0%} to {max(worst):.0%} of the points are off the ring. ",
-            )
-            + "A table of equal steps is not one "
-            "of equal costs: Langevin dynamics moves twice at each level here, and Heun's method for the ODE evaluates the "
-            "network twice a step."
+        said = story.measured(
+            min(worst) > 0.2,
+            tr("In eight steps each leaves between {low:.0%} and {high:.0%} of the points off the ring.", low=min(worst), high=max(worst)),
+            tr("In eight steps some find it: {low:.0%} to {high:.0%} of the points are off the ring.", low=min(worst), high=max(worst)),
+        )
+        return story.md(
+            "Of 3,000 points, the share further than three widths from every blob; of real ones it is {real_share:.0%}:\n\n"
+            "| | 8 steps | 16 steps | 60 steps |\n|---|---|---|---|\n{rows}\n\n"
+            "{said} A table of equal steps is not one of equal costs: Langevin dynamics moves twice at each level here, and "
+            "Heun's method for the ODE evaluates the network twice a step.",
+            real_share=off(real),
+            rows="\n".join(rows),
+            said=said,
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -125,7 +128,7 @@ def _(eight, guess, guesses, mixture, real):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## The same thing under eight names
     """)
     return
@@ -164,7 +167,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## Try it
     """)
     return
@@ -172,7 +175,7 @@ def _():
 
 @app.cell
 def _():
-    steps = mo.ui.slider(3, 60, value=12, label="steps", show_value=True)
+    steps = mo.ui.slider(3, 60, value=12, label=tr("steps"), show_value=True)
     steps
     return (steps,)
 
@@ -185,7 +188,7 @@ def _(eight, real, steps):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -235,7 +238,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - CONTRIBUTING.md says how to add your sampler to the library: a frozen dataclass, and a row in the table of samplers.

@@ -12,6 +12,7 @@ with app.setup:
     from sfumato.evaluate.neighbours import nearest, precision_recall
     from sfumato.learn import story
     from sfumato.learn.checks.measuring import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Scrubber
 
     torch.set_num_threads(1)
@@ -19,7 +20,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Measuring honestly
 
     *How good is a model?* A number is easily had, and easily means nothing.
@@ -51,7 +52,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -73,11 +74,12 @@ def _(guess, guesses):
             f"| {side} | {verdict.mean(f'{name}: Frechet distance'):.4f} | {verdict.mean(f'{name}: precision'):.0%} |"
             for side, name in (("A", "lookalike"), ("B", "blurred"))
         ]
-        return mo.md(
-            "| | Fréchet distance | precision |\n|---|---|---|\n" + "\n".join(rows)
-            + "\n\nA has the truth's mean and covariance, and that is all the distance looks at. Precision asks how many samples lie "
-            "among real ones, and is not fooled. This is the claim `measuring/wrong-ranking`. Never judge by one number. "
-            + story.borne_out(verdict)
+        return story.md(
+            "| | Fréchet distance | precision |\n|---|---|---|\n{rows}\n\n"
+            "A has the truth's mean and covariance, and that is all the distance looks at. Precision asks how many samples lie "
+            "among real ones, and is not fooled. This is the claim `measuring/wrong-ranking`. Never judge by one number. {verdict}",
+            rows="\n".join(rows),
+            verdict=story.borne_out(verdict),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -86,7 +88,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Words, and where they stand here
     """)
     return
@@ -124,7 +126,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     ## How many samples?
 
     Even real points have a distance to real points. It falls as one over their number, so distances at different numbers of samples
@@ -135,14 +137,15 @@ def _():
 
 @app.cell
 def _():
-    count = mo.ui.slider(20, 2000, step=20, value=100, label="samples", show_value=True)
+    count = mo.ui.slider(20, 2000, step=20, value=100, label=tr("samples"), show_value=True)
     count
     return (count,)
 
 
 @app.cell
 def _():
-    kind = mo.ui.radio(["lookalike", "blurred", "copies", "real"], value="real", label="made by", inline=True)
+    _kinds = {tr("lookalike"): "lookalike", tr("blurred"): "blurred", tr("copies"): "copies", tr("real"): "real"}
+    kind = mo.ui.radio(_kinds, value=tr("real"), label=tr("made by"), inline=True)
     kind
     return (kind,)
 
@@ -159,11 +162,13 @@ def _(count, kind, truth):
     mo.vstack(
         [
             mo.ui.anywidget(Scrubber.of({"one of eight trials": _trials[0][None]}, truth, start=1.0)),
-            mo.md(
+            story.md(
                 "| Fréchet distance, eight trials | precision | recall | copies of 300 training points |\n|---|---|---|---|\n"
-                f"| {float(_all.mean()):.4f} +- {float(_all.std()):.4f} | {_pair.precision:.0%} | {_pair.recall:.0%} | {_copies:.0%} |\n\n"
-                f"A copy lies less than a third as far from its nearest training point as from the second nearest. In the plane that "
-                f"happens by chance: to {_chance:.1%} of new real points. Only what is above that counts as copied."
+                "| {mean:.4f} +- {deviation:.4f} | {precision:.0%} | {recall:.0%} | {copies:.0%} |\n\n"
+                "A copy lies less than a third as far from its nearest training point as from the second nearest. In the plane that "
+                "happens by chance: to {chance:.1%} of new real points. Only what is above that counts as copied.",
+                mean=float(_all.mean()), deviation=float(_all.std()), precision=_pair.precision, recall=_pair.recall,
+                copies=_copies, chance=_chance,
             ),
         ]
     )
@@ -172,7 +177,7 @@ def _(count, kind, truth):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     Copies score as well as new points (the claim `measuring/copies`). A model that has memorised its training set wins every
     comparison that does not look for it.
     """)
@@ -181,7 +186,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -235,7 +240,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - Heusel et al., arXiv 1706.08500 (FID); Bińkowski et al., arXiv 1801.01401 (KID, and why FID is biased).

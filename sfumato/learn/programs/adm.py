@@ -142,7 +142,13 @@ def figure(namespace: Namespace) -> Figure:
         film = states(
             namespace["sample"](eps, classifier, normal(2, 200, 2), 50, y, scale, BARS), "sample", 51, (200, 2)
         )
-        runs[f"scale {scale:g}: {accuracy(film[-1], 0):.0%} of the class, spread {spread(film[-1]):.2f}"] = film
+        name = tr(
+            "scale {s:g}: {accuracy:.0%} of the class, spread {spread:.2f}",
+            s=scale,
+            accuracy=accuracy(film[-1], 0),
+            spread=spread(film[-1]),
+        )
+        runs[name] = film
     return figures.scrubber(runs, blobs().sample(600, torch.Generator().manual_seed(1)))
 
 

@@ -50,9 +50,11 @@ SOLUTION = """def inpaint(eps, picture, known, times, repeats, bars):
 
 TIMES = [round(1000 * (k / 50) ** 2) for k in range(50, 1, -1)] + [0]
 
-WHERE = (
-    "What is known is noised to the level s of the step, and goes back to t with the rest where the step is repeated"
-)
+
+def _where() -> str:
+    return tr(
+        "What is known is noised to the level s of the step, and goes back to t with the rest where the step is repeated"
+    )
 
 
 def check(namespace: Namespace) -> None:
@@ -108,14 +110,14 @@ def _check_known(t: int, x: Tensor, value: float) -> None:
         t=t,
         signal=signal,
         x=float(x.mean()),
-        where=WHERE,
+        where=_where(),
     )
     assert near(float(x.var()), noise, 0.12), tr(
         "at t = {t} the known number must carry noise of variance 1 - a = {noise:.4f}; yours {x:.4f}. {where}",
         t=t,
         noise=noise,
         x=float(x.var()),
-        where=WHERE,
+        where=_where(),
     )
 
 

@@ -102,8 +102,8 @@ def check(namespace: Namespace) -> None:
 def figure(namespace: Namespace) -> Figure:
     """The lesson's sets, each with its distance to the truth by the answer."""
     truth = real(2000, 1)
-    sets = {"not one blob": lookalike(400, 0), "blurred": blurred(400, 0), "copies": memorised(400, 0, real(100, 2)),
-            "real": real(400, 3)}  # fmt: skip
+    sets = {tr("not one blob"): lookalike(400, 0), tr("blurred"): blurred(400, 0),
+            tr("copies"): memorised(400, 0, real(100, 2)), tr("real"): real(400, 3)}  # fmt: skip
     runs = {f"{name}: {float(namespace['frechet'](x, truth)):.4f}": x[None] for name, x in sets.items()}
     return figures.scrubber(runs, truth[:600])
 
