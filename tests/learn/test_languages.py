@@ -32,6 +32,7 @@ DONE = (
     "reference",
     "teacher",
     "first_picture",
+    "noise",
     "spiral",
     "edm",
     "ncsn",
