@@ -33,6 +33,7 @@ DONE = (
     "teacher",
     "first_picture",
     "noise",
+    "bits",
     "spiral",
     "edm",
     "ncsn",
