@@ -36,6 +36,50 @@ WRONG = [
      "    return with_label + scale * (with_label - without)"),
     ("capstone.2", "def ninth(x, denoise, sigma, to):\n"
      "    return denoise(x, sigma) + to * (x - denoise(x, sigma)) / sigma"),
+    ("edm.1", "def preconditioning(sigma, data):\n    return 0.0, data, 1 / math.hypot(sigma, data)"),  # x0, not F
+    ("edm.1", "def preconditioning(sigma, data):\n    both = sigma**2 + data**2\n"
+     "    return data**2 / both, sigma * data / math.sqrt(both), 1 / (sigma + data)"),
+    ("edm.2", "def levels(n, low, high, rho):\n    a, b = high ** (1 / rho), low ** (1 / rho)\n"
+     "    return [(a + i / n * (b - a)) ** rho for i in range(n)] + [0]"),
+    ("edm.2", "def levels(n, low, high, rho):\n    a, b = high**rho, low**rho\n"
+     "    return [(a + i / (n - 1) * (b - a)) ** (1 / rho) for i in range(n)] + [0]"),
+    ("edm.3", "def step(x, D, before, h, h_before, sigma, to):\n    return to / sigma * x + (1 - math.exp(-h)) * D"),
+    ("edm.3", "def step(x, D, before, h, h_before, sigma, to):\n    middle = D + (D - before) / 2\n"
+     "    return to / sigma * x + (1 - math.exp(-h)) * middle"),
+    ("flow.1", "def readings(x, u, t):\n    eps = x + (1 - t) * u\n    return (x - t * eps) / (1 - t + 1e-3), eps"),
+    ("flow.1", "def readings(x, u, t):\n    return x - (1 - t) * u, x + t * u"),
+    ("flow.2", "def sample(velocity, x, n):\n    for i in range(n):\n"
+     "        x = x - velocity(x, 1 - (i + 0.5) / n) / n\n    return x"),
+    ("flow.2", "def sample(velocity, x, n):\n    for i in range(n):\n"
+     "        x = x - velocity(x, (i + 1) / n) / n\n    return x"),
+    ("flow.3", "def shifted(t, c):\n    return t / (t + c * (1 - t))"),  # c times less noise
+    ("flow.3", "def shifted(t, c):\n    return math.sqrt(c) * t / (1 + (math.sqrt(c) - 1) * t)"),
+    ("few_steps.1", "def target(x, x_s, a_t, b_t, a_s, b_s):\n    return (x_s - b_s / b_t * x) / a_s"),
+    ("few_steps.1", "def target(x, x_s, a_t, b_t, a_s, b_s):\n    return (x_s - b_s * x) / (a_s - b_s * a_t)"),
+    ("few_steps.2", "def consistency(x, sigma, m, v):\n    return m + math.sqrt(v) / (math.sqrt(v) + sigma) * (x - m)"),
+    ("few_steps.2", "def consistency(x, sigma, m, v):\n    return math.sqrt(v / (v + sigma**2)) * x"),
+    ("few_steps.3", "def target(v, slope, t, r):\n    return v - t * slope"),
+    ("few_steps.3", "def target(v, slope, t, r):\n    return v - (t - r) / 2 * slope"),
+    ("inverse.1", "def posterior_mean(d, v, seen, noise):\n    return d + 2 * v / (noise + 4 * v) * (seen - 2 * d)"),
+    ("inverse.1", "def posterior_mean(d, v, seen, noise):\n    return d + v / (noise**2 + 4 * v) * (seen - 2 * d)"),
+    ("inverse.2", "def transpose(y, k):\n    return y.repeat_interleave(k, 2).repeat_interleave(k, 3) / k"),
+    ("inverse.2", "def transpose(y, k):\n"
+     "    return torch.nn.functional.interpolate(y, scale_factor=k, mode='bilinear') / k**2"),
+    ("inverse.3", "def gradient(denoise, x, y):\n    x = x.clone().requires_grad_()\n"
+     "    distance = ((y - denoise(x)) ** 2).sum()\n    return torch.autograd.grad(distance, x)[0]"),
+    ("inverse.3", "def gradient(denoise, x, y):\n    x = x.clone().requires_grad_()\n"
+     "    distance = (y - denoise(x)).flatten(1).norm(dim=1).mean()\n    return torch.autograd.grad(distance, x)[0]"),
+    ("latents.1", "def scaled(z):\n    return (z - z.mean()) / z.std()"),
+    ("latents.1", "def scaled(z):\n    return (z - z.mean((2, 3), keepdim=True)) / z.std((2, 3), keepdim=True)"),
+    ("latents.2", "def patches(x, p):\n    B, C, H, W = x.shape\n    x = x.reshape(B, C, H // p, p, W // p, p)\n"
+     "    return x.permute(0, 3, 5, 2, 4, 1).reshape(B, (H // p) * (W // p), p * p * C)"),
+    ("latents.2", "def patches(x, p):\n    B, C, H, W = x.shape\n    x = x.reshape(B, C, H // p, p, W // p, p)\n"
+     "    return x.permute(0, 4, 2, 3, 5, 1).reshape(B, (H // p) * (W // p), p * p * C)"),  # column by column
+    ("latents.3", "def zero_layer(width):\n    return torch.nn.Linear(width, width)\n\n"
+     "def controlled(frozen, copy, zero, x, c):\n    return frozen(x) + zero(copy(x + c))"),
+    ("latents.3", "def zero_layer(width):\n    layer = torch.nn.Linear(width, width)\n"
+     "    torch.nn.init.zeros_(layer.weight)\n    torch.nn.init.zeros_(layer.bias)\n    return layer\n\n"
+     "def controlled(frozen, copy, zero, x, c):\n    return frozen(x) + zero(0 * copy(x + c))"),
 ]  # fmt: skip
 
 RIGHT = [
@@ -51,6 +95,35 @@ RIGHT = [
     ("capstone.2", "def ninth(x, denoise, sigma, to):\n    half = (sigma * to) ** 0.5\n"
                    "    middle = x + (half - sigma) * (x - denoise(x, sigma)) / sigma\n"
                    "    return x + (to - sigma) * (middle - denoise(middle, half)) / half"),  # the middle one
+    ("edm.1", "def preconditioning(sigma, data):\n    angle = math.atan2(sigma, data)\n"
+     "    return math.cos(angle) ** 2, data * math.sin(angle), math.cos(angle) / data"),
+    ("edm.2", "def levels(n, low, high, rho):\n    a, b = high ** (1 / rho), low ** (1 / rho)\n"
+     "    return torch.cat([torch.linspace(a, b, n).double() ** rho, torch.zeros(1)])"),  # a tensor
+    ("edm.3", "def step(x, D, before, h, h_before, sigma, to):\n    half = h / (2 * h_before)\n"
+     "    return to / sigma * x - math.expm1(-h) * ((1 + half) * D - half * before)"),
+    ("flow.1", "def readings(x, u, t):\n    x0 = x - t * u\n    return x0, u + x0"),
+    ("flow.2", "def sample(velocity, x, n):\n    for k in range(n, 0, -1):\n"
+     "        x = x + (-1 / n) * velocity(x, k / n)\n    return x"),
+    ("flow.3", "def shifted(t, c):\n    return 1 - (1 - t) / (1 - t + c * t)"),
+    ("few_steps.1", "def target(x, x_s, a_t, b_t, a_s, b_s):\n"
+     "    return (b_t * x_s - b_s * x) / (b_t * a_s - b_s * a_t)"),
+    ("few_steps.2", "def consistency(x, sigma, m, v):\n    v = torch.tensor(v)\n"
+     "    return m + (x - m) * (v / (v + sigma * sigma)).sqrt()"),  # in float32
+    ("few_steps.3", "def target(v, slope, t, r):\n    return v + (r - t) * slope"),
+    ("inverse.1", "def posterior_mean(d, v, seen, noise):\n"
+     "    return (noise**2 * d + 2 * v * seen) / (noise**2 + 4 * v)"),
+    ("inverse.2", "def transpose(y, k):\n    return torch.kron(y, torch.full((k, k), 1 / k**2, dtype=y.dtype))"),
+    ("inverse.3", "def gradient(denoise, x, y):\n    found = []\n    for i in range(len(x)):\n"
+     "        one = x[i : i + 1].clone().requires_grad_()\n        distance = (y[i : i + 1] - denoise(one)).norm()\n"
+     "        found.append(torch.autograd.grad(distance, one)[0])\n    return torch.cat(found)"),
+    ("latents.1", "def scaled(z):\n    flat = z.transpose(0, 1).flatten(1).double()\n"
+     "    flat = (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True, correction=0)\n"
+     "    return flat.reshape(z.transpose(0, 1).shape).transpose(0, 1)"),
+    ("latents.2", "def patches(x, p):\n"
+     "    return torch.nn.functional.unfold(x, p, stride=p).transpose(1, 2)"),  # another order within a patch
+    ("latents.3", "def zero_layer(width):\n    layer = torch.nn.Linear(width, width, bias=False)\n"
+     "    layer.weight.data.mul_(0)\n    return layer\n\n"
+     "def controlled(frozen, copy, zero, x, c):\n    return torch.add(zero(torch.tanh(copy(x + c))), frozen(x))"),
 ]  # fmt: skip
 
 
