@@ -50,10 +50,9 @@ def _():
 @app.cell
 def _():
     def film(states):
-        """(states, n, 64) in [0, 1] -> uint8 (at most 100, 1, H, W), ten digits a row: evenly chosen states, both ends among them."""
-        states = states[torch.linspace(0, len(states) - 1, min(len(states), 100)).round().long()]
+        """(states, n, 64) in [0, 1] -> uint8 (states, 1, H, W), ten digits a row; the page enlarges them."""
         grey = (states * 255).round().clamp(0, 255).to(torch.uint8).reshape(*states.shape[:2], 1, 8, 8)
-        return torch.stack([pictures.grid(state, columns=10) for state in grey])
+        return torch.stack([pictures.grid(state, columns=10, pad=1, scale=1) for state in grey])
 
     rule = techniques.largest_distance(digits()[0])
     _little, _enough = (annealed(first, 30) for first in (0.3, rule))
