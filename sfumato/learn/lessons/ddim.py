@@ -128,15 +128,15 @@ def _():
         DDIMStep.__call__,
         r"""One step from $t$ to an earlier $s$ is eq. 12 of the paper, with the noise of eq. 16:
 
-    $$x_s = \sqrt{\alpha_s}\,\hat x_0 + \sqrt{1-\alpha_s-\sigma^2}\,\hat\epsilon + \sigma z,\qquad
-    \sigma = \eta\sqrt{\tfrac{1-\alpha_s}{1-\alpha_t}}\sqrt{1-\tfrac{\alpha_t}{\alpha_s}}$$
+$$x_s = \sqrt{\alpha_s}\,\hat x_0 + \sqrt{1-\alpha_s-\sigma^2}\,\hat\epsilon + \sigma z,\qquad
+\sigma = \eta\sqrt{\tfrac{1-\alpha_s}{1-\alpha_t}}\sqrt{1-\tfrac{\alpha_t}{\alpha_s}}$$
 
-    Why is this allowed with a network that was trained as a DDPM? Any $\sigma \ge 0$ belongs to a forward process of its own
-    (eq. 7), in which $x_t$ depends on $x_0$ as well, so that it is no Markov chain; but all of them have the same $q(x_t \mid x_0)$,
-    and their bounds differ from the simple loss only in the weights of the levels (theorem 1). The network, trained level by level,
-    cannot tell them apart.
+Why is this allowed with a network that was trained as a DDPM? Any $\sigma \ge 0$ belongs to a forward process of its own
+(eq. 7), in which $x_t$ depends on $x_0$ as well, so that it is no Markov chain; but all of them have the same $q(x_t \mid x_0)$,
+and their bounds differ from the simple loss only in the weights of the levels (theorem 1). The network, trained level by level,
+cannot tell them apart.
 
-    Here are the lines that compute it. Nothing says that $s$ must be the neighbour of $t$, nor even that $s < t$.""",
+Here are the lines that compute it. Nothing says that $s$ must be the neighbour of $t$, nor even that $s < t$.""",
     )
     return
 
