@@ -38,6 +38,8 @@ DONE = (
     "edm",
     "ncsn",
     "ddpm",
+    "ddim",
+    "iddpm",
     "flow",
     "ncsnv2",
     "measuring",
