@@ -45,6 +45,7 @@ DONE = (
     "measuring",
     "capstone",
     "adm",
+    "inverse",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]

@@ -15,6 +15,7 @@ with app.setup:
     from sfumato.inverse.posterior import Consistent
     from sfumato.learn import story
     from sfumato.learn.checks.inverse import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Frames, Scrubber
     from sfumato.models.restoration import restore
 
@@ -23,7 +24,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Inverse problems: pictures from what was seen of them
 
     *Score-SDE*, Song and others, 2021 (appendix I); *RePaint*, Lugmayr and others, 2022; *Diffusion posterior sampling* (DPS), Chung and others,
@@ -57,27 +58,28 @@ def _():
         seen = inverse.Measurement(across, y, error)
         return inverse.run(method, process, denoise, seen, noise, sampler="ancestral", steps=steps, noise=seeded(3))
 
-    _made = {name: drawn(method, 0.85, 0.05, 100) for name, method in (("replacement", "replacement"), ("MMPS", "mmps"))}
-    hook = mo.ui.anywidget(Scrubber.of({name: torch.stack([noise, points]) for name, points in _made.items()}, real, start=1.0))
+    _made = {name: drawn(name, 0.85, 0.05, 100) for name in ("replacement", "mmps")}
+    _named = {"replacement": tr("replacement"), "mmps": "MMPS"}
+    hook = mo.ui.anywidget(Scrubber.of({_named[name]: torch.stack([noise, points]) for name, points in _made.items()}, real, start=1.0))
     _off = {name: float((torch.cdist(points, mixture.means).min(1).values > 0.3).double().mean()) for name, points in _made.items()}
     _fits = torch.softmax(-((0.85 - mixture.means[:, 0]) ** 2) / (2 * (0.1**2 + 0.05**2)), 0)
     _third = float(_fits[0])
     _there = {name: float((torch.cdist(points, mixture.means).argmin(1) == 0).double().mean()) for name, points in _made.items()}
-    mo.vstack([hook, mo.md(
-        "| | further than three widths from every blob | at the blob (1.2, 0) |\n|---|---|---|\n"
-        + "\n".join(f"| {name} | {_off[name]:.0%} | {_there[name]:.0%} |" for name in _made)
-        + f"\n| by Bayes' rule | below 1 % | {_third:.1%} |\n\n"
-        + story.measured(_off["MMPS"] < _off["replacement"], "MMPS's points lie on blobs, many of replacement's between them. ",
-                         "MMPS's points are no nearer to the blobs than replacement's. ")
-        + story.measured(min(_there.values()) > 3 * _third, "But both put far too many at a third blob: on data that are no Gaussian neither is exact.",
-                         "The third blob is hardly chosen by one of them, as Bayes' rule has it.")
+    mo.vstack([hook, story.md(
+        "| | further than three widths from every blob | at the blob (1.2, 0) |\n|---|---|---|\n{rows}\n| by Bayes' rule | below 1 % | {third:.1%} |\n\n"
+        "{blobs} {shares}",
+        rows="\n".join(f"| {_named[name]} | {_off[name]:.0%} | {_there[name]:.0%} |" for name in _made), third=_third,
+        blobs=story.measured(_off["mmps"] < _off["replacement"], "MMPS's points lie on blobs, many of replacement's between them.",
+                             "MMPS's points are no nearer to the blobs than replacement's."),
+        shares=story.measured(min(_there.values()) > 3 * _third, "But both put far too many at a third blob: on data that are no Gaussian neither is exact.",
+                              "The third blob is hardly chosen by one of them, as Bayes' rule has it."),
     )])
     return denoise, drawn, hook, mixture, noise, process, real
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -123,9 +125,9 @@ def _(guess, guesses):
             "MMPS has the posterior's mean: for Gaussian data it is exact.",
             "Here the figures say something else.",
         )
-        return mo.md(
+        return story.md(
             "Two unit Gaussians with correlation 0.9; the first is known to be 1. Then the second is N(0.90, 0.19). What 4,000 draws make of it:\n\n"
-            f"| method | steps | mean | variance |\n|---|---|---|---|\n{rows}\n\n{said}"
+            "| method | steps | mean | variance |\n|---|---|---|---|\n{rows}\n\n{said}", rows=rows, said=said,
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -134,7 +136,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the papers, and where it stands here
     """)
     return
@@ -194,7 +196,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Try it
 
     Where the horizontal coordinate was seen, and with which error. The exact posterior is known here: weights of the blobs by Bayes' rule.
@@ -204,15 +206,15 @@ def _():
 
 @app.cell
 def _():
-    method = mo.ui.radio(["replacement", "repaint?rounds=4&jump=4", "dps", "pigdm", "mmps"], value="pigdm", label="method", inline=True)
+    method = mo.ui.radio(["replacement", "repaint?rounds=4&jump=4", "dps", "pigdm", "mmps"], value="pigdm", label=tr("method"), inline=True)
     method
     return (method,)
 
 
 @app.cell
 def _():
-    where = mo.ui.slider(-1.2, 1.2, step=0.05, value=0.0, label="seen at", show_value=True)
-    error = mo.ui.slider(0.02, 0.5, step=0.02, value=0.1, label="error of the measurement", show_value=True)
+    where = mo.ui.slider(-1.2, 1.2, step=0.05, value=0.0, label=tr("seen at"), show_value=True)
+    error = mo.ui.slider(0.02, 0.5, step=0.02, value=0.1, label=tr("error of the measurement"), show_value=True)
     mo.hstack([where, error], justify="start", wrap=True)
     return error, where
 
@@ -228,15 +230,17 @@ def _(drawn, error, method, mixture, noise, real, where):
                       for m, e, f in zip(mixture.means, _exact, _found, strict=True) if max(e, f) > 0.005)
     mo.vstack([
         mo.ui.anywidget(Scrubber.of({method.value: torch.stack([noise, _points])}, real, start=1.0)),
-        mo.md(f"| blob at | share by Bayes' rule | share of the draws that are nearest to it |\n|---|---|---|\n{_rows}\n\n"
-              f"Total variation between the two: **{float((_exact - _found).abs().sum() / 2):.2f}**."),
+        story.md(
+            "| blob at | share by Bayes' rule | share of the draws that are nearest to it |\n|---|---|---|\n{rows}\n\n"
+            "Total variation between the two: **{apart:.2f}**.", rows=_rows, apart=float((_exact - _found).abs().sum() / 2),
+        ),
     ])
     return
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## On pictures
 
     Six garments (drawn by `flow/fashion`, so that nobody has trained on them) are shrunk to 7x7 pixels and restored by `ddpm/fashion`.
@@ -250,23 +254,24 @@ def _():
     _operator = inverse.MeanPool(4)
     _seen = _operator(to_float(_truth))
     _model = sfumato.load("ddpm/fashion")
-    _made = {"truth": _truth, "what was seen": to_uint8(_operator.pinv(_seen))}
+    _named = {"truth": tr("truth"), "seen": tr("what was seen"), "replacement": tr("replacement"), "mmps": "mmps"}
+    _made = {"truth": _truth, "seen": to_uint8(_operator.pinv(_seen))}
     for _name in ("replacement", "mmps"):
         _made[_name] = restore(_model, _seen, _operator, method=_name, steps=20, seed=1).draws[:, 0]
     _wrong = {name: float(((made.float() - _truth.float()) / 127.5).square().mean().sqrt()) for name, made in _made.items() if name != "truth"}
     _misfit = {name: float((_operator(to_float(_made[name])) - _seen).square().mean().sqrt()) for name in ("replacement", "mmps")}
     mo.vstack([
-        mo.ui.anywidget(Frames.of({name: torch.cat([*made], dim=2)[None] for name, made in _made.items()}, start=1.0)),
-        mo.md(
-            "| | root mean square distance from the truth | A x against what was seen |\n|---|---|---|\n"
-            + "\n".join(f"| {name} | {v:.3f} | {_misfit[name]:.3f} |" if name in _misfit else f"| {name} | {v:.3f} | |" for name, v in _wrong.items()) + "\n\n"
-            + story.measured(
+        mo.ui.anywidget(Frames.of({_named[name]: torch.cat([*made], dim=2)[None] for name, made in _made.items()}, start=1.0)),
+        story.md(
+            "| | root mean square distance from the truth | A x against what was seen |\n|---|---|---|\n{rows}\n\n"
+            "{said} A draw is not meant to be the nearest picture: that is the posterior's mean, which is blurred. Many draws say what is not known "
+            "(`Restored.deviation`).",
+            rows="\n".join(f"| {_named[name]} | {v:.3f} | {format(_misfit[name], '.3f') if name in _misfit else ''} |" for name, v in _wrong.items()),
+            said=story.measured(
                 max(_misfit.values()) < 0.02 and _wrong["mmps"] < _wrong["replacement"],
                 "Both agree with the 49 pixels; MMPS's draws are nearer to these six garments.",
                 "Here MMPS's draws are not nearer, or one does not agree with what was seen.",
-            )
-            + " A draw is not meant to be the nearest picture: that is the posterior's mean, which is blurred. Many draws say what is not known "
-            "(`Restored.deviation`)."
+            ),
         ),
     ])
     return
@@ -274,7 +279,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -333,7 +338,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The papers: arXiv 2011.13456 (appendix I), 2201.09865 (RePaint), 2209.14687 (DPS), PiGDM (ICLR 2023), 2405.13712 (MMPS), 2305.08995 (DiffPIR).
