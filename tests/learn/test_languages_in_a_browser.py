@@ -56,7 +56,7 @@ def test_two_tabs_in_two_languages_and_the_switch(address: str, browser: Any, pr
     page.get_by_role("button", name=check).wait_for(timeout=120 * SECONDS)
     assert page.url.endswith("?lang=en")
     assert page.get_by_label(option).is_checked()
-    first.until("() => document.querySelectorAll('.sf-links')[1]?.getBoundingClientRect().top < innerHeight", None, 60)
+    first.until("() => document.querySelectorAll('.sf-links')[1]?.getBoundingClientRect().top < innerHeight", None, 100)
 
     # links keep the language
     other.locator("a[data-language]").first.click()
@@ -67,3 +67,27 @@ def test_two_tabs_in_two_languages_and_the_switch(address: str, browser: Any, pr
     for watched in (first, second):
         assert not watched.outside
         assert not watched.errors
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_shared_pages_fit_in_chinese(address: str, browser: Any, progress: Path, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    watched = watching.Watched(browser, context.new_page())
+    page, base = watched.page, address.partition("?")[0]
+    page.goto(address)
+    pages = {
+        "": "The learning path", "playground/": "The playground", "lesson/formulas/": "All formulas",
+        "lesson/glossary/": "All words",
+    }  # fmt: skip
+    for path, title in pages.items():
+        page.goto(f"{base}{path}?lang=zh")
+        page.get_by_role("heading", name=chinese(title)).first.wait_for(timeout=120 * SECONDS)
+        assert page.evaluate("document.documentElement.lang") == "zh-CN"
+        if path == "playground/":  # what its script writes
+            page.locator("button[name=again]", has_text=chinese("New noise")).wait_for(timeout=30 * SECONDS)
+            page.locator("option", has_text=chinese("all in turn")).wait_for(timeout=120 * SECONDS, state="attached")
+        for width in (390, 1280):
+            watched.fits(width, progress.with_name(f"{path.strip('/').replace('/', '-')}-zh-{scheme}-{width}.png"))
+    context.close()
+    assert not watched.outside
+    assert not watched.errors
