@@ -23,6 +23,7 @@ def test_a_model_says_what_it_is_sampled_by_and_what_does_not_fit(capsys: pytest
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "by default: dpmpp-2m?grid=karras, 10 steps"
     assert "heun                 50 steps, 99 evaluations of the network" in said
+    assert "adaptive             as many steps and evaluations as each image needs" in said
     assert any(line.startswith("euler-ode ") and "does not fit: " in line for line in said)
 
 
