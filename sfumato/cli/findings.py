@@ -144,7 +144,7 @@ def kernel() -> Facts:
     if path.is_file() and fused.load():
         state = f"compiled, {path}"
     else:
-        state = f"{'damaged' if path.is_file() else 'not compiled'}: python -m sfumato.networks.fused"
+        state = f"{'damaged' if path.is_file() else 'not compiled'}: python -m sfumato.networks"
     near = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))), None)
     return {

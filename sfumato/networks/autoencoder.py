@@ -186,7 +186,7 @@ class ConvAutoencoder(Backbone):
     channels: Channels = 128
     """Width of the first level."""
     multipliers: Multipliers = (1, 2, 4)
-    """Width of each level, in multiples of `channels`; n levels make the sides 2^(n - 1) times smaller, beside `patch`."""
+    """Width of each level, in multiples of `channels`; n levels make the sides 2^(n - 1) times smaller."""
     blocks: Few = 2
     """Residual blocks a level; the decoder has one more."""
     latent: Annotated[int, Range(1, 256)] = 3
@@ -196,8 +196,8 @@ class ConvAutoencoder(Backbone):
     dropout: Share = 0.0
     """Dropout inside the residual blocks."""
     patch: Annotated[int, Range(1, 16)] = 1
-    """Pixels a side that are folded into channels before the first level, and unfolded after the last: no layer works at
-    the full resolution, so that a small network is several times faster. 1 in the paper."""
+    """Pixels a side that are folded into channels before the first level, and unfolded after the last: no layer works
+    at the full resolution, so that a small network is several times faster. 1 in the paper."""
 
     @property
     def factor(self) -> int:

@@ -1,6 +1,6 @@
 """The optional CPU kernel: a group norm, what a residual block does to it, and SiLU, in one pass over the image.
 
-`python -m sfumato.networks.fused` compiles fused.cpp once, with a C++20 compiler and ninja, for this machine and this
+`python -m sfumato.networks` compiles fused.cpp once, with a C++20 compiler and ninja, for this machine and this
 torch; then `load` finds it. Nothing needs it: without it `blocks.norm_act` computes the same by torch's operations.
 """
 
@@ -142,10 +142,3 @@ def _register() -> None:
     ) -> tuple[Tensor, ...]:
         one = x.new_empty(x.shape[:2], dtype=torch.float32)
         return torch.empty_like(x), one, torch.empty_like(one), torch.empty_like(one)
-
-
-if __name__ == "__main__":
-    try:
-        print(f"The kernel lies at {build()}.")
-    except (RuntimeError, OSError) as error:
-        sys.exit(f"The kernel could not be compiled, and torch's own operations will be used.\n{error}")
