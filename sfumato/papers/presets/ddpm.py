@@ -42,8 +42,9 @@ CELEBA = DDPM((3, 64, 64), HoUNet(multipliers=(1, 2, 2, 2, 4), attention=(4,)))
 LARGE = DDPM((3, 256, 256), HoUNet(multipliers=(1, 1, 2, 2, 4, 4), attention=(16,), dropout=0.0), variance="small")
 BEDS = ho(2_400_000, 64, 2e-5, flip=False)
 
-LATENT = DDPM((3, 128, 128), HoUNet(**{**EMOJI.unet, "dropout": 0.0}), Labels(9), Latents(), prediction="v", weight="v",
-              betas="cosine", clip=False)  # fmt: skip
+LATENT = DDPM((3, 128, 128), HoUNet(**{**EMOJI.unet, "attention": (2, 4)}), Labels(9), Latents(), prediction="v",
+              weight="v", betas="cosine", clip=False)  # fmt: skip
+HOUR = emoji(60.0, batch=32)
 
 SMALL = {
     # name             recipe                      data        training    what it is
@@ -51,7 +52,7 @@ SMALL = {
     "fashion":  Preset(small(FASHION, NONE),       "fashion",  short(8.0), "28x28 clothes in eight minutes, two cores"),
     "mnist":    Preset(small(FASHION, Labels(10)), "mnist",    short(8.0), "28x28 handwritten digits with labels"),
     "emoji32":  Preset(small(EMOJI, Labels(9)),    "emoji32",  emoji(),    "32x32 colour emoji with categories"),
-    "emoji128": Preset(LATENT,                     "emoji128", emoji(),    "128x128, latents of autoencoder/emoji128"),
+    "emoji128": Preset(LATENT,                     "emoji128", HOUR,       "128x128, latents of autoencoder/emoji128"),
 }  # fmt: skip
 PUBLISHED = {
     # name                 recipe  data           training                 size and published result
