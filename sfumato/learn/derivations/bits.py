@@ -88,7 +88,7 @@ What the true entropy has above the lower bound is what a reverse step tells abo
 $H(X_{t-1} \mid X_t) - H(X_{t-1} \mid X_t, X_0) = H(X_0 \mid X_t) - H(X_0 \mid X_{t-1})$. Over the whole chain it adds
 up to $H(X_0 \mid X_T)$, the entropy of the data if nothing of them is left at $T$. The two bounds are
 $H(X_t \mid X_0) - H(X_{t-1} \mid X_0)$ apart, which adds up to $H(X_T \mid X_0)$, at most $n$ bits, however many
-steps there are; so with more steps each step's bounds are closer.
+steps there are; so with more steps the two bounds of a step are closer, on average.
 """,
     ),
 )

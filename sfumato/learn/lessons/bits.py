@@ -66,9 +66,9 @@ def _():
 @app.cell
 def _():
     guesses = {
-        "all of it: the bound is the likelihood": "Not with finite steps. Look how far it stays below when steps are few:",
+        "nothing: the bound is the likelihood": "Not with finite steps. Look how far it stays below when steps are few:",
         "less and less, as steps become smaller": "Yes. Small steps can be undone almost exactly, one bit at a time:",
-        "nothing: a bound is only a bound": "It is a bound that becomes tight as steps become small:",
+        "most of it: a bound is only a bound": "It is a bound that becomes tight as steps become small:",
     }
     guess = story.predict(
         "bits",
@@ -301,7 +301,7 @@ def _():
     ## Read on
 
     - The paper: arXiv 1503.03585; its code: Sohl-Dickstein/Diffusion-Probabilistic-Models (2015, Theano).
-    - The Socratic DDPM article asks the same questions in Gaussian clothes; Lilian Weng, *What are diffusion models?*
+    - Lilian Weng, *What are diffusion models?*
     - Train the paper's own network: `sfumato train dpm/heartbeat`, then `sfumato likelihood RUN`.
     - Next: the same idea for numbers instead of bits, and a way to fill in what is missing.
     """)

@@ -441,7 +441,7 @@ def _():
     ## Read on
 
     - The paper: arXiv 2006.11239; the code that these lessons are checked against: ermongroup/ddim, openai/improved-diffusion.
-    - The Socratic DDPM article, which builds the same chain question by question; lucidrains' denoising-diffusion-pytorch.
+    - lucidrains' denoising-diffusion-pytorch.
     - Lilian Weng, *What are diffusion models?*, from the forward process to the simplified loss.
     - Train one: `sfumato train ddpm/digits` takes a minute; `sfumato likelihood RUN` shows where its bits go.
     """)

@@ -154,7 +154,7 @@ $$x_s \sim p(x_s \mid x_t),\qquad t \ge s$$
 
 (Langevin steps stay at their noise level, $s = t$; the others go down.)
 
-What differs between the papers is what stands behind the arrow, and how the network was taught.""",
+What differs between the papers is what stands behind this step, and how the network was taught.""",
     )
     return
 
@@ -283,7 +283,7 @@ def _():
             ),
             (
                 "What decides which picture comes out?",
-                "The noise at the start, and any noise that is drawn on the way. Same noise, same picture.",
+                "The noise at the start, and any noise that is drawn on the way. The same noise gives the same picture, where model, class, sampler and steps are the same.",
             ),
         ],
         "first_picture",
@@ -297,7 +297,6 @@ def _():
     ## Read on
 
     - Lilian Weng, *What are diffusion models?*, for the map of the country that this path crosses.
-    - The Socratic DDPM article, which asks the questions of the next lesson.
     - On the command line: `sfumato sample ddpm/emoji32 --animation`.
     - Next: what noise does to a picture, and what it means to take it out.
     """)

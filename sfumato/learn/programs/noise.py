@@ -59,7 +59,7 @@ def check(namespace: Namespace) -> None:
         expected = at * torch.tanh(x @ at / sigma**2)[:, None]
         assert torch.allclose(found, expected, atol=1e-4), tr(
             "of two points a and -a the best guess is a tanh(a.x / sigma^2); with sigma {sigma:g} yours is off by "
-            "{found:.3g}. The exponent is the squared distance over 2 sigma^2",
+            "{found:.3g}. The exponent is minus the squared distance over 2 sigma^2",
             sigma=sigma,
             found=float((found - expected).abs().max()),
         )
