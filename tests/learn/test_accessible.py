@@ -11,6 +11,7 @@ import watching
 from sfumato.learn import teacher
 from sfumato.learn.catalogue import CATALOGUE, REFERENCE
 from sfumato.learn.export import document
+from sfumato.learn.languages import using
 
 AXE = Path(__file__).parents[2] / "build" / "axe" / "axe.min.js"
 pytestmark = [watching.needs_browser, pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not here: make axe")]
@@ -33,20 +34,23 @@ def test_axe_finds_what_is_wrong(browser: Any) -> None:
     page.close()
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_pages_without_a_kernel(address: str, browser: Any, dark: bool) -> None:
+def test_pages_without_a_kernel(address: str, browser: Any, dark: bool, language: str) -> None:
     page = browser.new_page(color_scheme="dark" if dark else "light")
-    page.goto(address)
-    page.get_by_role("heading", name="The learning path").wait_for()
+    page.goto(f"{address}&lang={language}")
+    page.get_by_role("heading", level=1).wait_for()
     assert serious(page) == []
-    page.goto(address.partition("?")[0] + "playground/")
+    page.goto(f"{address.partition('?')[0]}playground/?lang={language}")
     page.wait_for_timeout(1000)
     assert serious(page) == []
     parts = [
         "<h1>x</h1><p>a <a href='https://arxiv.org'>link</a></p><details open><summary>s</summary>t</details>",
         '<p><span class="sf-tex">x^2</span></p><pre class="codehilite"><span class="k">def</span></pre>',
     ]
-    for text in (teacher.page(), document.page("a lesson", parts)):
+    with using(language):
+        taught = teacher.page()
+    for text in (taught, document.page("a lesson", parts)):
         page.set_content(text)
         assert serious(page) == []
     page.close()

@@ -84,7 +84,7 @@ def normal(text: str) -> str:
 @functools.cache
 def messages(name: str) -> dict[str, str]:
     """Every translated message of a language."""
-    return {entry.msgid: entry.msgstr for entry in entries(name) if entry.msgstr and not entry.obsolete}
+    return {entry.msgid: entry.msgstr for entry in entries(name) if entry.translated()}
 
 
 @functools.cache
@@ -95,15 +95,16 @@ def of_file(name: str, file: str) -> dict[str, str]:
     return {
         entry.msgid: entry.msgstr
         for entry in entries(name)
-        if entry.msgstr and not entry.obsolete and any(place == file for place, _ in entry.occurrences)
+        if entry.translated() and any(place == file for place, _ in entry.occurrences)
     }
 
 
-def entries(name: str) -> list[Any]:
+@functools.cache
+def entries(name: str) -> tuple[Any, ...]:
     """All entries of the catalogues of a language."""
     import polib
 
-    return [entry for path in sorted((CATALOGUES / name).glob("*.po")) for entry in polib.pofile(str(path))]
+    return tuple(entry for path in sorted((CATALOGUES / name).glob("*.po")) for entry in polib.pofile(str(path)))
 
 
 def _of_notebook() -> str | None:
