@@ -46,6 +46,7 @@ DONE = (
     "capstone",
     "adm",
     "inverse",
+    "score_sde",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]
