@@ -25,7 +25,7 @@ from string import Formatter
 import polib
 from messages_found import CODE, FORMULA, Finder, Found, plain
 
-from sfumato.learn import languages
+from sfumato.learn import languages, playground
 from sfumato.learn.catalogue import CATALOGUE
 from sfumato.learn.languages import web
 
@@ -71,6 +71,9 @@ def find(name: str) -> Found:
         for literal in re.findall(r'\btr\(("(?:[^"\\]|\\.)*")', text):
             message = json.loads(literal)
             found.add(message, file, bool(re.search(r"\{\w+\}", message)))
+    if name == "pages":  # what the playground says of its models
+        for about in (playground.OWN, *playground.Shelf().titles.values()):
+            found.add(about, "playground/__init__.py", False)
     return found
 
 

@@ -250,6 +250,9 @@ def test_the_server_speaks_what_the_address_names_and_remembers_it(tmp_path: Pat
         with using("zh"):
             assert f"<h1>{tr('The playground')}</h1>" in played
             assert held["play"] == tr("play")
+        models = json.loads(get("playground/models?lang=zh")[1])
+        assert len(models) > 10
+        assert all(CHINESE.search(model["about"]) for model in models)
         assert '<script type="application/json" id="messages">{}</script>' in get("playground/?lang=en")[1]
 
 

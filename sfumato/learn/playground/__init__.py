@@ -79,12 +79,8 @@ def routes(shelf: Shelf) -> list[Any]:
 
     folders: dict[int, Path] = {}
 
-    def about(target: str) -> str:
-        found = shelf.titles[target]
-        return tr(OWN) if found == OWN else found
-
     def models(request: Request) -> Response:
-        return JSONResponse([{"name": target, "about": about(target)} for target in shelf.targets])
+        return JSONResponse([{"name": target, "about": tr(shelf.titles[target])} for target in shelf.targets])
 
     async def model(request: Request) -> Response:
         number, name = request.path_params["number"], request.path_params["name"]
