@@ -47,6 +47,7 @@ DONE = (
     "adm",
     "inverse",
     "score_sde",
+    "few_steps",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]

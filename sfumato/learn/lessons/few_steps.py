@@ -17,6 +17,7 @@ with app.setup:
     from sfumato.core.processes import GaussianDiffusion
     from sfumato.learn import story
     from sfumato.learn.checks.few_steps import EXERCISES
+    from sfumato.learn.languages import tr
     from sfumato.learn.widgets import Frames, Scrubber
     from sfumato.samplers import DDIM, run
     from sfumato.samplers.consistency import ConsistencyStep
@@ -26,7 +27,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Few steps: distillation, consistency, mean flows
 
     *Progressive distillation*, Salimans and Ho, 2022; *Consistency models*, Song, Dhariwal, Chen and Sutskever, 2023, and *consistency tuning*
@@ -63,21 +64,22 @@ def _():
     _said = [denoise(x, t).x0 for x, t in zip(_path[:-1], _times, strict=False)]
     _ends = [ended(x, t, 30) for x, t in zip(_path[:-1:8], _times[::8], strict=False)]
     hook = mo.ui.anywidget(Scrubber.of(
-        {"the path": torch.stack(_path), "the denoiser, along it": torch.stack([*_said, _path[-1]]),
-         "the consistency function": torch.stack([end for end in _ends for _ in range(8)] + [_path[-1]])}, real, start=0.3))
+        {tr("the path"): torch.stack(_path), tr("the denoiser, along it"): torch.stack([*_said, _path[-1]]),
+         tr("the consistency function"): torch.stack([end for end in _ends for _ in range(8)] + [_path[-1]])}, real, start=0.3))
     _moved = max(float((end - _path[-1]).square().sum(1).mean().sqrt()) for end in _ends)
     _far = float((_said[0] - _path[-1]).square().sum(1).mean().sqrt())
-    mo.vstack([hook, mo.md(
-        f"At the start the denoiser is **{_far:.2f}** from the path's end (root mean square); the consistency function, evaluated at five points of each "
-        f"path, never more than **{_moved:.3f}**. "
-        + story.measured(_moved < 0.1 * _far, "It gives the same answer all along a path: that is its definition.", "Here it is not constant.")
+    mo.vstack([hook, story.md(
+        "At the start the denoiser is **{far:.2f}** from the path's end (root mean square); the consistency function, evaluated at five points of each "
+        "path, never more than **{moved:.3f}**. {said}",
+        far=_far, moved=_moved,
+        said=story.measured(_moved < 0.1 * _far, "It gives the same answer all along a path: that is its definition.", "Here it is not constant."),
     )])
     return denoise, ended, hook, mixture, noise, process, real
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -102,18 +104,19 @@ def _(guess, guesses):
         diffusion, ask = model.diffusion.gaussian, model.denoiser()
         z = 80 * normal(1, 6, 1, 28, 28).float()
         with torch.inference_mode():
-            made = {f"{n} evaluation{'s' * (n > 1)}": run("dpmpp-2m", diffusion, ask, z, steps=n) for n in (1, 2, 5, 10)}
-        apart = {name: float(x.flatten(1).std(0).mean()) for name, x in made.items()}
-        films = {name: torch.cat([*(x.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)], dim=2)[None] for name, x in made.items()}
+            made = {n: run("dpmpp-2m", diffusion, ask, z, steps=n) for n in (1, 2, 5, 10)}
+        names = {n: tr("1 evaluation") if n == 1 else tr("{n} evaluations", n=n) for n in made}
+        apart = {n: float(x.flatten(1).std(0).mean()) for n, x in made.items()}
+        films = {names[n]: torch.cat([*(x.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)], dim=2)[None] for n, x in made.items()}
         said = story.measured(
-            apart["1 evaluation"] < 0.35 * apart["10 evaluations"],
+            apart[1] < 0.35 * apart[10],
             "One evaluation: hardly any difference between six noises.", "One evaluation tells the six noises apart.",
         )
         return mo.vstack([
             mo.ui.anywidget(Frames.of(films, start=1.0)),
-            mo.md("How much the six pictures differ (standard deviation of a pixel, mean over pixels): "
-                  + ", ".join(f"{name}: **{v:.2f}**" for name, v in apart.items()) + f". {said} No solver helps: there is one evaluation to be had, "
-                  "and what it returns is a conditional mean. Another function has to be learned."),
+            story.md("How much the six pictures differ (standard deviation of a pixel, mean over pixels): {differences}. {said} No solver helps: there is one "
+                     "evaluation to be had, and what it returns is a conditional mean. Another function has to be learned.",
+                     differences=", ".join(f"{names[n]}: **{v:.2f}**" for n, v in apart.items()), said=said),
         ])
 
     story.reveal(guess.value, guesses, _figure)
@@ -122,7 +125,7 @@ def _(guess, guesses):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the papers, and where it stands here
     """)
     return
@@ -154,7 +157,7 @@ the teacher's two predictions:""",
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     With the exact target the student makes no error of its own. So distil, and distil again, from sixteen steps to one:
     """)
     return
@@ -180,14 +183,15 @@ def _(denoise, noise, process):
         _miss = [float((x - _teacher).square().sum(1).mean().sqrt()) for x in (_own, _ddim)]
         _worst, _plain = max(_worst, _miss[0]), max(_plain, _miss[1])
         _rows.append(f"| {_steps} | {_miss[0]:.1e} | {_miss[1]:.3f} |")
-    mo.md(
-        "Distance from where sixteen steps of DDIM end:\n\n| steps | distilled | the teacher itself, in so few |\n|---|---|---|\n" + "\n".join(_rows) + "\n\n"
-        + story.measured(
+    story.md(
+        "Distance from where sixteen steps of DDIM end:\n\n| steps | distilled | the teacher itself, in so few |\n|---|---|---|\n{rows}\n\n{said}",
+        rows="\n".join(_rows),
+        said=story.measured(
             _worst < 1e-6 < _plain,
             "To rounding, one step does what sixteen did: the identity loses nothing. What is lost in practice is what a network of the same size fails "
             "to learn, once more at each halving.",
             "The identity does not hold here.",
-        )
+        ),
     )
     return
 
@@ -234,9 +238,10 @@ def _():
         _u, _target = float(_average(_z, _now, _length)), float(mean_target(_average, _z, _v, _now, _length))
         _off = max(_off, abs(_u - _target))
         _rows.append(f"| {_r:g} | {_t:g} | {float(_v):.4f} | {_u:.4f} | {_target:.4f} |")
-    mo.md(
-        "For data N(0, 0.3), where everything is known, at z = 1:\n\n| r | t | velocity v | average u | v - (t - r) du/dt |\n|---|---|---|---|---|\n" + "\n".join(_rows)
-        + "\n\n" + story.measured(_off < 1e-4, "The true average velocity is its own target.", "The identity does not hold here.")
+    story.md(
+        "For data N(0, 0.3), where everything is known, at z = 1:\n\n| r | t | velocity v | average u | v - (t - r) du/dt |\n|---|---|---|---|---|\n{rows}\n\n{said}",
+        rows="\n".join(_rows),
+        said=story.measured(_off < 1e-4, "The true average velocity is its own target.", "The identity does not hold here."),
     )
     return
 
@@ -249,7 +254,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Try it
 
     A consistency function that is not exact: it follows the flow in so many steps of Euler's method inside. (One is the denoiser.) Sample with it
@@ -260,8 +265,8 @@ def _():
 
 @app.cell
 def _():
-    inside = mo.ui.slider(1, 30, value=4, label="quality: steps inside f", show_value=True)
-    outside = mo.ui.slider(1, 8, value=2, label="steps of sampling", show_value=True)
+    inside = mo.ui.slider(1, 30, value=4, label=tr("quality: steps inside f"), show_value=True)
+    outside = mo.ui.slider(1, 8, value=2, label=tr("steps of sampling"), show_value=True)
     mo.hstack([inside, outside], justify="start", wrap=True)
     return inside, outside
 
@@ -277,16 +282,16 @@ def _(denoise, inside, mixture, noise, outside, process, real):
     _made = {n: run("consistency", process, _f, noise, steps=n, noise=seeded(5)) for n in sorted({1, 2, 4, outside.value})}
     _floor = sliced_distance(real[:300], _many)
     mo.vstack([
-        mo.ui.anywidget(Scrubber.of({f"{outside.value} steps of sampling": torch.stack([noise, _made[outside.value]])}, real, start=1.0)),
-        mo.md("Sliced Wasserstein distance to the data, by steps of sampling: " + ", ".join(f"{n}: **{sliced_distance(x, _many):.3f}**" for n, x in _made.items())
-              + f" (two sets of data: {_floor:.3f})."),
+        mo.ui.anywidget(Scrubber.of({tr("{n} steps of sampling", n=outside.value): torch.stack([noise, _made[outside.value]])}, real, start=1.0)),
+        story.md("Sliced Wasserstein distance to the data, by steps of sampling: {distances} (two sets of data: {floor:.3f}).",
+                 distances=", ".join(f"{n}: **{sliced_distance(x, _many):.3f}**" for n, x in _made.items()), floor=_floor),
     ])
     return
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -344,7 +349,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The papers: arXiv 2202.00512, 2303.01469, 2406.14548 (ECT), 2505.13447.
