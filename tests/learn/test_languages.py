@@ -48,6 +48,7 @@ DONE = (
     "inverse",
     "score_sde",
     "few_steps",
+    "latents",
 )
 """Catalogues that are translated."""
 LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]

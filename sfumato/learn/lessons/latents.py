@@ -31,7 +31,7 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(r"""
+    story.md(r"""
     # Latents, cascades, ControlNet and DiT: larger pictures
 
     *Latent diffusion*, Rombach, Blattmann, Lorenz, Esser and Ommer, 2022; *Cascaded diffusion models*, Ho and others, 2022; *ControlNet*, Zhang,
@@ -69,14 +69,14 @@ def _():
         return torch.cat([*to_uint8(x)], dim=2)[None]
 
     _shown = pictures[40:1700:280]
-    hook = mo.ui.anywidget(Frames.of({"all 3,072": row(_shown)} | {f"{k} numbers": row(through(k, _shown)) for k in (160, 40, 10)}, start=1.0))
+    hook = mo.ui.anywidget(Frames.of({"all 3,072": row(_shown)} | {tr("{k} numbers", k=k): row(through(k, _shown)) for k in (160, 40, 10)}, start=1.0))
     hook
     return basis, hook, kept, mean, pictures, row, through
 
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Predict, then look
     """)
     return
@@ -99,10 +99,11 @@ def _(guess, guesses, kept):
     def _figure():
         needed = int((kept < 0.8).sum()) + 1
         rows = "\n".join(f"| {k} | {float(kept[k - 1]):.0%} |" for k in (10, 40, 100, 160))
-        return mo.md(
-            f"| principal components | variance kept |\n|---|---|\n{rows}\n\n80 % takes **{needed}**. "
-            + story.measured(needed < 100, "The other numbers hold a fifth of it: details.", "That is not fewer than 100.")
-            + " An encoder of several layers can do better at the same number, and is what latent diffusion trains; what it loses is lost for every sample."
+        return story.md(
+            "| principal components | variance kept |\n|---|---|\n{rows}\n\n80 % takes **{needed}**. {said} An encoder of several layers can do better at the "
+            "same number, and is what latent diffusion trains; what it loses is lost for every sample.",
+            rows=rows, needed=needed,
+            said=story.measured(needed < 100, "The other numbers hold a fifth of it: details.", "That is not fewer than 100."),
         )
 
     story.reveal(guess.value, guesses, _figure)
@@ -111,7 +112,7 @@ def _(guess, guesses, kept):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## What stands in the papers, and where it stands here
     """)
     return
@@ -196,14 +197,15 @@ def _(basis, mean, pictures, row, width):
 def _(pictures):
     _noise = normal(0, 40, 3, 32, 32).float()
     _shrunk = {k: (float(MeanPool(k)(_noise).std()), float(MeanPool(k)(pictures[:400]).std() / pictures[:400].std())) for k in (2, 4)}
-    mo.md(
-        "**Cascades.** A small picture first, then a model that enlarges it. Means over k x k pixels:\n\n| k | deviation of noise left | of emoji left |\n|---|---|---|\n"
-        + "\n".join(f"| {k} | {a:.2f} | {b:.2f} |" for k, (a, b) in _shrunk.items()) + "\n\n"
-        + story.measured(
+    story.md(
+        "**Cascades.** A small picture first, then a model that enlarges it. Means over k x k pixels:\n\n| k | deviation of noise left | of emoji left |\n"
+        "|---|---|---|\n{rows}\n\n{said}",
+        rows="\n".join(f"| {k} | {a:.2f} | {b:.2f} |" for k, (a, b) in _shrunk.items()),
+        said=story.measured(
             all(abs(a - 1 / k) < 0.03 and b > 1.5 * a for k, (a, b) in _shrunk.items()),
             "Noise falls to 1 / k, pictures far less: a large picture shows its coarse content through k times the noise.",
             "Here noise does not fall faster than pictures.",
-        )
+        ),
     )
     return
 
@@ -279,21 +281,21 @@ def _():
     def _gradients():
         _net.zero_grad()
         (_net(_x, _t, low_res=_edges) - 1).square().mean().backward()
-        found = {"zero convolutions": _net.zero, "the copy": _net.copy}
-        return {name: max(float(p.grad.abs().max()) for p in part.parameters() if p.grad is not None) for name, part in found.items()}
+        return [max(float(p.grad.abs().max()) for p in part.parameters() if p.grad is not None) for part in (_net.zero, _net.copy)]
 
-    _before = _gradients()
+    _zero, _copy = _gradients()
     with torch.no_grad():
         for _p in _net.zero.parameters():
             _p -= 0.1 * _p.grad
-    _after = _gradients()
-    mo.md(
-        f"A small one: its output differs from the frozen network's by **{_first:g}** at first. Largest gradients:\n\n| | at first | after one step |\n|---|---|---|\n"
-        + "\n".join(f"| {name} | {_before[name]:.1e} | {_after[name]:.1e} |" for name in _before) + "\n\n"
-        + story.measured(
-            _first == 0 and _before["the copy"] == 0 < min(_before["zero convolutions"], _after["the copy"]),
+    _zero_after, _copy_after = _gradients()
+    story.md(
+        "A small one: its output differs from the frozen network's by **{first:g}** at first. Largest gradients:\n\n| | at first | after one step |\n|---|---|---|\n"
+        "| zero convolutions | {zero:.1e} | {zero_after:.1e} |\n| the copy | {copy:.1e} | {copy_after:.1e} |\n\n{said}",
+        first=_first, zero=_zero, zero_after=_zero_after, copy=_copy, copy_after=_copy_after,
+        said=story.measured(
+            _first == 0 and _copy == 0 < min(_zero, _copy_after),
             "The zero convolutions learn at once, the copy from the second step on.", "The gradients are not as derived below.",
-        )
+        ),
     )
     return
 
@@ -382,7 +384,8 @@ def _(blocks, pictures):
         net = DiT(patch=8, width=32, depth=depth, heads=2).build((3, 32, 32), 3)
         x, eps, t = pictures[:8], torch.randn(8, 3, 32, 32), torch.linspace(50, 950, 8)
         noisy = linear().level(t.long(), x).noise(x, eps)
-        parts = {"last layer": ("final.out",), "first layer": ("patch_in",), "gates, scales and shifts": ("modulation",), "attention and feed-forward": ("attention", "mixer")}
+        parts = {tr("last layer"): ("final.out",), tr("first layer"): ("patch_in",), tr("gates, scales and shifts"): ("modulation",),
+                 tr("attention and feed-forward"): ("attention", "mixer")}
         rows = []
         for _ in range(steps):
             net.zero_grad()
@@ -394,7 +397,7 @@ def _(blocks, pictures):
         return list(parts), rows
 
     _parts, _rows = _first_steps(blocks.value)
-    _table = "\n".join(f"| {tr(name)} | " + " | ".join(f"{r[i]:.1e}" for r in _rows) + " |" for i, name in enumerate(_parts))
+    _table = "\n".join(f"| {name} | " + " | ".join(f"{r[i]:.1e}" for r in _rows) + " |" for i, name in enumerate(_parts))
     story.md(
         "| largest gradient of | step 1 | step 2 | step 3 | step 4 |\n|---|---|---|---|---|\n{table}\n\n{said}",
         table=_table,
@@ -454,7 +457,7 @@ def _(count, pictures, power, row, through):
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Exercises
     """)
     return
@@ -499,7 +502,7 @@ def _():
 
 @app.cell
 def _():
-    mo.md("""
+    story.md("""
     ## Read on
 
     - The papers: arXiv 2112.10752, 2106.15282, 2302.05543, 2212.09748.
