@@ -102,7 +102,7 @@ scatter independently with variance $V$ around a mean, the average scatters with
 
 $$(1-m)^2\,V\sum_{k\ge0} m^{2k} = \frac{1-m}{1+m}\,V,$$
 
-two thousandths of it. The paper found that this removes the shifts of colour from one checkpoint to the next.
+a two-thousandth of it. The paper found that this removes the shifts of colour from one checkpoint to the next.
 """,
     ),
 )

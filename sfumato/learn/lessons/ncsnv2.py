@@ -239,7 +239,7 @@ def _():
 
     - **Why larger pictures failed** (section 3): NCSN's levels, chosen by hand for 32x32, leave gaps when $D$ grows, since shells become thinner; what begins at one level is never seen in training at the next.
       With the techniques the same method draws 256x256 faces, with about two thousand levels.
-    - **The last step only denoises** (section 3.5, the end of algorithm 1 above): without it samples keep noise of $\sigma_L$, which no eye sees and the FID does.
+    - **The last step only denoises** (the end of algorithm 1 above): without it samples keep noise of $\sigma_L$, which no eye sees and the FID does.
     - **Technique 5, the average of the weights**, steadies colours: single checkpoints of one training are tinted, now green, now purple, while their losses agree. With noise of that size the loss cannot tell them apart.
       `sfumato train ncsnv2/digits` keeps such an average and samples from it.
     """)

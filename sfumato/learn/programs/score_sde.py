@@ -136,7 +136,7 @@ def figure(namespace: Namespace) -> Figure:
 PROGRAM = Exercise(
     "score_sde.program", "Predictor and corrector", TASK, STUB, SOLUTION, check, figure=figure,
     hints=(
-        "h = 0.999 / steps, and the k-th step starts at t = 1 - k * h.",
+        "h = 0.999 / steps, and step k, counted from 0, starts at t = 1 - k * h.",
         "Write the corrector as a function of its own. z is drawn first: its norm is in the step size, and the same z is the noise.",
         "z.norm(dim=1).mean() is the mean over rows of the norms. size = 2 * (snr * ratio) ** 2.",
     ),
