@@ -98,10 +98,12 @@ def tex(inner: str) -> str:
 
 
 def _figure(model: str) -> str:
-    """A widget with all that it was given, as its module in the page reads it."""
+    """A widget with all that it was given, as its module in the page reads it; nothing for a training to watch."""
     from sfumato.learn import widgets
 
     made = widgets.made(model)
+    if isinstance(made, widgets.Live):
+        return ""  # shows what a button starts
     traits = {name: made.get_state(name)[name] for name in made.trait_names(sync=True) if not name.startswith("_")}
     plain = {name: value for name, value in traits.items() if isinstance(value, (str, int, float, list, dict, bool))}
     return figure(widgets.module(made), plain)

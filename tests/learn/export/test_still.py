@@ -21,7 +21,7 @@ from sfumato.cli import main
 from sfumato.learn import export
 from sfumato.learn.catalogue import CATALOGUE, lesson
 from sfumato.learn.export import document, notebook, still
-from sfumato.learn.widgets import Scrubber
+from sfumato.learn.widgets import Live, Scrubber
 
 EXPORTED = "noise"
 """A lesson that is quick to run."""
@@ -41,6 +41,7 @@ def test_elements_of_marimo_become_plain_html() -> None:
     assert traits["runs"][0]["name"] == "a </script>"
     assert traits["runs"][0]["states"] == 3
     assert ": <b>1, 3</b>" in still.static(mo.ui.range_slider(0, 7, value=[1, 3], label="from, to").text)
+    assert "sf-widget" not in still.static(mo.ui.anywidget(Live(words="nothing yet")).text)
     question = still.static(mo.ui.radio(["one", "two"], label="which?").text)
     assert "<li>one</li><li>two</li>" in question
     with pytest.raises(ValueError, match="marimo-matrix"):
