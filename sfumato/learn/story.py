@@ -109,6 +109,10 @@ class Cards(mo.Html):
         super().__init__(text)
         self.judgements = judgements
 
+    def _repr_mimebundle_(self, **more: Any) -> dict[str, str]:
+        """For Jupyter; and marimo keeps an output that has this method, so that its judgements are heard."""
+        return {"text/html": self.text}
+
 
 def quiz(cards: Sequence[tuple[str, str]], name: str) -> mo.Html:
     """Questions that open to their answers. What a learner judges of each is kept with the lesson of that name."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import watching
 
+from sfumato.learn import kept
 from sfumato.learn.catalogue import exercise
 
 pytestmark = watching.needs_browser
@@ -95,6 +97,27 @@ def test_a_refresh_keeps_code_and_guess_and_start_over_forgets(watched: watching
     assert code.input_value() == "# mine, not checked yet\nx = 1 < 2"
     assert not watched.errors
     assert not watched.outside
+
+
+def test_what_is_judged_of_a_card_is_kept(
+    watched: watching.Watched, progress: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_PROGRESS", str(progress))
+    page, question = watched.page, "Which eta is DDPM's sampler?"
+    card = page.get_by_role("button", name=question)
+    card.click()
+    page.get_by_text("Before you opened it:").wait_for(timeout=20 * SECONDS)
+    page.get_by_role("radio", name="I knew it").click()
+    for _ in range(200):
+        if kept.get("ddim", "quiz", question):
+            break
+        page.wait_for_timeout(100)
+    assert kept.get("ddim", "quiz", question) == "knew"
+    page.reload()
+    page.get_by_role("button", name=f"{question} · I knew it").click(timeout=120 * SECONDS)
+    page.get_by_text("Before you opened it:").wait_for(timeout=20 * SECONDS)
+    assert page.get_by_role("radio", name="I knew it").is_checked()
+    assert not watched.errors
 
 
 def test_a_program_is_drawn_below_its_code(watched: watching.Watched) -> None:

@@ -245,7 +245,7 @@ def _(pictures, row):
     _gone, _lost = (_rows[0][1] - _rows[-1][1]) / (_rows[0][1] - 0.5), 1 - _rows[-1][2]
 
     def _film(x):
-        return torch.cat([row((x[:6] + s * normal(6, *x.shape)[:6]).clamp(-1, 1)) for s in _levels])
+        return torch.cat([row((x[::120] + s * normal(6, *x.shape)[::120]).clamp(-1, 1)) for s in _levels])
 
     mo.vstack([
         mo.ui.anywidget(Frames.of({"real, made small": _film(_real), "generated": _film(_drawn)}, start=0.0)),
