@@ -111,10 +111,10 @@ class Finder(ast.NodeVisitor):
             and isinstance(node.args[0], (ast.Constant, ast.JoinedStr, ast.BinOp))
         ):
             self.problem(node, "mo.md: use story.md, with named values")
-        if name.startswith("mo.ui."):
+        if name.startswith("mo.ui.") or name == "Live":
             for given in node.keywords:
-                if given.arg == "label" and isinstance(given.value, (ast.Constant, ast.JoinedStr)):
-                    self.problem(node, "label: use tr")
+                if given.arg in ("label", "words") and isinstance(given.value, (ast.Constant, ast.JoinedStr)):
+                    self.problem(node, f"{given.arg}: use tr")
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:

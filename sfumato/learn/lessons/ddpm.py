@@ -255,7 +255,7 @@ def _():
 @app.cell
 def _():
     start = mo.ui.run_button(label=tr("Train"))
-    live = Live(words="Nothing has been trained yet.")
+    live = Live(words=tr("Nothing has been trained yet."))
     mo.vstack([start, mo.ui.anywidget(live)])
     return live, start
 
