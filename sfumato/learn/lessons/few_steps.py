@@ -34,7 +34,7 @@ def _():
     (ECT), Geng and others, 2024; *Mean flows*, Geng, Deng, Bai, Kolter and He, 2025.
 
     The best solver needs five to ten evaluations, because a denoiser answers a question of the wrong kind: which data may have been here, *on
-    average*. For one step one would have to ask **where does this path end?** These three papers train networks for that question. Below, one path
+    average*. For one step one would have to ask **where does this path end?** These papers train networks for that question. Below, one path
     for each noise, what the denoiser says at each of its points, and what the wanted function says.
     """)
     return
@@ -353,7 +353,7 @@ def _():
     ## Read on
 
     - The papers: arXiv 2202.00512, 2303.01469, 2406.14548 (ECT), 2505.13447.
-    - What each of them gives on digits and clothes here, with its cost: `docs/few_steps.md`.
+    - What each of them gives on clothes here, with its cost: `docs/few_steps.md`.
     - `sfumato distill ddpm/fashion --to 4 --out runs/few`; `sfumato train consistency/fashion --from edm/fashion`; `sfumato train mean_flow/fashion`.
     """)
     return
