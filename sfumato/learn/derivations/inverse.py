@@ -74,7 +74,7 @@ $$\mathbb{E}_z\,\nabla_b\log p_t(b_t \mid \alpha_t y + \sigma_t z).$$
 
 For unit Gaussians with correlation $\rho$ and a variance-preserving schedule, $(a_t, b_t)$ has unit variances and correlation
 $\alpha_t^2\rho$, so this mean is $-(b - \alpha_t^3\rho\,y)/(1 - \alpha_t^4\rho^2)$. The posterior's is $-(b - \alpha_t\rho\,y)/(1 - \alpha_t^2\rho^2)$.
-They agree at $\alpha_t = 1$ alone. $\blacksquare$ Shorter steps only make the average more exact: the limit is another process.
+They agree at $\alpha_t = 1$ and in pure noise, $\alpha_t = 0$, alone. $\blacksquare$ Shorter steps only make the average more exact: the limit is another process.
 
 RePaint goes up and down again at each level, so that $b_t$ comes to agree with many draws of $a_t$: it is Langevin dynamics of the pair, and costs
 that many more evaluations.
