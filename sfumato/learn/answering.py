@@ -6,6 +6,7 @@ A page that is left, or whose learner presses Stop, drops its request: the answe
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ async def _left(request: Request) -> None:
 async def answer(request: Request) -> Response:
     """GET what is kept, PUT code, POST code to be judged, DELETE to start over; all give back the state."""
     from starlette.exceptions import HTTPException
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
 
     try:
         asked = exercise(request.path_params["key"])
@@ -99,7 +100,8 @@ async def answer(request: Request) -> Response:
     except OSError as error:
         path = kept.location(asked.lesson)
         raise HTTPException(507, tr("{path} cannot be written: {error}", path=path, error=error.strerror)) from None
-    return JSONResponse({**state(asked), **said}, headers={"cache-control": "no-store"})
+    body = json.dumps({**state(asked), **said})  # in ASCII: what an answer prints may be half of a surrogate pair
+    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def _code(body: Any) -> str:
@@ -109,7 +111,7 @@ def _code(body: Any) -> str:
         raise ValueError("send the code of an answer")
     if len(code) > kept.LONGEST:
         raise ValueError(f"an answer has at most {kept.LONGEST} characters")
-    return code
+    return code.encode(errors="replace").decode()  # without halves of surrogate pairs, which no page can be sent
 
 
 def routes() -> list[Route]:
