@@ -34,6 +34,15 @@ def speak(language: str) -> None:
     os.environ[languages.SETTING] = language
 
 
+def check_language() -> None:
+    """UsageError where the environment asks for a language that there is none of."""
+    from sfumato.learn import languages
+
+    name = os.environ.get(languages.SETTING)
+    if name and not languages.known(name):
+        raise UsageError(f"{languages.SETTING} is one of {', '.join(languages.LANGUAGES)}, not {name!r}")
+
+
 def check_proxy(address: str) -> None:
     """UsageError for an address of a proxy that is none, and for a token that is easily guessed."""
     if address and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9_.~@%-]+)*/?", address):

@@ -62,6 +62,7 @@ def learn_command(arguments: list[str]) -> int:
         course.learner(parsed.learner)
     if parsed.language:
         course.speak(parsed.language)
+    course.check_language()
     course.check_proxy(parsed.behind)
     if parsed.new_class:
         return course.new_class(parsed.new_class)
@@ -69,7 +70,7 @@ def learn_command(arguments: list[str]) -> int:
         return course.hand_in(parsed.hand_in, parsed.name, parsed.class_key)
     if parsed.read:
         return course.read(parsed.read, parsed.class_key, parsed.judge, parsed.out)
-    local.need("the lessons need", "marimo", "anywidget")
+    local.need("the lessons need", "marimo", "anywidget", "polib")
     if parsed.export:
         return course.export(parsed.export, parsed.to, parsed.out)
     from sfumato.learn import catalogue, server

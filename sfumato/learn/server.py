@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.learn import answering, playground, progress, teacher
+from sfumato.learn import answering, languages, playground, progress, teacher
 from sfumato.learn.catalogue import CATALOGUE, REFERENCE, code
 from sfumato.learn.guard import Guarded
 from sfumato.learn.languages import tr, web
@@ -215,10 +215,14 @@ def catalogue_page(teaching: bool = False) -> str:
 
 
 def _set_aside() -> str:
-    """A line about each damaged file, until it is removed."""
+    """A line about each damaged file, until it is removed or mended."""
     words = [
         tr("A damaged file was set aside as {path}: what it held is not counted.", path=path)
         for path in progress.damaged()
+    ]
+    words += [
+        tr("The translations in {path} cannot be read, and are shown in English; install sfumato again.", path=path)
+        for path in languages.damaged(languages.language())
     ]
     return "".join(f'<p role="alert">{html.escape(line)}</p>' for line in words)
 

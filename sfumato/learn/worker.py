@@ -96,12 +96,12 @@ def _fault(error: BaseException, file: str) -> str:
     if isinstance(error, SyntaxError) and error.filename == file:
         lines, what = [error.lineno], error.msg
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in what):
-        return _where(lines) + tr("MemoryError: an answer has {size:g} GiB of memory", size=MEMORY / 2**30)
-    return f"{_where(lines)}{type(error).__name__}{': ' * bool(what)}{what}"
+        return _at(lines, tr("MemoryError: an answer has {size:g} GiB of memory", size=MEMORY / 2**30))
+    return _at(lines, f"{type(error).__name__}{': ' * bool(what)}{what}")
 
 
-def _where(lines: list[int | None]) -> str:
-    return tr("line {n}: ", n=lines[-1]) if lines else ""
+def _at(lines: list[int | None], what: str) -> str:
+    return tr("line {n}: {what}", n=lines[-1], what=what) if lines else what
 
 
 def main() -> None:

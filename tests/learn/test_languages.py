@@ -17,7 +17,7 @@ import pytest
 import serving
 
 from sfumato.cli import main
-from sfumato.learn import languages, teacher
+from sfumato.learn import languages, server, teacher
 from sfumato.learn.catalogue import exercise, lesson
 from sfumato.learn.languages import tr, using
 from sfumato.learn.syllabus import SYLLABUS
@@ -159,6 +159,53 @@ def test_a_message_is_in_the_language_that_is_asked_for(monkeypatch: pytest.Monk
         pass
 
 
+@pytest.fixture
+def catalogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of Chinese catalogues, with two messages in it, read instead of the ones that ship."""
+    folder = tmp_path / "zh"
+    folder.mkdir()
+    (folder / "good.po").write_text('msgid "Right."\nmsgstr "正确。"\n', encoding="utf-8")
+    (folder / "values.po").write_text('msgid "{n} of {all}"\nmsgstr "{al} 中的 {n}"\n', encoding="utf-8")
+    monkeypatch.setattr(languages, "CATALOGUES", tmp_path)
+    cached = (languages.messages, languages.of_file, languages.entries, languages._read)
+    for function in cached:
+        function.cache_clear()
+    yield folder
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'msgid "a"\nnonsense here\n',
+        b'msgid "a"\nmsgstr "\xff\xfe"\n',
+        b'"Content-Type: text/plain; charset=klingon\\n"\n',
+        b"",
+    ],
+)
+def test_a_damaged_catalogue_is_named_and_its_texts_are_english(catalogues: Path, content: bytes) -> None:
+    broken = catalogues / "broken.po"
+    with using("zh"):
+        assert languages.damaged("zh") == []
+        assert "broken.po" not in server.catalogue_page()
+        broken.write_bytes(content)
+        languages.entries.cache_clear()
+        assert (tr("Right."), tr("Predict first")) == ("正确。", "Predict first")
+        assert tr("{n} of {all}", n=2, all=3) == "2 of 3"  # whose translation names a value that there is not
+        assert languages.damaged("zh") == [broken]
+        assert f"The translations in {broken} cannot be read" in server.catalogue_page()
+    assert languages.damaged("en") == []
+
+
+def test_a_language_that_there_is_not_is_refused_by_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(languages.SETTING, "zh_CN.UTF-8")
+    assert main(["learn", "--export", "spiral"]) != 0
+    assert "SFUMATO_LANGUAGE is one of en, zh, not 'zh_CN.UTF-8'" in capsys.readouterr().err
+
+
 def test_threads_have_a_language_each() -> None:
     gate, said = threading.Barrier(2), {}
 
@@ -245,6 +292,13 @@ def test_the_server_speaks_what_the_address_names_and_remembers_it(tmp_path: Pat
         asked = Request(f"{base}answer/spiral.1?lang=zh", body, {"content-type": "application/json"}, method="POST")
         with visitor.open(asked) as answer:
             assert CHINESE.search(json.loads(answer.read())["words"])
+        halves = {"spiral.1": r'print("\ud800")', "spiral.2": 'x = "\ud800"'}  # of surrogate pairs, which UTF-8 has not
+        for key, code in halves.items():
+            body = json.dumps({"code": code}).encode()
+            asked = Request(f"{base}answer/{key}", body, {"content-type": "application/json"}, method="POST")
+            with visitor.open(asked) as answer:
+                assert json.loads(answer.read())["right"] is False
+            json.loads(get(f"answer/{key}")[1])["code"].encode()
         played = get("playground/?lang=zh")[1]
         assert '<html lang="zh-CN">' in played
         assert 'href="../?lang=zh"' in played

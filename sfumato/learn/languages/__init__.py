@@ -72,7 +72,12 @@ def tr(text: str, **values: Any) -> str:
     key = normal(text)
     asked = language()
     found = key if asked == SOURCE else messages(asked).get(key, key)
-    return found.format(**values) if values else found
+    if not values:
+        return found
+    try:
+        return found.format(**values)
+    except (LookupError, ValueError, AttributeError):  # of a damaged translation
+        return key.format(**values)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -101,10 +106,28 @@ def of_file(name: str, file: str) -> dict[str, str]:
 
 @functools.cache
 def entries(name: str) -> tuple[Any, ...]:
-    """All entries of the catalogues of a language."""
+    """All entries of the catalogues of a language that can be read."""
+    return tuple(entry for path in _files(name) for entry in _read(path))
+
+
+def damaged(name: str) -> list[Path]:
+    """The catalogues of a language that cannot be read; what they hold is shown in English."""
+    return [] if name == SOURCE else [path for path in _files(name) if not _read(path)]
+
+
+def _files(name: str) -> list[Path]:
+    return sorted((CATALOGUES / name).glob("*.po"))
+
+
+@functools.cache
+def _read(path: Path) -> tuple[Any, ...]:
+    """The entries of one catalogue; none where it is damaged."""
     import polib
 
-    return tuple(entry for path in sorted((CATALOGUES / name).glob("*.po")) for entry in polib.pofile(str(path)))
+    try:
+        return tuple(polib.pofile(str(path)))
+    except (OSError, ValueError, LookupError):  # syntax, bytes that are no text, an unknown charset
+        return ()
 
 
 def _of_notebook() -> str | None:
