@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -18,7 +19,7 @@ import serving
 
 from sfumato.cli import main
 from sfumato.learn import languages, server, teacher
-from sfumato.learn.catalogue import exercise, lesson
+from sfumato.learn.catalogue import CATALOGUE, exercise, lesson
 from sfumato.learn.languages import tr, using
 from sfumato.learn.syllabus import SYLLABUS
 from sfumato.learn.teacher.notes import NOTES
@@ -228,6 +229,28 @@ def test_threads_have_a_language_each() -> None:
 # ---------------------------------------------------------------- lessons, answers and pages
 
 
+def english(shown: str) -> set[str]:
+    """Four lower-case English words in a row, in what a page shows beside links, code, formulas and italics."""
+    for kind in ("nav", "code", "pre", "em", "marimo-tex", "script", "style"):
+        shown = re.sub(rf"<{kind}\b.*?</{kind}>", " ", shown, flags=re.DOTALL)
+    held = re.findall(r"data-(?:label|options|labels)='([^']*)'", shown)
+    names = [json.dumps(json.loads(html.unescape(name)), ensure_ascii=False).replace("null", "") for name in held]
+    text = html.unescape(re.sub("<[^>]*>", " ", shown)) + " ".join(names)
+    plain = re.sub("<[^>]*>", " ", text)
+    return set(re.findall(r"(?:\b[a-z]{2,}\b[ ,.:]+){3,}[a-z]{2,}", plain))
+
+
+def test_english_that_is_left_is_found() -> None:
+    option = "<marimo-radio data-options='[&quot;on every turn that&quot;]'></marimo-radio>"
+    for shown in ("<p>so this was left here</p>", option):
+        assert english(shown)
+    assert not english("<nav>all of it in links</nav><p>这是 <code>a = b if c else d</code></p>")
+
+
+def test_every_lesson_is_translated() -> None:
+    assert sorted(LESSONS) == sorted(known.name for known in CATALOGUE)
+
+
 @pytest.mark.parametrize(
     "name", [name if name == "spiral" else pytest.param(name, marks=pytest.mark.slow) for name in LESSONS]
 )
@@ -245,6 +268,7 @@ def test_a_lesson_runs_in_chinese(name: str) -> None:
     plain = [entry.msgid for entry in entries if len(entry.msgid) > 20 and re.fullmatch(r"[\w ,.:;-]+", entry.msgid)]
     assert len(plain) > 5
     assert [text for text in plain if text in shown] == []
+    assert sorted(english(shown)) == []
     heading = next(entry.msgstr for entry in entries if entry.msgid.startswith("# "))
     assert heading.splitlines()[0].removeprefix("# ") in shown
 
