@@ -5,13 +5,11 @@ from __future__ import annotations
 import html
 import json
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from urllib.request import Request
 
 import pytest
@@ -28,111 +26,8 @@ from sfumato.learn.workshop import WORKSHOP
 polib = pytest.importorskip("polib")
 pytest.importorskip("marimo")
 ROOT = Path(__file__).parents[2]
-DONE = (
-    "pages",
-    "reference",
-    "teacher",
-    "first_picture",
-    "noise",
-    "bits",
-    "spiral",
-    "edm",
-    "ncsn",
-    "ddpm",
-    "ddim",
-    "iddpm",
-    "flow",
-    "ncsnv2",
-    "measuring",
-    "capstone",
-    "adm",
-    "inverse",
-    "score_sde",
-    "few_steps",
-    "latents",
-)
-"""Catalogues that are translated."""
-LESSONS = [name for name in DONE if name not in ("pages", "reference", "teacher")]
 CHINESE = re.compile("[\u4e00-\u9fff]")
-
-
-@pytest.fixture(scope="module")
-def messages() -> Iterator[Any]:
-    """scripts/messages.py."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    yield import_module("messages")
-    sys.path.remove(str(ROOT / "scripts"))
-
-
-# ---------------------------------------------------------------- catalogues
-
-
-@pytest.mark.parametrize("name", DONE)
-def test_a_catalogue_is_whole_and_agrees_with_the_texts(messages: Any, name: str) -> None:
-    """Every message, with the placeholders, formulas, code, links and table cells of the English."""
-    assert messages.check("zh", name) == []
-
-
-def test_catalogues_agree_with_each_other(messages: Any) -> None:
-    assert messages.conflicts("zh") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "said", "fault"),
-    [
-        ("the slope $\\mu + v$ here", "斜率 $\\mu - v$", "other formulas"),
-        ("the slope $\\mu + v$ here", "斜率", "other formulas"),
-        ("call `step` once", "调用 `steps` 一次", "other code"),
-        ("see [all words](/lesson/glossary/)", "见[词汇](/lesson/words/)", "other links"),
-        ("| a | b |\n|---|---|", "| 甲 |\n|---|---|", "other cells"),
-        ("one paragraph", "一个\n段落", "a paragraph is broken"),
-        ("line: ", "行：", "spaces or line breaks"),
-        ("{n:.2f} of {all}", "{all} 中的 {n:.3f}", "other values"),
-        ("{n} of {all}", "{all} 中的 {count}", "other values"),
-        ("{n} of {{all}}", "{n} 中的 {all", "not a format string"),
-    ],
-)
-def test_a_wrong_translation_is_found(messages: Any, text: str, said: str, fault: str) -> None:
-    entry = polib.POEntry(msgid=text, msgstr=said, flags=[messages.FORMAT] if "{" in text else [])
-    assert [found for found in messages.faults(entry) if found.startswith(fault)]
-    assert not list(messages.faults(polib.POEntry(msgid=text, msgstr=text, flags=entry.flags)))
-
-
-def test_texts_that_cannot_be_translated_are_found(messages: Any) -> None:
-    import ast
-
-    from messages_found import Finder, Found
-
-    text = """
-mo.md("words")
-mo.ui.slider(1, 2, label="steps")
-story.md(f"so many: {n}")
-story.md("so many: " + rows)
-story.md("so many: {n}", n=3)
-guesses = {"this": "no", f"that {n}": "yes"}
-assert n, f"not {n}"
-assert n, "not this"
-Scrubber.of({"a run": x, "$x_0$": y})
-"""
-    found = Found()
-    Finder("lessons/one.py", ast.parse(text), found)
-    assert [re.search(r":(\d+):", problem)[1] for problem in found.problems] == ["2", "3", "4", "5", "7"]
-    assert list(found.places) == ["so many: {n}", "this", "no", "yes", "a run"]
-    assert found.formats == {"so many: {n}"}
-    found = Found()
-    Finder("checks/one.py", ast.parse(text), found)
-    assert "not this" in found.places
-    assert any(problem.startswith("checks/one.py:8:") for problem in found.problems)
-
-
-def test_chinese_stands_in_the_catalogues_alone() -> None:
-    package = ROOT / "sfumato"
-    found = {
-        path.relative_to(package).as_posix(): CHINESE.findall(path.read_text(encoding="utf-8"))
-        for path in package.rglob("*")
-        if path.suffix in (".py", ".js", ".html", ".css") and ".min." not in path.name
-    }
-    assert {name: "".join(signs) for name, signs in found.items() if signs} == {"learn/languages/__init__.py": "中文"}
+LESSONS = [known.name for known in CATALOGUE]
 
 
 # ---------------------------------------------------------------- one message
@@ -245,10 +140,6 @@ def test_english_that_is_left_is_found() -> None:
     for shown in ("<p>so this was left here</p>", option):
         assert english(shown)
     assert not english("<nav>all of it in links</nav><p>这是 <code>a = b if c else d</code></p>")
-
-
-def test_every_lesson_is_translated() -> None:
-    assert sorted(LESSONS) == sorted(known.name for known in CATALOGUE)
 
 
 @pytest.mark.parametrize(
