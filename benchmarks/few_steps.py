@@ -132,13 +132,12 @@ def write() -> None:
     rows = stored()
     found = {way: values for way, values in fd_of(rows).items() if values}
     counts = sorted({n for values in found.values() for n in values})
-    head = ["evaluations", *map(str, counts), "trained, seconds"]
+    head = ["evaluations", *map(str, counts)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for way, values in found.items():
         cells = [f"{values[n]:.2f}" if n in values else "" for n in counts]
-        spent = f"{rows[f'{way} trained']['seconds']:,}" if way in KINDS else ""
         called = f"**{way}**, from {KINDS[way].teacher}" if way in KINDS else f"{way.replace(', ', ', `')}`"
-        lines.append(f"| {called} | " + " | ".join(cells) + f" | {spent} |")
+        lines.append(f"| {called} | " + " | ".join(cells) + " |")
     text = "\n".join(lines)
     between = re.compile(r"(<!-- few steps -->\n).*(<!-- end of few steps -->)", re.DOTALL)
     PAGE.write_text(between.sub(lambda part: f"{part[1]}\n{text}\n\n{part[2]}", PAGE.read_text()))
@@ -149,6 +148,7 @@ def write() -> None:
             axes.annotate(f" {way.partition('?')[0]}", (max(values), values[max(values)]), fontsize=6.5, color=colour)
         axes.set(xlabel="evaluations of the network", ylabel="FD")
         axes.set_xticks(counts, labels=[str(n) for n in counts])
+        axes.set_yticks((0.5, 1, 2, 5, 10, 20), labels=("0.5", "1", "2", "5", "10", "20"))
         axes.minorticks_off()
 
 

@@ -68,4 +68,6 @@ def presets_command(arguments: list[str]) -> int:
     ready, width = shipped(), max(map(len, PRESETS)) + 2
     for name, chosen in PRESETS.items():
         print(f"{name:{width}}{chosen.about}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
+    for name in sorted(ready.keys() - PRESETS.keys()):
+        print(f"{name:{width}}made of another model, without a preset  [ships: sfumato sample {name}]")
     return 0

@@ -72,8 +72,8 @@ def describe(
         yield from costs(recipe, chosen.train, plan, measure)
         if what in shipped():
             yield f"ships with a checkpoint: sfumato sample {what}"
-    elif (path / "config.json").is_file() or path.suffix == ".safetensors":
-        model = load(path)
+    elif what in shipped() or (path / "config.json").is_file() or path.suffix == ".safetensors":
+        model = load(what)
         about = model.about
         yield f"{about['path']}: {type(model.recipe).__name__}, {about['weights']} weights"
         yield f"trained on {about['data'].get('spec')}, {about.get('images', 0):,} images seen"
