@@ -2,7 +2,8 @@
 
 emergence: noise turns into emoji, 60 steps of DDIM, denser near the data; emoji32: unchosen emoji; nearest: samples
 above their nearest training images; shipped: twelve unchosen pictures of each model of clothes, as `sfumato sample`
-makes them; solvers: the same noise by three samplers in 5, 8, 12 and 20 evaluations. All by default.
+makes them; solvers: the same noise by three samplers in 5, 8, 12 and 20 evaluations; emoji128: held-out emoji, what the
+autoencoder makes of them, and samples of the latent model (needs the font, see `sfumato.data.emoji`). All by default.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from sfumato.data import open_source, pictures
+from sfumato.data import open_source, pictures, to_float, to_uint8
 from sfumato.evaluate.neighbours import nearest as nearest_of
 from sfumato.models import load_model
 from sfumato.models.loading import shipped as checkpoints
@@ -62,6 +63,17 @@ def solvers() -> None:
     labelled("solvers", sheets, list(SOLVERS), [f"{n} evaluations" for n in EVALUATIONS], columns=5)
 
 
+def emoji128() -> None:
+    """A row each: nine held-out emoji of 128x128, their reconstructions, and three of samples, a column a category."""
+    model = load_model("ddpm/emoji128")
+    held_out = open_source("emoji128:test").images
+    real = held_out[torch.arange(9) * len(held_out) // 9]
+    with torch.inference_mode():
+        back = to_uint8(model.space.decode(model.space.encode(to_float(real))))
+    shown = torch.cat([real, back, model.sample(27, seed=SEED)])
+    pictures.save_png(IMAGES / "emoji128.png", pictures.grid(shown, columns=9))
+
+
 def labelled(
     name: str, sheets: list[list[Tensor]], rows: list[str], columns_named: list[str], columns: int | None = None
 ) -> None:
@@ -87,7 +99,8 @@ def labelled(
     pyplot.close(figure)
 
 
-DRAWN = {"emergence": emergence, "emoji32": emoji32, "nearest": nearest, "shipped": shipped, "solvers": solvers}
+DRAWN = {"emergence": emergence, "emoji32": emoji32, "nearest": nearest, "shipped": shipped, "solvers": solvers,
+         "emoji128": emoji128}  # fmt: skip
 
 if __name__ == "__main__":
     for word in sys.argv[1:] or DRAWN:
