@@ -32,7 +32,7 @@ from sfumato.models import load_model
 ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "time_to_quality.json", ROOT / "docs" / "training.md"
 IMAGES = {"digits": 30_000, "fashion": 30_000}
-PICTURES = {"digits": 1000, "fashion": 2000}
+PICTURES = {"digits": 1000, "fashion": 1000}
 VARIANTS: dict[str, tuple[str, ...]] = {
     "as it is": ("ddpm",),
     "batch 32": ("ddpm", "--train.batch", "32"),
