@@ -80,7 +80,7 @@ def test_what_is_missing_comes_with_its_command(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert findings.kernel()["kernel"] == "not compiled: python -m sfumato.networks"
     assert findings.caches() == {"folder": f"{tmp_path / 'sfumato'} is empty"}
-    assert shlex.split(findings.kernel()["kernel"])[-3:] == ["python", "-m", "sfumato.networks.fused"]
+    assert shlex.split(findings.kernel()["kernel"])[-3:] == ["python", "-m", "sfumato.networks"]
 
 
 def test_caches_with_their_sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
