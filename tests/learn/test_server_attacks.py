@@ -260,7 +260,7 @@ def test_strange_addresses_are_answered_without_a_fault(port: int) -> None:
         assert ask(port, path, Cookie=cookie(port))[0] == 404, path[:80]
     assert ask(port, f"/{'a' * 5000}", Cookie=cookie(port))[0] == 414
     assert ask(port, f"/?{'a' * 5000}", Cookie=cookie(port))[0] == 414
-    with contextlib.suppress(ConnectionError):  # refused before the whole of it is read: the client may still be sending
+    with contextlib.suppress(ConnectionError):  # it is refused while it is being sent
         assert ask(port, "/", Cookie="a" * 100_000)[0] in (400, 403, 431)
     assert ask(port, "/", Cookie=cookie(port))[0] == 200
 
