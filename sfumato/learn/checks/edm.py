@@ -45,11 +45,11 @@ def _check_grid(namespace: dict[str, Any]) -> None:
         )
         assert found[-1] == 0, "the last one is clean data, 0"
         assert max(abs(found[0] / high - 1), abs(found[-2] / low - 1)) < 1e-4, tr(
-            "they run from {high:g} to {low:g} and then to 0; yours run from {found:g} to {found2:g}",
+            "they run from {high:g} to {low:g} and then to 0; yours run from {found:g} to {ended:g}",
             high=high,
             low=low,
             found=found[0],
-            found2=found[-2],
+            ended=found[-2],
         )
         roots = [sigma ** (1 / rho) for sigma in found[:-1]]
         steps = [a - b for a, b in pairwise(roots)]

@@ -49,13 +49,13 @@ def _check_interval(namespace: dict[str, Any]) -> None:
     found = [float(v) for v in interval(few)]
     assert all(abs(a - b) < 0.1 for a, b in zip(found, expected, strict=True)), tr(
         "four draws from 0, 0, 0, 12 have means of which the middle 95 % lie from {expected:g} to {expected2:g}, counted "
-        "over all {value} ways; yours are {found:.3g} and {found2:.3g}. Means of resampled data need not lie evenly "
+        "over all {value} ways; yours are {found:.3g} and {upper:.3g}. Means of resampled data need not lie evenly "
         "about the mean: take them as they are",
         expected=expected[0],
         expected2=expected[1],
         value=4**4,
         found=found[0],
-        found2=found[1],
+        upper=found[1],
     )
 
 

@@ -39,11 +39,11 @@ def _check_gamma(namespace: dict[str, Any]) -> None:
         found = float(gamma(_overlap, D))
         assert found > 1, "gamma is above 1: each level is noisier than the next"
         assert abs(_overlap(found, D) - 0.5) < 1e-3, tr(
-            "in {d} dimensions, neighbours with ratio {found:.4f} overlap by {found2:.3f}; 0.5 is asked for. "
+            "in {d} dimensions, neighbours with ratio {found:.4f} overlap by {shared:.3f}; 0.5 is asked for. "
             "The overlap falls as gamma grows: narrow the interval from 1 upwards by halving it",
             d=D,
             found=found,
-            found2=_overlap(found, D),
+            shared=_overlap(found, D),
         )
 
 

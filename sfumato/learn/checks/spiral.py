@@ -29,7 +29,7 @@ def _check_product(namespace: dict[str, Any]) -> None:
         assert abs(found[0] - mean) < 1e-4 and abs(found[1] - std) < 1e-4, (  # noqa: PT018
             tr(
                 "N({m1:g}, {s1:g}^2) times N({m2:g}, {s2:g}^2), summed on a fine grid, has mean {mean:.4f} and standard "
-                "deviation {std:.4f}; yours has {found:.4f} and {found2:.4f}",
+                "deviation {std:.4f}; yours has {found:.4f} and {spread:.4f}",
                 m1=m1,
                 s1=s1,
                 m2=m2,
@@ -37,7 +37,7 @@ def _check_product(namespace: dict[str, Any]) -> None:
                 mean=mean,
                 std=std,
                 found=found[0],
-                found2=found[1],
+                spread=found[1],
             )
         )
 

@@ -31,10 +31,10 @@ def tensor(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tenso
         ) from None
     if shape is not None:
         assert tuple(found.shape) == shape, tr(
-            "{name} gives back shape {shape} here, yours has {shape2}",
+            "{name} gives back shape {shape} here, yours has {yours}",
             name=name,
             shape=shape,
-            shape2=tuple(found.shape),
+            yours=tuple(found.shape),
         )
     assert bool(found.isfinite().all()), tr("{name} gives back numbers that are not finite (nan or inf)", name=name)
     return found

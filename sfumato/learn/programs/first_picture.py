@@ -88,7 +88,7 @@ def check(namespace: Namespace) -> None:
     made = network(x, t)
     assert made is not None, "forward returns nothing"
     assert made.shape == x.shape, tr(
-        "forward gives back shape {shape}, yours {shape2}", shape=tuple(x.shape), shape2=tuple(made.shape)
+        "forward gives back shape {shape}, yours {yours}", shape=tuple(x.shape), yours=tuple(made.shape)
     )
     loss = _train(network, 100)
     with torch.no_grad():
