@@ -61,13 +61,11 @@ def inspect_command(arguments: list[str]) -> int:
 
 def presets_command(arguments: list[str]) -> int:
     from sfumato.models import shipped
-    from sfumato.papers.presets import PRESETS
+    from sfumato.papers.presets import PRESETS, about
 
     if arguments:
         raise UsageError("presets takes no options")
     ready, width = shipped(), max(map(len, PRESETS)) + 2
-    for name, chosen in PRESETS.items():
-        print(f"{name:{width}}{chosen.about}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
-    for name in sorted(ready.keys() - PRESETS.keys()):
-        print(f"{name:{width}}made of another model, without a preset  [ships: sfumato sample {name}]")
+    for name in (*PRESETS, *sorted(ready.keys() - PRESETS.keys())):
+        print(f"{name:{width}}{about(name)}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
     return 0

@@ -13,6 +13,7 @@ from sfumato import papers
 from sfumato.cost.network import forward_flops
 from sfumato.data import open_source
 from sfumato.data.sources import parse_spec
+from sfumato.models import shipped
 from sfumato.papers import presets
 from sfumato.papers.presets import PRESETS, PUBLISHED, SMALL, preset
 
@@ -161,3 +162,9 @@ def test_a_preset_states_what_its_data_are(name: str) -> None:
 def test_the_operations_of_every_small_preset_are_counted(name: str) -> None:
     recipe = PRESETS[name].recipe
     assert forward_flops(recipe) > 100 * math.prod(recipe.shape[1:])
+
+
+def test_everything_that_ships_is_described() -> None:
+    assert set(shipped()) - set(PRESETS) == set(presets.MADE)
+    assert [name for name in (*PRESETS, *shipped()) if not presets.about(name).strip()] == []
+    assert presets.about("ddpm/nothing") == ""

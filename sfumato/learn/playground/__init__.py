@@ -44,13 +44,11 @@ class Shelf:
 
     def __init__(self, own: Sequence[str | Path] = ()) -> None:
         from sfumato.models import shipped
-        from sfumato.papers.presets import PRESETS
+        from sfumato.papers.presets import about
 
         known = {name: path for name, path in shipped().items() if not name.startswith("adm_classifier/")}
         self.targets = [str(path) for path in own] + list(known)
-        self.titles = {str(path): OWN for path in own} | {
-            name: PRESETS[name].about if name in PRESETS else "" for name in known
-        }
+        self.titles = {str(path): OWN for path in own} | {name: about(name) for name in known}
         self._lock = threading.Lock()
 
     def folder(self, number: int) -> Path:

@@ -70,6 +70,8 @@ PUBLISHED: dict[str, Preset] = {
 }
 """The papers' own configurations."""
 PRESETS: dict[str, Preset] = {**SMALL, **PUBLISHED}
+MADE = {"distilled/fashion": "clothes in four steps, distilled from ddpm/fashion"}
+"""Models that ship without a preset, since they were made of another model, and what they are."""
 
 
 def preset(name: str) -> Preset:
@@ -77,6 +79,11 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(unknown("preset", name, PRESETS))
     return PRESETS[name]
+
+
+def about(name: str) -> str:
+    """What a preset or a shipped model is, in one line; empty where nothing of that name is known."""
+    return PRESETS[name].about if name in PRESETS else MADE.get(name, "")
 
 
 def with_size(name: str, recipe: Any, size: str, shape: tuple[int, ...]) -> Any:
@@ -94,4 +101,4 @@ def with_size(name: str, recipe: Any, size: str, shape: tuple[int, ...]) -> Any:
     return replace(recipe, network=sized(recipe.network, size, recipe.shape, shape, rows))
 
 
-__all__ = ["PRESETS", "PUBLISHED", "SMALL", "Preset", "check_size", "preset", "with_size"]
+__all__ = ["MADE", "PRESETS", "PUBLISHED", "SMALL", "Preset", "about", "check_size", "preset", "with_size"]
