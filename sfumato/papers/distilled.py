@@ -26,9 +26,9 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import Among
 from sfumato.fields import Range, check
 from sfumato.networks.backbone import Backbone
-from sfumato.noising import INDEPENDENT, Noising
+from sfumato.noising import Noising
 from sfumato.papers.ddpm import DDPM
-from sfumato.papers.recipe import augmented, encoded, of_shape, training_noise
+from sfumato.papers.recipe import augmented, encoded, noising_of, of_shape, training_noise
 from sfumato.samplers import DDIM
 from sfumato.samplers.grids import to_clean
 from sfumato.spaces import Space
@@ -88,8 +88,7 @@ class Distilled:
     @property
     def noising(self) -> Noising:
         """How noise is drawn in training."""
-        noising: Noising = getattr(self.of, "noising", INDEPENDENT)
-        return noising
+        return noising_of(self.of)
 
     def fitted(self, shape: tuple[int, ...], conditioning: Conditioning) -> Distilled:
         """The same; ValueError for images that are not like the teacher's."""

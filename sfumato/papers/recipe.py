@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -83,18 +83,29 @@ class Recipe(Trainable, Protocol):
     def build(self) -> Diffusion: ...
 
 
+@runtime_checkable
+class Derived(Protocol):
+    """A recipe whose data are those of another recipe, which it holds: it has no field for them to be replaced."""
+
+    def fitted(self, shape: tuple[int, ...], conditioning: Conditioning) -> Trainable:
+        """The recipe for images of this shape and conditioning. ValueError where it is made for others already."""
+        ...
+
+    def reshaped(self, shape: tuple[int, ...]) -> Trainable:
+        """The recipe for images of another shape."""
+        ...
+
+
 def with_data(recipe: Any, shape: tuple[int, ...], conditioning: Conditioning, space: Space) -> Any:
     """The recipe for images of this shape, conditioning and space. ValueError where it is made for others already."""
-    own: Callable[..., Any] | None = getattr(recipe, "fitted", None)
-    if own is not None:
-        return own(shape, conditioning)
+    if isinstance(recipe, Derived):
+        return recipe.fitted(shape, conditioning)
     return replace(recipe, shape=shape, conditioning=conditioning, space=space)
 
 
 def of_shape(recipe: Any, shape: tuple[int, ...]) -> Any:
     """The recipe for images of another shape (C, H, W) than its own, such as a bucket's."""
-    own: Callable[..., Any] | None = getattr(recipe, "reshaped", None)
-    return replace(recipe, shape=shape) if own is None else own(shape)
+    return recipe.reshaped(shape) if isinstance(recipe, Derived) else replace(recipe, shape=shape)
 
 
 def build_network(recipe: Trainable, outputs: int, levels: int = 0, numbers: int = 0) -> nn.Module:

@@ -29,6 +29,7 @@ from sfumato.papers.distilled import Distilled, student
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.mean_flow import MeanFlow
+from sfumato.papers.recipe import Derived, of_shape, with_data
 from sfumato.papers.shortcut import Shortcut
 from sfumato.runtime.folder import RunFolder
 
@@ -136,6 +137,20 @@ def test_recipes() -> None:
             Distilled(of)
     kinds = [name for table in papers.PARTS.values() for name in table]
     assert len(kinds) == len(set(kinds)), "a kind in JSON has one meaning"
+
+
+def test_every_recipe_takes_another_shape_and_a_distilled_one_no_other_data() -> None:
+    for kind in papers.PAPERS.values():
+        recipe = kind()
+        assert of_shape(recipe, (2, 16, 24)).shape == (2, 16, 24), kind
+        assert isinstance(recipe, Derived) == (kind is Distilled), kind
+        if kind is not Distilled:
+            assert with_data(recipe, (1, 16, 16), recipe.conditioning, recipe.space).shape == (1, 16, 16), kind
+    recipe = Distilled(BASE, 2)
+    assert of_shape(recipe, (1, 8, 16)) == Distilled(replace(BASE, shape=(1, 8, 16)), 2)
+    assert with_data(recipe, BASE.shape, BASE.conditioning, BASE.space) is recipe
+    with pytest.raises(ValueError, match="distilled on images like its own"):
+        with_data(recipe, (1, 8, 16), BASE.conditioning, BASE.space)
 
 
 def test_self_conditioning_is_refused() -> None:
