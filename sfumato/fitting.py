@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import papers
-from sfumato.core.diffusion import Autoencoding, Built
+from sfumato.core.diffusion import Built
 from sfumato.cost.inspection import Plan, costs
 from sfumato.cost.room import check_training
 from sfumato.data import to_float
@@ -245,15 +245,18 @@ def check_out(out: Path) -> None:
 def previews(
     recipe: Any, network: nn.Module, settings: TrainConfig, images: Images, held_out: Images
 ) -> Preview | None:
-    """What makes pictures from a network while it trains; of an autoencoder, held-out images above their
-    reconstructions. None for a classifier, which makes none.
+    """What makes pictures from a network while it trains: samples, or held-out images above their reconstructions where
+    that is what it makes. None where it makes neither, as a classifier.
 
     Args:
         network: the recipe's, without weights. ValueError where pictures cannot be made with it.
     """
-    if isinstance(recipe.build(), Autoencoding) and settings.preview_images:
+    built = recipe.build()
+    if not settings.preview_images:
+        return None
+    if built.reconstruct is not None:
         return reconstructions(recipe, settings.preview_images, held_out.images)
-    if recipe.build().sampler is None or not settings.preview_images:
+    if built.sampler is None:
         return None
     count = min(settings.preview_images, len(images))
     inputs = inputs_of(recipe, held_out, count) if recipe.conditioning.pictured else None

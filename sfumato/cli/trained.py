@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 def report(result: TrainResult, recipe: Any, data: str, pictures: str) -> None:
     """Say what came of a run, and the command that uses it or goes on with it."""
-    from sfumato.core.diffusion import Autoencoding
     from sfumato.evaluate.reconstruction import store_reconstruction
     from sfumato.runtime.folder import RunFolder
     from sfumato.train.report import write_report
@@ -22,13 +21,13 @@ def report(result: TrainResult, recipe: Any, data: str, pictures: str) -> None:
         print(f"sfumato train --resume {out}")
         return
     built = recipe.build()
-    if isinstance(built, Autoencoding):
+    if built.reconstruct is not None:
         print("\n".join(store_reconstruction(result.folder, pictures)))
     print(f"Report:  {write_report(result.folder)}\n")
     best = RunFolder(result.folder).best
     if best.is_file():
         print(f"sfumato sample {shlex.quote(str(best))}     # the least distance that was measured on the way")
-    if isinstance(built, Autoencoding):
+    if built.reconstruct is not None:
         print(f'sfumato train PRESET --data {shlex.quote(data)} --recipe.space "latents?of={out}"')
     elif built.sampler is None:
         print(f"sfumato sample MODEL --classifier {out}")

@@ -1,7 +1,7 @@
 """A diffusion model but for its weights: what a recipe builds once, and training, sampling and evaluation ask.
 
-Capabilities are attributes: a variational bound where there is a `variance`, K of 2015 where there is a
-`lower_bound`, clipping where there is a `clip`; nobody asks which paper it is.
+Capabilities are attributes: pictures where there is a `sampler`, a variational bound where there is a `variance`, K of
+2015 where there is a `lower_bound`, clipping where there is a `clip`; nobody asks which paper it is.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Diffusion:
         averages: whether x0 is the mean of clean data given x_t; a model of few steps has the end of one path instead,
             which its own sampler alone fits.
         distilled: the steps of DDIM that it was distilled into; None where it was not.
+        classify, reconstruct: always None: it neither tells classes nor reconstructs images.
     """
 
     process: GaussianDiffusion | None
@@ -72,6 +73,8 @@ class Diffusion:
     lower_bound: Callable[..., Any] | None = None
     averages: bool = True
     distilled: int | None = None
+    classify: None = None
+    reconstruct: None = None
     labelled: ClassVar[bool] = False
 
     def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:
@@ -104,7 +107,7 @@ class Classification:
         process: the forward process; the same as in the model that it guides.
         classify: network -> (x_t, t) -> logits (B, classes).
         loss, times: as in `Diffusion`.
-        sampler, distilled: always None: it makes no pictures.
+        sampler, distilled, reconstruct: always None: it makes no pictures.
         labelled: it cannot be trained without labels.
     """
 
@@ -114,6 +117,7 @@ class Classification:
     times: TrainingTimes
     sampler: None = None
     distilled: None = None
+    reconstruct: None = None
     labelled: ClassVar[bool] = True
 
     def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:
@@ -128,7 +132,7 @@ class Autoencoding:
     Attributes:
         reconstruct: network -> images (B, C, H, W) in [-1, 1] -> what they become on the way through the latents.
         loss, times: as in `Diffusion`, without noise levels.
-        process, sampler, distilled: always None: it knows no noise and makes no pictures by itself.
+        process, sampler, distilled, classify: always None: it knows no noise and makes no pictures by itself.
     """
 
     reconstruct: Callable[[nn.Module], Callable[[Tensor], Tensor]]
@@ -137,6 +141,7 @@ class Autoencoding:
     process: None = None
     sampler: None = None
     distilled: None = None
+    classify: None = None
     labelled: ClassVar[bool] = False
 
     def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.diffusion import Autoencoding, Classification, Loss
+from sfumato.core.diffusion import Loss
 from sfumato.core.guidance import classifier_gradient
 from sfumato.core.sampling import trajectory
 from sfumato.core.times import TrainingTimes
@@ -149,12 +149,12 @@ def sampling(recipe: Trainable, batch: int, *, precision: str, device: str = "cp
     x = pretence.images(batch, recipe.space.shape(recipe.shape))
     labels = some_labels(recipe, x)
     with _without_numbers(recipe, device), pretence.running() as autocast, ledger:
-        if isinstance(built, Classification):
+        if built.classify is not None:
             ledger.enter([x])
             assert labels is not None
             with autocast():
                 classifier_gradient(built.classify(network), labels)(x, some_times(built.times, batch))
-        elif isinstance(built, Autoencoding):
+        elif built.reconstruct is not None:
             with torch.no_grad(), autocast():
                 built.reconstruct(network)(x)
         else:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from sfumato.core.diffusion import Classification
 from sfumato.core.guidance import classifier_gradient
 from sfumato.cost.network import some_labels, some_times
 from sfumato.models import Model, Request
@@ -76,7 +75,7 @@ def train_two_steps(
 def sample_two_moves(recipe: Trainable, batch: int, precision: str, device: str = "cpu") -> None:
     """Load a model and take two moves with a batch; with a classifier, guide once."""
     network, built = recipe.model().eval().to(device), recipe.build()
-    if isinstance(built, Classification):
+    if built.classify is not None:
         x, y = torch.zeros(batch, *recipe.shape, device=device), torch.zeros(batch, dtype=torch.long)
         with torch.inference_mode(), autocast(device, precision):
             classifier_gradient(built.classify(network), y)(x, some_times(built.times, batch))

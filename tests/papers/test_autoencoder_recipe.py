@@ -12,9 +12,14 @@ from torch import Tensor
 from sfumato import papers
 from sfumato.conditioning import Labels
 from sfumato.core.randomness import ImageNoise
+from sfumato.data import open_source
+from sfumato.fitting import previews
+from sfumato.models import Autoencoder
 from sfumato.networks.autoencoder import ConvAutoencoder, kl_divergence
 from sfumato.networks.unet import HoUNet
+from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.autoencoder import ImageAutoencoder
+from sfumato.papers.training import TrainConfig
 from sfumato.spaces import UnitPixels
 
 TINY = ConvAutoencoder(8, (1, 2), blocks=1, latent=2)
@@ -67,6 +72,34 @@ def test_it_survives_json_and_makes_no_pictures() -> None:
     x = images(2)
     net: Any = RECIPE.model()
     assert torch.equal(built.reconstruct(net)(x), net(x).image)
+
+
+def test_a_recipe_makes_pictures_or_tells_classes_or_reconstructs() -> None:
+    can: dict[str, set[str]] = {"sampler": set(), "classify": set(), "reconstruct": set()}
+    for name, kind in papers.PAPERS.items():
+        built = kind().build()
+        for capability, those in can.items():
+            if getattr(built, capability) is not None:
+                those.add(name)
+    assert can["classify"] == {"adm_classifier"}
+    assert can["reconstruct"] == {"autoencoder"}
+    assert can["sampler"] == {*papers.PAPERS} - {"adm_classifier", "autoencoder"}
+
+
+def test_previews_of_an_autoencoder_are_held_out_images_above_their_reconstructions() -> None:
+    data, settings = open_source("digits:test?limit=20"), TrainConfig(preview_images=5)
+    with torch.device("meta"):
+        bare = RECIPE.model()
+    preview = previews(RECIPE, bare, settings, data, data)
+    assert preview is not None
+    torch.manual_seed(0)
+    net = RECIPE.model().eval()
+    shown = preview(net)
+    chosen = data.images[::4]
+    assert torch.equal(shown, torch.cat([chosen, Autoencoder(RECIPE, net).reconstruct(chosen)], dim=2))
+    assert previews(RECIPE, bare, replace(settings, preview_images=0), data, data) is None
+    classifier = NoisyClassifier((1, 8, 8), conditioning=Labels(10))
+    assert previews(classifier, bare, settings, data, data) is None
 
 
 @pytest.mark.parametrize(
