@@ -82,7 +82,7 @@ OWN = ("source", "to", "out", "weights", "half", "write_order", *OF_HUB)
 
 def convert_command(arguments: list[str]) -> int:
     parsed = parse(ConvertArguments, arguments, "sfumato convert")
-    from sfumato.convert import foreign, foreign_lucidrains
+    from sfumato.convert import foreign, lucidrains_written
     from sfumato.convert.onnx import export
     from sfumato.hub import give
     from sfumato.models import load
@@ -119,7 +119,7 @@ def convert_command(arguments: list[str]) -> int:
     elif parsed.to == "diffusers":
         foreign.save_folder(recipe, model.network, out)
     elif parsed.to == "lucidrains":
-        foreign.save_official(out, foreign_lucidrains.training_state(recipe, model.network))
+        foreign.save_official(out, lucidrains_written.training_state(recipe, model.network))
     elif parsed.to == "official":
         order = parsed.write_order or model.about.get("order", "legacy")
         state = foreign.official_state(recipe, model.network, order)

@@ -6,31 +6,25 @@ from them; the size of the images, and the numbers of a diffusion without tables
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.conditioning import Conditioning, Labels, SelfConditioned, Unconditional
-from sfumato.convert import lucidrains, lucidrains_continuous, lucidrains_karras
-from sfumato.convert.keys import Key
+from sfumato.convert import lucidrains_continuous
 from sfumato.convert.lucidrains import LucidFacts
 from sfumato.convert.lucidrains_continuous import LEARNED
 from sfumato.convert.state import ForeignError, State
-from sfumato.core import losses
 from sfumato.core.betas import cosine_betas, scaled_linear_betas, sigmoid_signal_betas
-from sfumato.core.schedules import Level
-from sfumato.networks.lucidrains_karras import LucidrainsKarras
-from sfumato.networks.lucidrains_unet import LucidrainsUNet
 from sfumato.papers.continuous import ContinuousDDPM
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.edm import EDM
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.mixed import MixedDDPM
-from sfumato.papers.recipe import Trainable
 from sfumato.spaces import Pixels
 
 CHOICES = {
@@ -214,70 +208,3 @@ def _mixed(common: Mapping[str, Any], tables: State, choices: Mapping[str, Any])
     if "betas" in tables:
         return MixedDDPM(**common, **schedule(tables["betas"].double().flatten()))
     return MixedDDPM(**common, steps=choices["steps"], betas=BETAS[choices["betas"]])
-
-
-# ---------------------------------------------------------------- and back
-
-
-KEYS: dict[type[Any], Callable[[Any, int], Iterator[Key]]] = {
-    LucidrainsUNet: lucidrains.keys, LucidrainsKarras: lucidrains_karras.keys,
-}  # fmt: skip
-"""The key map of each network that the package holds, (network, channels of images) -> keys."""
-
-
-def _holds_labels(recipe: Trainable) -> bool:
-    """Whether a network of the package takes labels as the recipe's does."""
-    made: Any = recipe.network
-    if type(made) is LucidrainsKarras:
-        return not recipe.conditioning.dropout
-    return not (made.memory or made.attention) and bool(recipe.conditioning.dropout)
-
-
-def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
-    """What its Trainer writes of a model, without an optimiser: `diffusion.load_state_dict(torch.load(path)["model"])`.
-
-    Raises: ForeignError for another network, or a recipe that no diffusion of the package stands for.
-    """
-    made: Any = recipe.network
-    if type(made) not in KEYS:
-        raise ForeignError(f"denoising-diffusion-pytorch holds its own U-Net, not {type(made).__name__}")
-    if recipe.conditioning.pictured:
-        raise ForeignError("denoising-diffusion-pytorch has no pictures as inputs, so it cannot hold this model")
-    if recipe.conditioning.classes and not _holds_labels(recipe):
-        raise ForeignError("its class-conditional Unet has linear attention without memory, and a null label")
-    if recipe.conditioning.feeds_back and (recipe.conditioning.classes or type(recipe) is ImprovedDDPM):
-        raise ForeignError("its Unet sees its own prediction without labels and learned variances alone")
-    ours = {name: value.detach().float().cpu() for name, value in network.state_dict().items()}
-    found = KEYS[type(made)](network, recipe.shape[0])
-    weights = {key.official: key.read(ours[key.ours]).clone().contiguous() for key in found}
-    if type(recipe) is EDM:
-        return {"step": 0, "model": {f"net.{name}": value for name, value in weights.items()}}
-    if type(recipe) is ContinuousDDPM:
-        lucidrains_continuous.writable(recipe)
-        return {"step": 0, "model": {f"model.{name}": value for name, value in weights.items()}}
-    return {"step": 0, "model": {**_tables(recipe), **{f"model.{name}": value for name, value in weights.items()}}}
-
-
-def _tables(recipe: Any) -> dict[str, Tensor]:
-    """The buffers of GaussianDiffusion, from our process."""
-    learned = type(recipe) is ImprovedDDPM and recipe.variance == "learned_range" and not recipe.rescale_times
-    plain = type(recipe) is DDPM and not recipe.zero_terminal_snr and recipe.variance != "learned"
-    mixed = type(recipe) is MixedDDPM and (recipe.noise_weight, recipe.data_weight) == (0.1, 0.1)
-    if not (plain or learned or mixed) or getattr(recipe, "prediction", "v") == "mean":
-        raise ForeignError(
-            f"GaussianDiffusion of denoising-diffusion-pytorch cannot express this {type(recipe).__name__}"
-        )
-    process = recipe.build().gaussian
-    t = torch.arange(1, recipe.steps + 1)
-    alpha, sigma = process.schedule.alpha_sigma(t)
-    before, _ = process.schedule.alpha_sigma(t - 1)
-    of_x, of_x0, deviation = process.posterior_coefficients(t, t - 1)
-    variance, level = deviation**2, Level(alpha, sigma)
-    weigh = losses.WEIGHTS["min-snr" if getattr(recipe, "weight", "") == "min-snr" else "eps"]
-    returned = getattr(recipe, "prediction", "v")  # the package's default, where there is no other to choose
-    weight = weigh(level) / losses.WEIGHTS[returned](level)  # of the error in what the network returns
-    values = (
-        1 - (alpha / before) ** 2, alpha**2, before**2, alpha, sigma, (sigma**2).log(), 1 / alpha, sigma / alpha,
-        variance, variance.clamp(min=1e-20).log(), of_x0, of_x, weight,
-    )  # fmt: skip
-    return {name: value.float() for name, value in zip(TABLES, values, strict=False)}

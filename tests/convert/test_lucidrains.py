@@ -14,7 +14,8 @@ import sfumato
 from sfumato.cli import main
 from sfumato.conditioning import Labels, SelfConditioned, Together
 from sfumato.convert.files import ForeignError
-from sfumato.convert.foreign_lucidrains import KEYS, objective, schedule, training_state
+from sfumato.convert.foreign_lucidrains import objective, schedule
+from sfumato.convert.lucidrains_written import HELD, training_state
 from sfumato.core.betas import sigmoid_signal_betas
 from sfumato.networks.lucidrains_karras import LucidrainsKarras
 from sfumato.networks.lucidrains_unet import LucidrainsUNet
@@ -275,7 +276,7 @@ PLAIN = LucidrainsUNet(8, (1, 2), (), memory=0)
     [
         (DDPM((3, 8, 8)), "holds its own U-Net"),
         (FlowMatching((3, 8, 8), SMALL), "cannot express this FlowMatching"),
-        (DDPM((3, 8, 8), PLAIN, Together((Labels(3, 0.1), SelfConditioned()))), "without labels"),
+        (DDPM((3, 8, 8), PLAIN, Together((Labels(3, 0.1), SelfConditioned()))), "predictions only without labels"),
         (DDPM((3, 8, 8), SMALL, zero_terminal_snr=True, prediction="v"), "cannot express this DDPM"),
         (ContinuousDDPM((3, 8, 8), REAL, condition="time"), "given the log SNR"),
         (
@@ -283,11 +284,20 @@ PLAIN = LucidrainsUNet(8, (1, 2), (), memory=0)
             "given the log SNR",
         ),
         (MixedDDPM((3, 8, 8), SMALL, data_weight=0.5), "cannot express this MixedDDPM"),
+        (ImprovedDDPM((3, 8, 8), SMALL), "cannot express this ImprovedDDPM"),
+        *(
+            (kind((3, 8, 8), network, SelfConditioned(), **choices), "see their own predictions")
+            for kind, network, choices in (
+                (ImprovedDDPM, SMALL, {"rescale_times": False}),
+                (MixedDDPM, SMALL, {}),
+                (ContinuousDDPM, REAL, {"condition": "log-snr"}),
+            )
+        ),
         (DDPM((3, 8, 8), LucidrainsKarras(8, 8, 1, 1, ()), Labels(3, 0.1)), "null label"),
     ],
 )
 def test_what_the_package_cannot_hold_is_not_written(recipe: Any, message: str) -> None:
-    network: nn.Module = made(recipe).network if type(recipe.network) in KEYS else nn.Identity()
+    network: nn.Module = made(recipe).network if type(recipe.network) in HELD else nn.Identity()
     with pytest.raises(ForeignError, match=message):
         training_state(recipe, network)
 
