@@ -1,9 +1,10 @@
 """Draw the pictures of the README and the docs from the models that ship: `python scripts/make_pictures.py [NAME ...]`.
 
-emergence: noise turns into emoji, 60 steps of DDIM, denser near the data; emoji32: unchosen emoji; nearest: samples
-above their nearest training images; shipped: twelve unchosen pictures of each model of clothes, as `sfumato sample`
-makes them; solvers: the same noise by three samplers in 5, 8, 12 and 20 evaluations; emoji128: held-out emoji, what the
-autoencoder makes of them, and samples of the latent model (needs the font, see `sfumato.data.emoji`). All by default.
+emergence: noise turns into emoji and a bag, 60 steps of DDIM, denser near the data; emoji32: unchosen emoji; nearest:
+samples above their nearest training images; shipped: twelve unchosen pictures of each model of clothes, as `sfumato
+sample` makes them; solvers: the same noise by three samplers in 5, 8, 12 and 20 evaluations; emoji128: held-out emoji,
+what the autoencoder makes of them, and samples of the latent model (needs the font, see `sfumato.data.emoji`). All by
+default.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sfumato.data import open_source, pictures, to_float, to_uint8
 from sfumato.evaluate.neighbours import nearest as nearest_of
@@ -21,18 +23,23 @@ from sfumato.models import load_model
 from sfumato.models.loading import shipped as checkpoints
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-SEED, ROWS, COLUMNS, STEPS = 3, (15, 2, 17, 24), 12, 60
+SEED, COLUMNS, STEPS = 3, 9, 60
+EMERGING = (("ddpm/emoji32", 3, (15, 2, 17)), ("adm/fashion", 0, (8,)))
+"""The rows of the README's opening picture: a model, a seed, and which of its pictures."""
 SOLVERS = {"DDIM": "ddim", "DPM-Solver++(2M)": "dpmpp-2m?grid=karras", "UniPC-2": "unipc?order=2&grid=karras"}
 EVALUATIONS = (5, 8, 12, 20)
 
 
 def emergence() -> None:
-    """The README's opening picture: each row is the trajectory of one picture."""
-    frames: list[Tensor] = []
-    load_model("ddpm/emoji32").sample(max(ROWS) + 1, sampler="ddim", steps=STEPS, seed=SEED, frames=frames)
-    shown = [frames[round(STEPS * (i / (COLUMNS - 1)) ** 0.6)] for i in range(COLUMNS)]
-    rows = torch.stack([frame[row] for row in ROWS for frame in shown])
-    pictures.save_png(IMAGES / "emergence.png", pictures.grid(rows, columns=COLUMNS, scale=2))
+    """The README's opening picture: a row for each picture; those of 28x28 get a black border."""
+    rows: list[Tensor] = []
+    for name, seed, chosen in EMERGING:
+        frames: list[Tensor] = []
+        load_model(name).sample(max(chosen) + 1, sampler="ddim", steps=STEPS, seed=seed, frames=frames)
+        shown = [frames[round(STEPS * (i / (COLUMNS - 1)) ** 0.6)] for i in range(COLUMNS)]
+        edge = (32 - shown[0].shape[-1]) // 2
+        rows += [pad(frame[i], [edge] * 4).expand(3, 32, 32) for i in chosen for frame in shown]
+    pictures.save_png(IMAGES / "emergence.png", pictures.grid(torch.stack(rows), columns=COLUMNS, scale=3))
 
 
 def emoji32() -> None:
@@ -64,10 +71,13 @@ def solvers() -> None:
 
 
 def emoji128() -> None:
-    """A row each: nine held-out emoji of 128x128, their reconstructions, and three of samples, a column a category."""
+    """A row each: held-out emoji of 128x128, their reconstructions, and three of samples; a column a category."""
     model = load_model("ddpm/emoji128")
-    held_out = open_source("emoji128:test").images
-    real = held_out[torch.arange(9) * len(held_out) // 9]
+    held_out = open_source("emoji128:test")
+    assert held_out.labels is not None
+    assert held_out.classes == model.classes  # so that a column is one category from top to bottom
+    places = [(held_out.labels == i).nonzero().flatten() for i in range(len(model.classes))]
+    real = held_out.images[torch.stack([found[len(found) // 2] for found in places])]
     with torch.inference_mode():
         back = to_uint8(model.space.decode(model.space.encode(to_float(real))))
     shown = torch.cat([real, back, model.sample(27, seed=SEED)])
