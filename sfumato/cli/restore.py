@@ -178,8 +178,9 @@ def _restored(
         with beside(out / "draws.npz"):
             show = view_of(parsed.data, model)
             shown = _sheets(out, before, operator.pinv(seen), found, show)
-    print(f"{len(seen)} pictures, {parsed.draws} draws each: before, what is known, after (of the scale [0, 1]:")
-    print(f"error on what was seen {found.error.mean():.4f}, deviation of the draws {found.deviation.mean():.4f})")
+    print(f"{len(seen)} pictures, {parsed.draws} draws each; triples.png: before, what is known, after")
+    error, deviation = found.error.mean(), found.deviation.mean()
+    print(f"on the scale [0, 1]: error on what was seen {error:.4f}, deviation of the draws {deviation:.4f}")
     print(f"{out}/{{{','.join([*shown, 'images.npz', 'draws.npz'])}}}")
     return 0
 
