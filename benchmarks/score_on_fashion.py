@@ -39,7 +39,7 @@ PICTURES, HELD_OUT, STEPS = 200, 64, 25
 WAYS = {
     "predictor": ("reverse-diffusion", lambda n: n),
     "predictor and corrector": ("predictor-corrector", lambda n: n // 2),
-    "flow (Heun)": ("heun", lambda n: (n + 1) // 2),
+    "ODE (Heun)": ("heun", lambda n: (n + 1) // 2),
 }
 """Samplers, and the steps that take so many evaluations: Heun's last step takes one."""
 
@@ -101,7 +101,7 @@ def table(found: dict[str, Any]) -> str:
             lines.append(f"| {title} | {way} | {' | '.join(cells)} |")
     lines.append(f"\n{found['protocol']['net']} of {PICTURES} pictures against 5,000 test images; of as many real "
                  f"ones {found['protocol']['floor']:.2f}.\n")  # fmt: skip
-    lines += ["| model | bits/dim by the flow |", "|---|---|"]
+    lines += ["| model | bits/dim by the ODE |", "|---|---|"]
     for name, (title, _) in MODELS.items():
         if bits := found[name].get("bits"):
             lines.append(f"| {title} | {bits['total']:.2f} +- {bits['standard_error']:.2f} |")
