@@ -53,6 +53,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "EDM, batch 32": ("edm", "--train.batch", "32"),
     "flow": ("flow",),
     "flow, logit-normal": ("flow", "--recipe.times", "logit-normal"),
+    "batch 32, learning rate 4e-3": ("ddpm", "--train.batch", "32", "--train.learning-rate", "4e-3"),
+    "ADM": ("adm",),
+    "ADM, batch 32": ("adm", "--train.batch", "32"),
+    "VP SDE": ("score_sde",),
+    "VP SDE, batch 32": ("score_sde", "--train.batch", "32"),
 }
 Rows = dict[str, dict[str, Any]]
 
