@@ -2,9 +2,10 @@
 
 `python benchmarks/eight_minutes.py` trains them in turn on this machine (all its threads), samples 1,000 pictures of
 each in 50 DDIM steps from the averages, judges them by one feature net against the 10,000 test images and prints a
-table; of ours also 1,000 by the sampler that is used without a flag. The peers' recipes and `ddpm/fashion` use no labels;
-`adm/fashion` is conditioned on them. `--minutes=1` is a rehearsal, `--only=NAME` does those again whose name begins so, `--table` prints what is stored. The peers are installed
-by name: `pip install diffusers denoising-diffusion-pytorch ema-pytorch`.
+table; of ours also 1,000 by the sampler that is used without a flag. The peers' recipes and `ddpm/fashion` use no
+labels; `adm/fashion` is conditioned on them. `--minutes=1` is a rehearsal, `--only=NAME` does those again whose name
+begins so, `--table` prints what is stored. The peers, which only they need, are installed by name:
+`pip install diffusers denoising-diffusion-pytorch ema-pytorch`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
-from ema_pytorch import EMA
-from stand_in import without_torchvision
 from torch import Tensor
 
 from sfumato.cli import main as sfumato
@@ -38,6 +34,10 @@ COUNT, STEPS, BATCH = 1000, 50, 64
 
 def diffusers_run(minutes: float, images: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """diffusers' example for unconditional images: linear schedule, eps, AdamW 1e-4, 500 steps of warm-up, EMA."""
+    from diffusers import DDIMScheduler, UNet2DModel
+    from diffusers.optimization import get_scheduler
+    from diffusers.training_utils import EMAModel
+
     torch.manual_seed(0)
     # 28 is divided twice only, so three levels; attention in the last but one, as far as its example has it
     network = UNet2DModel(
@@ -76,8 +76,11 @@ def diffusers_run(minutes: float, images: Tensor) -> tuple[Tensor, dict[str, Any
 
 def lucidrains_run(minutes: float, images: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """denoising-diffusion-pytorch as its trainer sets it: sigmoid schedule, v, Adam 1e-4, EMA .995 each ten steps."""
+    from stand_in import without_torchvision
+
     without_torchvision()  # which it needs for its folder of images only
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    from ema_pytorch import EMA
 
     torch.manual_seed(0)
     network = Unet(dim=32, dim_mults=(1, 2, 4), channels=1)
