@@ -24,7 +24,7 @@ demo: $(READY) ## sample the shipped model, train on digits for a minute, sample
 	@BIN=$(BIN) sh scripts/demo.sh
 
 test: $(READY) lint ## set up and pass the default tests (about twelve minutes on two cores, in two processes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## the longer checks
 	$(BIN)/python -m pytest -m slow

@@ -59,9 +59,19 @@ def one_thread() -> Iterator[None]:
 
 KERNELS = ("fused kernel", "torch")
 OTHERS = ("ncsnpp", "classifier", "ncsn")
-CASES = [("ddpm", *rest) for rest in product(KERNELS, ("float32", "bf16"), ("kept", "recomputed"))] + [
-    (name, *rest) for name in OTHERS for rest in (("fused kernel", "float32", "kept"), ("torch", "bf16", "recomputed"))
+ENDS = (("fused kernel", "float32", "kept"), ("torch", "bf16", "recomputed"))
+"""Of each recipe; DDPM's others, and what of sampling they repeat, are longer checks."""
+BETWEEN = [pair for pair in product(KERNELS, ("float32", "bf16"), ("kept", "recomputed")) if pair not in ENDS]
+CASES = [(name, *rest) for name in ("ddpm", *OTHERS) for rest in ENDS] + [
+    pytest.param("ddpm", *rest, marks=pytest.mark.slow) for rest in BETWEEN
 ]
+SAMPLED = [("ddpm", "fused kernel", "float32"), ("ncsnpp", "torch", "bf16")] + [
+    pytest.param(name, kernel, precision, marks=pytest.mark.slow)
+    for name, kernel, precision in (
+        ("ddpm", "torch", "bf16"), ("ncsnpp", "fused kernel", "float32"),
+        *((name, *rest[:2]) for name in ("classifier", "ncsn") for rest in ENDS),
+    )
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -86,9 +96,7 @@ def test_training(name: str, precision: Any, blocks: str) -> None:
 
 
 @pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize(
-    ("name", "kernel", "precision"), [c[:3] for c in CASES if c[3] == "kept" or c[0] != "ddpm"], indirect=["kernel"]
-)
+@pytest.mark.parametrize(("name", "kernel", "precision"), SAMPLED, indirect=["kernel"])
 def test_sampling(name: str, precision: str) -> None:
     predicted = memory.sampling(RECIPES[name], 16, precision=precision)
     assert_near(predicted, peak_bytes(lambda: sample_two_moves(RECIPES[name], 16, precision)))

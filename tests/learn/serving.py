@@ -12,6 +12,9 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 
+LONG = ("ddpm", "latents", "inverse", "iddpm", "flow", "ddim")
+"""Lessons whose cells compute longest: by default they run in the browser alone, and others without it alone."""
+
 
 @contextmanager
 def served(progress: Path, *options: str, browser: bool = False, **environment: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import serving
 import watching
 
 from sfumato.learn import server
@@ -14,6 +15,7 @@ from sfumato.learn.catalogue import CATALOGUE, Lesson
 from sfumato.learn.workshop import WORKSHOP
 
 pytestmark = watching.needs_browser
+FIRST = CATALOGUE[0].name
 SECONDS = 1000
 """In the milliseconds of the driver."""
 
@@ -28,7 +30,13 @@ REDRAW = """(slider) => {
 """The milliseconds from a moved slider to the drawn figure."""
 
 
-@pytest.mark.parametrize("lesson", CATALOGUE, ids=lambda lesson: lesson.name)
+@pytest.mark.parametrize(
+    "lesson",
+    [
+        pytest.param(known, id=known.name, marks=() if known.name in (FIRST, *serving.LONG) else pytest.mark.slow)
+        for known in CATALOGUE
+    ],
+)
 def test_a_lesson(address: str, browser: Any, progress: Path, lesson: Lesson) -> None:
     watched = watching.Watched(browser)
     page = watched.page

@@ -69,7 +69,7 @@ def test_two_tabs_in_two_languages_and_the_switch(address: str, browser: Any, pr
         assert not watched.errors
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_shared_pages_fit_in_chinese(address: str, browser: Any, progress: Path, scheme: str) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     watched = watching.Watched(browser, context.new_page())

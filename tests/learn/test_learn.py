@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import pytest
+import serving
 
 from sfumato.learn.catalogue import CATALOGUE, Lesson
 from sfumato.learn.exercises import Exercise
@@ -49,11 +50,14 @@ def test_the_path_is_in_order_and_every_key_is_its_own() -> None:
     assert len({exercise.key for exercise in EXERCISES}) == len(EXERCISES)
 
 
-@every_lesson
-def test_a_lesson_runs_with_its_controls_swept(lesson: Lesson) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(known.name, marks=pytest.mark.slow if known.name in serving.LONG else ()) for known in CATALOGUE],
+)
+def test_a_lesson_runs_with_its_controls_swept(name: str) -> None:
     pytest.importorskip("marimo")
     pytest.importorskip("anywidget")
-    app = import_module(f"sfumato.learn.lessons.{lesson.name}").app
+    app = import_module(f"sfumato.learn.lessons.{name}").app
     outputs, definitions = app.run()
     assert len([o for o in outputs if o is not None]) > 10
     sliders = {name: e for name, e in definitions.items() if type(e).__name__ == "slider"}
