@@ -1,5 +1,5 @@
-"""What the checks of programs share: answers in any precision, of torch or NumPy, as float64 tensors; data of one Gaussian,
-for which every sampler's mean and variance follow from a recursion of two numbers.
+"""What the checks and figures of programs share: answers in any precision, of torch or NumPy, as float64 tensors; what a
+training loss asks its model; a training loop; Ho et al.'s levels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.learn.languages import tr
 
@@ -61,6 +61,67 @@ def given(model: Callable[[Tensor, Tensor], Tensor]) -> Model:
         return model(x, t.flatten()[:, None] if t.numel() > 1 else t.reshape(()))
 
     return asked
+
+
+class Watched(nn.Module):
+    """A model with one parameter, c times `inner(x, t)` with t (N, 1), that keeps the x and t (N,) of every call."""
+
+    def __init__(self, inner: Callable[[Tensor, Tensor], Tensor], c: float) -> None:
+        super().__init__()
+        self.inner, self.c, self.asked = inner, nn.Parameter(torch.tensor(c)), list[tuple[Tensor, Tensor]]()
+
+    def forward(self, x: Any, t: Any) -> Tensor:
+        x, t = torch.as_tensor(x), torch.as_tensor(t)
+        self.asked.append((x.detach().double(), t.detach().double().reshape(-1)))
+        return self.c * self.inner(x, t.reshape(-1, 1))
+
+    def once(self, name: str, rows: int) -> tuple[Tensor, Tensor]:
+        """The x and t of a loss that asks it once, with a time for each of so many rows. AssertionError for another.
+
+        Args:
+            name: what messages call the model, translated.
+        """
+        assert len(self.asked) == 1, tr(
+            "the loss asks {name} once, yours {times} times", name=name, times=len(self.asked)
+        )
+        x, t = self.asked[0]
+        assert t.numel() == rows, tr(
+            "each of {rows} rows has a time of its own; you give {name} {count}",
+            rows=rows,
+            name=name,
+            count=t.numel(),
+        )
+        return x, t
+
+
+def on_line(x: Tensor, t: Tensor, x0: Tensor, eps: Tensor) -> None:
+    """AssertionError unless x (N, D) is (1 - t) x0 + t eps for the times t (N,)."""
+    line = (1 - t[:, None]) * x0 + t[:, None] * eps
+    assert x.shape == line.shape, tr(
+        "x has shape {shape}, yours {found}", shape=tuple(line.shape), found=tuple(x.shape)
+    )
+    assert torch.allclose(x, line, atol=1e-4), tr(
+        "x lies on the line, (1 - t) x0 + t eps with the row's own t; yours is up to {off:.2f} off",
+        off=float((x - line).abs().max()),
+    )
+
+
+def loss_value(value: Any) -> Tensor:
+    """What a training loss gave back. AssertionError where it is no tensor with one number."""
+    assert isinstance(value, Tensor), "the loss is a tensor, so that a training can go backward from it"
+    assert value.numel() == 1, tr("the loss is one number, yours has shape {shape}", shape=tuple(value.shape))
+    return value
+
+
+def descend(network: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float) -> None:
+    """Train a network by Adam, whose rate falls to 0 along a cosine; `loss` draws a batch of its own each time."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        schedule.step()
 
 
 def near(found: Tensor | float, expected: Tensor | float, share: float) -> bool:

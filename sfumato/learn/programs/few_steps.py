@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.claims.toys import ring, sliced_distance
 from sfumato.core.continuous import LinearFlow
@@ -14,7 +15,7 @@ from sfumato.core.processes import GaussianDiffusion
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
 from sfumato.learn.languages import tr
-from sfumato.learn.programs.facts import given, normal, states, tensor
+from sfumato.learn.programs.facts import Watched, descend, given, loss_value, normal, on_line, states, tensor
 from sfumato.learn.programs.spiral import Small
 
 TASK = r"""Here $x_t = (1-t)\,x_0 + t\,\epsilon$, and a model `f(x, t)` predicts clean data from `x` (N, 2) and `t` (N,). A step of DDIM from $t$ to $s$ keeps the
@@ -87,19 +88,6 @@ def _curved(x: Tensor, t: Tensor) -> Tensor:
     return torch.tanh(2 * x) * (1 - t) + 0.3 * t**2
 
 
-class _Watched(nn.Module):
-    """A model with one parameter, c times another one, that keeps what it was asked."""
-
-    def __init__(self, inner: Any, c: float) -> None:
-        super().__init__()
-        self.inner, self.c, self.asked = inner, nn.Parameter(torch.tensor(c)), list[tuple[Tensor, Tensor]]()
-
-    def forward(self, x: Any, t: Any) -> Tensor:
-        x, t = torch.as_tensor(x), torch.as_tensor(t)
-        self.asked.append((x.detach().double(), t.detach().double().reshape(-1)))
-        return self.c * self.inner(x, t.reshape(-1, 1))
-
-
 def check(namespace: Namespace) -> None:
     """The target by the step that it makes; what the loss asks; sampling on one point and on a Gaussian; a perfect student."""
     target, loss, sample = (wanted(namespace, name) for name in ("target", "loss", "sample"))
@@ -133,32 +121,16 @@ def _check_target(target: Any) -> None:
 
 def _check_loss(loss: Any) -> None:
     x0, eps, n = normal(1, 4000, 2).float(), normal(2, 4000, 2).float(), 4
-    student, teacher = _Watched(lambda x, t: x, 0.5), _Watched(_curved, 1.0)
-    value = loss(student, teacher, x0, eps, n)
-    assert isinstance(value, Tensor), "the loss is a tensor, so that a training can go backward from it"
-    assert value.numel() == 1, tr(
-        "the loss is one number, yours has shape {shape}",
-        shape=tuple(value.shape),
-    )
-    assert len(student.asked) == 1, tr(
-        "the loss asks the student once, yours {times} times",
-        times=len(student.asked),
-    )
-    x, t = student.asked[0]
-    assert t.numel() == 4000, tr(
-        "each of 4000 rows has a time of its own; your student is given {t}",
-        t=t.numel(),
-    )
+    student, teacher = Watched(lambda x, t: x, 0.5), Watched(_curved, 1.0)
+    value = loss_value(loss(student, teacher, x0, eps, n))
+    x, t = student.once(tr("the student"), 4000)
     drawn = sorted({round(float(time), 5) for time in t})
     assert drawn == [0.25, 0.5, 0.75, 1.0], tr(
         "a student of 4 steps starts them at t = 0.25, 0.5, 0.75 and 1; yours is asked at {times}{more}",
         times=", ".join(f"{time:g}" for time in drawn[:5]),
         more=" ..." * (len(drawn) > 5),
     )
-    line = (1 - t[:, None]) * x0 + t[:, None] * eps
-    assert torch.allclose(x, line, atol=1e-4), (
-        "the student is asked on the line, at (1 - t) x0 + t eps with the row's own t"
-    )
+    on_line(x, t, x0, eps)
     middle = torch.cat([time for _, time in teacher.asked[1:]])
     assert torch.allclose(middle, t - 0.125, atol=1e-4), (
         "a student's step of 1/n is two of the teacher's, of half its length: the teacher is asked at t, then at t - 1/(2n)"
@@ -258,17 +230,14 @@ def figure(namespace: Namespace) -> Figure:
         off = sliced_distance(path[-1], data[:1000])
         runs[tr("{name}, steps: {n}, sliced distance {off:.2f}", name=name, n=n, off=off)] = path
 
+    def learned(teacher: Any, n: int) -> Tensor:
+        x0 = data[torch.randint(len(data), (384,))].float()
+        return torch.as_tensor(loss(lambda x, t: network(x, 1000 * t), teacher, x0, torch.randn(384, 2), n))
+
     shown(tr("exact denoiser"), teacher, 16)
     shown(tr("exact denoiser"), teacher, 1)
     for n, updates in ((8, 1000), (4, 400), (2, 400), (1, 400)):
-        optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-        for _ in range(updates):
-            x0 = data[torch.randint(len(data), (384,))].float()
-            optimizer.zero_grad()
-            loss(lambda x, t: network(x, 1000 * t), teacher, x0, torch.randn(384, 2), n).backward()
-            optimizer.step()
-            schedule.step()
+        descend(network, partial(learned, teacher, n), updates, 4e-3)
         teacher = _asked(copy.deepcopy(network))
         if n in (4, 1):
             shown(tr("distilled"), teacher, n)

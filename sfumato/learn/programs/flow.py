@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.claims.toys import ring, sliced_distance
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
 from sfumato.learn.languages import tr
-from sfumato.learn.programs.facts import given, normal, states, tensor
+from sfumato.learn.programs.facts import Watched, descend, given, loss_value, normal, on_line, states, tensor
 from sfumato.learn.programs.spiral import Small
 
 TASK = r"""Data are at $t = 0$ and noise at $t = 1$, on the lines $x_t = (1-t)\,x_0 + t\,\epsilon$. Write
@@ -68,19 +68,6 @@ def straightness(states):
 """
 
 
-class _Watched(nn.Module):
-    """A network with one parameter, the answer c x, that keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.c = nn.Parameter(torch.tensor(0.3))
-        self.asked: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        self.asked.append((torch.as_tensor(x).detach().double(), torch.as_tensor(t).detach().double()))
-        return self.c * torch.as_tensor(x)
-
-
 def check(namespace: Namespace) -> None:
     """What the loss asks and says; Gaussian data's flow; and the straightness of paths that are known."""
     loss, follow, straightness = (wanted(namespace, name) for name in ("loss", "follow", "straightness"))
@@ -91,16 +78,9 @@ def check(namespace: Namespace) -> None:
 
 
 def _check_loss(loss: Any) -> None:
-    network, x0, eps = _Watched(), normal(0, 4000, 2).float() + 1, normal(1, 4000, 2).float()
-    value = loss(network, x0, eps)
-    assert isinstance(value, Tensor), "the loss is a tensor, so that a training can go backward from it"
-    assert value.numel() == 1, tr("the loss is one number, yours has shape {shape}", shape=tuple(value.shape))
-    assert len(network.asked) == 1, tr("the loss asks the network once, yours {asked} times", asked=len(network.asked))
-    x, t = network.asked[0]
-    assert t.numel() == 4000, tr(
-        "each of 4000 rows has a time of its own; your network is given {count}", count=t.numel()
-    )
-    t = t.reshape(-1)
+    network, x0, eps = Watched(lambda x, t: x, 0.3), normal(0, 4000, 2).float() + 1, normal(1, 4000, 2).float()
+    value = loss_value(loss(network, x0, eps))
+    x, t = network.once(tr("the network"), 4000)
     assert float(t.min()) >= 0, "times lie between 0 and 1"
     assert float(t.max()) <= 1, "times lie between 0 and 1"
     assert abs(float(t.mean()) - 0.5) < 0.03, tr(
@@ -109,14 +89,7 @@ def _check_loss(loss: Any) -> None:
     assert abs(float(t.std()) - 12**-0.5) < 0.02, tr(
         "times that are uniform in [0, 1] have standard deviation 0.289, yours {spread:.3f}", spread=float(t.std())
     )
-    line = (1 - t[:, None]) * x0 + t[:, None] * eps
-    assert x.shape == line.shape, tr(
-        "x has shape {shape}, yours {found}", shape=tuple(line.shape), found=tuple(x.shape)
-    )
-    assert torch.allclose(x, line, atol=1e-4), tr(
-        "x lies on the line, (1 - t) x0 + t eps with the row's own t; yours is up to {off:.2f} off",
-        off=float((x - line).abs().max()),
-    )
+    on_line(x, t, x0, eps)
     expected = float((0.3 * x - (eps - x0)).square().mean())
     assert abs(float(value.detach()) - expected) < 1e-3 * expected, tr(
         "a network that says 0.3 x has the loss {expected:.4f}, the mean over all numbers of the squared difference to eps - x0; yours is "
@@ -199,14 +172,12 @@ def _check_straightness(straightness: Any, n: int) -> None:
 def _trained(loss: Any, pairs: Any, steps: int = 1500) -> Any:
     """A small network after so many steps of the answer's loss, as u(x, t)."""
     network = Small()
-    optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+
+    def of_pairs() -> Tensor:
         x0, eps = pairs()
-        optimizer.zero_grad()
-        loss(lambda x, t: network(x, 1000 * t), x0, eps).backward()
-        optimizer.step()
-        schedule.step()
+        return torch.as_tensor(loss(lambda x, t: network(x, 1000 * t), x0, eps))
+
+    descend(network, of_pairs, steps, 4e-3)
 
     def u(x: Tensor, t: Tensor) -> Tensor:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from sfumato.data import open_source, to_float, to_uint8
 from sfumato.learn import figures
 from sfumato.learn.exercises import Exercise, Figure, Namespace, wanted
 from sfumato.learn.languages import tr
-from sfumato.learn.programs.facts import BARS, Model, block, given, normal, tensor
+from sfumato.learn.programs.facts import BARS, Model, block, descend, given, normal, tensor
 
 TASK = r"""Latent diffusion with the best linear autoencoder, on pictures as rows `x` (N, D). Write
 
@@ -225,16 +225,14 @@ class _Network(nn.Module):
 def _trained(latents: Tensor, steps: int = 1200) -> Model:
     """eps(z, t) after so many steps of the simple loss."""
     network, bars = _Network(latents.shape[1]), BARS.float()
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+
+    def simple() -> Tensor:
         z0 = latents[torch.randint(len(latents), (128,))]
         t, eps = torch.randint(1, 1001, (128,)), torch.randn_like(z0)
         a = bars[t][:, None]
-        optimizer.zero_grad()
-        (network(a.sqrt() * z0 + (1 - a).sqrt() * eps, t) - eps).square().mean().backward()
-        optimizer.step()
-        schedule.step()
+        return (network(a.sqrt() * z0 + (1 - a).sqrt() * eps, t) - eps).square().mean()
+
+    descend(network, simple, steps, 2e-3)
 
     def eps_of(z: Any, t: Any) -> Tensor:
         with torch.no_grad():
