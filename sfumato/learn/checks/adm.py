@@ -51,10 +51,10 @@ def _check_guided(namespace: dict[str, Any]) -> None:
             found = float(guided(-sigma * score, of_class - score, sigma, 1.0))
             assert abs(found - -sigma * of_class) < 1e-5, tr(
                 "at x = {x:g}, sigma = {sigma:g}, guided with scale 1 by a perfect classifier, the noise must be that of the "
-                "class alone, {sigma2:.4f}; yours is {found:.4f}",
+                "class alone, {expected:.4f}; yours is {found:.4f}",
                 x=x,
                 sigma=sigma,
-                sigma2=-sigma * of_class,
+                expected=-sigma * of_class,
                 found=found,
             )
             assert abs(float(guided(0.0, 1.0, sigma, 3.0)) + 3 * sigma) < 1e-5, (

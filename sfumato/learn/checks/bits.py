@@ -53,10 +53,10 @@ def _check_kept(namespace: dict[str, Any]) -> None:
         for t in range(T + 1):
             expected, found = 1 - t / T, float(kept(betas, t))  # the schedule was made for this straight line
             assert abs(found - expected) < 1e-5, tr(
-                "with betas 1/(T - t + 1), T = {t}, the share of bits not yet tossed anew after level {t2} is 1 - t/T = "
+                "with betas 1/(T - t + 1), T = {T}, the share of bits not yet tossed anew after level {t} is 1 - t/T = "
                 "{expected:.4f}; yours is {found:.4f}",
-                t=T,
-                t2=t,
+                T=T,
+                t=t,
                 expected=expected,
                 found=found,
             )

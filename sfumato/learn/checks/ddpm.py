@@ -46,10 +46,10 @@ def _check_posterior(namespace: dict[str, Any]) -> None:
             found = [float(v) for v in posterior(x, x0, beta, before)]
             for name, got, expected in ((tr("mean"), found[0], mean), (tr("variance"), found[1], 1 / precision)):
                 assert abs(got - expected) < 1e-6 + 1e-5 * abs(expected), tr(
-                    "at level {t}, multiplying the two Gaussians that know x_{t2} gives the {name} {expected:.6f}; yours "
+                    "at level {t}, multiplying the two Gaussians that know x_{before} gives the {name} {expected:.6f}; yours "
                     "is {got:.6f}",
                     t=t,
-                    t2=t - 1,
+                    before=t - 1,
                     name=name,
                     expected=expected,
                     got=got,

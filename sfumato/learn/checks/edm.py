@@ -41,7 +41,10 @@ def _check_grid(namespace: dict[str, Any]) -> None:
     for n, low, high, rho in ((18, 0.002, 80.0, 7.0), (5, 0.1, 10.0, 1.0), (9, 0.01, 3.0, 3.0)):
         found = [float(sigma) for sigma in grid(n, low, high, rho)]
         assert len(found) == n + 1, tr(
-            "{n} noisy levels and clean data make {n2} numbers; yours are {found}", n=n, n2=n + 1, found=len(found)
+            "{n} noisy levels and clean data make {numbers} numbers; yours are {found}",
+            n=n,
+            numbers=n + 1,
+            found=len(found),
         )
         assert found[-1] == 0, "the last one is clean data, 0"
         assert max(abs(found[0] / high - 1), abs(found[-2] / low - 1)) < 1e-4, tr(
@@ -54,10 +57,10 @@ def _check_grid(namespace: dict[str, Any]) -> None:
         roots = [sigma ** (1 / rho) for sigma in found[:-1]]
         steps = [a - b for a, b in pairwise(roots)]
         assert max(steps) - min(steps) < 1e-5 * roots[0], tr(
-            "the {rho:g}-th roots must fall in even steps; yours fall by {steps:.4f} to {steps2:.4f}",
+            "the {rho:g}-th roots must fall in even steps; yours fall by {shortest:.4f} to {longest:.4f}",
             rho=rho,
-            steps=min(steps),
-            steps2=max(steps),
+            shortest=min(steps),
+            longest=max(steps),
         )
 
 
@@ -77,9 +80,9 @@ def _check_step(namespace: dict[str, Any]) -> None:
     ratio = errors[0] / errors[1]
     assert ratio > 3.3, tr(
         "with twice the steps the error should fall to a quarter; on steps of unequal length yours falls from "
-        "{errors:.2g} to {errors2:.2g}, a factor of {ratio:.1f}",
-        errors=errors[0],
-        errors2=errors[1],
+        "{coarse:.2g} to {fine:.2g}, a factor of {ratio:.1f}",
+        coarse=errors[0],
+        fine=errors[1],
         ratio=ratio,
     )
 

@@ -64,11 +64,11 @@ def _check_mean_flow(namespace: dict[str, Any]) -> None:
         slope = (average(t + h, r) - average(t - h, r)) / (2 * h)
         found = float(target(v, slope, t, r))
         assert abs(found - average(t, r)) < 1e-4, tr(
-            "for Gaussian data the average velocity from r = {r:g} to t = {t:g} is {t2:.4f}, and must be its own "
+            "for Gaussian data the average velocity from r = {r:g} to t = {t:g} is {expected:.4f}, and must be its own "
             "target; yours is {found:.4f}",
             r=r,
             t=t,
-            t2=average(t, r),
+            expected=average(t, r),
             found=found,
         )
 

@@ -22,10 +22,10 @@ def _check_readings(namespace: dict[str, Any]) -> None:
                 "at t = {t:g} your {name} is not finite: divide by nothing", t=t, name=name
             )
             assert torch.allclose(value, truth, atol=1e-6), tr(
-                "with the true velocity at t = {t:g} the {name} must come back; yours is off by {truth:.3g}",
+                "with the true velocity at t = {t:g} the {name} must come back; yours is off by {off:.3g}",
                 t=t,
                 name=name,
-                truth=float((value - truth).abs().max()),
+                off=float((value - truth).abs().max()),
             )
 
 
@@ -51,7 +51,7 @@ def _check_sample(namespace: dict[str, Any]) -> None:
         )
     ends = [float(sample(lambda x, t: x * (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2), 1.0, n)) for n in (100, 200)]
     assert abs(ends[1] - 0.5) < 0.02, tr(
-        "for data N(0, 1/4) the noise 1 goes to 0.5; yours to {ends:.3f}", ends=ends[1]
+        "for data N(0, 1/4) the noise 1 goes to 0.5; yours to {found:.3f}", found=ends[1]
     )
     ratio = (ends[0] - 0.5) / (ends[1] - 0.5)
     assert 1.5 < ratio < 2.6, "with twice the steps the error of Euler's method should halve"

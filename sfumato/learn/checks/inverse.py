@@ -40,9 +40,9 @@ def _check_transpose(namespace: dict[str, Any]) -> None:
         y = torch.randn(2, 1, 6 // k, 6 // k, generator=generator, dtype=torch.float64)
         found = transpose(y, k)
         assert tuple(found.shape) == (2, 1, 6, 6), tr(
-            "from pictures of {k}x{k} with k = {k2} it makes 6x6; yours makes {shape}",
-            k=6 // k,
-            k2=k,
+            "from pictures of {side}x{side} with k = {k} it makes 6x6; yours makes {shape}",
+            side=6 // k,
+            k=k,
             shape=tuple(found.shape),
         )
         seen = torch.nn.functional.avg_pool2d(x, k)

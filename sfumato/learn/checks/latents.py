@@ -21,9 +21,9 @@ def _check_scaled(namespace: dict[str, Any]) -> None:
             "each channel should have mean 0; yours have up to {mean:.2f}", mean=float(mean.abs().max())
         )
         assert float((std - 1).abs().max()) < 0.02, tr(
-            "each channel should have deviation 1 whatever the autoencoder's is; yours have {std:.2f} to {std2:.2f}",
-            std=float(std.min()),
-            std2=float(std.max()),
+            "each channel should have deviation 1 whatever the autoencoder's is; yours have {least:.2f} to {most:.2f}",
+            least=float(std.min()),
+            most=float(std.max()),
         )
     uneven = torch.cat([z[:, :2], 20 * z[:, 2:]], dim=1)
     spread = scaled(uneven).std((0, 2, 3))
@@ -42,9 +42,9 @@ def _check_patches(namespace: dict[str, Any]) -> None:
             expected = x[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten(1).sort(1).values
             token = found[:, 3 * row + column].sort(1).values
             assert torch.equal(token, expected), tr(
-                "token {row} should hold the pixels of one patch, row {row2} and column {column}; yours mixes others in",
-                row=3 * row + column,
-                row2=row,
+                "token {token} should hold the pixels of one patch, row {row} and column {column}; yours mixes others in",
+                token=3 * row + column,
+                row=row,
                 column=column,
             )
 

@@ -48,13 +48,13 @@ def _check_interval(namespace: dict[str, Any]) -> None:
     expected = [3.0 * next(k for k in range(5) if sum(chances[: k + 1]) > p) for p in (0.025, 0.975)]
     found = [float(v) for v in interval(few)]
     assert all(abs(a - b) < 0.1 for a, b in zip(found, expected, strict=True)), tr(
-        "four draws from 0, 0, 0, 12 have means of which the middle 95 % lie from {expected:g} to {expected2:g}, counted "
-        "over all {value} ways; yours are {found:.3g} and {upper:.3g}. Means of resampled data need not lie evenly "
+        "four draws from 0, 0, 0, 12 have means of which the middle 95 % lie from {true_lower:g} to {true_upper:g}, counted "
+        "over all {ways} ways; yours are {lower:.3g} and {upper:.3g}. Means of resampled data need not lie evenly "
         "about the mean: take them as they are",
-        expected=expected[0],
-        expected2=expected[1],
-        value=4**4,
-        found=found[0],
+        true_lower=expected[0],
+        true_upper=expected[1],
+        ways=4**4,
+        lower=found[0],
         upper=found[1],
     )
 

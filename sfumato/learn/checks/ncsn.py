@@ -59,9 +59,9 @@ def _check_sizes(namespace: dict[str, Any]) -> None:
     ratios = [d / sigma / (2 * d) ** 0.5 for d, sigma in zip(found, sigmas, strict=True)]  # |d score| to |noise|
     assert max(ratios) < 1.001 * min(ratios), tr(
         "drift and noise of a step must be in the same proportion at every level (section 4.3), as |score| is about "
-        "1/sigma; with yours it is {ratios:.3g} at sigma 20 and {ratios2:.3g} at sigma 0.1",
-        ratios=ratios[0],
-        ratios2=ratios[-1],
+        "1/sigma; with yours it is {noisiest:.3g} at sigma 20 and {cleanest:.3g} at sigma 0.1",
+        noisiest=ratios[0],
+        cleanest=ratios[-1],
     )
     assert all(abs(a / b - 1) < 1e-5 for a, b in zip(found, expected, strict=True)), (
         "at the smallest sigma the step is eps itself"

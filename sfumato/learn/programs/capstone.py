@@ -78,10 +78,10 @@ def check(namespace: Namespace) -> None:
         )
         order = [t for t in TIMES[:-1] for _ in range(repeats)]
         assert [t for t, _ in seen] == order, tr(
-            "with {repeats} repeats the network is asked at {order} ..., yours at {value} ...",
+            "with {repeats} repeats the network is asked at {order} ..., yours at {asked} ...",
             repeats=repeats,
             order=order[:4],
-            value=[t for t, _ in seen][:4],
+            asked=[t for t, _ in seen][:4],
         )
         for t, x in seen[repeats:]:  # before, all is noise
             _check_known(t, x[:, 0], given_value)

@@ -89,7 +89,7 @@ def _check_loss(loss: Any, betas: Tensor, left: Tensor) -> None:
     assert value.numel() == 1, tr("the loss is one number, not {shape}: take the mean", shape=tuple(value.shape))
     counts = torch.bincount(seen[0][1], minlength=11)[1:].float()
     assert near(counts, torch.full((10,), 400.0), 0.25), tr(
-        "every level is drawn equally often, some 400 times of 4000; yours: {value}", value=[int(c) for c in counts]
+        "every level is drawn equally often, some 400 times of 4000; yours: {counts}", counts=[int(c) for c in counts]
     )
     assert float(value) < 1e-6, tr(
         "a model that knows the clean picture finds the noise exactly: its loss is 0, yours {value:.3g}. The target "

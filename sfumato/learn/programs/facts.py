@@ -44,10 +44,10 @@ def states(value: Any, name: str, count: int, shape: tuple[int, ...]) -> Tensor:
     """A whole trajectory, a list or an array of `count` states: (count, *shape) in float64."""
     assert hasattr(value, "__len__"), tr("{name} gives back all states, from the start to the end", name=name)
     assert len(value) == count, tr(
-        "{name} gives back {count} states here, the start among them; yours are {value}",
+        "{name} gives back {count} states here, the start among them; yours are {found}",
         name=name,
         count=count,
-        value=len(value),
+        found=len(value),
     )
     return torch.stack([tensor(state, tr("every state of {name}", name=name), shape) for state in value])
 

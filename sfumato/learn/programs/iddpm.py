@@ -82,16 +82,16 @@ def check(namespace: Namespace) -> None:
         expected = _integrated((slope * error).flatten(), true, ours.flatten()).reshape(3, 2)
         found = tensor(vlb(eps + error, v, x0, eps, a, b), "vlb", (3, 2))
         assert torch.allclose(found, expected, rtol=5e-3, atol=2e-4), tr(
-            "at t = {t} integration gives KL = {expected:.5f} nats for v = 0.5, yours is {found:.5f}; for v = 0 "
-            "and v = 1 {expected2:.5f} and {expected3:.5f}, yours {found2:.5f} and "
-            "{found3:.5f}. v weighs logarithms, 1 is beta; the true Gaussian comes first in the divergence",
+            "at t = {t} integration gives KL = {kl_half:.5f} nats for v = 0.5, yours is {yours_half:.5f}; for v = 0 "
+            "and v = 1 {kl_tilde:.5f} and {kl_beta:.5f}, yours {yours_tilde:.5f} and "
+            "{yours_beta:.5f}. v weighs logarithms, 1 is beta; the true Gaussian comes first in the divergence",
             t=t,
-            expected=float(expected[1, 0]),
-            found=float(found[1, 0]),
-            expected2=float(expected[0, 0]),
-            expected3=float(expected[0, 1]),
-            found2=float(found[0, 0]),
-            found3=float(found[0, 1]),
+            kl_half=float(expected[1, 0]),
+            yours_half=float(found[1, 0]),
+            kl_tilde=float(expected[0, 0]),
+            kl_beta=float(expected[0, 1]),
+            yours_tilde=float(found[0, 0]),
+            yours_beta=float(found[0, 1]),
         )
     _check_gradients(hybrid, x0, eps, error, v)
 

@@ -91,11 +91,11 @@ def check(namespace: Namespace) -> None:
         linear = s2 / (s2 + sigma2)
         variance = (linear + tau2 / sigma2 * (1 - linear)) ** 2 * variance + tau2 * (sigma2 - tau2) / sigma2
         assert near(float(found[k].var()), variance, 0.04), tr(
-            "after step {k} (from {sigmas:g} to {sigmas2:g}) Gaussian data must have variance {variance:.3f}; "
+            "after step {k} (from {before:g} to {after:g}) Gaussian data must have variance {variance:.3f}; "
             "yours have {found:.3f}",
             k=k,
-            sigmas=sigmas[k - 1],
-            sigmas2=sigmas[k],
+            before=sigmas[k - 1],
+            after=sigmas[k],
             variance=variance,
             found=float(found[k].var()),
         )

@@ -80,19 +80,19 @@ def check(namespace: Namespace) -> None:
         h = 0.999 / steps
         times = [t for k in range(steps) for t in (1 - k * h, *[1 - (k + 1) * h] * corrections)]
         assert len(asked) == len(times), tr(
-            "with {corrections} corrections the score is asked {corrections2} times a step, by you {asked:g} times",
+            "with {corrections} corrections the score is asked {calls} times a step, by you {asked:g} times",
             corrections=corrections,
-            corrections2=1 + corrections,
+            calls=1 + corrections,
             asked=len(asked) / steps,
         )
         assert all(abs(a - b) < 1e-4 for a, b in zip(asked, times, strict=True)), tr(
             "the predictor asks the score where it starts, t, and the corrector where it has come to, t - h, down to 0.001; yours "
-            "asks at {value} ... {asked:.4f}, not at "
-            "{value2} ... {times:.4f}",
-            value=", ".join(f"{t:.4f}" for t in asked[:4]),
-            asked=asked[-1],
-            value2=", ".join(f"{t:.4f}" for t in times[:4]),
-            times=times[-1],
+            "asks at {first_asked} ... {last_asked:.4f}, not at "
+            "{first_times} ... {last_time:.4f}",
+            first_asked=", ".join(f"{t:.4f}" for t in asked[:4]),
+            last_asked=asked[-1],
+            first_times=", ".join(f"{t:.4f}" for t in times[:4]),
+            last_time=times[-1],
         )
         _follow(found, corrections, s2, steps, snr)
 
