@@ -39,6 +39,14 @@ def test_catalogues_agree_with_each_other(messages: Any) -> None:
     assert messages.conflicts("zh") == []
 
 
+def test_values_of_a_message_are_named_by_what_they_are() -> None:
+    """A second value is not the name of the first with a number after it."""
+    for path in sorted((ROOT / "sfumato/learn/languages/zh").glob("*.po")):
+        for entry in polib.pofile(str(path)):
+            names = set(re.findall(r"{(\w+)[:}]", entry.msgid)) if "python-brace-format" in entry.flags else set()
+            assert not {name for name in names if name.rstrip("23456789") in names - {name}}, (path, entry.msgid)
+
+
 @pytest.mark.parametrize(
     ("text", "said", "fault"),
     [
