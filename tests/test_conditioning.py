@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.conditioning import CONDITIONINGS, Conditioning, Labels, LowRes, Together, Unconditional
+from sfumato.conditioning import CONDITIONINGS, Conditioning, Labels, LowRes, Picture, Together, Unconditional
 from sfumato.core.randomness import ImageNoise
 from sfumato.networks.backbone import Embedded
 
@@ -83,6 +83,17 @@ def test_fitted_to_a_data_set() -> None:
     assert Labels(10).fitted(0, labelled=False) == Unconditional()
     assert Unconditional().fitted(3, labelled=True) == Unconditional()
     assert Together((Labels(), LowRes(4))).fitted(5, labelled=True) == Together((Labels(5), LowRes(4)))
+
+
+def test_several_are_told_apart_and_have_the_noise_of_their_picture() -> None:
+    noisy = Picture("mean-pool?factor=2", noise=0.5, level=0.25)
+    both = Together((Labels(3), noisy))
+    assert both.each == (Labels(3), noisy)
+    assert (both.noise, both.level) == (noisy.noise, noisy.level) == (0.5, 0.25)
+    assert both.with_level(0.125).level == 0.125
+    for alone in (noisy, *(kind() for kind in CONDITIONINGS.values() if kind is not Together)):
+        assert alone.each == (alone,)
+    assert (BOTH.noise, BOTH.level, Labels(3).noise, Labels(3).level) == (0, 0, 0, 0)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -105,8 +105,7 @@ def cascade_command(arguments: list[str]) -> int:
 
 def _learned(cascade: Cascade) -> list[float]:
     """The most noise that each upsampler was trained with."""
-    parts = [getattr(c, "parts", (c,)) for c in (model.recipe.conditioning for model in cascade.stages[1:])]
-    return [max(getattr(part, "noise", 0.0) for part in each) for each in parts]
+    return [model.recipe.conditioning.noise for model in cascade.stages[1:]]
 
 
 def _measured(parsed: CascadeArguments, cascade: Cascade) -> Cascade:

@@ -25,6 +25,7 @@ class Conditioning:
         dropout: the share of labels hidden in training.
         picture: height and width of a further, small picture; 0 where the network is given none.
         pictured: whether each request brings a picture.
+        noise, level: the most noise that is put on that picture in training, and that in sampling, as deviations.
         numbers: how many real numbers describe an image of training; 0 for none. They are zeros where nothing is told.
         names: of the attributes of an image, any number of which are present at once; empty without.
         reads: whether the attributes of an image are the features of its caption, and a request is a text.
@@ -36,6 +37,8 @@ class Conditioning:
     dropout: float = 0.0
     picture: int = 0
     pictured: bool = False
+    noise: float = 0.0
+    level: float = 0.0
     numbers: int = 0
     names: tuple[str, ...] = ()
     reads: bool = False
@@ -44,6 +47,11 @@ class Conditioning:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def each(self) -> tuple[Conditioning, ...]:
+        """The conditionings that it is made of: itself alone, unless it is several."""
+        return (self,)
 
     def embedded(self, shape: tuple[int, ...], given: Embedded) -> Embedded:
         """What the network must embed for images of this shape, besides what is `given` already."""

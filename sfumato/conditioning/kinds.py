@@ -170,7 +170,7 @@ class Together(Conditioning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("classes", "picture", "pictured", "augments", "names", "reads"):
+        for name in ("classes", "picture", "pictured", "noise", "level", "augments", "names", "reads"):
             object.__setattr__(self, name, max(getattr(part, name) for part in self.parts))
         object.__setattr__(self, "numbers", sum(part.numbers for part in self.parts))
         of_labels = [part.dropout for part in self.parts if part.classes or not self.classes]
@@ -185,6 +185,10 @@ class Together(Conditioning):
         if len(feeding) > 1:
             raise ValueError("predictions are fed back once: name self a single time")
         object.__setattr__(self, "feeds_back", bool(feeding))
+
+    @property
+    def each(self) -> tuple[Conditioning, ...]:
+        return self.parts
 
     def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return reduce(lambda so_far, part: part.seen(so_far), self.parts, shape)

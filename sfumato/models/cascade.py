@@ -68,7 +68,7 @@ class Cascade:
     @property
     def levels(self) -> tuple[float, ...]:
         """The noise on the input of each upsampler: its deviation, where the picture's own numbers go from -1 to 1."""
-        return tuple(level_of(model) for model in self.stages[1:])
+        return tuple(model.recipe.conditioning.level for model in self.stages[1:])
 
     def with_levels(self, levels: Sequence[float]) -> Cascade:
         """The same with other noise on the inputs of its upsamplers, one number or one for each.
@@ -168,12 +168,6 @@ def load_cascade(folder: str | Path, device: torch.device | str = "cpu") -> Casc
 def is_cascade(target: str | Path) -> bool:
     """Whether a cascade lies in this folder."""
     return (Path(target).expanduser() / FILE).is_file()
-
-
-def level_of(model: Model) -> float:
-    """The noise that an upsampler puts on its input in sampling."""
-    conditioning: Any = model.recipe.conditioning
-    return max(getattr(part, "level", 0.0) for part in getattr(conditioning, "parts", (conditioning,)))
 
 
 def with_level(model: Model, level: float) -> Model:

@@ -46,6 +46,12 @@ class Embedded:
 NOTHING = Embedded()
 
 
+def bare(network: nn.Module) -> nn.Module:
+    """The module inside DistributedDataParallel or torch.compile; the network itself where nothing is around it."""
+    inside: nn.Module = getattr(network, "module", getattr(network, "_orig_mod", network))
+    return inside
+
+
 class Backbone:
     """Base class of network configurations: frozen dataclasses of plain values, each with its paper's defaults.
 

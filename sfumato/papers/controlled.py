@@ -28,6 +28,5 @@ def controlled(recipe: Any, picture: Conditioning) -> Any:
 
 def _with(conditioning: Conditioning, picture: Conditioning) -> Conditioning:
     """A conditioning, and a picture."""
-    parts: tuple[Conditioning, ...] = getattr(conditioning, "parts", (conditioning,))
-    kept = [part for part in parts if part != Unconditional()]
+    kept = [part for part in conditioning.each if part != Unconditional()]
     return Together((*kept, picture)) if kept else picture

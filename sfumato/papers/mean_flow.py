@@ -31,7 +31,7 @@ from sfumato.core.mean_flow import (
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.core.times import LogNormal
 from sfumato.fields import Range
-from sfumato.networks.backbone import Backbone
+from sfumato.networks.backbone import Backbone, bare
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import Shape, augmented, build_network, channels_of, check_fields, encoded, training_noise
@@ -124,12 +124,12 @@ class MeanFlow:
             t, r = self.pairs(t, noise(torch.zeros(len(x0), 2)).cpu())
             z, v = process.level(t, x0).noise(x0, eps), eps - x0
             now, length = (value.to(x0.device, torch.float32, non_blocking=True) for value in (t, t - r))
-            bare = getattr(network, "module", getattr(network, "_orig_mod", network))  # of replicas, of a compiled one
+            unwrapped = bare(network)
             if self.guidance != 1:
-                free = mean_velocity(bare, conditioning.hidden(inputs), self.time_scale)
+                free = mean_velocity(unwrapped, conditioning.hidden(inputs), self.time_scale)
                 v = guided_velocity(free, z, v, now, self.guidance)
             with torch.random.fork_rng([x0.device] if x0.is_cuda else []):  # the same dropout for both
-                target = mean_target(mean_velocity(bare, inputs, self.time_scale), z, v, now, length)
+                target = mean_target(mean_velocity(unwrapped, inputs, self.time_scale), z, v, now, length)
             error = mean_velocity(network, inputs, self.time_scale)(z, now, length) - target
             return adaptive(error.flatten(1).square().sum(1), self.power, self.floor)
 

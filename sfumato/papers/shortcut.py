@@ -22,7 +22,7 @@ from sfumato.core.distributions import Noise
 from sfumato.core.mean_flow import FEATURES, TIME_SCALE, MeanDenoiser, Velocity, mean_velocity, two_jumps
 from sfumato.core.processes import GaussianDiffusion
 from sfumato.fields import Range
-from sfumato.networks.backbone import Backbone
+from sfumato.networks.backbone import Backbone, bare
 from sfumato.networks.unet import HoUNet
 from sfumato.noising import INDEPENDENT, Noising
 from sfumato.papers.recipe import (
@@ -125,8 +125,8 @@ class Shortcut:
             t, length = self.jumps(t, noise(torch.zeros(len(x0), 2)).cpu())
             z, v = process.level(t, x0).noise(x0, eps), eps - x0
             now, length = (value.to(x0.device, torch.float32, non_blocking=True) for value in (t, length))
-            bare = getattr(network, "module", getattr(network, "_orig_mod", network))  # of replicas, of a compiled one
-            target = self.target(mean_velocity(bare, inputs, self.time_scale), z, v, now, length)
+            unwrapped = bare(network)
+            target = self.target(mean_velocity(unwrapped, inputs, self.time_scale), z, v, now, length)
             error = mean_velocity(network, inputs, self.time_scale)(z, now, length) - target
             return error.flatten(1).square().mean(1)
 

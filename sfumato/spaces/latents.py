@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sfumato.core.distributions import Noise
 from sfumato.fields import Length
 from sfumato.networks.autoencoder import AutoencoderNet, ConvAutoencoder
+from sfumato.networks.backbone import bare
 from sfumato.spaces.base import Deviation, Space
 
 BESIDE = "autoencoder"
@@ -67,8 +68,7 @@ class Latents(Space):
         return network
 
     def bound(self, network: nn.Module) -> Space:
-        held = getattr(network, "module", network)  # one of several replicas is wrapped
-        return BoundLatents(self, getattr(held, BESIDE))
+        return BoundLatents(self, getattr(bare(network), BESIDE))
 
     @property
     def range(self) -> tuple[float, float]:

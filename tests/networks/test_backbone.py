@@ -8,14 +8,25 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from sfumato.networks import NETWORKS, Embedded
+from sfumato.networks.backbone import bare
 
 SMALL: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_channels": 4,
                          "heads": 1, "hidden": 4, "layers": 2, "dense": 8, "bumps": 3,
                          "width": 32, "depth": 4, "patch": 2}  # fmt: skip
 SHAPES = {"dpm-radial": (1, 1, 2), "dpm-local": (1, 1, 2), "dpm-bits": (1, 1, 20)}
 OUTPUTS = {"dpm-image": 6, "dpm-radial": 2, "dpm-local": 2, "dpm-bits": 1, "encoder-unet": 5}
+
+
+def test_a_network_is_found_inside_replicas_and_compilation() -> None:
+    network = nn.Linear(2, 2)
+    assert bare(network) is network
+    assert bare(nn.DataParallel(network)) is network
+    compiled: Any = torch.compile(network)
+    assert compiled is not network
+    assert bare(compiled) is network
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NETWORKS if kind != "control"])  # test_control.py
