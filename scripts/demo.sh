@@ -12,3 +12,4 @@ echo "== 3/3  Pictures from the model just trained"
 "$BIN/sfumato" sample "$OUT/digits" -n 64
 echo
 echo "Open the report:  $OUT/digits/report.html"
+echo "Then, for example: source $BIN/activate; sfumato learn"
