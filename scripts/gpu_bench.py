@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from gpu_checks import network
 from gpu_common import Place, settle
-from gpu_training import Step, built, graphed, uniforms, use_kernel
+from gpu_training import Step, built, uniforms, use_kernel
 from torch import Tensor, nn
 
 from sfumato import papers
@@ -32,7 +32,9 @@ from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.presets import PRESETS
 from sfumato.papers.training import TrainConfig
+from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import autocast, for_sampling
+from sfumato.train.captured import graphed
 from sfumato.train.ema import EMA
 from sfumato.train.loop import train
 
@@ -271,23 +273,33 @@ def ours(name: str, place: Place) -> None:
 
 
 def loop(place: Place) -> None:
-    """Images a second that `sfumato train` reports, with its data, noise of each image, and checks."""
+    """Images a second that `sfumato train` reports, with its data, noise of each image, and checks.
+
+    Plain and captured; and of each the second half alone, since capturing is a part of so short a run.
+    """
     place.tell("ready", "bench:loop")
     if place.wait("go", "bench:loop") is None:
         return
-    for name, batch, compiled in (("ddpm/fashion", 64, False), ("ddpm/fashion", 256, False)):
-        with place.noted("bench", subject=name, work="training", way="sfumato train", batch=batch) as values:
+    for batch, capture in ((64, False), (64, True), (256, False), (256, True)):
+        name, way = "ddpm/fashion", "sfumato train, captured" if capture else "sfumato train"
+        with place.noted("bench", subject=name, work="training", way=way, batch=batch) as values:
             recipe: Any = PRESETS[name].recipe
             settings = TrainConfig(
                 minutes=max(3.0, place.seconds) / 60, batch=batch, preview_images=0, validation_images=0,
-                checkpoint_every=1e9, compile=compiled,
+                checkpoint_every=1e9, capture=capture,
             )  # fmt: skip
             with tempfile.TemporaryDirectory() as out:
                 result = train(
                     recipe, open_source("fashion?limit=10000"), settings, Path(out) / "run",
                     config={"recipe": papers.to_json(recipe)}, quiet=True,
                 )  # fmt: skip
+                rows = RunFolder.open(Path(out) / "run").metrics("train")
             values["images_per_second"] = result.images_per_second
+            early, late = rows[len(rows) // 2], rows[-1]
+            span = max(late["seconds"] - early["seconds"], 1e-9)
+            values["after its start"] = (
+                late["images"] - early["images"]
+            ) / span  # capturing takes a part of so short a run
             values["tflops"] = result.images_per_second * 3 * forward_flops(recipe) / 1e12
 
 

@@ -5,9 +5,7 @@ Every check returns what it measured and the tolerance; `checks` lists them all,
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,26 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_common import Place, settle
+from gpu_common import Place, Result, settle
+from gpu_runs import CAPTURED, check_captured, check_resume
 from torch import Tensor, nn
 
-from sfumato import papers
 from sfumato.core.randomness import ImageNoise
 from sfumato.cost import memory
 from sfumato.cost.network import some_labels, some_times
-from sfumato.data import open_source
 from sfumato.models import Model, Request
 from sfumato.models.generate import trajectories
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.presets import PRESETS
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
-from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import autocast
-from sfumato.train.loop import train
-
-Result = dict[str, Any]
-"""What a check measured: numbers, tolerances, and whether it is "ok"."""
 
 FASHION = ("ddpm", "iddpm", "adm", "adm_classifier", "ncsn", "ncsnv2", "dpm")
 RECIPES = (*(f"{paper}/fashion" for paper in FASHION), *(f"score_sde/fashion{end}" for end in ("", "-ve", "-subvp")))
@@ -263,42 +255,6 @@ def _measuring() -> Any:
     return measuring
 
 
-# ---------------------------------------------------------------- resuming
-
-
-def check_resume(preset: str, device: str, steps: int = 20) -> Result:
-    """A run of so many steps beside one that went on from its half: the largest difference of any kept number.
-
-    And beside a second run: where that differs too, it is the device that does not repeat itself.
-    """
-    recipe: Any = PRESETS[preset].recipe
-    images = open_source(f"{PRESETS[preset].data}?limit=256")
-    batch = 16
-    settings = TrainConfig(
-        images=batch * steps, batch=batch, precision="float32", checkpoint_every=0.0, keep=10**6, preview_images=0,
-        validation_images=0, flip=True,
-    )  # fmt: skip
-    run = partial(train, recipe, images, settings, config={"recipe": papers.to_json(recipe)}, quiet=True)
-    with tempfile.TemporaryDirectory() as name:
-        whole, again, resumed = (Path(name) / part for part in ("whole", "again", "resumed"))
-        run(whole)
-        run(again)
-        shutil.copytree(whole, resumed)
-        for path in RunFolder.open(resumed).checkpoints():
-            if int(path.stem) > batch * steps // 2:
-                path.unlink()
-        run(resumed, resume=True)
-        first, second, third = (_kept(path) for path in (whole, again, resumed))
-    repeated, gone_on = (max(float((first[k] - v).abs().max()) for k, v in o.items()) for o in (second, third))
-    return {"ok": gone_on <= max(1e-5, 2 * repeated), "two runs differ by": repeated, "resumed differs by": gone_on}
-
-
-def _kept(run: Path) -> dict[str, Tensor]:
-    saved = RunFolder.open(run).latest()
-    assert saved is not None
-    return {name: value.double() for name, value in saved.tensors("").items() if value.numel()}
-
-
 # ---------------------------------------------------------------- the list
 
 
@@ -325,7 +281,11 @@ def checks(device: str, tiny: bool = False) -> dict[str, Callable[[], Result]]:
         config = replace(config, checkpoint_activations=True)
         found["memory of training, CIFAR-10 DDPM, recomputed"] = partial(check_training_memory, DDPM(), config, device)
         found["memory of sampling, CIFAR-10 DDPM"] = partial(check_sampling_memory, DDPM(), 64, device)
-    found["resuming, ddpm/digits"] = partial(check_resume, "ddpm/digits", device, 4 if tiny else 20)
+    found["resuming, ddpm/digits"] = partial(check_resume, "ddpm/digits", 4 if tiny else 20)
+    for preset, changes in CAPTURED if device == "cuda" else ():
+        found[f"captured steps, {preset}"] = partial(check_captured, preset, **changes)
+    if device == "cuda":
+        found["resuming captured steps, ddpm/digits"] = partial(check_resume, "ddpm/digits", capture=True)
     return found
 
 

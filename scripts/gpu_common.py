@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+Result = dict[str, Any]
+"""What a check measured: numbers, tolerances, and whether it is "ok"."""
+
 LONGEST = 1200.0
 """Seconds after which a worker that was never called leaves."""
 

@@ -18,7 +18,6 @@ import torch
 from gpu_common import Place, settle
 from torch import Tensor, nn
 
-from sfumato.core import schedules
 from sfumato.core.diffusion import Classification, Diffusion
 from sfumato.core.times import low_discrepancy
 from sfumato.cost.network import parameters
@@ -33,6 +32,7 @@ from sfumato.papers.presets import PRESETS
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import autocast
+from sfumato.train.captured import graphed, moved
 from sfumato.train.ema import EMA
 from sfumato.train.learning_rate import learning_rate_at
 from sfumato.train.validation import Validation
@@ -96,9 +96,7 @@ def tasks(place: Place) -> dict[str, Task]:
 def resident(recipe: Trainable, device: str) -> Diffusion | Classification:
     """What the recipe builds, with the table of its noise levels on the device: its loss takes times from there."""
     built = recipe.build()
-    schedule = built.process.schedule if built.process else None
-    if isinstance(schedule, schedules.Table):
-        schedule._alpha, schedule._sigma = (v.to(device) for v in (schedule._alpha, schedule._sigma))
+    moved(built.process, device)
     return built
 
 
@@ -192,21 +190,6 @@ def rate(step: Step, value: float) -> None:
             group["lr"].fill_(value)
         else:
             group["lr"] = value
-
-
-def graphed(work: Callable[[], Any]) -> tuple[Callable[[], object], Any]:
-    """The work as one CUDA graph: what replays it, and what it returns, whose memory each replay writes anew."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = work()
-    return graph.replay, result
 
 
 @dataclass

@@ -49,7 +49,7 @@ BUDGET = ("images", "minutes")
 MAY_CHANGE = (
     *BUDGET, "log", "accumulate", "checkpoint_activations", "log_every", "validate_every", "preview_every",
     "checkpoint_every", "keep", "snapshots", "validation_images", "preview_images", "preview_steps", "fd_every",
-    "fd_images", "compile", "channels_last", "shard", "device", "threads",
+    "fd_images", "compile", "capture", "channels_last", "shard", "device", "threads",
 )  # fmt: skip
 """The training numbers that a run may go on with others of: its budget, how it is watched, and what suits a machine.
 All others are the run itself."""
@@ -130,6 +130,9 @@ class TrainConfig:
     """Samples of such a measurement; another number is another distance."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps afterwards."""
+    capture: bool = False
+    """Replay each step as one CUDA graph, for small networks on one GPU, whose steps are bound by their launches. Not
+    with accumulate, checkpoint_activations or compile."""
     channels_last: bool | None = None
     """Keep images as (B, H, W, C) in memory; by default where the fused CPU kernel is at hand, which wants it."""
     shard: bool = False

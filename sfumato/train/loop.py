@@ -6,12 +6,12 @@ goes on as the same run.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +22,10 @@ from sfumato.core.diffusion import Built
 from sfumato.data.sources import Images
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
-from sfumato.runtime import sharding
 from sfumato.runtime.precision import best_precision
 from sfumato.runtime.signals import listening
-from sfumato.train import trackers
-from sfumato.train.batches import Batches, seed_dropout, shard
+from sfumato.train import captured, trackers
+from sfumato.train.batches import Batches
 from sfumato.train.best import measure_distance
 from sfumato.train.display import Display
 from sfumato.train.learning_rate import learning_rate_at
@@ -37,6 +36,7 @@ from sfumato.train.place import run_folder
 from sfumato.train.session import Clock, Distance, Preview, Session
 from sfumato.train.setup import accelerator_for, announce, check_watching, first_state, rehearse, threads
 from sfumato.train.state import NonFiniteError, State
+from sfumato.train.step import step
 from sfumato.train.trackers import Watcher
 
 
@@ -102,8 +102,7 @@ def train(
         built: what the recipe builds, where its loss needs more than the recipe, such as a teacher.
 
     Raises:
-        RunError: the folder holds something else, or the run in it is another one.
-        HeldError: another process trains it.
+        RunError: the folder holds something else, or another run; HeldError: another process trains it.
         ValueError: the recipe, the images, the device and the numbers do not fit each other; nothing was written.
         CheckpointError: the checkpoint is damaged or of another architecture.
         NonFiniteError: the loss or gradient was not finite 10 times in a row; a dump is in the folder.
@@ -111,6 +110,7 @@ def train(
     """
     accelerator, diffusion = accelerator_for(settings), built or recipe.build()
     check_watching(settings, distance is not None or diffusion.sampler is None)
+    captured.check(settings, accelerator, images)
     device = accelerator.device
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
     with listening() as interrupt, threads(settings.threads):
@@ -131,7 +131,7 @@ def train(
             announce(session, recipe, reason, resume)
             if initial is not None and not resume:
                 save(session)
-            return _loop(session)
+            return _loop(session, captured.Captured(session) if settings.capture else partial(step, session))
 
 
 def _training_network(accelerator: Any, settings: TrainConfig, state: State) -> nn.Module:
@@ -147,7 +147,11 @@ def _display(accelerator: Any, settings: TrainConfig, state: State, quiet: bool)
 # ---------------------------------------------------------------- the loop
 
 
-def _loop(session: Session) -> TrainResult:
+Step = Callable[[range, float], Tensor]
+"""(image counters, learning rate) -> what an update reports, (5,) on the device: see `step.step`."""
+
+
+def _loop(session: Session, update: Step) -> TrainResult:
     settings, state = session.settings, session.state
     start, saved, stop, noted = (state.images, state.seconds), state.seconds, 0, False
     progress = settings.progress(*start)
@@ -157,7 +161,7 @@ def _loop(session: Session) -> TrainResult:
 
     while progress < 1 and not stop:
         rate = learning_rate_at(progress, state.images, settings)
-        reports.append(_step(session, range(state.images, state.images + settings.batch), rate))
+        reports.append(update(range(state.images, state.images + settings.batch), rate))
         state.images, state.step = state.images + settings.batch, state.step + 1
         while len(reports) > ahead:
             stop = _take_in(session, reports.popleft())
@@ -200,64 +204,6 @@ def _loop(session: Session) -> TrainResult:
 def _rate(session: Session, start: tuple[int, float]) -> float:
     """Images a second in this session, which started at so many images and seconds."""
     return (session.state.images - start[0]) / max(session.state.seconds - start[1], 1e-9)
-
-
-def _step(session: Session, counters: range, rate: float) -> Tensor:
-    """One update with the images of these counters, of which this process takes its share.
-
-    Returns (5,) on the device: loss and gradient norm, and what the processes agree on: seconds, SIGINT, SIGTERM.
-    """
-    settings, optimizer, accelerator = session.settings, session.state.optimizer, session.accelerator
-    share = shard(counters, accelerator.num_processes)[accelerator.process_index]
-    optimizer.zero_grad()
-    loss = _accumulate_gradients(session, shard(share, settings.accumulate))
-    heard = session.interrupt.signal
-    said = (session.clock() if accelerator.is_main_process else 0.0, heard == signal.SIGINT, heard == signal.SIGTERM)
-    report = torch.cat([loss[None], torch.tensor(said, dtype=loss.dtype).to(loss.device, non_blocking=True)])
-    if accelerator.num_processes > 1:
-        report = accelerator.reduce(report, "sum")
-    if accelerator.num_processes > 1 and session.state.uncertainty is not None:
-        weight = session.state.uncertainty.weight
-        weight.grad = accelerator.reduce(weight.grad, "mean")
-    norm = nn.utils.clip_grad_norm_(session.state.network.parameters(), settings.clip or math.inf, foreach=True)
-    norm = sharding.whole(norm)
-    skip = ~(report[0] + norm).isfinite()
-    optimizer.found_inf = skip.float()  # type: ignore[attr-defined]  # where it is 1, the fused update does nothing
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    return torch.cat([report[:1], norm[None].to(report), report[1:]])
-
-
-def _accumulate_gradients(session: Session, parts: list[range]) -> Tensor:
-    """Leave the gradient of the whole batch's mean loss in the parameters; returns this process's part of that loss."""
-    settings, accelerator = session.settings, session.accelerator
-    total = torch.zeros((), dtype=torch.float64 if accelerator.device.type != "mps" else torch.float32)
-    total = total.to(accelerator.device)
-    for i, counters in enumerate(parts):
-        batch = session.batches(counters)
-        seed_dropout(settings.seed, counters, accelerator.device)
-        with _sending(session, i + 1 == len(parts)):
-            losses = session.losses(session.model, batch)
-            loss = (session.weighed(losses, batch.t) * batch.weight).sum() / settings.batch
-            accelerator.backward(loss * accelerator.num_processes)  # processes average their gradients
-        total += loss.detach()
-        if session.state.times.learns:
-            everywhere = accelerator.gather((batch.t.to(losses.device), losses.detach()))
-            session.state.times.update(*(values.cpu() for values in everywhere))
-    return total
-
-
-@contextlib.contextmanager
-def _sending(session: Session, last: bool) -> Iterator[None]:
-    """Gradients are exchanged with the last part of a batch only."""
-    network: Any = session.state.network
-    if session.state.sharded:
-        network.set_requires_gradient_sync(last)
-    with (
-        session.accelerator.no_sync(session.model) if not (last or session.state.sharded) else contextlib.nullcontext()
-    ):
-        yield
 
 
 def _take_in(session: Session, report: Tensor) -> int:

@@ -138,7 +138,7 @@ def test_a_first_step_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: p
     def full(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sfumato.train.loop._step", full)
+    monkeypatch.setattr("sfumato.train.loop.step", full)
     with pytest.raises(MemoryError):
         toy.run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
