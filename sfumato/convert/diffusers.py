@@ -254,6 +254,8 @@ def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
         raise ForeignError(
             "UNet2DModel holds no embedding of attributes or of an augmentation, so it cannot hold this model"
         )
+    if recipe.conditioning.feeds_back:
+        raise ForeignError("DDPMPipeline feeds no prediction back, so it cannot hold a self-conditioned model")
     index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
              "unet": ["diffusers", "UNet2DModel"]}  # fmt: skip
     ours: dict[str, Tensor] = {name: p.detach().float().cpu() for name, p in network.named_parameters()}

@@ -183,6 +183,8 @@ def official_state(recipe: Trainable, network: nn.Module, order: str = "legacy")
         raise ForeignError(
             "official files hold no embedding of attributes or of an augmentation, so they cannot hold this model"
         )
+    if conditioning.feeds_back:
+        raise ForeignError("the official codes feed no prediction back, so they cannot hold a self-conditioned model")
     tensors = {name: p.detach() for name, p in network.state_dict().items()}
     keys = LAYOUTS[kind].keys(network, order)
     return {key.official: key.read(tensors[key.ours]).clone().contiguous().float().cpu() for key in keys}

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from sfumato.cli import main
+from sfumato.conditioning import SelfConditioned
 from sfumato.convert import foreign
 from sfumato.convert.onnx import Export, export
 from sfumato.models import Model
@@ -53,6 +54,17 @@ def test_a_full_disk_leaves_nothing_and_the_next_run_writes(
     assert list(out.parent.iterdir()) == []
     assert main(arguments) == 0
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("to", ["official", "diffusers"])
+def test_a_self_conditioned_model_has_no_place_there(
+    to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "a.safetensors", tmp_path / OUT[to]
+    made(replace(RECIPE, conditioning=SelfConditioned())).save(source)
+    assert main(["convert", str(source), "--to", to, "--out", str(out)]) == 2
+    assert "cannot hold a self-conditioned model" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_graphs_that_fail_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
