@@ -79,7 +79,7 @@ def check_captured(preset: str, steps: int = 20, **changes: Any) -> Result:
 
 CAPTURED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ddpm/digits", {"dropout": 0.2}), ("iddpm/digits", {}), ("adm/digits", {}), ("ncsn/digits", {}),
-    ("dpm/digits", {}), ("score_sde/digits", {}), ("edm/digits", {}), ("mp/digits", {}), ("consistency/digits", {}),
+    ("dpm/digits", {}), ("score_sde/digits", {}), ("edm/digits", {}), ("mp/digits", {}),
 )  # fmt: skip
 """Presets whose step is captured, and what of their networks is changed: dropout must be the same in both runs."""
 

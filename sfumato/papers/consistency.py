@@ -31,11 +31,6 @@ from sfumato.samplers.consistency import LAST, Consistency, LogEven
 from sfumato.spaces import Measured, Space
 
 
-def drops(network: nn.Module) -> bool:
-    """Whether a network in training mode has dropout, and so draws random numbers of the device."""
-    return network.training and any(isinstance(part, nn.Dropout) and part.p > 0 for part in network.modules())
-
-
 @dataclass(frozen=True)
 class ConsistencyModel:
     """A consistency model; the defaults are Geng et al.'s for CIFAR-10, with the q of their short runs."""
@@ -115,8 +110,7 @@ class ConsistencyModel:
             sigma = schedule.alpha_sigma(t)[1]
             r = self.earlier(sigma)
             low = schedule.at(-r.clamp(min=1e-9).log())
-            kept = torch.random.fork_rng([x0.device] if x0.is_cuda else [], drops(network))
-            with torch.no_grad(), kept:  # the same dropout for both
+            with torch.no_grad(), torch.random.fork_rng([x0.device] if x0.is_cuda else []):  # the same dropout for both
                 below = f(process.level(low, x0).noise(x0, eps), low).x0
             clean = (r == 0).to(x0.device).reshape(-1, *(1,) * (x0.ndim - 1))
             error = f(process.level(t, x0).noise(x0, eps), t).x0 - torch.where(clean, x0, below)

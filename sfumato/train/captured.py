@@ -129,7 +129,7 @@ class Draws:
         self.noise, self.device, self.buffers, self.next = noise, device, list[Tensor](), 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.device != self.device:
+        if x.device.type != self.device.type:  # a device may be named without its number
             raise RuntimeError(f"it draws noise on the {x.device.type} in training")
         if self.next == len(self.buffers):
             self.buffers.append(self.noise(x))

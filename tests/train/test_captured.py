@@ -108,7 +108,6 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "adm, labels": ("adm/digits", {}),
     "ncsn": ("ncsn/digits", {}),
     "edm": ("edm/digits", {}),
-    "consistency": ("consistency/digits", {}),
     "dpm, learned levels": ("dpm/digits", {}),
     "forced weight normalisation": ("mp/digits", {}),
     "autoencoder": ("autoencoder/digits", {}),
@@ -259,8 +258,8 @@ def crossing(preset: str, **changes: Any) -> str:
     return ""
 
 
-FREE = ("ddpm", "iddpm", "adm", "adm_classifier", "dpm", "ncsn", "ncsnv2", "score_sde", "edm", "flow", "consistency",
-        "dit", "uvit", "jit", "mp", "mixed", "continuous", "autoencoder")  # fmt: skip
+FREE = ("ddpm", "iddpm", "adm", "adm_classifier", "dpm", "ncsn", "ncsnv2", "score_sde", "edm", "flow", "dit", "uvit",
+        "jit", "mp", "mixed", "continuous", "autoencoder")  # fmt: skip
 
 
 @pytest.mark.parametrize("paper", FREE)
@@ -315,3 +314,18 @@ def test_buffers_take_values_of_their_kind_alone() -> None:
     for other in (torch.ones(1, 3), torch.ones(2, 3, dtype=torch.float64)):
         with pytest.raises(RuntimeError, match="was captured for"):
             captured.fill(held, other)
+
+
+def test_draws_are_renewed_in_their_order() -> None:
+    """Of a device that is named by its number or without it."""
+    x, label = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1)
+    draws = captured.Draws(ImageNoise(0, range(2)), torch.device("cpu:0"))
+    first = [draws(x).clone(), draws(label).clone()]
+    draws.again()
+    assert all(torch.equal(a, b) for a, b in zip(first, [draws(x), draws(label)], strict=True))
+    other = ImageNoise(0, range(2, 4))
+    draws.renew(ImageNoise(0, range(2, 4)))
+    draws.again()
+    assert [torch.equal(draws(like), other(like)) for like in (x, label)] == [True, True]
+    with pytest.raises(RuntimeError, match="draws noise on the meta"):
+        draws(torch.zeros(2, 1, device="meta"))
