@@ -15,7 +15,9 @@ TOKEN = "SFUMATO_TOKEN"
 """Environment variable: the token that opens the server, where another program must know it; a random one without."""
 Export = Annotated[str, tyro.conf.arg(metavar="LESSON")]
 Format = Literal["html", "ipynb", "pdf"]
-Language = Literal["", "en", "zh"]
+Language = Literal["", "en", "zh", "all"]
+EVERY = "all"
+"""In place of a language: what is exported is written in each."""
 
 
 def learner(name: str) -> None:
@@ -27,11 +29,12 @@ def learner(name: str) -> None:
     os.environ["SFUMATO_PROGRESS"] = str(progress.location().parent / "learners" / name / "progress.json")
 
 
-def speak(language: str) -> None:
-    """Pages that name no language are in this one, in this process and those that it starts."""
+def speak(language: Language) -> None:
+    """Pages that name no language are in this one, in this process and those that it starts; `all` changes nothing."""
     from sfumato.learn import languages
 
-    os.environ[languages.SETTING] = language
+    if language and language != EVERY:
+        os.environ[languages.SETTING] = language
 
 
 def check_language() -> None:
@@ -52,9 +55,10 @@ def check_proxy(address: str) -> None:
         raise UsageError(f"{TOKEN} has at least 16 letters, digits, _ and -")
 
 
-def export(lesson: str, kind: Format, out: Path) -> int:
+def export(lesson: str, kind: Format, out: Path, language: Language = "") -> int:
     """Write a lesson, or all of them, as files into a folder."""
     from sfumato.learn import export as exporting
+    from sfumato.learn import languages
     from sfumato.learn.export import printed
 
     pages = exporting.chosen(lesson)
@@ -63,8 +67,10 @@ def export(lesson: str, kind: Format, out: Path) -> int:
     if kind == "pdf":
         printed.need()
     if len(pages) > 1 and kind != "ipynb":
-        print(f"{len(pages)} pages; each lesson is run once, which takes minutes")
-    written = exporting.FORMATS[kind](pages, out, lambda line: print(line, flush=True))
+        times = "in each language" if language == EVERY else "once"
+        print(f"{len(pages)} pages; each lesson is run {times}, which takes minutes")
+    spoken = tuple(languages.LANGUAGES) if language == EVERY else ()
+    written = exporting.FORMATS[kind](pages, out, lambda line: print(line, flush=True), spoken)
     if len(written) > 1:
         print(f"{len(written)} files in {out}; begin with {written[0].name}")
     return 0

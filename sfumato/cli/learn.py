@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from sfumato.cli import course, local
-from sfumato.cli.numbers import Range
+from sfumato.cli.numbers import Range, UsageError
 from sfumato.cli.parsing import parse
 
 
@@ -30,7 +30,8 @@ class LearnArguments:
     behind: str = ""
     """The whole address under which a proxy on this machine shows it, e.g. JupyterHub's."""
     language: course.Language = ""
-    """The language of pages that name none, and of what --export writes; pages have a switch. English by default."""
+    """The language of pages that name none, and of what --export writes; pages have a switch. English by default.
+    all: what --export writes is in every language, side by side."""
     export: course.Export = ""
     """Write this lesson as a file that needs no server (all: a site of all lessons), and end."""
     to: course.Format = "html"
@@ -60,8 +61,9 @@ def learn_command(arguments: list[str]) -> int:
     parsed = parse(LearnArguments, arguments, "sfumato learn")
     if parsed.learner:
         course.learner(parsed.learner)
-    if parsed.language:
-        course.speak(parsed.language)
+    if parsed.language == course.EVERY and not parsed.export:
+        raise UsageError("--language all is for --export; pages that are served have a switch")
+    course.speak(parsed.language)
     course.check_language()
     course.check_proxy(parsed.behind)
     if parsed.new_class:
@@ -72,7 +74,7 @@ def learn_command(arguments: list[str]) -> int:
         return course.read(parsed.read, parsed.class_key, parsed.judge, parsed.out)
     local.need("the lessons need", "marimo", "anywidget", "polib")
     if parsed.export:
-        return course.export(parsed.export, parsed.to, parsed.out)
+        return course.export(parsed.export, parsed.to, parsed.out, parsed.language)
     from sfumato.learn import catalogue, server
     from sfumato.models import load_model
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sfumato.learn.languages import web
+from sfumato.learn.languages import tr, web
 
 HERE = Path(__file__).parent
 KATEX = HERE.parent / "katex"
@@ -29,6 +29,13 @@ for (const e of document.querySelectorAll("pre, table, .katex-display")) {
   e.tabIndex = 0;  // what scrolls can be scrolled by keys
 }
 """
+UNFOLD = """
+const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+if (named?.tagName === "DETAILS") {  // an address that ends in #DERIVATION
+  named.open = true;
+  named.scrollIntoView();
+}
+"""
 START = """
 for (const el of document.querySelectorAll('.sf-widget[data-module="MODULE"]:not([data-drawn])')) {
   el.dataset.drawn = "";
@@ -40,13 +47,14 @@ for (const el of document.querySelectorAll('.sf-widget[data-module="MODULE"]:not
 """
 
 
-def page(title: str, parts: Sequence[str], whole: bool = True) -> str:
+def page(title: str, parts: Sequence[str], whole: bool = True, addresses: Mapping[str, str] | None = None) -> str:
     """The page.
 
     Args:
         title: of its window.
         parts: HTML, one below the other.
         whole: hold fonts, styles and scripts itself; otherwise they are asked of the folder `ASSETS` beside it.
+        addresses: language -> the file that holds this page in it, for a switch at its top; no switch without them.
     """
     body = "\n".join(f"<section>{part}</section>" for part in parts)
     modules = sorted(set(re.findall(r'class="sf-widget" data-module="(\w+)"', body)))
@@ -67,10 +75,20 @@ def page(title: str, parts: Sequence[str], whole: bool = True) -> str:
     head.append(f"<style>{(HERE / 'page.css').read_text(encoding='utf-8')}</style>")
     scripts.append(f"<script>{TYPESET if formulas else ''}</script>")
     scripts += [f'<script type="module">{started(module)}</script>' for module in modules]
+    scripts.append(f'<script type="module">{UNFOLD}</script>')
+    if addresses:
+        scripts.append(f'<script type="module">{(HERE / "place.js").read_text(encoding="utf-8")}</script>')
     return (
         f'<!doctype html><html lang="{web.tag()}"><head><meta charset="utf-8">{"".join(head)}</head>'
-        f"<body><main>\n{body}\n</main>{''.join(scripts)}</body></html>"
+        f"<body>{_bar(addresses)}<main>\n{body}\n</main>{''.join(scripts)}</body></html>"
     )
+
+
+def _bar(addresses: Mapping[str, str] | None) -> str:
+    """The switch between languages, which stays in sight."""
+    if not addresses:
+        return ""
+    return f'<nav class="sf-switch" aria-label="{html.escape(tr("Languages"))}">{web.switch(addresses)}</nav>'
 
 
 def started(module: str) -> str:

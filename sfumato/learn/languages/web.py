@@ -6,7 +6,7 @@ import contextlib
 import html
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -87,16 +87,21 @@ def suffix() -> str:
     return f"?{QUERY}={named}" if named else ""
 
 
-def switch() -> str:
-    """HTML that leads to this page in the other languages; `lessons/lesson.html` keeps the place in a lesson."""
+def switch(addresses: Mapping[str, str] | None = None) -> str:
+    """HTML that leads to this page in the other languages; `lessons/lesson.html` and `export/place.js` keep the place.
+
+    Args:
+        addresses: language -> the address of this page in it; the same one without them, which names the language.
+    """
     here = languages.language()
+    led = {name: f"?{QUERY}={name}" for name in LANGUAGES} if addresses is None else addresses
     parts = []
-    for name, words in LANGUAGES.items():
+    for name, address in led.items():
         if name == here:
-            parts.append(f'<b lang="{TAGS[name]}" aria-current="true">{words}</b>')
+            parts.append(f'<b lang="{TAGS[name]}" aria-current="true">{LANGUAGES[name]}</b>')
         else:
-            address = html.escape(f"?{QUERY}={name}")
-            parts.append(f'<a href="{address}" lang="{TAGS[name]}" hreflang="{TAGS[name]}" data-language>{words}</a>')
+            known = f'lang="{TAGS[name]}" hreflang="{TAGS[name]}" data-language'
+            parts.append(f'<a href="{html.escape(address)}" {known}>{LANGUAGES[name]}</a>')
     return f'<span class="sf-languages">{" | ".join(parts)}</span>'
 
 

@@ -18,8 +18,8 @@ import marimo as mo
 import torch
 
 from sfumato.cli import main
-from sfumato.learn import export
-from sfumato.learn.catalogue import CATALOGUE, lesson
+from sfumato.learn import export, languages
+from sfumato.learn.catalogue import CATALOGUE, REFERENCE, lesson
 from sfumato.learn.export import document, notebook, still
 from sfumato.learn.widgets import Live, Scrubber
 
@@ -73,6 +73,45 @@ def test_a_lesson_as_one_file_holds_everything_and_no_solution(
         assert task.key in written
         assert task.solution.strip() not in written
     assert "What comes out" in written  # the prediction's answer, folded
+
+
+def test_a_site_in_two_languages_has_each_page_in_both(tmp_path: Path) -> None:
+    """Links keep to their language, the switch leads to the other file of the same page, and every file is there."""
+    written = export.write_html(REFERENCE, tmp_path, spoken=("en", "zh"))
+    names = [path.name for path in written]
+    assert names[:2] == ["index.html", "index.zh.html"]
+    assert set(names[2:]) == {f"{known.name}{end}" for known in REFERENCE for end in (".html", ".zh.html")}
+    for path in written:
+        text, chinese = path.read_text(encoding="utf-8"), ".zh." in path.name
+        assert f'<html lang="{"zh-CN" if chinese else "en"}">' in text
+        assert re.search(r"<h1[^>]*>[^<]*[\u4e00-\u9fff]", text) is not None if chinese else "<h1" in text
+        other = path.name.replace(".zh.", ".") if chinese else path.name.replace(".html", ".zh.html")
+        (switch,) = re.findall(r'<a href="([^"]*)"[^>]* data-language>', text)
+        assert switch == other
+        led = set(re.findall(r'href="(?!https:|assets/)([^"#]+)', text)) - {switch}
+        assert led
+        assert all((".zh." in name) == chinese and (tmp_path / name).is_file() for name in led)
+        assert not re.search(r"""(?:src|href)=["'](?:https?:)?//(?!arxiv\.org)""", text)
+
+
+def test_a_lesson_in_every_language_is_a_file_in_each(tmp_path: Path) -> None:
+    assert main(["learn", "--export", EXPORTED, "--language", "all", "--out", str(tmp_path)]) == 0
+    assert main(["learn", "--export", EXPORTED, "--language", "all", "--to", "ipynb", "--out", str(tmp_path)]) == 0
+    found = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert set(found) == {f"{EXPORTED}{language}.{kind}" for language in ("", ".zh") for kind in ("html", "ipynb")}
+    titles = {"": lesson(EXPORTED).title, ".zh": languages.messages("zh")[lesson(EXPORTED).title]}
+    for language, other in (("", ".zh"), (".zh", "")):
+        page = found[f"{EXPORTED}{language}.html"]
+        assert f"<title>{titles[language]}</title>" in page
+        assert document.POLICY in page
+        assert f'<a href="{EXPORTED}{other}.html" ' in page
+        cells = json.loads(found[f"{EXPORTED}{language}.ipynb"])["cells"]
+        assert any("".join(cell["source"]).startswith(f"# {titles[language]}") for cell in cells)
+
+
+def test_every_language_is_for_exports_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["learn", "--language", "all", "--no-browser"]) == 2
+    assert "--language all is for --export" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("known", CATALOGUE, ids=lambda known: known.name)
