@@ -190,6 +190,7 @@ def test_the_server_speaks_what_the_address_names_and_remembers_it(tmp_path: Pat
         visitor.open(address).close()
         assert get("")[0] == ""
         assert '<html lang="en">' in get("")[1]
+        assert 'href="lesson/spiral/?lang=en"' in get("")[1]  # whatever another tab will choose
         _, page = get("?lang=zh")
         assert '<html lang="zh-CN">' in page
         assert 'href="lesson/spiral/?lang=zh"' in page

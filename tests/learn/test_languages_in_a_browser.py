@@ -69,6 +69,43 @@ def test_two_tabs_in_two_languages_and_the_switch(address: str, browser: Any, pr
         assert not watched.errors
 
 
+NEIGHBOUR = "a[href*='/lesson/noise/']"
+
+
+@pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.slow)])
+def test_a_link_in_a_tab_of_its_own_keeps_the_language(address: str, browser: Any, language: str) -> None:
+    """By the middle button, from the menu, or copied; though another tab chose another language since."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    watched = watching.Watched(browser, context.new_page())
+    page, base = watched.page, address.partition("?")[0]
+    page.goto(address)
+    page.goto(f"{base}lesson/bits/{'' if language == 'en' else '?lang=zh'}")  # English is the default, and not named
+    page.locator(NEIGHBOUR).nth(1).wait_for(timeout=120 * SECONDS)  # at the end
+    other = context.new_page()
+    other.goto(f"{base}?lang={'zh' if language == 'en' else 'en'}")  # which is remembered
+    other.close()
+
+    links = page.locator(NEIGHBOUR)
+    links.first.click(button="right")
+    assert links.first.get_attribute("href").endswith(f"/lesson/noise/?lang={language}")
+    page.keyboard.press("Escape")
+    links.last.focus()
+    assert links.last.get_attribute("href").endswith(f"/lesson/noise/?lang={language}")
+    for name in ("formulas", "glossary"):  # in Markdown
+        link = page.locator(f"a[href*='/lesson/{name}/']").first
+        link.hover()
+        assert link.get_attribute("href").endswith(f"/lesson/{name}/?lang={language}")
+    with context.expect_page() as opened:
+        page.locator("a[href*='/lesson/formulas/']").first.click(button="middle")
+    opened.value.wait_for_url(f"**/lesson/formulas/?lang={language}", timeout=60 * SECONDS)
+    opened.value.wait_for_load_state()
+    title = "All formulas" if language == "en" else chinese("All formulas")
+    opened.value.get_by_role("heading", name=title).first.wait_for(timeout=60 * SECONDS)
+    context.close()
+    assert not watched.outside
+    assert not watched.errors
+
+
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_shared_pages_fit_in_chinese(address: str, browser: Any, progress: Path, scheme: str) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)

@@ -82,9 +82,8 @@ def tag() -> str:
 
 
 def suffix() -> str:
-    """What the addresses of other pages end in, so that they keep the language that the address of this one names."""
-    named = languages.named()
-    return f"?{QUERY}={named}" if named else ""
+    """What the addresses of other pages end in, so that they keep its language, whatever was chosen since."""
+    return f"?{QUERY}={languages.language()}"
 
 
 def switch(addresses: Mapping[str, str] | None = None) -> str:
