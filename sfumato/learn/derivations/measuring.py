@@ -18,10 +18,11 @@ $$\mathbb{E}\,\|X - Y\|^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{tr} C_1 + \opera
 So $\operatorname{tr} K$ is to be as large as possible. The joint covariance has no negative eigenvalue exactly if
 $K = C_1^{1/2}\,Q\,C_2^{1/2}$ with all singular values of $Q$ at most 1. Then
 
-$$\operatorname{tr} K = \operatorname{tr}\big(Q\,C_2^{1/2}C_1^{1/2}\big) \le \text{the sum of the singular values of } C_2^{1/2}C_1^{1/2}
+$$\operatorname{tr} K = \operatorname{tr}\big(Q\,C_2^{1/2}C_1^{1/2}\big) \le \big\|C_2^{1/2}C_1^{1/2}\big\|_*
 = \operatorname{tr}\big(C_1^{1/2}C_2\,C_1^{1/2}\big)^{1/2},$$
 
-with equality for an orthogonal $Q$, and $C_1^{1/2}C_2C_1^{1/2}$ has the eigenvalues of $C_1C_2$:
+where $\|\cdot\|_*$, the nuclear norm, is the sum of the singular values. Some orthogonal $Q$ gives equality, and
+$C_1^{1/2}C_2C_1^{1/2}$ has the eigenvalues of $C_1C_2$:
 
 $$d^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{tr}\big(C_1 + C_2 - 2\,(C_1C_2)^{1/2}\big). \qquad\blacksquare$$
 
