@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP := --quiet --disable-pip-version-check -c constraints.txt
 
 # the axe-core of the accessibility tests is fetched on demand; it is MPL 2.0 and not part of the package
-.PHONY: axe demo test test-slow lint constraints faults goldens comparison scaling bench gpu docs clean help
+.PHONY: axe demo test test-slow lint constraints faults goldens comparison scaling bench gpu lessons docs clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ docs: $(READY) ## the docs site, build/site, readable without a network
 	$(BIN)/pip install $(PIP) --no-build-isolation -e '.[docs]'
 	$(BIN)/python scripts/gather_docs.py
 	cd build && $(abspath $(BIN))/zensical build -f mkdocs.yml
+
+lessons: $(READY) ## every lesson as a page in each language, in build/lessons, which make docs then takes in; half an hour
+	$(BIN)/sfumato learn --export all --language all --out build/lessons
 
 axe: ## axe-core (MPL 2.0, by npm) into build/axe, for tests/learn/test_accessible.py
 	mkdir -p build/axe && cd build/axe && npm pack --silent axe-core@4.14.1

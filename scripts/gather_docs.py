@@ -1,7 +1,8 @@
 """Gathers the pages of the docs site into build/pages: README, docs/, one page a module, the lessons, the claims.
 
 `python scripts/gather_docs.py` writes the folder anew and puts the navigation into build/mkdocs.yml; `make docs` then
-builds the site. Nothing is written twice: every page is what stands in the sources.
+builds the site. Nothing is written twice: every page is what stands in the sources. Lessons that were exported into
+build/lessons (`make lessons`) are taken in as they are.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from sfumato.claims import CLAIMS
-from sfumato.learn.catalogue import CATALOGUE, Lesson
+from sfumato.learn import languages
+from sfumato.learn.export import file_of
+from sfumato.learn.export.overview import NAME, overview
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sfumato"
@@ -67,24 +71,15 @@ def modules(pages: Pages) -> list[tuple[str, list[tuple[str, str]]]]:
     return found
 
 
-def opening(lesson: Lesson) -> str:
-    """The first words of a lesson, from its notebook's first Markdown cell."""
-    for node in ast.walk(ast.parse(lesson.path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "md":
-            text = node.args[0]
-            if isinstance(text, ast.Constant):
-                lines = [line.strip() for line in str(text.value).strip().splitlines()]
-                return "\n".join(line for line in lines if not line.startswith("#"))
-    return ""
-
-
-def lessons() -> str:
-    """What the lessons are about, with their exercises."""
-    parts = ["# The learning path\n\n`sfumato learn` opens it in the browser, on this machine, without a network.\n"]
-    for lesson in CATALOGUE:
-        tasks = "\n".join(f"- {exercise.key}: {exercise.title}" for exercise in lesson.tasks)
-        parts.append(f"## {lesson.number}. {lesson.title}\n\n{opening(lesson)}\n\nExercises:\n\n{tasks}\n")
-    return "\n".join(parts)
+def lessons(pages: Pages, exported: Collection[str]) -> list[tuple[str, str]]:
+    """A page about the learning path in each language; returns titles and paths."""
+    found, spoken = [], tuple(languages.LANGUAGES)
+    for language in spoken:
+        with languages.using(language):
+            path = file_of(NAME, spoken, "md")
+            pages[path] = overview(spoken, exported)
+            found.append((languages.tr("The learning path"), path))
+    return found
 
 
 def claims() -> str:
@@ -106,8 +101,7 @@ def claims() -> str:
 
 def navigation(texts: list[tuple[str, str]], layers: list[tuple[str, list[tuple[str, str]]]]) -> str:
     """The nav of the site."""
-    lines = ["nav:", *(f"  - {_quoted(name)}: {path}" for name, path in texts)]
-    lines += ["  - The learning path: lessons.md", "  - The papers' claims: claims.md", "  - Library:"]
+    lines = ["nav:", *(f"  - {_quoted(name)}: {path}" for name, path in texts), "  - Library:"]
     for layer, names in layers:
         lines.append(f"      - {layer}:")
         lines += [f"          - {name}: {path}" for name, path in names]
@@ -118,17 +112,19 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', "'") + '"'
 
 
-def gathered() -> tuple[Pages, str]:
-    """All pages, and the site's configuration with their navigation."""
-    pages: Pages = {"lessons.md": lessons(), "claims.md": claims()}
-    nav = navigation(written(pages), modules(pages))
+def gathered(exported: Collection[str] = ()) -> tuple[Pages, str]:
+    """All pages, and the site's configuration with their navigation; `exported` are files of lessons to link to."""
+    pages: Pages = {"claims.md": claims()}
+    texts = [*written(pages), *lessons(pages, exported), ("The papers' claims", "claims.md")]
+    nav = navigation(texts, modules(pages))
     return pages, (ROOT / "docs" / "site.yml").read_text(encoding="utf-8") + nav
 
 
 def main() -> None:
     build = ROOT / "build"
     shutil.rmtree(build / "pages", ignore_errors=True)
-    pages, config = gathered()
+    exports = build / NAME
+    pages, config = gathered({path.name for path in exports.glob("*.html")})
     for name, text in pages.items():
         path = build / "pages" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +132,8 @@ def main() -> None:
     shutil.copytree(ROOT / "docs" / "images", build / "pages" / "images")
     shutil.copytree(PACKAGE / "learn" / "katex", build / "pages" / "katex")  # formulas are typeset without a network
     shutil.copyfile(ROOT / "docs" / "site-math.js", build / "pages" / "katex" / "site-math.js")
+    if exports.is_dir():
+        shutil.copytree(exports, build / "pages" / NAME)
     (build / "mkdocs.yml").write_text(config, encoding="utf-8")
     print(f"{len(pages)} pages in {(build / 'pages').relative_to(ROOT)}")
 

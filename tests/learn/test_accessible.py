@@ -63,8 +63,8 @@ def test_a_lesson(address: str, browser: Any, name: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(address)
     page.goto(f"{address.partition('?')[0]}lesson/{name}/")
-    last = page.locator(".sf-links").nth(1) if name in {known.name for known in CATALOGUE} else page.locator("table").last
-    last.wait_for(timeout=180_000)
+    whole = ".sf-links >> nth=1" if name in {known.name for known in CATALOGUE} else "table >> nth=-1"
+    page.locator(whole).wait_for(timeout=180_000)
     page.wait_for_timeout(1000)
     assert serious(page) == []
     page.close()

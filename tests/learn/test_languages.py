@@ -164,6 +164,17 @@ def test_a_lesson_runs_in_chinese(name: str) -> None:
     assert heading.splitlines()[0].removeprefix("# ") in shown
 
 
+def test_titles_are_the_same_in_number_and_level() -> None:
+    """By which the switch of an exported page keeps the place (`export/place.js`)."""
+
+    def titles(text: str) -> list[str]:
+        return re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+
+    found = [(titles(entry.msgid), titles(entry.msgstr), entry.msgid[:60]) for entry in languages.entries("zh")]
+    assert sum(bool(english) for english, _, _ in found) > 100
+    assert [text for english, translated, text in found if english != translated] == []
+
+
 def test_an_answer_is_judged_in_the_language_of_its_page() -> None:
     asked = exercise("spiral.1")
     with using("zh"):

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from sfumato.claims import CLAIMS
+from sfumato.learn import languages
 from sfumato.learn.catalogue import CATALOGUE
+from sfumato.learn.export.overview import opening
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,8 +48,25 @@ def test_everything_has_its_page_and_every_page_its_place(gather: ModuleType) ->
     assert set(re.findall(r": ([\w./]+\.md)$", config, re.MULTILINE)) == set(pages) - beside
     for lesson in CATALOGUE:
         assert lesson.title in pages["lessons.md"]
-        assert len(gather.opening(lesson)) > 100
     assert all(f"`{name}`" in pages["claims.md"] for name in CLAIMS)
+
+
+def test_the_path_is_told_in_each_language_and_leads_to_what_was_exported(gather: ModuleType) -> None:
+    pages, _ = gather.gathered({"index.html", "ddim.html", "ddim.zh.html"})
+    told = {"en": pages["lessons.md"], "zh": pages["lessons.zh.md"]}
+    for language, other in (("en", "lessons.zh.md"), ("zh", "lessons.md")):
+        parts = re.split(r"^## ", told[language], flags=re.MULTILINE)
+        assert len(parts) == 1 + len(CATALOGUE)
+        with languages.using(language):
+            for lesson, part in zip(CATALOGUE, parts[1:], strict=True):
+                assert languages.tr(lesson.title) in part
+                assert f"({other}#{lesson.name})" in part
+                assert len(opening(lesson)) > 60
+                assert opening(lesson) in part
+        read = "ddim.html" if language == "en" else "ddim.zh.html"
+        assert re.findall(r"\]\(lessons/(ddim[^)]*)\)", told[language]) == [read]
+    assert "(lessons/index.html)" in told["en"]
+    assert "(lessons/" not in gather.gathered()[0]["lessons.md"]
 
 
 def test_no_link_leads_nowhere(gather: ModuleType) -> None:

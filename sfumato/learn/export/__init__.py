@@ -143,8 +143,7 @@ def _catalogue(pages: Pages, spoken: Sequence[str]) -> str:
         number = f"{known.number}. " if isinstance(known, Lesson) else ""
         items.append(
             f'<li><a href="{file_of(known.name, spoken)}">{number}{html.escape(tr(known.title))}</a>'
-            f"<span>{html.escape(tr(known.about))}"
-            f"{f' {planned.line}.' if planned else ''}</span></li>"
+            f"<span>{html.escape(tr(known.about))}</span>{f'<span>{planned.line}</span>' if planned else ''}</li>"
         )
     lead = tr(
         "Diffusion models, paper by paper, with the figures as they were computed when this site was written. Controls "
