@@ -156,6 +156,8 @@ def prepared(
     ValueError, before anything is written, for a model, a plan and images that do not fit.
     """
     check_reading(teacher)
+    if teacher.recipe.network.frozen:
+        raise ValueError("a control is not distilled: distil the model that it controls")
     scale = plan.scale if steps == plan.stages[0] else 1.0
     recipe = student(teacher.recipe, steps, scale)
     order = layout(plan.train, usable_device(plan.train.device), teacher.recipe.shape)

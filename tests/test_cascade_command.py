@@ -37,9 +37,11 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def test_two_models_become_one_that_samples(
     stages: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, drawn = tmp_path / "both", tmp_path / "drawn"
+    out, drawn = tmp_path / "the two?", tmp_path / "drawn"
     assert main(["cascade", *stages, "--out", str(out)]) == 0
-    assert "4x4 -> 8x8, noise on the inputs 0.1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4x4 -> 8x8, noise on the inputs 0.1" in said
+    assert f"sfumato sample '{out}'" in said
     words = ["-n", "6", "--steps", "2", "--classes", "3", "--level", "0.2", "--out", str(drawn)]
     assert main(["sample", str(out), *words]) == 0
     assert "6 pictures of 8x8, 2 stages, 4 steps in all" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ def cascade_command(arguments: list[str]) -> int:
     made.save(parsed.out)
     sizes = " -> ".join(f"{model.recipe.shape[2]}x{model.recipe.shape[1]}" for model in made.stages)
     print(f"cascade  {sizes}, noise on the inputs {', '.join(f'{level:g}' for level in made.levels)}")
-    print(f"sfumato sample {parsed.out}")
+    print(f"sfumato sample {shlex.quote(str(parsed.out))}")
     return 0
 
 

@@ -70,6 +70,7 @@ def _begin(parsed: DistillArguments) -> int:
     from sfumato.distilling import Plan, begin, own_steps, prepared
     from sfumato.fitting import check_out
     from sfumato.models.loading import load_model
+    from sfumato.runtime.lock import hold
     from sfumato.runtime.precision import usable_device
 
     usable_device(parsed.train.device)
@@ -92,15 +93,21 @@ def _begin(parsed: DistillArguments) -> int:
         for line in (f"run      {parsed.out}, which is not made", *training.costs()):
             print(line)
         return 0
-    begin(model, plan, parsed.out)
-    return _run(parsed.out, plan, images)
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    with hold(parsed.out, "distilled"):
+        check_out(parsed.out)  # another process may have begun in it since
+        begin(model, plan, parsed.out)
+        return _run(parsed.out, plan, images)
 
 
 def _go_on(out: Path) -> int:
     from sfumato.distilling import plan_of
+    from sfumato.runtime.lock import hold
 
     plan = plan_of(out)
-    return _run(out, plan, _images(plan))
+    images = _images(plan)
+    with hold(out, "distilled"):
+        return _run(out, plan, images)
 
 
 def _images(plan: Plan) -> tuple[Images, Images | None]:
@@ -113,18 +120,16 @@ def _images(plan: Plan) -> tuple[Images, Images | None]:
 
 def _run(out: Path, plan: Plan, images: tuple[Images, Images | None]) -> int:
     from sfumato.distilling import left
-    from sfumato.runtime.lock import hold
     from sfumato.train.report import write_report
 
     quoted = shlex.quote(str(out))
-    with hold(out, "distilled"):
-        for stage in left(out, plan, *images, shlex.join(["sfumato", *sys.argv[1:]])):
-            print(f"\nstage    {2 * stage.steps} -> {stage.steps} steps{', going on' if stage.begun else ''}")
-            result = stage.run()
-            if result.interrupted:
-                print(f"\nStopped at {result.images:,} images; everything is saved in {result.folder}")
-                print(f"sfumato distill --resume {quoted}")
-                return result.exit_code
-            print(f"Report:  {write_report(result.folder)}")
+    for stage in left(out, plan, *images, shlex.join(["sfumato", *sys.argv[1:]])):
+        print(f"\nstage    {2 * stage.steps} -> {stage.steps} steps{', going on' if stage.begun else ''}")
+        result = stage.run()
+        if result.interrupted:
+            print(f"\nStopped at {result.images:,} images; everything is saved in {result.folder}")
+            print(f"sfumato distill --resume {quoted}")
+            return result.exit_code
+        print(f"Report:  {write_report(result.folder)}")
     print(f"\nsfumato sample {shlex.quote(str(out / f'steps-{plan.to}'))}")
     return 0

@@ -207,36 +207,31 @@ def _seen(
     return to_uint8(operator.pinv(to_float(images))), to_float(images), labels
 
 
-def _pixels(path: Path, mode: Literal["RGB", "L"], shape: tuple[int, ...] | None = None) -> Tensor:
-    """A picture file as uint8 (H, W) or (H, W, 3). UsageError where it is none, or not of the wanted (H, W)."""
-    import numpy as np
-    import torch
+def _pixels(path: Path, channels: int, shape: tuple[int, ...] | None = None) -> Tensor:
+    """A picture file as uint8 (C, H, W). UsageError where it is none, or not of the wanted (H, W)."""
+    from sfumato.data.decoding import Unreadable
+    from sfumato.data.spec import Size
+    from sfumato.data.upright import OtherSizeError, single
 
-    from sfumato.data.decoding import Unreadable, opened
-
+    size = Size(shape[1], shape[0]) if shape else None
     try:
-        with opened(path) as file:
-            size = (file.height, file.width)
-            pixels = np.array(file.convert(mode)) if shape in (None, size) else None
+        return single(path, channels, size)
+    except OtherSizeError as error:
+        raise UsageError(f"{path} is {error}, the model's images are {size}") from None
     except Unreadable as error:
         raise UsageError(f"{path}: {error}") from None
-    if pixels is None:
-        wanted = "x".join(map(str, shape or ()))
-        raise UsageError(f"{path} is {size[0]}x{size[1]} pixels, the model's images are {wanted}")
-    return torch.from_numpy(pixels)
 
 
 def _picture(path: Path, channels: int) -> Tensor:
     """A picture file as uint8 (1, C, H, W), grey or colour. UsageError for other numbers of channels."""
     if channels not in (1, 3):
         raise UsageError(f"the model's images have {channels} channels: take --data folder:PATH?channels={channels}")
-    pixels = _pixels(path, "RGB" if channels == 3 else "L")
-    return (pixels.permute(2, 0, 1) if channels == 3 else pixels[None])[None].contiguous()
+    return _pixels(path, channels)[None]
 
 
 def _mask(path: Path, shape: tuple[int, ...]) -> Tensor:
     """Where a picture is white, (H, W)."""
-    known = _pixels(path, "L", shape) > 127
+    known = _pixels(path, 1, shape)[0] > 127
     if bool(known.all()):
         raise UsageError(f"the mask {path} is white everywhere, so there is nothing to fill in")
     return known

@@ -69,8 +69,9 @@ class SampleArguments:
     not known; several such words in turn. By default pictures of any."""
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar='"a red heart"')] = ()
     """For a model with text conditioning: captions, one a word of the shell, in turn."""
-    scale: Scale = 1.0
-    """Classifier-free guidance: 1 is none, more exaggerates the class (for models trained with label dropout)."""
+    scale: Scale | None = None
+    """Classifier-free guidance: 1 is none, as by default; more exaggerates the class (for models trained with label
+    dropout). With --guide-model 2 by default."""
     guidance: Annotated[str | None, tyro.conf.arg(metavar="SPEC")] = None
     """Another kind of guidance than --scale, with its options, such as "interval?scale=2&high=1.5": the list stands at
     the end of --help."""

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
@@ -146,16 +146,20 @@ def _taken(words: list[str], option: str) -> tuple[str | None, list[str]]:
 def with_parts(recipe: Any, arguments: list[str]) -> tuple[Any, list[str]]:
     """The recipe with other parts where a flag names one, as in --recipe.network "ncsnpp?channels=64".
 
-    Returns: the recipe, and the arguments without those flags.
+    Returns: the recipe, and the arguments without those flags. UsageError for a part that the recipe does not have.
     """
     from sfumato.papers import PARTS, part_of
+    from sfumato.spec import unknown
 
+    known = [field.name for field in fields(recipe)]
     parts, rest, words = {}, [], iter(arguments)
     for word in words:
         flag, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
         part = flag.removeprefix("--recipe.")
         if flag == part or part not in PARTS:
             rest.append(word)
+        elif part not in known:
+            raise UsageError(unknown("option", flag, [f"--recipe.{name}" for name in known]))
         else:
             parts[part] = part_of(part, value if equals else next(words, ""))
     return replace(recipe, **parts), rest

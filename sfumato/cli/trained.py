@@ -22,7 +22,7 @@ def report(result: TrainResult, recipe: Any, data: str, pictures: str) -> None:
         return
     built = recipe.build()
     if built.reconstruct is not None:
-        print("\n".join(store_reconstruction(result.folder, pictures)))
+        print("\n".join(store_reconstruction(result.folder, _of_one_size(pictures, recipe.shape))))
     print(f"Report:  {write_report(result.folder)}\n")
     best = RunFolder(result.folder).best
     if best.is_file():

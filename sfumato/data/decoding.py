@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sfumato.data import libtiff
@@ -179,16 +179,6 @@ def is_deep(file: Image.Image) -> bool:
         return file.mode.startswith("I") or any(word.isdigit() and int(word) > 255 for word in words)
     bits = getattr(file, "tag_v2", {}).get(258, ())
     return file.mode.startswith("I") or any(";16" in word for word in words) or any(b > 8 for b in bits)
-
-
-def picture(path: Path, channels: int) -> Tensor:
-    """One picture file, a mask for example, upright as uint8 (C, H, W). ValueError names the file, and what it is."""
-    try:
-        with opened(path) as file:
-            ImageOps.exif_transpose(file, in_place=True)
-            return to_tensor(file.convert("L" if channels == 1 else "RGB"))
-    except Unreadable as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
 
 
 def to_tensor(image: Image.Image) -> Tensor:

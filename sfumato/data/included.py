@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sfumato.data import moving, toys
 from sfumato.data.arrays import finished
-from sfumato.data.decoding import picture
 from sfumato.data.images import Images
 from sfumato.data.spec import FRAMING, DataError, Size, Spec, split_of
+from sfumato.data.upright import single
 
 LEAVES = 10_000 * 32**3
 """Pictures of dead leaves times their side cubed, as which the work grows or faster: about a minute of one core."""
@@ -44,7 +44,7 @@ def emoji32(spec: Spec) -> Images:
     split = split_of(spec)
     index = json.loads(asset("emoji32.json").read_text())
     side, columns = index["side"], index["columns"]
-    atlas = picture(asset("emoji32.png"), 3).permute(1, 2, 0).numpy()
+    atlas = single(asset("emoji32.png"), 3).permute(1, 2, 0).numpy()
     tiles = atlas.reshape(-1, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
     chosen = [i for i, entry in enumerate(index["emoji"]) if entry[3] == split]
     entries = [index["emoji"][i] for i in chosen]

@@ -98,6 +98,9 @@ def _taken_up(partial: Path, about: dict[str, Any]) -> dict[str, Any]:
         raise DataError(f"{partial} holds the beginning of other pairs ({', '.join(differing)}); remove it first")
     try:
         kind = np.dtype(journal.get("kind", maps.BYTES))
+        for name in ("rows", "end"):
+            if type(journal[name]) is not int or journal[name] < 0:
+                raise ValueError(f"{name} is no count in its journal")
         sizes = {
             "images.npy": maps.HEADER + journal["rows"] * math.prod(journal["image"]) * kind.itemsize,
             NOISE: maps.HEADER + journal["rows"] * math.prod(journal["noise"]) * np.dtype(HALF).itemsize,

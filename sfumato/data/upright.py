@@ -112,6 +112,35 @@ def upright(picture: Source, spec: Spec, room: Room, at: framing.Place = framing
     return Picture(pixels, met, either)
 
 
+class OtherSizeError(Unreadable):
+    """A picture of another size than the one that is asked for."""
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__(f"{width}x{height} pixels")
+
+
+def single(picture: Source, channels: int, size: Size | None = None) -> Tensor:
+    """One picture file by itself, a mask for example, upright as uint8 (C, H, W): grey or colour, 16 bits scaled to 8,
+    what is transparent laid on white.
+
+    Args:
+        size: it is to have this one; another is not decoded.
+
+    Raises:
+        OtherSizeError: it has another size.
+        Unreadable: it is no picture, damaged or too large.
+    """
+    with opened(picture) as file:
+        if size and sorted(size) != sorted(file.size):
+            raise OtherSizeError(*file.size)
+        deep, mode = is_deep(file), file.mode
+        file.load()
+        ImageOps.exif_transpose(file, in_place=True)
+        if size and size != file.size:
+            raise OtherSizeError(*file.size)
+        return to_tensor(_plain(file, mode, deep, (255, 255, 255))[0].convert("L" if channels == 1 else "RGB"))
+
+
 def _deep(source: Source, file: Image.Image, spec: Spec, at: framing.Place) -> Picture:
     """A picture of 16 bits or of floats, at that depth."""
     kind = file.mode

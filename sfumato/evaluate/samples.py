@@ -140,7 +140,7 @@ def _how(
     }
     if request.guide:
         how["classifier_scale"] = request.guide.scale
-    if request.scale != 1:
+    if request.scale not in (None, 1):
         how["guidance_scale"] = request.scale
     if classes:
         how["classes"] = list(classes)

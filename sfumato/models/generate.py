@@ -41,7 +41,7 @@ class Request:
     steps: Steps
     sampler: Sampler | str | None = None
     seed: int = 0
-    scale: float = 1.0
+    scale: float | None = None
     guide: Guide | None = None
     picture: Tensor | None = None
     batch: int = 64
@@ -59,7 +59,7 @@ def denoiser(
     model: Model,
     labels: Tensor | None,
     picture: Tensor | None,
-    scale: float = 1.0,
+    scale: float | None = None,
     network: nn.Module | None = None,
     guidance: Guidance | str | None = None,
     guide_model: Model | None = None,

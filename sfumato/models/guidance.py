@@ -20,6 +20,7 @@ from sfumato.core.denoisers import Denoise
 from sfumato.core.guidance_shelf import Combine, Projected, extrapolated, guided, renoised, rescaled, thresholded
 from sfumato.core.sampling import Sampler
 from sfumato.samplers import DDIM
+from sfumato.spaces import SPACES
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -242,20 +243,22 @@ def by_name(text: str) -> Guidance:
     return spec.construct(GUIDANCE, text, "guidance")
 
 
-def chosen(guidance: Guidance | str | None, scale: float = 1.0, guide: Model | None = None) -> Guidance:
+def chosen(guidance: Guidance | str | None, scale: float | None = None, guide: Model | None = None) -> Guidance:
     """The guidance of a request: by itself classifier-free at the scale, or autoguidance where there is a guide.
+
+    Where no scale is said (None) there is none of the first kind, and the second has its usual one.
 
     ValueError where a scale is given beside a guidance, which has its own.
     """
     if guidance is not None:
-        if scale != 1:
+        if scale not in (None, 1):
             raise ValueError("the scale of a guidance is one of its options, as in interval?scale=2")
         made = by_name(guidance) if isinstance(guidance, str) else guidance
         spec.finite(made, "the guidance")
         return made
     if guide is not None:
-        return Autoguidance() if scale == 1 else Autoguidance(scale=scale)
-    return Guidance(scale=scale)
+        return Autoguidance() if scale is None else Autoguidance(scale=scale)
+    return Guidance(scale=1.0 if scale is None else scale)
 
 
 def listed() -> str:
@@ -266,8 +269,11 @@ def listed() -> str:
 def _check_guide(model: Model, guide: Model) -> None:
     """ValueError unless a worse model fits the one that it is to guide."""
     ours, theirs = model.recipe, guide.recipe
-    if theirs.shape != ours.shape or theirs.space != ours.space:
+    if theirs.shape != ours.shape:
         raise ValueError(f"the guide makes {theirs.shape} images, the model {ours.shape}")
+    if theirs.space != ours.space:
+        other, own = (spec.written(SPACES, recipe.space) for recipe in (theirs, ours))
+        raise ValueError(f"the guide's --recipe.space is {other}, the model's {own}: they are to be the same")
     asks = theirs.conditioning.asks(theirs.shape)
     if asks is not None and asks != ours.conditioning.asks(ours.shape):
         raise ValueError("a guide takes the same pictures as inputs as the model, or none")

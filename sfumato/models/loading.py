@@ -76,6 +76,8 @@ def load(
         raise ValueError(f"{target} says itself what it is; {', '.join(choices)} cannot be chosen")
     if (path / "cascade.json").is_file():
         raise ValueError(f"{target} is a cascade of several models: sfumato sample, or sfumato.models.load_cascade")
+    if (path / "distill.json").is_file():
+        raise ValueError(f"{target} is a distillation, which has a run folder for each stage: {path / 'steps-N'}")
     if path.is_dir() and path.suffix != checkpoint.PARTS:
         found = RunFolder.open(path).latest_checkpoint()
         if found is None:

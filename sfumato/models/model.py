@@ -64,7 +64,7 @@ class Model(Trained[Recipe]):
         labels: Tensor | None = None,
         picture: Tensor | None = None,
         *,
-        scale: float = 1.0,
+        scale: float | None = None,
         network: nn.Module | None = None,
         guidance: Guidance | str | None = None,
         guide_model: Model | None = None,
@@ -75,7 +75,7 @@ class Model(Trained[Recipe]):
         Args:
             labels: (B,), for a model with classes.
             picture: (B, C, h, w) in [-1, 1], for an upsampler or a model with pictures as inputs.
-            scale: classifier-free guidance; 1 is none.
+            scale: classifier-free guidance; 1 is none, as is None; by a `guide_model` None is 2.
             network: another network than the model's, such as a cast copy.
             guidance, guide_model: see `sample`.
             attributes: (B, A) of 1, -1 or 0, for a model with attributes; 0 is not known.
@@ -136,7 +136,7 @@ class Model(Trained[Recipe]):
         classes: Sequence[str | int] | Tensor | None = None,
         attributes: Sequence[str] | Tensor | None = None,
         text: Sequence[str] | None = None,
-        scale: float = 1.0,
+        scale: float | None = None,
         guide: Guide | None = None,
         guidance: Guidance | str | None = None,
         guide_model: Model | None = None,
@@ -158,7 +158,7 @@ class Model(Trained[Recipe]):
             seed: image i depends on (seed, i) alone, whatever the batch.
             classes: names, numbers or labels (n,), taken in turn; evenly over all classes where None.
             attributes, text: words "smiling,-hat", or numbers (n, A): 1 present, -1 absent, 0 open; captions; in turn.
-            scale: classifier-free guidance; 1 is none.
+            scale: classifier-free guidance; 1 is none, as is None; by a `guide_model` None is 2.
             guide: a classifier that guides; its classes are the ones that can be asked for.
             guidance: another kind than the classifier-free one of `scale`: "interval?scale=2" (`models.guidance`).
             guide_model: a worse model of the same images, which guides instead of the model without its labels.

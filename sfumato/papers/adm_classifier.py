@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.conditioning import Conditioning, Labels
+from sfumato.conditioning import Conditioning, Labels, Unconditional
 from sfumato.core.betas import cosine_betas, scaled_linear_betas
 from sfumato.core.diffusion import Classification
 from sfumato.core.distributions import Noise
@@ -47,8 +47,8 @@ class NoisyClassifier:
 
     def __post_init__(self) -> None:
         check_fields(self, betas=BETAS)
-        if self.conditioning.augments or self.conditioning.names:
-            raise ValueError("a classifier is told of no augmentation and of no attributes: leave them out")
+        if type(self.conditioning) not in (Labels, Unconditional) or self.conditioning.dropout:
+            raise ValueError("a classifier is told of nothing but its noise level, and hides no labels")
 
     def model(self) -> nn.Module:
         check_dims(self.network, self.space.shape(self.shape))

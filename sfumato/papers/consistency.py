@@ -26,9 +26,21 @@ from sfumato.fields import Range
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.papers.edm import PUBLISHED_DEVIATION
-from sfumato.papers.recipe import Shape, Sigma, build_network, channels_of, check_fields, encoded, training_noise
+from sfumato.papers.recipe import (
+    Shape,
+    Sigma,
+    augmented,
+    build_network,
+    channels_of,
+    check_fields,
+    encoded,
+    training_noise,
+)
 from sfumato.samplers.consistency import LAST, Consistency, LogEven
 from sfumato.spaces import Measured, Space
+
+NEAREST = 24
+"""Binary digits of a float32, in which the noises t and r must differ."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class ConsistencyModel:
         check_fields(self)
         if not self.sigma_min < self.sigma_max:
             raise ValueError(f"sigma_min is below sigma_max, not {self.sigma_min:g} and {self.sigma_max:g}")
+        if (self.stage + 1) * math.log2(self.q) > NEAREST:
+            raise ValueError(f"q^(stage + 1) is at most 2^{NEAREST}, or r is no other number than t: lower q or stage")
 
     @property
     def deviation(self) -> float:
@@ -91,6 +105,8 @@ class ConsistencyModel:
         return (sigma * (1 - step)).clamp(min=0)
 
     def build(self) -> Diffusion:
+        if self.conditioning.feeds_back:
+            raise ValueError("a consistency model is fed no predictions of its own")
         schedule = PowerVE(self.sigma_min, self.sigma_max, self.rho)
         process = GaussianDiffusion(schedule)
         parameterization, scale_in = predict_f(self.deviation), unit_variance(self.deviation)
@@ -104,9 +120,10 @@ class ConsistencyModel:
         def loss(
             network: nn.Module, images: Tensor, t: Tensor, noise: Noise = torch.randn_like, /, **given: Tensor
         ) -> Tensor:
-            x0 = encoded(self, network, images, given, noise)
-            eps = training_noise(self, x0, noise, given)
-            f = denoise(network, self.conditioning.training(images, given, noise))
+            images, known = augmented(self, network, images, given, noise)
+            x0 = encoded(self, network, images, known, noise)
+            eps = training_noise(self, x0, noise, known)
+            f = denoise(network, self.conditioning.training(images, known, noise))
             sigma = schedule.alpha_sigma(t)[1]
             r = self.earlier(sigma)
             low = schedule.at(-r.clamp(min=1e-9).log())

@@ -14,8 +14,10 @@ from sfumato.networks.control import Control
 def controlled(recipe: Any, picture: Conditioning) -> Any:
     """The recipe of a model's control by a picture; that of a model which has a control stays as it is.
 
-    ValueError for a model that is given a picture already, and for a recipe without a network of its own.
+    ValueError for a model that is given a picture already or makes none, and for a recipe without a network of its own.
     """
+    if recipe.build().sampler is None:
+        raise ValueError("a control is of a model that makes pictures, which a classifier or an autoencoder does not")
     if recipe.network.frozen:
         return recipe
     if recipe.conditioning.pictured:

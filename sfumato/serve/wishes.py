@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from sfumato import spec
-from sfumato.data.decoding import Unreadable, opened
+from sfumato.data.decoding import Unreadable
+from sfumato.data.spec import Size
+from sfumato.data.upright import OtherSizeError, single
 from sfumato.fields import Length, Range, check
 from sfumato.runtime.json_file import parsed
 
@@ -117,11 +117,8 @@ def picture(text: str, what: str, shape: tuple[int, ...]) -> Tensor:
     except (binascii.Error, ValueError):
         raise ValueError(f"the {what} is no base64 text") from None
     try:
-        with opened(content) as file:  # which decodes nothing yet
-            size = (file.width, file.height)
-            pixels = np.array(file.convert("L" if channels == 1 else "RGB")) if size == (width, height) else None
+        return single(content, channels, Size(width, height))
+    except OtherSizeError as error:
+        raise ValueError(f"the {what} has {error}; pictures of this model have {width}x{height}") from None
     except Unreadable as error:
         raise ValueError(f"the {what} cannot be read: {error}") from None
-    if pixels is None:
-        raise ValueError(f"the {what} has {size[0]}x{size[1]} pixels; pictures of this model have {width}x{height}")
-    return torch.from_numpy(pixels.reshape(height, width, -1)).permute(2, 0, 1).contiguous()

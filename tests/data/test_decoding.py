@@ -17,10 +17,10 @@ import torch
 from PIL import EpsImagePlugin, GifImagePlugin, Image, TiffImagePlugin, features
 
 from sfumato.data import DataError, decoding, open_source, room
-from sfumato.data.decoding import Slice, Unreadable, opened, picture
+from sfumato.data.decoding import Slice, Unreadable, opened
 from sfumato.data.room import Room
-from sfumato.data.spec import Spec
-from sfumato.data.upright import upright
+from sfumato.data.spec import Size, Spec
+from sfumato.data.upright import OtherSizeError, single, upright
 
 SPEC = Spec("folder:x", "folder", "x", {})
 
@@ -73,8 +73,8 @@ def test_postscript_named_png_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a.png").write_text(text)
     with pytest.raises(DataError, match="none of the 1"):
         open_source(f"folder:{tmp_path}")
-    with pytest.raises(ValueError, match=r"a\.png cannot be read as a picture: no picture that is known here"):
-        picture(tmp_path / "a.png", 1)
+    with pytest.raises(Unreadable, match="no picture that is known here"):
+        single(tmp_path / "a.png", 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -213,3 +213,23 @@ def test_a_slice_of_a_file_is_a_picture(tmp_path: Path) -> None:
         assert (found[:, 4, 4].int() - 100).abs().max() < 4
     with pytest.raises(Unreadable):
         upright(Slice(tmp_path / "all", 99, 20), SPEC, Room("x"))
+
+
+def test_a_single_picture_is_upright_of_eight_bits_and_laid_on_white(tmp_path: Path) -> None:
+    deep, clear, turned = tmp_path / "deep.png", tmp_path / "clear.png", tmp_path / "turned.jpg"
+    Image.fromarray(np.array([[0, 300], [30_000, 65_535]], np.uint16)).save(deep)
+    assert single(deep, 1).tolist() == [[[0, 1], [117, 255]]]  # v / 257, not cut off at 255
+    strokes = np.zeros((2, 2, 4), np.uint8)
+    strokes[0, 0, 3] = 255  # one black pixel, the others transparent
+    Image.fromarray(strokes).save(clear)
+    assert single(clear, 1).tolist() == [[[0, 255], [255, 255]]]
+    assert single(clear, 3).shape == (3, 2, 2)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(np.array([[0] * 8 + [255] * 8] * 8, np.uint8)).save(turned, exif=exif, quality=100)
+    upright_one = single(turned, 1, Size(8, 16))
+    assert upright_one.shape == (1, 16, 8)
+    assert int(upright_one[0, :8].max()) < 50 < 200 < int(upright_one[0, 8:].min())
+    for wanted in (Size(16, 8), Size(8, 15)):
+        with pytest.raises(OtherSizeError, match="pixels"):
+            single(turned, 1, wanted)

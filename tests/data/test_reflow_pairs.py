@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,11 @@ def test_what_is_written_is_read_whole_or_in_two_goes(tmp_path: Path) -> None:
     noise.write_bytes(noise.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"noise.npy is shorter than its journal says\); remove it first"):
         write(tmp_path / "torn", ABOUT, 10, ("x", "y"), made)
+    journal = tmp_path / "torn.partial" / "journal.json"
+    for rows in (1.5, -5, True, "6"):
+        journal.write_text(json.dumps({**json.loads(journal.read_text()), "rows": rows}))
+        with pytest.raises(DataError, match="rows is no count in its journal"):
+            write(tmp_path / "torn", ABOUT, 10, ("x", "y"), made)
     told: list[int] = []
     halves = write(tmp_path / "halves", ABOUT, 10, ("x", "y"), made, told.append)
     assert told[0] == 6

@@ -65,6 +65,7 @@ def test_a_model_without_classes_is_guided_by_a_worse_one() -> None:
             parameter.mul_(0.8)
     first = pictures(model, guide_model=guide)
     assert torch.equal(first, pictures(model, guidance=Autoguidance(), guide_model=guide))
+    assert torch.equal(pictures(model, guide_model=guide, scale=1.0), pictures(model))  # 1 is none where it is said
     assert not torch.equal(first, pictures(model))
 
 
@@ -108,7 +109,8 @@ def test_what_does_not_fit_is_refused() -> None:
         pictures(model, guidance="negative?negative=hat")
     with pytest.raises(ValueError, match="trained without classes"):
         pictures(made(RECIPES["ddpm"]), guidance="negative?negative=hat")
-    for guide, said in ((made(RECIPES["VP"]), "noise levels"), (made(RECIPES["VE"]), "the guide makes")):
+    other_space = "the guide's --recipe.space is unit-pixels, the model's pixels"
+    for guide, said in ((made(RECIPES["VP"]), "noise levels"), (made(RECIPES["VE"]), other_space)):
         with pytest.raises(ValueError, match=said):
             pictures(made(RECIPES["ddpm"]), guide_model=guide)
     with pytest.raises(ValueError, match="other classes"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import papers, samplers
-from sfumato.conditioning import Augmented, Conditioning, Labels, Together, Unconditional
+from sfumato.conditioning import Augmented, Conditioning, Labels, SelfConditioned, Together, Unconditional
 from sfumato.core.distributions import Noise
 from sfumato.core.randomness import ImageNoise
 from sfumato.networks import NETWORKS, Embedded
@@ -69,8 +69,9 @@ def test_a_fresh_network_told_zeros_is_the_one_without(name: str) -> None:
 def test_other_networks_refuse_in_one_line(name: str) -> None:
     with pytest.raises(ValueError, match=r"numbers of an augmentation|conditioned on the noise level alone"):
         NETWORKS[name]().build((1, 28, 28), 10 if name == "encoder-unet" else 2, Embedded(numbers=9, levels=10))
-    with pytest.raises(ValueError, match="told of no augmentation"):
-        NoisyClassifier(conditioning=Together((Labels(3), Augmented())))
+    for more in (Together((Labels(3), Augmented())), Together((Labels(3), SelfConditioned())), Labels(3, 0.1)):
+        with pytest.raises(ValueError, match="told of nothing but its noise level"):
+            NoisyClassifier(conditioning=more)
     with pytest.raises(ValueError, match="augmented twice"):
         Together((Augmented(), Augmented(0.2)))
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import samplers
-from sfumato.conditioning import Labels
+from sfumato.conditioning import Augmented, Labels, SelfConditioned
+from sfumato.core.randomness import ImageNoise
 from sfumato.core.sampling import finish
 from sfumato.inverse import MeanPool
 from sfumato.likelihood import Flow, adaptive
@@ -146,6 +147,27 @@ def test_json_and_back() -> None:
     assert from_json(to_json(recipe)) == recipe
     with pytest.raises(ValueError, match="sigma_min is below sigma_max"):
         replace(recipe, sigma_min=90.0)
+
+
+def test_r_that_is_no_other_number_than_t_is_refused() -> None:
+    for q, stage in ((1e6, 64), (256.0, 3), (2.0, 24)):
+        with pytest.raises(ValueError, match="r is no other number than t"):
+            ConsistencyModel(q=q, stage=stage)
+    nearest = ConsistencyModel(space=Pixels(), q=256.0, stage=2)
+    assert float(nearest.earlier(torch.tensor(1.0))) < 1.0
+
+
+def test_the_images_are_augmented_and_predictions_are_not_fed_back() -> None:
+    recipe = ConsistencyModel((1, 8, 8), HoUNet(channels=8), Augmented(p=1.0), Pixels())
+    network, built, x0 = recipe.model(), recipe.build(), 2 * torch.rand(4, 1, 8, 8) - 1
+    told: list[Tensor] = []
+    network.register_forward_pre_hook(lambda _, args, given: told.append(given["numbers"]), with_kwargs=True)
+    built.loss(network, x0, torch.full((4,), 0.5), ImageNoise(0, range(4)))
+    assert len(told) == 2
+    assert torch.equal(told[0], told[1])  # f at t and at r are of the same images
+    assert bool((told[0] != 0).any(dim=1).all())
+    with pytest.raises(ValueError, match="is fed no predictions of its own"):
+        replace(recipe, conditioning=SelfConditioned()).build()
 
 
 def test_what_a_model_of_few_steps_is_not_is_said() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sfumato import papers
 from sfumato.cli import main
 from sfumato.cli.samplers import fitting
-from sfumato.conditioning import Labels, SelfConditioned
+from sfumato.conditioning import Labels, Picture, SelfConditioned
 from sfumato.core.distillation import ddim, even_times
 from sfumato.core.exact import gaussian
 from sfumato.core.sampling import finish
@@ -24,6 +24,7 @@ from sfumato.data import open_source
 from sfumato.distilling import left, plan_of
 from sfumato.models import Model, load_model
 from sfumato.networks.unet import HoUNet
+from sfumato.papers.controlled import controlled
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.distilled import Distilled, student
 from sfumato.papers.flow_matching import FlowMatching
@@ -32,6 +33,7 @@ from sfumato.papers.mean_flow import MeanFlow
 from sfumato.papers.recipe import Derived, of_shape, with_data
 from sfumato.papers.shortcut import Shortcut
 from sfumato.runtime.folder import RunFolder
+from sfumato.runtime.lock import hold
 
 NET = HoUNet(channels=8, multipliers=(1,), blocks=1, attention=(), dropout=0.1)
 BASE = DDPM((1, 8, 8), NET, betas="cosine", prediction="v", weight="v", steps=64)
@@ -225,6 +227,9 @@ def test_what_cannot_be_distilled_is_one_line(model: Path, tmp_path: Path, capsy
     Model(recipe, recipe.model(), (), {"data": {"spec": "digits?limit=64"}}).save(eps)
     learned = papers.PAPERS["dpm"]((1, 8, 8), learn_betas=True)
     Model(learned, learned.model(), (), {"data": {"spec": "digits?limit=64"}}).save(bits)
+    control = tmp_path / "control.safetensors"
+    edges = controlled(BASE, Picture("edges"))
+    Model(edges, edges.model(), (), {"data": {"spec": "digits?limit=64"}}).save(control)
     for target, words, said in (
         (model, ["--to", "5"], "32 never come to 5"),
         (model, ["--from-steps", "128", "--to", "64"], "steps must lie between 1 and 64"),
@@ -232,6 +237,7 @@ def test_what_cannot_be_distilled_is_one_line(model: Path, tmp_path: Path, capsy
         (model, ["--scale", "2"], "label dropout"),
         (eps, [], "distil a model that returns v or x0"),
         (bits, [], "sampled by its own"),
+        (control, [], "a control is not distilled"),
     ):
         out = tmp_path / "none"
         assert main(["distill", str(target), "--out", str(out), *words, *TINY]) == 2
@@ -239,5 +245,13 @@ def test_what_cannot_be_distilled_is_one_line(model: Path, tmp_path: Path, capsy
         assert said in heard
         assert heard.count("\n") == 1
         assert not out.exists()
+    out.mkdir()
+    with hold(out, "distilled"):  # another process is about to begin there
+        assert main(["distill", str(model), "--out", str(out), "--from-steps", "4", "--to", "2", *TINY]) == 2
+        assert "is being distilled by process" in capsys.readouterr().err
+        assert [child.name for child in out.iterdir()] == [".lock"]
+    (out / "distill.json").write_text("{}")
+    assert main(["sample", str(out)]) == 2
+    assert "is a distillation, which has a run folder for each stage" in capsys.readouterr().err
     assert main(["distill", "--resume", str(tmp_path)]) == 2
     assert "holds no distillation" in capsys.readouterr().err

@@ -47,6 +47,21 @@ def test_a_wrong_part_is_one_line(capsys: pytest.CaptureFixture[str], words: lis
     assert heard.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("preset", "part"),
+    [
+        ("consistency/digits", "noising"), ("dpm/digits", "noising"), ("autoencoder/digits", "noising"),
+        ("adm_classifier/digits", "noising"), ("ddpm/digits", "of"),
+    ],
+)  # fmt: skip
+def test_a_part_that_a_recipe_has_not_is_one_line(capsys: pytest.CaptureFixture[str], preset: str, part: str) -> None:
+    for words in ([f"--recipe.{part}", "independent"], [f"--recipe.{part}=independent"]):
+        assert main(["train", preset, *words]) == 2
+        heard = capsys.readouterr().err
+        assert f"unknown option '--recipe.{part}'" in heard
+        assert heard.count("\n") == 1
+
+
 def test_the_data_decide_shape_classes_and_moments(capsys: pytest.CaptureFixture[str]) -> None:
     images = toy.images()
     assert fit_to_data(DDPM(conditioning=Labels(7, 0.1)), images) == DDPM((1, 8, 8), conditioning=Labels(3, 0.1))

@@ -15,6 +15,7 @@ from sfumato.cli import main
 from sfumato.conditioning import Labels, Picture, Together
 from sfumato.models import load_model
 from sfumato.networks.unet import HoUNet
+from sfumato.papers.autoencoder import ImageAutoencoder
 from sfumato.papers.controlled import controlled
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.distilled import Distilled
@@ -181,5 +182,7 @@ def test_a_control_goes_on_as_a_control_and_of_a_picture_there_is_one() -> None:
     assert sfumato.papers.from_json(json.loads(json.dumps(sfumato.papers.to_json(once)))) == once
     with pytest.raises(ValueError, match="pictures already"):
         controlled(DDPM((1, 8, 8), plain.network, Picture("grey")), Picture("edges"))
+    with pytest.raises(ValueError, match="a control is of a model that makes pictures"):
+        controlled(ImageAutoencoder((1, 8, 8)), Picture("edges"))
     with pytest.raises(ValueError, match="distilled"):
         controlled(Distilled(plain), Picture("edges"))
