@@ -161,7 +161,7 @@ def sample_cascade(arguments: list[str]) -> int:
     fits(parsed.n, cascade.shape, "pictures")
     found = {f"stage {i + 1}": of_weights(model.network) for i, model in enumerate(cascade.stages)}
     whole = asked("sample", parsed, **found, levels=cascade.levels)
-    folder = parsed.out or Path(parsed.target) / "samples" / f"seed{parsed.seed}-{whole.digest}"
+    folder = parsed.out or Path(parsed.target).expanduser() / "samples" / f"seed{parsed.seed}-{whole.digest}"
     started, stages, space = time.perf_counter(), list[Any](), cascade.stages[-1].recipe.space
     with place(folder, whole) as out:
         images = _drawn(parsed, cascade, labels, steps, moves, stages)

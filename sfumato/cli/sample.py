@@ -109,7 +109,8 @@ class SampleArguments:
 
 
 def sample_command(arguments: list[str]) -> int:
-    if any(os.path.isfile(Path(word).expanduser() / "cascade.json") for word in arguments if not word.startswith("-")):
+    words = [word for before, word in zip(["", *arguments], arguments, strict=False) if word and before != "--out"]
+    if any(os.path.isfile(Path(word).expanduser() / "cascade.json") for word in words if not word.startswith("-")):
         from sfumato.cli.cascade import sample_cascade
 
         return sample_cascade(arguments)

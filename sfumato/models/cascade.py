@@ -154,7 +154,7 @@ class Cascade:
 
 def load_cascade(folder: str | Path, device: torch.device | str = "cpu") -> Cascade:
     """The cascade in a folder. ValueError, in one line, where it holds none, or one that is damaged; OSError."""
-    path = Path(folder) / FILE
+    path = Path(folder).expanduser() / FILE
     found = read_object(path)
     names, about = found.get("stages"), found.get("about", {})
     if found.get("format") != FORMAT or not isinstance(names, list) or not isinstance(about, dict):

@@ -24,6 +24,7 @@ from sfumato.models import Model, load_model
 from sfumato.networks.unet import ImprovedUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.training import TrainConfig
+from sfumato.runtime.folder import RunFolder
 from sfumato.train.batches import ORDER, Batches, shard
 
 SIZES = {(60, 30): 6, (30, 60): 3, (40, 42): 2}
@@ -140,6 +141,18 @@ def test_from_a_folder_of_mixed_ratios_to_sheets_of_two(folder: Path, tmp_path: 
     assert main(["evaluate", str(run), "-n", "8", "--out", str(tmp_path / "no")]) == 2
     assert main(["train", "ddpm/digits", "--data", data, "--train.fd-every", "0.5", "--out", str(tmp_path / "no")]) == 2
     assert not (tmp_path / "no").exists()
+
+
+def test_an_autoencoder_of_buckets_is_measured_at_its_own_size(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = f"folder:{folder}?buckets={BUCKETS}", tmp_path / "run"
+    words = ["--train.batch", "4", "--train.images", "16", "--train.preview-images", "0", "--out", str(run)]
+    assert main(["train", "autoencoder/digits", "--data", data, *words]) == 0
+    assert "latents?of=" in capsys.readouterr().out
+    found = [row for row in RunFolder.open(run).metrics() if row["kind"] == "reconstruction"]
+    assert len(found) == 1
+    assert found[0]["on"].startswith(data + "&bucket=")
 
 
 def test_a_resumed_run_is_the_same_run(folder: Path, tmp_path: Path) -> None:
