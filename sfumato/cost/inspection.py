@@ -17,6 +17,7 @@ from sfumato.cost import memory
 from sfumato.cost.network import forward_flops, parameters, throughput
 from sfumato.data import open_source
 from sfumato.models import load, shipped
+from sfumato.models.loading import holds_model, home
 from sfumato.networks import NETWORKS
 from sfumato.networks.recompute import known_blocks
 from sfumato.papers import ncsnv2
@@ -58,7 +59,7 @@ def describe(
     what: str, *, plan: Plan = Plan(), measure: bool = True, size: str | None = None
 ) -> Iterator[str]:  # fmt: skip
     """The lines to print about a preset, with its network in a `size`, a run folder, a checkpoint or a data spec."""
-    path = Path(what)
+    path = home(what)
     if size is not None and what not in PRESETS:
         raise ValueError(f"--size scales the network of a preset, and {what} is none")
     if what in PRESETS:
@@ -72,7 +73,7 @@ def describe(
         yield from costs(recipe, chosen.train, plan, measure)
         if what in shipped():
             yield f"ships with a checkpoint: sfumato sample {what}"
-    elif what in shipped() or (path / "config.json").is_file() or path.suffix == ".safetensors":
+    elif what in shipped() or holds_model(path) or path.suffix == ".safetensors":
         model = load(what)
         about = model.about
         yield f"{about['path']}: {type(model.recipe).__name__}, {about['weights']} weights"

@@ -147,8 +147,8 @@ def load_classifier(
 
 
 def holds_model(path: Path) -> bool:
-    """Whether a folder is one of a model: a run, a checkpoint in parts, a cascade, or what diffusers wrote."""
-    ours = any((path / name).is_file() for name in ("config.json", "cascade.json"))
+    """Whether a folder is one of models: a run, a checkpoint in parts, a cascade, a distillation, or diffusers' own."""
+    ours = any((path / name).is_file() for name in ("config.json", "cascade.json", "distill.json"))
     return ours or path.suffix == checkpoint.PARTS or _is_diffusers(path)
 
 

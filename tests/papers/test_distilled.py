@@ -251,7 +251,8 @@ def test_what_cannot_be_distilled_is_one_line(model: Path, tmp_path: Path, capsy
         assert "is being distilled by process" in capsys.readouterr().err
         assert [child.name for child in out.iterdir()] == [".lock"]
     (out / "distill.json").write_text("{}")
-    assert main(["sample", str(out)]) == 2
-    assert "is a distillation, which has a run folder for each stage" in capsys.readouterr().err
+    for command in ("sample", "inspect", "evaluate"):
+        assert main([command, str(out)]) == 2
+        assert "is a distillation, which has a run folder for each stage" in capsys.readouterr().err
     assert main(["distill", "--resume", str(tmp_path)]) == 2
     assert "holds no distillation" in capsys.readouterr().err
