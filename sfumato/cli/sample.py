@@ -70,8 +70,7 @@ class SampleArguments:
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar='"a red heart"')] = ()
     """For a model with text conditioning: captions, one a word of the shell, in turn."""
     scale: Scale | None = None
-    """Classifier-free guidance: 1 is none, as by default; more exaggerates the class (for models trained with label
-    dropout). With --guide-model 2 by default."""
+    """Classifier-free guidance (trained with label dropout): 1, the default, is none; by a --guide-model it is 2."""
     guidance: Annotated[str | None, tyro.conf.arg(metavar="SPEC")] = None
     """Another kind of guidance than --scale, with its options, such as "interval?scale=2&high=1.5": the list stands at
     the end of --help."""
