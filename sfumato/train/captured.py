@@ -8,6 +8,7 @@ seed and of the images seen. Dropout is the device's own; its generator is seede
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -68,7 +69,8 @@ class Captured:
             group["capturable"], group["lr"] = True, torch.zeros((), device=device)
         kept = {name: value.clone() for name, value in state.network.state_dict().items()}
         try:
-            with resident(session.diffusion.process, device) as self.tables:
+            with resident(session.diffusion.process, device) as self.tables, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*capturable=True")  # of steps that are taken before the capture
                 watched(self._work, device)
                 self.replay, (self.losses, self.loss, self.norm) = graphed(self._work)
         except RuntimeError as error:
