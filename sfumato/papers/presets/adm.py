@@ -9,7 +9,7 @@ from sfumato.conditioning import Labels, LowRes, Together, Unconditional
 from sfumato.networks.unet import ADMUNet
 from sfumato.papers.adm import ADM
 from sfumato.papers.presets import data
-from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, emoji, long, short
+from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, clothes, emoji, long, short
 from sfumato.papers.training import TrainConfig
 
 
@@ -48,7 +48,7 @@ UPWARDS, GUESSED = long(500_000, 256, 1e-4), long(1_000_000, 256, 1e-4)
 SMALL = {
     # name            recipe              data       training    what it is
     "digits":  Preset(small(DIGITS, 10),  "digits",  short(1.0), "digits with label dropout: guidance of both kinds"),
-    "fashion": Preset(small(FASHION, 10), "fashion", short(8.0), "clothes with label dropout: guidance of both kinds"),
+    "fashion": Preset(small(FASHION, 10), "fashion", clothes(),  "clothes with label dropout: guidance of both kinds"),
     "emoji32": Preset(small(EMOJI, 9),    "emoji32", emoji(),    "emoji with label dropout: guidance of both kinds"),
 }  # fmt: skip
 PUBLISHED = {

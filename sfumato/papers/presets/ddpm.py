@@ -18,6 +18,7 @@ from sfumato.papers.presets.preset import (
     FASHION,
     Preset,
     Size,
+    clothes,
     emoji,
     long,
     short,
@@ -30,7 +31,7 @@ NONE = Unconditional()
 
 def small(size: Size, conditioning: Conditioning) -> DDPM:
     """For short runs."""
-    return DDPM(size.shape, HoUNet(**size.unet), conditioning, betas="cosine", prediction="v", weight="v")
+    return DDPM(size.shape, HoUNet(**size.unet), conditioning, betas="cosine", prediction="v", weight="min-snr")
 
 
 def ho(steps: int, batch: int, learning_rate: float, **more: Any) -> TrainConfig:
@@ -49,8 +50,8 @@ HOUR = emoji(60.0, batch=32)
 SMALL = {
     # name             recipe                      data        training    what it is
     "digits":   Preset(small(DIGITS, Labels(10)),  "digits",   short(1.0), "8x8 digits with labels in a minute"),
-    "fashion":  Preset(small(FASHION, NONE),       "fashion",  short(8.0), "28x28 clothes in eight minutes, two cores"),
-    "mnist":    Preset(small(FASHION, Labels(10)), "mnist",    short(8.0), "28x28 handwritten digits with labels"),
+    "fashion":  Preset(small(FASHION, NONE),       "fashion",  clothes(),  "28x28 clothes in eight minutes, two cores"),
+    "mnist":    Preset(small(FASHION, Labels(10)), "mnist",    clothes(),  "28x28 handwritten digits with labels"),
     "emoji32":  Preset(small(EMOJI, Labels(9)),    "emoji32",  emoji(),    "32x32 colour emoji with categories"),
     "emoji128": Preset(LATENT,                     "emoji128", HOUR,       "128x128, latents of autoencoder/emoji128"),
 }  # fmt: skip

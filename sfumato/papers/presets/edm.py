@@ -14,7 +14,7 @@ from sfumato.networks.ncsnpp import DDPMpp
 from sfumato.networks.unet import ADMUNet, HoUNet
 from sfumato.papers.edm import EDM
 from sfumato.papers.presets import data
-from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, emoji, long, short
+from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, clothes, emoji, long, short
 from sfumato.papers.training import TrainConfig
 from sfumato.spaces import Pixels
 
@@ -46,8 +46,8 @@ TRAIN_NET = karras(2500, 4096, 1e-4, 5e7)
 SMALL = {
     # name                   recipe                           data       training    what it is
     "digits":         Preset(small(DIGITS, Labels(10)),       "digits",  short(1.0), "8x8 digits with labels, by EDM"),
-    "fashion":        Preset(small(FASHION, NONE),            "fashion", short(8.0), "clothes by EDM"),
-    "fashion-labels": Preset(small(FASHION, Labels(10, 0.1)), "fashion", short(8.0), "clothes by EDM, label dropout"),
+    "fashion":        Preset(small(FASHION, NONE),            "fashion", clothes(),  "clothes by EDM"),
+    "fashion-labels": Preset(small(FASHION, Labels(10, 0.1)), "fashion", clothes(),  "clothes by EDM, label dropout"),
     "emoji32":        Preset(small(EMOJI, Labels(9)),         "emoji32", emoji(),    "emoji with categories, by EDM"),
 }  # fmt: skip
 PUBLISHED = {

@@ -11,7 +11,7 @@ from sfumato.conditioning import Conditioning, Labels, Unconditional
 from sfumato.networks.unet import ADMUNet, HoUNet
 from sfumato.papers.flow_matching import FlowMatching
 from sfumato.papers.presets import data
-from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, emoji, long, short
+from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, clothes, emoji, long, short
 
 NONE = Unconditional()
 
@@ -32,8 +32,8 @@ LIPMAN64 = long(157_000, 2048, 1e-4)
 SMALL = {
     # name                   recipe                           data       training    what it is
     "digits":         Preset(small(DIGITS, Labels(10)),       "digits",  short(1.0), "8x8 digits by a flow, labels"),
-    "fashion":        Preset(small(FASHION, NONE),            "fashion", short(8.0), "clothes by a flow"),
-    "fashion-labels": Preset(small(FASHION, Labels(10, 0.1)), "fashion", short(8.0), "clothes by a flow, with dropout"),
+    "fashion":        Preset(small(FASHION, NONE),            "fashion", clothes(),  "clothes by a flow"),
+    "fashion-labels": Preset(small(FASHION, Labels(10, 0.1)), "fashion", clothes(),  "clothes by a flow, with dropout"),
     "emoji32":        Preset(small(EMOJI, Labels(9)),         "emoji32", emoji(),    "emoji with categories by a flow"),
 }  # fmt: skip
 PUBLISHED = {

@@ -11,7 +11,7 @@ from sfumato.conditioning import Conditioning, Labels, LowRes, Together, Uncondi
 from sfumato.networks.unet import ImprovedUNet
 from sfumato.papers.iddpm import ImprovedDDPM
 from sfumato.papers.presets import data
-from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, emoji, long, short
+from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, clothes, emoji, long, short
 
 NONE = Unconditional()
 
@@ -49,7 +49,7 @@ TRAIN256, TRAIN_LSUN = long(500_000, 256, 1e-4), long(2_400_000, 64, 2e-5)
 SMALL = {
     # name                      recipe                      data       training    what it is
     "digits":            Preset(small(DIGITS, Labels(10)),  "digits",  short(1.0), "digits with a learned variance"),
-    "fashion":           Preset(small(FASHION, NONE),       "fashion", short(8.0), "clothes with a learned variance"),
+    "fashion":           Preset(small(FASHION, NONE),       "fashion", clothes(),  "clothes with a learned variance"),
     "emoji32":           Preset(small(EMOJI, Labels(9)),    "emoji32", emoji(),    "emoji with a learned variance"),
     "fashion-upsampler": Preset(small(FASHION, LowRes(14)), "fashion", short(5.0), "enlarges 14x14 clothes to 28x28"),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from sfumato.networks.unet import ADMUNet, HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.presets import data
 from sfumato.papers.presets.ddpm import ho, small
-from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, emoji, short
+from sfumato.papers.presets.preset import DIGITS, EMOJI, FASHION, Preset, Size, clothes, emoji
 
 PALETTE = DDPM((3, 256, 256), ADMUNet(dropout=0.0), Picture("grey"), steps=2000)
 SR3 = DDPM((3, 256, 256), HoUNet(128, (1, 2, 4, 4, 8, 8), 3, (16,), 0.0), Picture("bicubic?factor=4"), steps=2000)
@@ -29,10 +29,10 @@ SMALL = {
     # name                   recipe     data       training                what it is
     "emoji32-colour": Preset(COLOUR,    "emoji32", emoji(),                "colours grey emoji"),
     "emoji32-text":   Preset(small(EMOJI, Text()), "emoji32", emoji(),     "emoji by their names, as texts"),
-    "fashion-fill":   Preset(FILL,      "fashion", short(8.0),             "fills in missing boxes in clothes"),
-    "fashion-x2":     Preset(TWICE,     "fashion", short(8.0),             "enlarges 14x14 clothes to 28x28"),
-    "fashion14":      Preset(BASE,      HALVED,    short(8.0, batch=32),   "14x14 clothes, the base of a cascade"),
-    "fashion14-x2":   Preset(UPSAMPLER, "fashion", short(8.0, batch=16),   "its upsampler, with noise on its input"),
+    "fashion-fill":   Preset(FILL,      "fashion", clothes(),              "fills in missing boxes in clothes"),
+    "fashion-x2":     Preset(TWICE,     "fashion", clothes(),              "enlarges 14x14 clothes to 28x28"),
+    "fashion14":      Preset(BASE,      HALVED,    clothes(),              "14x14 clothes, the base of a cascade"),
+    "fashion14-x2":   Preset(UPSAMPLER, "fashion", clothes(batch=16),      "its upsampler, with noise on its input"),
     "emoji32-x2":     Preset(EMOJI64,   WHOLE,     emoji(30.0, batch=16),  "upsampler of ddpm/emoji32 to 64x64"),
 }  # fmt: skip
 PUBLISHED = {
