@@ -12,14 +12,16 @@ from sfumato.networks.control import Control
 
 
 def controlled(recipe: Any, picture: Conditioning) -> Any:
-    """The recipe of a model's control by a picture; that of a model which has a control stays as it is.
+    """The recipe of a model's control by a picture; that of a model which has this control stays as it is.
 
-    ValueError for a model that is given a picture already or makes none, and for a recipe without a network of its own.
+    ValueError for a model that is given another picture or makes none, and for a recipe without a network of its own.
     """
     if recipe.build().sampler is None:
         raise ValueError("a control is of a model that makes pictures, which a classifier or an autoencoder does not")
-    if recipe.network.frozen:
+    if recipe.network.frozen and picture in recipe.conditioning.each:
         return recipe
+    if recipe.network.frozen:
+        raise ValueError("this model has a control by another picture: begin at the model that it controls, by --from")
     if recipe.conditioning.pictured:
         raise ValueError("this model is given pictures already, and a model takes one: control one that is given none")
     if "network" not in {field.name for field in fields(recipe)}:

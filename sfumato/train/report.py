@@ -44,7 +44,8 @@ figure img { image-rendering: pixelated; border-radius: 4px; }
 figcaption { font-size: .88rem; margin-top: .6rem; }
 .strip { display: flex; gap: 1rem; overflow-x: auto; padding-bottom: .5rem; }
 .strip figure { flex: 0 0 230px; padding: .7rem; }
-pre { padding: 1rem; overflow-x: auto; font: .88rem/1.6 ui-monospace, monospace; margin: 0; }
+pre { padding: 1rem; font: .88rem/1.6 ui-monospace, monospace; margin: 0; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 details { padding: .8rem 1rem; margin-top: .8rem; }
 details pre { border: 0; padding: .6rem 0 0; }
 summary { cursor: pointer; }
@@ -229,7 +230,7 @@ def _commands(path: Path, config: dict[str, Any], encodes: bool) -> str:
     lines = [f"{config.get('command', '')}    # this run", f'sfumato train PRESET --recipe.space "latents?of={where}"']
     lines = lines if encodes else [
         f"{config.get('command', '')}    # this run",
-        f"sfumato sample {where} -n 64 --steps 50 --seed 0",
+        f"sfumato sample {where} -n 64 --seed 0",
         f"sfumato sample {where} -n 16 --sampler ancestral --steps 250 --animation",
         f"sfumato inspect {where}",
     ]

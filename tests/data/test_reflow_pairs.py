@@ -152,5 +152,6 @@ def test_the_command_makes_pairs_and_training_takes_them(tmp_path: Path, capsys:
     rows = [images.keys.index(key) for key in batch.keys]
     assert torch.equal(batch.given["eps"], images.noise[rows].float())
     assert torch.allclose(batch.x0, images.images[rows] / 127.5 - 1, atol=1e-6)  # a pair is not mirrored
-    train(FLOW, images, settings, tmp_path / "run", config={"recipe": papers.to_json(FLOW)}, quiet=True)
+    train(FLOW, images, settings, tmp_path / "run", config={"recipe": papers.to_json(FLOW)})
     assert RunFolder.open(tmp_path / "run").latest() is not None
+    assert "not mirrored, so flip does nothing" in capsys.readouterr().out

@@ -178,7 +178,9 @@ def test_a_control_goes_on_as_a_control_and_of_a_picture_there_is_one() -> None:
     once = controlled(plain, Picture("edges"))
     assert once.conditioning == Picture("edges")
     assert once.network.network == plain.network
-    assert controlled(once, Picture("mask")) == once
+    assert controlled(once, Picture("edges")) == once
+    with pytest.raises(ValueError, match="a control by another picture"):
+        controlled(once, Picture("mask"))
     assert sfumato.papers.from_json(json.loads(json.dumps(sfumato.papers.to_json(once)))) == once
     with pytest.raises(ValueError, match="pictures already"):
         controlled(DDPM((1, 8, 8), plain.network, Picture("grey")), Picture("edges"))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sfumato.papers.dpm import DPM
+from sfumato.papers.presets import preset
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.train.report import write_report
@@ -55,6 +56,8 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         TrainConfig(uncertainty=True, shard=True)
     with pytest.raises(ValueError, match="learned of losses above 0"):
         toy.run(tmp_path / "run", DPM((1, 8, 8)), **OPTIONS)
+    with pytest.raises(ValueError, match="by noise level, of which this model has none"):
+        toy.run(tmp_path / "run", preset("autoencoder/digits").recipe, **OPTIONS)
     assert not (tmp_path / "run").exists()
 
 
