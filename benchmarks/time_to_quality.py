@@ -2,7 +2,9 @@
 
 `python benchmarks/time_to_quality.py` trains and scores what is missing in benchmarks/results/time_to_quality.json, a
 row at a time and for at most --minutes (15), and may be run again to go on: every variant on digits with three seeds,
-at the same images seen, and with `--data fashion` those that are named. `--write` prints docs/training.md's table. A
+at the same images seen; with `--budget fashion` those that are named by --only; with `--budget "eight minutes"` these
+in eight minutes of one core each, with a sheet of their pictures below runs/time-to-quality (run two at once, to compare
+them on one machine at one time). `--write` prints docs/training.md's tables and draws the sheets side by side. A
 variant differs from the first, the preset as it was before, by what its name says (two see more images, for the
 processor time that smaller batches cost on digits); all are sampled alike, by DPM-Solver++(2M) in 10 steps and by
 DDIM in 50.
@@ -21,10 +23,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from sfumato.cli import main as sfumato
-from sfumato.data import open_source
+from sfumato.data import open_source, pictures
 from sfumato.data.splits import test_split
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
@@ -32,8 +36,14 @@ from sfumato.models import load_model
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "time_to_quality.json", ROOT / "docs" / "training.md"
-IMAGES = {"digits": 30_000, "fashion": 30_000}
-PICTURES = {"digits": 1000, "fashion": 1000}
+SHEETS, PICTURE = ROOT / "runs" / "time-to-quality", ROOT / "docs" / "images" / "before-and-after.png"
+BUDGETS = {
+    "digits": ("digits", "--train.images", "30_000"),
+    "fashion": ("fashion", "--train.images", "30_000"),
+    "eight minutes": ("fashion", "--train.minutes", "8"),
+}
+"""Name -> the data and the budget of a training."""
+PICTURES = 1000
 BEFORE = {"--train.batch": "64", "--recipe.weight": "v"}
 """Where a line says nothing else: the presets before what was found here became their default; the weight is ddpm's."""
 NOW = "as it is now"
@@ -76,54 +86,67 @@ def stored() -> Rows:
     return rows
 
 
-def scored(data: str, variant: str, seed: int) -> dict[str, float]:
+def scored(budget: str, variant: str, seed: int) -> dict[str, float]:
     """Train one variant and score it."""
+    data, *until = BUDGETS[budget]
     paper, *options = VARIANTS[variant]
     for flag, value in BEFORE.items() if variant != NOW else ():
         if flag not in options and (paper == "ddpm" or flag.startswith("--train")):
             options += [flag, value]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        words = ["train", f"{paper}/{data}", "--train.images", str(IMAGES[data]), "--train.threads", "1",
-                 "--train.seed", str(seed), "--train.preview-images", "0", "--out", str(run), *options]  # fmt: skip
+        until = [] if until[0] in options else until
+        words = ["train", f"{paper}/{data}", "--train.threads", "1", "--train.seed", str(seed),
+                 "--train.preview-images", "0", "--out", str(run), *until, *options]  # fmt: skip
         began = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             if sfumato(words):
                 raise SystemExit(f"the training of {variant} did not finish")
         spent, net = time.process_time() - began, in_domain(data)
         real = statistics(net(open_source(test_split(data) or data).images).pooled)
-        row = {"seconds": round(spent, 1)}
+        model = load_model(str(run))
+        row = {"seconds": round(spent, 1), "images": model.about["images"]}
+        if budget == "eight minutes":
+            pictures.save_png(sheet(variant), pictures.grid(model.sample(48, seed=0), columns=12, scale=2))
         for weights in ("0.999", "0.05", "0.10"):
             model = load_model(str(run), weights=weights)
             for name, sampler, steps in (("2m", "dpmpp-2m?grid=karras", 10), ("ddim", "ddim", 50)):
                 if weights == "0.999" or name == "2m":
-                    made = net(model.sample(PICTURES[data], steps=steps, sampler=sampler, seed=1, batch=250))
+                    made = net(model.sample(PICTURES, steps=steps, sampler=sampler, seed=1, batch=250))
                     key = name if weights == "0.999" else f"{name}, length {weights}"
                     row[key] = round(frechet_distance(statistics(made.pooled), real), 3)
         return row
 
 
-def measure(data: str, seeds: int, minutes: float, only: list[str]) -> None:
+def sheet(variant: str) -> Path:
+    """Where the pictures of eight minutes are."""
+    SHEETS.mkdir(parents=True, exist_ok=True)
+    return SHEETS / f"{variant.replace(' ', '-')}.png"
+
+
+def measure(budget: str, seeds: int, minutes: float, only: list[str]) -> None:
     """What is missing, until the time is over; one seed of all before the next."""
-    end, rows = time.monotonic() + 60 * minutes, stored()
+    end = time.monotonic() + 60 * minutes
     for seed in range(seeds):
         for variant in only or VARIANTS:
-            key = f"{data}, {variant}, {seed}"
-            if key in rows:
+            key = f"{budget}, {variant}, {seed}"
+            if key in stored():
                 continue
             if time.monotonic() > end:
                 return
-            rows[key] = scored(data, variant, seed)
-            RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-            print(f"{key:44} {rows[key]}", flush=True)
+            row = scored(budget, variant, seed)
+            RESULTS.write_text(json.dumps(stored() | {key: row}, indent=1) + "\n")
+            print(f"{key:44} {row}", flush=True)
 
 
-def table(rows: Rows, data: str) -> str:
+def table(rows: Rows, budget: str) -> str:
     """A line a variant: the mean over seeds, and their deviation."""
-    lines = [f"| {data}, {IMAGES[data]:,} images | seeds | FD by 2M, 10 | average of length .05 | .10 | "
-             "FD by DDIM, 50 | CPU seconds |", "|---" * 7 + "|"]  # fmt: skip
+    data, flag, much = BUDGETS[budget]
+    said = f"{data}, {int(much):,} {flag.rpartition('.')[2]}"
+    lines = [f"| {said} | seeds | FD by 2M, 10 | average of length .05 | .10 | "
+             "FD by DDIM, 50 | CPU seconds | images seen |", "|---" * 8 + "|"]  # fmt: skip
     for variant in VARIANTS:
-        mine = [row for key, row in rows.items() if key.startswith(f"{data}, {variant}, ") and key.count(",")
+        mine = [row for key, row in rows.items() if key.startswith(f"{budget}, {variant}, ") and key.count(",")
                 == variant.count(",") + 2]  # fmt: skip
         if not mine:
             continue
@@ -132,25 +155,30 @@ def table(rows: Rows, data: str) -> str:
             values = [row[key] for row in mine]
             spread = f" ± {st.stdev(values):.2f}" if len(values) > 1 else ""
             cells.append(f"{st.mean(values):.2f}{spread}")
-        lines.append(" | ".join([*cells, f"{st.mean(row['seconds'] for row in mine):.0f} |"]))
+        seen = f"{st.mean(row['images'] for row in mine):,.0f}" if all("images" in row for row in mine) else ""
+        lines.append(" | ".join([*cells, f"{st.mean(row['seconds'] for row in mine):.0f} | {seen} |"]))
     return "\n".join(lines)
 
 
 def write() -> None:
     """The tables in docs/training.md, between their markers."""
     rows = stored()
-    text = "\n\n".join(table(rows, data) for data in IMAGES if any(key.startswith(data) for key in rows))
+    text = "\n\n".join(table(rows, budget) for budget in BUDGETS if any(key.startswith(budget) for key in rows))
     between = re.compile(r"(<!-- time to quality -->\n).*(<!-- end of time to quality -->)", re.DOTALL)
     PAGE.write_text(between.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", PAGE.read_text()))
+    if there := [sheet(variant) for variant in VARIANTS if sheet(variant).exists()]:
+        drawn = [torch.from_numpy(np.array(Image.open(path))) for path in there]
+        gap = torch.full((8, drawn[0].shape[1]), 255, dtype=torch.uint8)
+        pictures.save_png(PICTURE, torch.cat([part for one in drawn for part in (one, gap)][:-1])[None])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", default="digits", choices=IMAGES)
+    parser.add_argument("--budget", default="digits", choices=BUDGETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--only", nargs="*", default=[], choices=VARIANTS)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    write() if arguments.write else measure(arguments.data, arguments.seeds, arguments.minutes, arguments.only)
+    write() if arguments.write else measure(arguments.budget, arguments.seeds, arguments.minutes, arguments.only)
