@@ -3,7 +3,7 @@
 `python benchmarks/time_to_quality.py` trains and scores what is missing in benchmarks/results/time_to_quality.json, a
 row at a time and for at most --minutes (15), and may be run again to go on: every variant on digits with three seeds,
 at the same images seen; with `--budget fashion` those that are named by --only; with `--budget "eight minutes"` these
-in eight minutes of one core each, with a sheet of their pictures below runs/time-to-quality (run two at once, to compare
+in eight minutes of one core each, with a sheet of their pictures below runs/time-to-quality (two at once, to compare
 them on one machine at one time). `--write` prints docs/training.md's tables and draws the sheets side by side. A
 variant differs from the first, the preset as it was before, by what its name says (two see more images, for the
 processor time that smaller batches cost on digits); all are sampled alike, by DPM-Solver++(2M) in 10 steps and by
