@@ -63,26 +63,25 @@ def judged(model: Model, net: FeatureNet, real: Statistics) -> float:
     return round(frechet_distance(statistics(net(model.sample(PICTURES, seed=1, batch=100)).pooled), real), 3)
 
 
-def measure(minutes: float) -> None:
-    """What is missing, until the time is over."""
-    end, rows, net = time.monotonic() + 60 * minutes, stored(), in_domain(DATA)
+def measure(minutes: float, only: list[str]) -> None:
+    """What is missing of these presets, until the time is over."""
+    end, net = time.monotonic() + 60 * minutes, in_domain(DATA)
     real = statistics(net(open_source(f"{DATA}:test").images).pooled)
 
     def keep(name: str, row: dict[str, Any]) -> None:
-        rows[name] = row
-        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(stored() | {name: row}, indent=1) + "\n")
         print(f"{name:24} {row}", flush=True)
 
-    if "floor" not in rows:
+    if "floor" not in stored():
         keep("floor", {"fd": round(frechet_distance(
             statistics(net(open_source(DATA).images[:PICTURES]).pooled), real), 3)})  # fmt: skip
-    for preset in COLOURS:
-        if key(preset, "ships") not in rows:
+    for preset in only:
+        if key(preset, "ships") not in stored():
             model = load_model(preset)
             keep(key(preset, "ships"), {"images": model.about["images"], "fd": judged(model, net, real)})
     for images in BUDGETS:
-        for preset in COLOURS:
-            if key(preset, images) in rows:
+        for preset in only:
+            if key(preset, images) in stored():
                 continue
             run = trained(preset, images, end) if time.monotonic() < end else None
             if run is None:
@@ -119,7 +118,8 @@ def write() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--only", nargs="*", default=list(COLOURS), choices=COLOURS)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    write() if arguments.write else measure(arguments.minutes)
+    write() if arguments.write else measure(arguments.minutes, arguments.only)
