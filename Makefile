@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## sample the shipped model, train on digits for a minute, sample that, show the report
 	@BIN=$(BIN) sh scripts/demo.sh
 
-test: $(READY) lint ## set up and pass the default tests (about twelve minutes on two cores, in two processes)
+test: $(READY) lint ## set up and pass the default tests (ten to twenty minutes on two cores, by their speed, in two processes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## the longer checks
