@@ -107,7 +107,7 @@ class Classification:
         process: the forward process; the same as in the model that it guides.
         classify: network -> (x_t, t) -> logits (B, classes).
         loss, times: as in `Diffusion`.
-        sampler, distilled, reconstruct: always None: it makes no pictures.
+        sampler, distilled, reconstruct, lower_bound: always None: it makes no pictures.
         labelled: it cannot be trained without labels.
     """
 
@@ -118,6 +118,7 @@ class Classification:
     sampler: None = None
     distilled: None = None
     reconstruct: None = None
+    lower_bound: None = None
     labelled: ClassVar[bool] = True
 
     def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:
@@ -132,7 +133,7 @@ class Autoencoding:
     Attributes:
         reconstruct: network -> images (B, C, H, W) in [-1, 1] -> what they become on the way through the latents.
         loss, times: as in `Diffusion`, without noise levels.
-        process, sampler, distilled, classify: always None: it knows no noise and makes no pictures by itself.
+        process, sampler, distilled, classify, lower_bound: always None: it knows no noise and makes no pictures.
     """
 
     reconstruct: Callable[[nn.Module], Callable[[Tensor], Tensor]]
@@ -142,6 +143,7 @@ class Autoencoding:
     sampler: None = None
     distilled: None = None
     classify: None = None
+    lower_bound: None = None
     labelled: ClassVar[bool] = False
 
     def evaluate(self, network: nn.Module, x: Tensor, t: Tensor, inputs: Inputs) -> Any:

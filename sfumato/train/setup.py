@@ -69,7 +69,7 @@ def rehearse(
     """
     if state.uncertainty is not None and built.process is None:
         raise ValueError("uncertainty is learned by noise level, of which this model has none: leave it out")
-    if state.uncertainty is not None and getattr(built, "lower_bound", None):
+    if state.uncertainty is not None and built.lower_bound is not None:
         raise ValueError("uncertainty is learned of losses above 0, which the bound K of 2015 is not: leave it out")
     first: Any = next(state.network.parameters())
     device = first.device
@@ -171,8 +171,8 @@ def announce(session: Session, recipe: Trainable, reason: str, resume: bool) -> 
     few = too_few_to_pair(recipe, session.settings, session.accelerator.num_processes)
     card = session.images.card
     sheets = "" if session.images.are_points else seen_as(card.levels, card.values, view_of(card.spec))
-    kept = "pictures of pairs with their noise are not mirrored, so flip does nothing here"
-    still = kept if settings.flip and session.images.noise is not None else ""
+    mirrors = settings.flip and session.images.noise is not None
+    still = "pictures of pairs with their noise are not mirrored, so flip does nothing here" if mirrors else ""
     for warning in filter(None, (too_little_noise(recipe, session.diffusion), few, sheets, still)):
         session.display.say(f"note     {warning}")
 
