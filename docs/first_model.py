@@ -5,13 +5,14 @@
 # order.
 
 # %%
-# Installs sfumato where it is missing: on Colab or Kaggle, for example.
+# Installs sfumato where it is missing, as on Colab or Kaggle, from its folder: it is not on PyPI yet.
 import importlib.util
 import subprocess
 import sys
 
+FOLDER = "./sfumato"  # the one that holds pyproject.toml, beside this notebook
 if importlib.util.find_spec("sfumato") is None:
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "sfumato"])
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", FOLDER])
 
 # %% [markdown]
 # ## Pictures out of noise

@@ -63,7 +63,8 @@ class EvaluateArguments:
     """How many pictures, of a file spread over it; by default all in a file, or 10,000 of a model, but no more than
     the reference holds."""
     steps: Moves | None = None
-    """Moves from noise to a picture; by default 50, 100 in continuous time, and all for NCSN, NCSNv2 and 2015."""
+    """Moves from noise to a picture; by default 10 by the usual sampler, DPM-Solver++(2M) on Karras' grid; by others
+    50, or the paper's own number; and all for NCSN, NCSNv2 and 2015."""
     sampler: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "auto"
     """A sampler with its options, such as ddim or "heun?churn=40": the list stands at the end of --help."""
     seed: Seed = 0

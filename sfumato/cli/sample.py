@@ -51,8 +51,8 @@ class SampleArguments:
     """How many pictures; by default 64, or one of each input."""
     steps: str = "auto"
     """Moves from noise to a picture, at most the model's number of levels; or Improved DDPM's respacing: 10,10,10 or
-    ddim50. auto is 10 by the usual sampler, DPM-Solver++(2M) on Karras' grid; by others 50, or 100 for Score-SDE; and
-    all of the model's own for NCSN, NCSNv2 and 2015."""
+    ddim50. auto is 10 by the usual sampler, DPM-Solver++(2M) on Karras' grid; by others 50, or the paper's own number,
+    such as 100 for Score-SDE and 18 for EDM; all of the model's own for NCSN, NCSNv2 and 2015."""
     spacing: Literal["auto", "quadratic", "sections", "ddim-uniform", "ddim-quadratic"] = "auto"
     """How the steps are spread: as the sampler does, evenly or by its ?grid=; dense near the picture; or as published,
     quirks included: Improved DDPM's one section, DDIM's two grids."""

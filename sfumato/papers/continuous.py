@@ -51,7 +51,7 @@ class ContinuousDDPM:
     space: Space = Pixels()
     """What the diffusion sees of an image."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     schedule: Literal["linear", "cosine", "table"] = "cosine"
     """The noise schedule: DDPM's linear betas in continuous time (log SNR 9.2 to -10), a cosine, or `log_snr`."""
     log_snr: Annotated[tuple[Annotated[float, Range(-100, 100)], ...], Length(0, 4096)] = ()

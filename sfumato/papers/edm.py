@@ -43,7 +43,7 @@ class EDM:
     space: Space = Measured()
     """What the diffusion sees of an image; `measured` takes the deviation from the data set."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     sigma_data: float | None = None
     """The deviation of the data; by default as the space has it (0.5 for `pixels`, as published)."""
     sigma_min: Sigma = 0.002

@@ -58,7 +58,7 @@ class FlowMatching:
     space: Space = Pixels()
     """What the diffusion sees of an image."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     times: Literal["uniform", "logit-normal", "mode", "learned"] = "uniform"
     """The density of times in training: even, or denser in the middle (Esser et al. 2024, section 3.1); or learned to
     lessen the variance of the loss, whose expectation stays that of even times (VDM, Kingma et al. 2021)."""

@@ -66,7 +66,7 @@ class ImprovedDDPM:
     space: Space = Pixels()
     """What the diffusion sees of an image."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     steps: Levels = 4000
     """T, the number of noise levels."""
     betas: str = "cosine"

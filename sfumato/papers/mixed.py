@@ -67,7 +67,7 @@ class MixedDDPM:
     space: Space = Pixels()
     """What the diffusion sees of an image."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     steps: Levels = 1000
     """T, the number of noise levels."""
     betas: str = "sigmoid-signal"

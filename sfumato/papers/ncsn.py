@@ -74,7 +74,7 @@ class NCSN:
     space: Space = UnitPixels()
     """What the diffusion sees of an image."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     steps: Levels = 10
     """L, the number of noise levels (section 5)."""
     first_sigma: Sigma = 1.0

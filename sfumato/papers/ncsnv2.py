@@ -54,7 +54,7 @@ class NCSNv2:
     space: Space = UnitPixels()
     """What the diffusion sees of an image."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     steps: Levels = 232
     """L, the number of noise levels (technique 2)."""
     first_sigma: Sigma = 50.0

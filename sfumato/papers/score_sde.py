@@ -67,7 +67,7 @@ class ScoreSDE:
     space: Space = BY_THE_SDE
     """What the diffusion sees of an image; by default images 1 wide for VE, and 2 wide for VP and sub-VP."""
     noising: Noising = INDEPENDENT
-    """How noise is drawn in training: independent, optimal (transport), immiscible or offset, see `noising`."""
+    """How training noise is drawn: independent, optimal (transport), immiscible, explorative, offset; see `noising`."""
     sde: Literal["ve", "vp", "subvp"] = "ve"
     """How noise comes: variance exploding, variance preserving, or less than that (section 3.4)."""
     continuous: bool = True

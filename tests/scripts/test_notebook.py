@@ -44,7 +44,7 @@ def test_it_is_a_notebook() -> None:
         assert set(cell) == wanted
         assert "".join(cell["source"]).strip()
     first = next(cell for cell in HELD["cells"] if cell["cell_type"] == "code")
-    assert '"pip", "install", "-q", "sfumato"]' in "".join(first["source"])
+    assert '"pip", "install", "-q", FOLDER]' in "".join(first["source"])
 
 
 def test_it_validates() -> None:

@@ -246,8 +246,8 @@ def _(apart, block, brought_back, depth, index):
 def _():
     story.md(r"""
     **Train one.** The button runs `sfumato train ddpm/digits --train.images 40k` as you would type it: 1,500 real digits of 8x8
-    pixels, about a minute. The curve is the loss (this preset predicts $v$, every level weighed alike); beside it are sixteen pictures
-    of the averaged weights, sampled anew as they get better.
+    pixels, about a minute. The curve is the loss (this preset predicts $v$; the error in $x_0$ is weighed by $\min(\mathrm{SNR}, 5)$, which is min-SNR,
+    Hang et al. 2023); beside it are sixteen pictures of the averaged weights, sampled anew as they get better.
     """)
     return
 

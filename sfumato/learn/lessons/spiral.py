@@ -320,7 +320,7 @@ def _():
 
     - **The noise is learned, too.** $K$ depends on the $\beta_t$ through draws $x_t(\epsilon)$ with the noise held fixed, so it has a gradient with respect
       to them (section 2.4.1, what is now called reparameterisation). Only $\beta_1$ is a constant. For bits $\beta_t = 1/(T - t + 1)$,
-      which takes an equal share of what is left in every step. `sfumato train dpm/swiss_roll --recipe.learn_betas true` does it here.
+      which takes an equal share of what is left in every step. `sfumato train dpm/swiss_roll --recipe.learn-betas` does it here.
     - **The network for pictures** (appendix D) has convolutions at several scales: means over blocks, a convolution of each, blown up again and added; then
       dense layers at every pixel. Each output is a sum of bumps in time with weights from the network, so that one pass serves all $t$.
     - **Denoising** is the product with a Gaussian around a noisy picture (figure 3), **inpainting** one with the known pixels (figure 5); deblurring, it says,

@@ -1,7 +1,7 @@
 """Presets of Ho et al. 2020, appendix B; and the CelebA model of DDIM (Song et al. 2020, appendix D.1).
 
-Short runs need what differs from the paper: cosine betas, v prediction, a small net (docs/training.md). DDIM's model
-reaches FID 17.33, 13.73, 9.17, 6.53 and 3.51 in 10, 20, 50, 100 and 1000 steps; the length of its training is ours.
+Short runs need what differs from the paper: cosine betas, v weighed by min-SNR, a small net (docs/training.md).
+DDIM's model reaches FID 17.33, 13.73, 9.17, 6.53 and 3.51 in 10, 20, 50, 100 and 1000 steps; its length is ours.
 """
 
 from __future__ import annotations
