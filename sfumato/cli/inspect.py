@@ -21,8 +21,9 @@ class InspectArguments:
     """Instead: the noise levels and step size that NCSNv2's techniques find for these data."""
     size: str | None = None
     """Of a preset: its network as tiny, small, base, or paper, that of the published preset."""
-    batch: Count = 64
-    """Images a training step (over all processes), and pictures at a time in sampling."""
+    batch: Count | None = None
+    """Images a training step (over all processes), and pictures at a time in sampling; by default 64, or the batch of a
+    preset for short runs."""
     accumulate: Count = 1
     """For the predicted memory: parts of each process's share of a batch."""
     checkpoint_activations: bool = False
@@ -44,14 +45,16 @@ def inspect_command(arguments: list[str]) -> int:
     if (parsed.what is None) == (parsed.ncsnv2 is None):
         raise UsageError("say what to inspect, or --ncsnv2 DATA; for example: sfumato inspect ddpm/fashion")
     from sfumato.cost import inspection
+    from sfumato.papers.presets import SMALL
 
     if parsed.ncsnv2 is not None:
         for line in inspection.techniques(parsed.ncsnv2):
             print(line)
         return 0
     assert parsed.what is not None
+    usual = SMALL[parsed.what].train.batch if parsed.what in SMALL else inspection.Plan.batch
     plan = inspection.Plan(
-        parsed.batch, parsed.precision, parsed.accumulate, parsed.checkpoint_activations, parsed.processes,
+        parsed.batch or usual, parsed.precision, parsed.accumulate, parsed.checkpoint_activations, parsed.processes,
         parsed.shard, parsed.device,
     )  # fmt: skip
     for line in inspection.describe(parsed.what, plan=plan, measure=parsed.measure, size=parsed.size):

@@ -39,6 +39,16 @@ def test_many_gpus_need_not_be_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert said[start + 2].startswith("  sampling "), "checkpointing is asked for, so it is not offered"
 
 
+@pytest.mark.parametrize(
+    ("what", "batch"),
+    [("ddpm/fashion", PRESETS["ddpm/fashion"].train.batch), ("ddpm/cifar10", 64), ("adm/fashion", 32)],
+)
+def test_a_preset_for_short_runs_counts_with_its_own_batch(
+    what: str, batch: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f", batch {batch}; " in next(line for line in lines(capsys, what) if line.startswith("predicted"))
+
+
 def test_what_has_no_blocks_is_not_offered_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert not any("checkpoint-activations" in line for line in lines(capsys, "dpm/digits"))
     assert any("cannot be predicted" in line for line in lines(capsys, "dpm/heartbeat"))
