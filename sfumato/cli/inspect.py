@@ -64,11 +64,11 @@ def inspect_command(arguments: list[str]) -> int:
 
 def presets_command(arguments: list[str]) -> int:
     from sfumato.models import shipped
-    from sfumato.papers.presets import PRESETS, about
+    from sfumato.papers.presets import PRESETS, about, use
 
     if arguments:
         raise UsageError("presets takes no options")
     ready, width = shipped(), max(map(len, PRESETS)) + 2
     for name in (*PRESETS, *sorted(ready.keys() - PRESETS.keys())):
-        print(f"{name:{width}}{about(name)}{'  [ships: sfumato sample ' + name + ']' if name in ready else ''}")
+        print(f"{name:{width}}{about(name)}{f'  [ships: {use(name)}]' if name in ready else ''}")
     return 0

@@ -20,7 +20,7 @@ from sfumato.models.loading import holds_model, home
 from sfumato.networks import NETWORKS
 from sfumato.networks.recompute import known_blocks
 from sfumato.papers import ncsnv2
-from sfumato.papers.presets import PRESETS, with_size
+from sfumato.papers.presets import PRESETS, use, with_size
 from sfumato.papers.recipe import Trainable
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import best_device, best_precision
@@ -71,7 +71,7 @@ def describe(
             yield f"size {size}: {written(NETWORKS, recipe.network)}"
         yield from costs(recipe, chosen.train, plan, measure)
         if what in shipped():
-            yield f"ships with a checkpoint: sfumato sample {what}"
+            yield f"ships with a checkpoint: {use(what)}"
     elif what in shipped() or holds_model(path) or path.suffix == ".safetensors":
         model = load(what)
         about = model.about

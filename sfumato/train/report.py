@@ -16,6 +16,7 @@ from typing import Any
 
 from sfumato import shapes
 from sfumato.data import pictures
+from sfumato.papers import PAPERS, from_json
 from sfumato.runtime.folder import RunFolder
 from sfumato.train.charts import chart
 from sfumato.train.report_lengths import lengths
@@ -72,7 +73,7 @@ def write_report(path: Path) -> Path:
         lengths(run),
         _over_time(run),
         _data(run, card),
-        _commands(path, config, bool(run.metrics("reconstruction"))),
+        _commands(path, config),
         _settings(config),
     ]
     title = html.escape(str(config.get("preset", path.name)))
@@ -225,16 +226,25 @@ def _data(run: RunFolder, card: dict[str, Any]) -> str:
     return f"<h2>Data card</h2><pre>{html.escape(text)}</pre>"
 
 
-def _commands(path: Path, config: dict[str, Any], encodes: bool) -> str:
+def _commands(path: Path, config: dict[str, Any]) -> str:
     where = shlex.quote(str(path))
-    lines = [f"{config.get('command', '')}    # this run", f'sfumato train PRESET --recipe.space "latents?of={where}"']
-    lines = lines if encodes else [
-        f"{config.get('command', '')}    # this run",
-        f"sfumato sample {where} -n 64 --seed 0",
-        f"sfumato sample {where} -n 16 --sampler ancestral --steps 250 --animation",
-        f"sfumato inspect {where}",
-    ]
+    lines = [f"{config.get('command', '')}    # this run", *uses(where, config), f"sfumato inspect {where}"]
     return f"<h2>Commands</h2><pre>{html.escape(chr(10).join(lines))}</pre>"
+
+
+def uses(where: str, config: dict[str, Any]) -> list[str]:
+    """The commands that use a run, by what its recipe builds; none of a recipe of one's own."""
+    if config["recipe"].get("paper") not in PAPERS:
+        return []
+    made = from_json(config["recipe"])
+    built, asked = made.build(), made.conditioning
+    if built.reconstruct is not None:
+        return [f'sfumato train PRESET --recipe.space "latents?of={where}"']
+    if built.sampler is None:
+        return [f"sfumato sample MODEL --classifier {where}"]
+    option = "inputs" if str(config.get("data")).startswith("pair:") else "originals"
+    given = " --low-res IMAGES" if asked.picture else f" --{option} IMAGES" if asked.pictured else ""
+    return [f"sfumato sample {where}{given} -n 64 --seed 0", f"sfumato sample {where}{given} -n 16 --animation"]
 
 
 def _settings(config: dict[str, Any]) -> str:

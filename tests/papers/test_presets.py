@@ -168,3 +168,10 @@ def test_everything_that_ships_is_described() -> None:
     assert set(shipped()) - set(PRESETS) == set(presets.MADE)
     assert [name for name in (*PRESETS, *shipped()) if not presets.about(name).strip()] == []
     assert presets.about("ddpm/nothing") == ""
+
+
+def test_the_command_of_a_classifier_that_ships_guides_a_model_that_ships() -> None:
+    found = [presets.use(name) for name in shipped() if name.startswith("adm_classifier/")]
+    assert found == ["sfumato sample adm/fashion --classifier adm_classifier/fashion"]
+    assert presets.use("ddpm/fashion") == "sfumato sample ddpm/fashion"
+    assert all(presets.use(name).split()[2] in shipped() for name in shipped())

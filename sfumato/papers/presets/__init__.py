@@ -86,6 +86,12 @@ def about(name: str) -> str:
     return PRESETS[name].about if name in PRESETS else MADE.get(name, "")
 
 
+def use(name: str) -> str:
+    """The command that draws with a model that ships: a classifier guides the model of the same name in `adm`."""
+    paper, _, data = name.partition("/")
+    return f"sfumato sample adm/{data} --classifier {name}" if paper == "adm_classifier" else f"sfumato sample {name}"
+
+
 def with_size(name: str, recipe: Any, size: str, shape: tuple[int, ...]) -> Any:
     """The recipe of a preset with a network of another size (`sizes.NAMES`), for images of a shape (C, H, W).
 
@@ -101,4 +107,4 @@ def with_size(name: str, recipe: Any, size: str, shape: tuple[int, ...]) -> Any:
     return replace(recipe, network=sized(recipe.network, size, recipe.shape, shape, rows))
 
 
-__all__ = ["MADE", "PRESETS", "PUBLISHED", "SMALL", "Preset", "about", "check_size", "preset", "with_size"]
+__all__ = ["MADE", "PRESETS", "PUBLISHED", "SMALL", "Preset", "about", "check_size", "preset", "use", "with_size"]
