@@ -23,8 +23,9 @@ class CompareArguments:
     """The data set: fashion, digits or emoji32."""
     run: bool = False
     """Train and score what is missing; hours. It goes on where it stopped."""
-    images: str = "100k"
-    """With --run: training images that every model sees."""
+    images: str = ""
+    """Training images that every model sees, such as 20k: which stored comparison, by default the one of most, or how
+    long --run trains, by default 100k."""
     seeds: Annotated[int, Range(1, 1000)] = 1
     """With --run: trainings of each model."""
     evaluations: tuple[Count, ...] = ()
@@ -48,14 +49,16 @@ def compare_command(arguments: list[str]) -> int:
     from sfumato.compare import entries, report
 
     entries.entries(parsed.data, parsed.sampler)
-    stored = Path(str(resources.files("sfumato.compare"))) / "results" / f"{parsed.data}.json"
-    file = parsed.results or (parsed.runs / f"{parsed.data}.json" if parsed.run else stored)
+    images = parse_count(parsed.images or "100k")
+    if images < 1:
+        raise UsageError(f"--images is at least 1, not {images}")
+    file = parsed.results or (parsed.runs / f"{parsed.data}.json" if parsed.run else _stored(parsed.data, parsed.images))
     for path in (file if parsed.run else None, parsed.plot):
         if path is not None:
             writable(path.parent)
     if parsed.run:
         writable(parsed.runs)
-        _run(parsed, file)
+        _run(parsed, images, file)
     if not file.is_file():
         raise UsageError(f"{file} is not there: no comparison on {parsed.data} is stored (make one with --run)")
     found = stored_results(file)
@@ -79,15 +82,22 @@ def stored_results(file: Path) -> dict[str, Any]:
     return found
 
 
-def _run(parsed: CompareArguments, file: Path) -> None:
+def _stored(data: str, images: str) -> Path:
+    """The file of this package with a data set's results: DATA.json, or DATA-IMAGES.json for a smaller budget."""
+    folder = Path(str(resources.files("sfumato.compare"))) / "results"
+    files = {stored_results(path).get("images"): path for path in sorted(folder.glob(f"{data}*.json"))}
+    if images and files and parse_count(images) not in files:
+        known = ", ".join(f"{number:,}" for number in sorted(files, reverse=True))
+        raise UsageError(f"no comparison on {data} with {images} images is stored; there are {known} (or make one with --run)")
+    return files[parse_count(images) if images else max(files)] if files else folder / f"{data}.json"
+
+
+def _run(parsed: CompareArguments, images: int, file: Path) -> None:
     """Train and score what is missing."""
     from sfumato.cli.train import train_command
     from sfumato.compare.entries import NUMBERS
     from sfumato.compare.runner import Comparison
 
-    images = parse_count(parsed.images)
-    if images < 1:
-        raise UsageError(f"--images is at least 1, not {images}")
     numbers = parsed.evaluations or NUMBERS
     if not set(numbers) <= set(NUMBERS):
         raise UsageError(f"--evaluations are among {', '.join(map(str, NUMBERS))}")

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,22 @@ class Comparison:
         self.results.parent.mkdir(parents=True, exist_ok=True)
         pictures.write_text(self.results, json.dumps(found, indent=1) + "\n")
 
+    def check(self) -> None:
+        """ValueError where the results, or a training that is there, are of another budget."""
+        seen = {self.results: self.found().get("images", self.images)}
+        for preset, seed in product(presets(self.data), range(self.seeds)):
+            out = self.run(preset, seed)
+            if (out / "config.json").exists():
+                seen[out] = RunFolder.open(out).config["train"]["images"]
+        for path, images in seen.items():
+            if images != self.images:
+                raise ValueError(f"{path} is of {images:,} images, not of {self.images:,}: name other --runs for these")
+
     # ------------------------------------------------------------ training
 
     def train(self, only: str = "") -> None:
         """Train the models whose name begins with `only`; goes on where it stopped."""
+        self.check()
         for seed in range(self.seeds):
             for preset in (p for p in presets(self.data) if p.startswith(only)):
                 out = self.run(preset, seed)
