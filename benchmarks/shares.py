@@ -34,7 +34,10 @@ from sfumato.train.loop import train
 RESULTS = Path(__file__).parent / "results" / "shares.json"
 NETS = {
     "CIFAR-10 DDPM": (DDPM(network=HoUNet(dropout=0.0)), "emoji32"),
-    "small, 28x28": (DDPM((1, 28, 28), HoUNet(channels=32, multipliers=(1, 2, 3), attention=(4,), dropout=0.0)), "fashion"),
+    "small, 28x28": (
+        DDPM((1, 28, 28), HoUNet(channels=32, multipliers=(1, 2, 3), attention=(4,), dropout=0.0)),
+        "fashion",
+    ),
 }
 """A recipe, and images of its shape to train on."""
 BATCHES, TURNS = (1, 16), 12

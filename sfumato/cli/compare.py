@@ -52,7 +52,9 @@ def compare_command(arguments: list[str]) -> int:
     images = parse_count(parsed.images or "100k")
     if images < 1:
         raise UsageError(f"--images is at least 1, not {images}")
-    file = parsed.results or (parsed.runs / f"{parsed.data}.json" if parsed.run else _stored(parsed.data, parsed.images))
+    file = parsed.results or (
+        parsed.runs / f"{parsed.data}.json" if parsed.run else _stored(parsed.data, parsed.images)
+    )
     for path in (file if parsed.run else None, parsed.plot):
         if path is not None:
             writable(path.parent)
@@ -85,10 +87,14 @@ def stored_results(file: Path) -> dict[str, Any]:
 def _stored(data: str, images: str) -> Path:
     """The file of this package with a data set's results: DATA.json, or DATA-IMAGES.json for a smaller budget."""
     folder = Path(str(resources.files("sfumato.compare"))) / "results"
-    files = {stored_results(path).get("images"): path for path in sorted(folder.glob(f"{data}*.json"))}
+    files: dict[int, Path] = {
+        stored_results(path).get("images", 0): path for path in sorted(folder.glob(f"{data}*.json"))
+    }
     if images and files and parse_count(images) not in files:
         known = ", ".join(f"{number:,}" for number in sorted(files, reverse=True))
-        raise UsageError(f"no comparison on {data} with {images} images is stored; there are {known} (or make one with --run)")
+        raise UsageError(
+            f"no comparison on {data} with {images} images is stored; there are {known} (or make one with --run)"
+        )
     return files[parse_count(images) if images else max(files)] if files else folder / f"{data}.json"
 
 

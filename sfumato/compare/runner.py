@@ -90,7 +90,7 @@ class Comparison:
         for preset, seed in product(presets(self.data), range(self.seeds)):
             out = self.run(preset, seed)
             if (out / "config.json").exists():
-                seen[out] = RunFolder.open(out).config["train"]["images"]
+                seen[out] = RunFolder.open(out).config()["train"]["images"]
         for path, images in seen.items():
             if images != self.images:
                 raise ValueError(f"{path} is of {images:,} images, not of {self.images:,}: name other --runs for these")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,13 @@ def test_one_model_from_training_to_its_row(
     comparison.train("ddpm/digits")
     comparison.score("ddpm/digits")
     assert len(said) == before  # nothing is done twice
+    other = replace(comparison, images=512)
+    with pytest.raises(ValueError, match=r"digits.json is of 256 images, not of 512: name other --runs"):
+        other.train("ddpm/digits")
+    other = replace(other, results=tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"runs/digits/ncsn-digits is of 256 images"):
+        other.train("ddpm/digits")
+    assert len(said) == before
     table = "\n\n".join(report.tables(found))
     assert f"{row['frechet']:.2f}" in table
     assert "evaluations | 5 | 20 |" in table
@@ -100,6 +108,10 @@ def test_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "there are for" in capsys.readouterr().err
     assert main(["compare", "fashion", "--results", str(tmp_path / "none.json")]) == 2
     assert "make one with --run" in capsys.readouterr().err
+    assert main(["compare", "fashion", "--images", "7k"]) == 2
+    assert "no comparison on fashion with 7k images is stored; there are 100,000" in capsys.readouterr().err
+    assert main(["compare", "fashion", "--images", "100k"]) == 0
+    assert "| 100,032 |" in capsys.readouterr().out
     assert main(["compare", "fashion", "--run", "--seeds", "0"]) == 2
     assert main(["compare", "fashion", "--run", "--evaluations", "7"]) == 2
     assert "evaluations are among 5, 10" in capsys.readouterr().err
