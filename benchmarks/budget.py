@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from resumable import trained
 
-import sfumato
 from sfumato.data import open_source
 from sfumato.evaluate.distances import Statistics, frechet_distance, statistics
 from sfumato.evaluate.features import FeatureNet, in_domain
 from sfumato.evaluate.plots import ACCENT, INK, SECOND, SOFT, panels
 from sfumato.models import Model, load_model
-from sfumato.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 RUNS, RESULTS = ROOT / "runs" / "budget", ROOT / "benchmarks" / "results" / "budget.json"
@@ -44,18 +43,8 @@ def key(preset: str, images: int | str) -> str:
     return f"{preset} {images}"
 
 
-def trained(preset: str, images: int, end: float) -> RunFolder | None:
-    """Train, or go on, until the time is over: the run where it is done."""
-    out = RUNS / f"{preset.replace('/', '-')}-{images}"
-    begun = (out / "config.json").exists()
-    if not (out / "report.html").exists():
-        numbers = {} if begun else {"images": images, "preview_images": 0, "threads": 1}
-        sfumato.fit(
-            DATA, preset, out=out, resume=begun, quiet=True, callbacks=lambda _: time.monotonic() > end, **numbers
-        )
-    run = RunFolder.open(out)
-    saved = run.latest()
-    return run if saved is not None and saved.progress["images"] >= images else None
+def folder(preset: str, images: int) -> Path:
+    return RUNS / f"{preset.replace('/', '-')}-{images}"
 
 
 def judged(model: Model, net: FeatureNet, real: Statistics) -> float:
@@ -83,7 +72,7 @@ def measure(minutes: float, only: list[str]) -> None:
         for preset in only:
             if key(preset, images) in stored():
                 continue
-            run = trained(preset, images, end) if time.monotonic() < end else None
+            run = trained(folder(preset, images), DATA, preset, images, end) if time.monotonic() < end else None
             if run is None:
                 return
             last = run.metrics("train")[-1]

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from resumable import trained
 
-import sfumato
 from sfumato.data import open_source, pictures
 from sfumato.evaluate.distances import frechet_distance, statistics
 from sfumato.evaluate.features import in_domain
@@ -48,24 +48,10 @@ def folder(start: str, images: int) -> Path:
     return RUNS / f"{start.replace('/', '-').replace(' ', '-')}-{images}"
 
 
-def trained(start: str, images: int, end: float) -> bool:
+def trained_from(start: str, images: int, end: float) -> bool:
     """Train, or go on, until the time is over: whether it is done."""
-    out = folder(start, images)
-    begun = (out / "config.json").exists()
-    source: dict[str, Any] = {} if begun or STARTS[start] is None else {"start": STARTS[start]}
-    saved = RunFolder.open(out).latest() if begun else None
-    if saved is None or saved.progress.get("images", 0) < images:
-        sfumato.fit(
-            DATA, PRESET, out=out, resume=begun, quiet=True, callbacks=lambda _: time.monotonic() > end,
-            **source, **({} if begun else numbers(images)),
-        )  # fmt: skip
-        saved = RunFolder.open(out).latest()
-    return saved is not None and saved.progress["images"] >= images
-
-
-def numbers(images: int) -> dict[str, Any]:
-    """The training numbers of a row; the rest is the default."""
-    return {"images": images, "batch": BATCH, "preview_images": 0, "threads": 1}
+    source: dict[str, Any] = {} if STARTS[start] is None else {"start": STARTS[start]}
+    return trained(folder(start, images), DATA, PRESET, images, end, batch=BATCH, **source) is not None
 
 
 def measure(minutes: float, counts: list[int]) -> None:
@@ -81,7 +67,7 @@ def measure(minutes: float, counts: list[int]) -> None:
             key = f"{start} {images}"
             if key in rows:
                 continue
-            if time.monotonic() > end or not trained(start, images, end):
+            if time.monotonic() > end or not trained_from(start, images, end):
                 return
             made = load_model(folder(start, images)).sample(PICTURES, steps=10, sampler="dpmpp-2m?grid=karras", seed=1)
             seconds = RunFolder.open(folder(start, images)).metrics("train")[-1]["seconds"]
