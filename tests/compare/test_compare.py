@@ -39,6 +39,7 @@ def test_one_model_from_training_to_its_row(
 ) -> None:
     monkeypatch.setattr(runner, "HELD_OUT", 4)
     monkeypatch.setattr(runner, "bound_of", partial(runner.bound_of, steps=20))
+    monkeypatch.setattr(runner, "training_cost", partial(runner.training_cost, few=32, many=96))
     said: list[str] = []
     comparison = runner.Comparison("digits", tmp_path / "runs", tmp_path / "digits.json", train_command, 256,
                                       numbers=(5, 20), pictures=12, say=said.append)  # fmt: skip
