@@ -31,6 +31,7 @@ test-slow: $(READY) ## the longer checks
 
 lint: $(READY) ## ruff and the type checker
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 constraints: $(READY) ## check constraints.txt; write it anew: install '.[dev,docs]', then python scripts/constraints.py

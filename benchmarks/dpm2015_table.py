@@ -59,7 +59,11 @@ class Row:
 ROWS = {
     "swiss_roll": Row(2.35, 6.45, 2, (2000, 0)),
     "swiss_roll, 16 constant units": Row(
-        2.35, 6.45, 1, (2000, 0), ("--recipe.network", "dpm-radial?hidden=16", "--train.minutes", "3"),
+        2.35,
+        6.45,
+        1,
+        (2000, 0),
+        ("--recipe.network", "dpm-radial?hidden=16", "--train.minutes", "3"),
         "swiss_roll",
     ),
     "heartbeat": Row(-2.414, 12.024, 3, (1000, 0)),

@@ -32,8 +32,17 @@ def test_what_the_network_embeds(conditioning: Conditioning, expected: Embedded)
 def test_facts_of_each() -> None:
     facts = [(c.classes, c.dropout, c.picture) for c in (Unconditional(), Labels(3, 0.25), LowRes(4), BOTH)]
     assert facts == [(0, 0.0, 0), (3, 0.25, 0), (0, 0.0, 4), (3, 0.25, 4)]
-    assert set(CONDITIONINGS) == {"none", "labels", "attributes", "low-res", "augmented", "picture", "self", "text",
-                                 "together"}
+    assert set(CONDITIONINGS) == {
+        "none",
+        "labels",
+        "attributes",
+        "low-res",
+        "augmented",
+        "picture",
+        "self",
+        "text",
+        "together",
+    }
 
 
 def test_training_gives_labels_some_of_which_are_hidden_image_by_image() -> None:

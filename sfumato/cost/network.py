@@ -32,9 +32,7 @@ def forward_flops(recipe: Trainable) -> int:
     return int(counter.get_total_flops())
 
 
-def forward_pass(
-    recipe: Trainable, built: Built, network: nn.Module, x: Tensor
-) -> Callable[[], object]:
+def forward_pass(recipe: Trainable, built: Built, network: nn.Module, x: Tensor) -> Callable[[], object]:
     """What evaluates the network once at x (B, C, H, W), at times that it is trained at."""
     conditioning = recipe.conditioning
     inputs = {

@@ -249,7 +249,6 @@ def sampled(
     return Sampled(as_pictures(decoded(space, x), space.levels), frames, predictions, sum(seen) / len(keys))
 
 
-
 @contextmanager
 def counted(*networks: nn.Module) -> Iterator[list[int]]:
     """A list that collects how many images each forward pass of the networks sees."""

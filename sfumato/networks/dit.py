@@ -37,9 +37,7 @@ class Transformer(Conditioned):
         dropout: rate inside the feed-forward layers.
     """
 
-    def __init__(
-        self, sizes: Sizes, patch: int, width: int, depth: int, heads: int, dropout: float
-    ) -> None:
+    def __init__(self, sizes: Sizes, patch: int, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__(sizes, width, patch, f"patches of {patch}")
         self.patch, self.width = patch, width
         self.patch_in = nn.Linear((sizes.channels + sizes.picture) * patch**2, width)

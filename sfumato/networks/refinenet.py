@@ -280,6 +280,4 @@ class RefineNetV2(Backbone):
 
     def build(self, shape: tuple[int, ...], outputs: int, given: Embedded = NOTHING) -> ScoreRefineNet:
         refuse("NCSNv2's RefineNet", given, outputs, shape[0])
-        return ScoreRefineNet(
-            in_channels=shape[0], channels=self.channels, norm=NORMS[self.norm], **STAGES[self.depth]
-        )
+        return ScoreRefineNet(in_channels=shape[0], channels=self.channels, norm=NORMS[self.norm], **STAGES[self.depth])

@@ -213,7 +213,6 @@ class RunFolder:
                     _remove(leftover)
 
 
-
 def _is_record(record: Any) -> bool:
     """Whether this is a line of metrics: its kind, and the numbers that every reader takes for granted."""
     if not isinstance(record, dict) or not isinstance(record.get("kind"), str):

@@ -137,4 +137,3 @@ def evaluations(chosen: Sampler, process: GaussianDiffusion, steps: Steps = None
 
     finish(torch.zeros(1, 1), chosen.plan(process, count, steps), ImageNoise(0, [0]))
     return asked
-

@@ -192,9 +192,7 @@ class DPMSolverPP2S(OnGrid):
     evaluations = 2
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
-        plan: list[Move] = [
-            (SingleStep(process, denoise, _middle(process, t, s)), t, s) for t, s in pairwise(times)
-        ]
+        plan: list[Move] = [(SingleStep(process, denoise, _middle(process, t, s)), t, s) for t, s in pairwise(times)]
         return denoise_to_zero(plan, process, denoise)
 
 

@@ -60,9 +60,7 @@ def check_watching(settings: TrainConfig, measurable: bool) -> None:
         raise ValueError("fd_every asks for distances, and no function that measures them is given")
 
 
-def rehearse(
-    recipe: Trainable, built: Built, state: State, images: Images, precision: str
-) -> None:
+def rehearse(recipe: Trainable, built: Built, state: State, images: Images, precision: str) -> None:
     """Compute the loss of two of the images (of each size) once, before anything is written, and keep nothing of it.
 
     Raises: ValueError where network and images do not fit each other.

@@ -239,7 +239,7 @@ def test_bad_npz(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     for arrays, words in (
         ({"images": np.zeros((2, 8, 8, 3), np.int32)}, "uint8"),
-            ({"images": np.zeros((2, 8, 8, 3), np.float32)}, r"say what black and white are, \?values=0,1"),
+        ({"images": np.zeros((2, 8, 8, 3), np.float32)}, r"say what black and white are, \?values=0,1"),
         ({"other": np.zeros(3)}, "holds other"),
         ({"images": np.zeros((2, 18, 18, 17), np.uint8)}, "channels"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3, int)}, "labels"),

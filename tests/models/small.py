@@ -129,4 +129,3 @@ def exact_images(n: int, shape: tuple[int, ...] = (1, 2, 2)) -> Tensor:
     """Images uint8 (n, C, H, W) of such pixels."""
     x = MEAN + STD * torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
     return (x.clamp(-1, 1) * 127.5 + 127.5).round().byte()
-

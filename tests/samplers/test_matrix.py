@@ -28,8 +28,15 @@ FORBIDDEN: dict[tuple[str, str], str] = {
     ("restart", "DDPM const"): "no level of this schedule lies between",
     **{
         ("reverse-diffusion?ode=true", name): "signal is lost at once"
-        for name in ("DDPM jsd", "DDPM cosine", "DDPM sigmoid-signal", "Improved DDPM cosine",
-                     "Improved DDPM sigmoid-signal", "cosine", "flow")
+        for name in (
+            "DDPM jsd",
+            "DDPM cosine",
+            "DDPM sigmoid-signal",
+            "Improved DDPM cosine",
+            "Improved DDPM sigmoid-signal",
+            "cosine",
+            "flow",
+        )
     },
 }
 """Cell -> why it cannot be."""

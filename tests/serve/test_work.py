@@ -45,8 +45,7 @@ def test_pictures_are_those_of_the_library() -> None:
     wanted = EDM.model.sample(5, steps=3, sampler="heun", seed=7, classes=["c", 0], scale=2.5)
     assert all((decoded(png) == image[0].numpy()).all() for png, image in zip(found["pictures"], wanted, strict=True))
     assert found["sheet"] == coded(pictures.grid(wanted))
-    settings = {"n": 5, "steps": 3, "sampler": "heun", "seed": 7, "classes": list("cacac"), "scale": 2.5,
-                "text": ()}
+    settings = {"n": 5, "steps": 3, "sampler": "heun", "seed": 7, "classes": list("cacac"), "scale": 2.5, "text": ()}
     assert found["settings"] == settings
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1)

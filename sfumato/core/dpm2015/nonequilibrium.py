@@ -194,9 +194,7 @@ class Chain:
         prior = self.process.prior(tuple(x0.shape), x0.device).entropy()
         return summed((last - first - prior).to(x0.device, non_blocking=True).expand(x0.shape))
 
-    def objective(
-        self, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, terms: int | None = None
-    ) -> Tensor:
+    def objective(self, x0: Tensor, t: Tensor, noise: Noise = torch.randn_like, terms: int | None = None) -> Tensor:
         """An unbiased estimate of -K, nats per data point, (B,), from one level t (B,) above the edge for each.
 
         Args:
@@ -204,9 +202,7 @@ class Chain:
         """
         return (self.terms if terms is None else terms) * self.divergence(x0, t, noise) - self.ends(x0)
 
-    def lower_bound(
-        self, x0: Tensor, noise: Noise = torch.randn_like, levels: Tensor | None = None
-    ) -> LowerBound:
+    def lower_bound(self, x0: Tensor, noise: Noise = torch.randn_like, levels: Tensor | None = None) -> LowerBound:
         """K of data x0 (B, ...), with x_t drawn anew at each level; some levels (n,) stand for all where given."""
         visited = torch.arange(self.edge + 1, self.T + 1) if levels is None else levels
         if not bool(((visited > self.edge) & (visited <= self.T)).all()):

@@ -176,7 +176,8 @@ def page(lessons: bool = True) -> str:
         names = tr("| | in one notation | in the papers | in `sfumato` | derived |")
         parts.append(f"\n## {tr(title)}\n\n{names}\n|:--|:--|:--|:--|:--|")
         parts += [
-            f"| {tr(row.what)} | {_cell(row.ours)} | {_cell(tr(row.papers))} | `{row.code}` | {_where(row.derived, lessons)} |" for row in rows
+            f"| {tr(row.what)} | {_cell(row.ours)} | {_cell(tr(row.papers))} | `{row.code}` | {_where(row.derived, lessons)} |"
+            for row in rows
         ]
     return "\n".join(parts) + "\n"
 
