@@ -31,6 +31,8 @@ BUDGETS = {"digits": ("30k", (0, 1, 2)), "fashion": ("40k", (0,))}
 WAYS = ("ddpm", "dit", "uvit", "flow", "jit", "edm", "mp")
 """Tables of presets: the U-Net of `ddpm`, `flow` and `edm`, each before the backbones that take its recipe."""
 PICTURES, STEPS = 1000, 20
+ALIKE = {"ddpm": ("--recipe.weight", "v")}
+"""So that only the backbone differs: `dit` and `uvit` weigh so. All of clothes have batches of 64."""
 
 
 def stored() -> dict[str, Any]:
@@ -42,6 +44,7 @@ def row(preset: str, seed: int, images: str) -> dict[str, Any]:
     """Train, sample and measure."""
     out, data = RUNS / f"{preset.replace('/', '-')}-{seed}", preset.partition("/")[2]
     options = ["--train.seed", str(seed), "--train.images", images, "--train.threads", "1", "--out", str(out)]
+    options += [*ALIKE.get(preset.partition("/")[0], ()), *(("--train.batch", "64") if data == "fashion" else ())]
     if (out / "config.json").exists():
         options = ["--resume", str(out)]
     if not (out / "report.html").exists() and sfumato(["train", *options] if options[0] == "--resume" else

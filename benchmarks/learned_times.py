@@ -28,8 +28,8 @@ DRAWS, BATCH = 20_000, 250
 def measure() -> None:
     """Mean and standard deviation of the loss of one image, weighted, by both densities."""
     if not (RUN / "report.html").exists():
-        sfumato(["train", "ddpm/digits", "--recipe.times", "learned", "--train.images", "12800", "--train.threads", "1",
-                 "--train.preview-images", "0", "--out", str(RUN)])  # fmt: skip
+        sfumato(["train", "ddpm/digits", "--recipe.times", "learned", "--recipe.weight", "v", "--train.images", "12800",
+                 "--train.threads", "1", "--train.preview-images", "0", "--out", str(RUN)])  # fmt: skip
     model, held = load_model(RUN), open_source("digits:test")
     learned = model.diffusion.times
     found: dict[str, dict[str, float]] = {}
