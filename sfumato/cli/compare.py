@@ -32,6 +32,8 @@ class CompareArguments:
     """With --run: network evaluations a picture at which each is scored; by default 5, 10, 20, 50, 100, 250, 1000."""
     pictures: Annotated[int, Range(50, MANY)] = 500
     """With --run: how many pictures of each are scored, up to 100 evaluations; half of them up to 250, then a fifth."""
+    likelihood: bool = True
+    """With --run: also find bits/dim of held-out images, which takes a minute to ten a model."""
     sampler: str = ""
     """With --run: also score every model by this sampler, such as dpmpp-2m (the list: sfumato sample --help)."""
     only: str = ""
@@ -108,7 +110,7 @@ def _run(parsed: CompareArguments, images: int, file: Path) -> None:
     if not set(numbers) <= set(NUMBERS):
         raise UsageError(f"--evaluations are among {', '.join(map(str, NUMBERS))}")
     comparison = Comparison(
-        parsed.data, parsed.runs, file, train_command, images, parsed.seeds, numbers, parsed.pictures
-    )
+        parsed.data, parsed.runs, file, train_command, images, parsed.seeds, numbers, parsed.pictures, parsed.likelihood
+    )  # fmt: skip
     comparison.train(parsed.only)
     comparison.score(parsed.only, parsed.sampler)
