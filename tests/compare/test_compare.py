@@ -63,7 +63,7 @@ def test_one_model_from_training_to_its_row(
     comparison.train("ddpm/digits")
     comparison.score("ddpm/digits")
     assert len(said) == before  # nothing is done twice
-    swift = replace(comparison, results=tmp_path / "swift.json", numbers=(5,), likelihood=False)
+    swift = replace(comparison, results=tmp_path / "swift.json", numbers=(5,), likelihood=False, say=[].append)
     swift.score("ddpm/digits")
     assert not {"bound", "ode"} & set(swift.found()["models"]["ddpm/digits"]["0"])
     assert any("| - | - |" in line for line in report.tables(swift.found()))
