@@ -21,6 +21,7 @@ class Entry:
         how: the sampler in words.
         sampler: its spec; "own" is the paper's.
         per_step: network evaluations that one of its steps costs.
+        saved: how many fewer a whole trajectory costs: Heun's last step is one of Euler's.
         scale: of classifier-free guidance.
         classifier: preset of the classifier that guides, with its scale; empty for none.
     """
@@ -29,6 +30,7 @@ class Entry:
     how: str
     sampler: str = "own"
     per_step: int = 1
+    saved: int = 0
     scale: float = 1.0
     classifier: str = ""
     classifier_scale: float = 1.0
@@ -40,11 +42,11 @@ class Entry:
 
     def steps(self, evaluations: int) -> int:
         """How many steps so many evaluations allow; 0 where they do not suffice for one."""
-        return evaluations // self.per_step
+        return (evaluations + self.saved) // self.per_step if evaluations >= self.per_step else 0
 
 
 def _with_heun(preset: str, own: Entry) -> tuple[Entry, ...]:
-    return own, Entry(preset, "ODE by Heun", "heun", per_step=2)
+    return own, Entry(preset, "ODE by Heun", "heun", per_step=2, saved=1)
 
 
 WAYS: tuple[tuple[str, Callable[[str], tuple[Entry, ...]]], ...] = (

@@ -95,7 +95,8 @@ class Comparison:
                 seen[out] = RunFolder.open(out).config()["train"]["images"]
         for path, images in seen.items():
             if images != self.images:
-                raise ValueError(f"{path} is of {images:,} images, not of {self.images:,}: name other --runs for these")
+                what = "of a budget in minutes" if images is None else f"of {images:,} images"
+                raise ValueError(f"{path} is {what}, not of {self.images:,}: name other --runs for these")
 
     # ------------------------------------------------------------ training
 

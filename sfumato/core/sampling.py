@@ -107,6 +107,8 @@ class Sampler:
     """Evaluations of the network a move."""
     two_times = False
     """Whether its denoiser is told where a step ends as well, which guidance and exported graphs do not know."""
+    own_times = False
+    """Whether each image goes by times of its own, along which nothing that remembers past predictions can follow."""
 
     @property
     def convergence(self) -> int:

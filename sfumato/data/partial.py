@@ -48,6 +48,12 @@ def begun(partial: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+def complete(partial: Path, out: Path) -> None:
+    """Give a finished folder its name, and then remove its journal: until it has its name it can be finished again."""
+    os.rename(partial, out)
+    (out / JOURNAL).unlink()
+
+
 def clear(partial: Path) -> None:
     """Remove what was begun."""
     for path in partial.iterdir():

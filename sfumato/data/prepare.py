@@ -23,7 +23,7 @@ from sfumato.data.card import make_card
 from sfumato.data.decoding import Unreadable, opened
 from sfumato.data.images import Images
 from sfumato.data.loader import levels_of
-from sfumato.data.partial import JOURNAL, begun, clear
+from sfumato.data.partial import JOURNAL, begun, clear, complete
 from sfumato.data.pictures import write_text
 from sfumato.data.reading import Reader, Record, Shelf
 from sfumato.data.sources import CHOOSING, SHELVES, open_source, parse_spec
@@ -207,7 +207,7 @@ def _finish_map(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Path)
         notes=(f"prepared from {journal['source']}", *shelf.notes, *met.notes), values=shelf.ends,
     )  # fmt: skip
     write_text(partial / "set.json", json.dumps({"classes": classes, "card": card.to_json()}, indent=1))
-    _whole(partial, out)
+    complete(partial, out)
     return open_source(of_path("map", str(out)))
 
 
@@ -217,12 +217,6 @@ def _finish_shards(partial: Path, journal: dict[str, Any], shelf: Shelf, out: Pa
         "corrupt": journal["met"]["corrupt"],
     }  # fmt: skip
     write_text(partial / shards.INDEX, json.dumps(index))
-    _whole(partial, out)
+    complete(partial, out)
     *_, last = journal["shards"]
     return of_path("wds", f"{out}/{{000000..{Path(last).stem}}}.tar" if last != "000000.tar" else f"{out}/{last}")
-
-
-def _whole(partial: Path, out: Path) -> None:
-    """It is complete: the journal goes, and the folder gets its name."""
-    (partial / JOURNAL).unlink()
-    os.rename(partial, out)

@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato.data import maps
 from sfumato.data.card import make_card
 from sfumato.data.images import Images
-from sfumato.data.partial import JOURNAL, begun, clear
+from sfumato.data.partial import JOURNAL, begun, clear, complete
 from sfumato.data.pictures import write_text
 from sfumato.data.spec import DataError, Spec, of_path
 from sfumato.runtime.json_file import read_object
@@ -149,6 +149,5 @@ def _finish(partial: Path, journal: dict[str, Any], classes: tuple[str, ...], ou
     )  # fmt: skip
     write_text(partial / "set.json", json.dumps({"classes": classes, "card": card.to_json()}, indent=1))
     write_text(partial / ABOUT, json.dumps({**journal["about"], "noise": journal["noise"]}, indent=1))
-    (partial / JOURNAL).unlink()
-    os.rename(partial, out)
+    complete(partial, out)
     return read(Spec(card.spec, "reflow", str(out), {}))

@@ -260,6 +260,8 @@ class Spec(NamedTuple):
         _ = self.buckets, self.bucket
         if self.name == "pair" and self.crop == "random":
             raise DataError(f"crop=random in {self.text!r} would cut inputs and targets apart: prepare the parts first")
+        if self.name == "reflow" and self.crop == "random":
+            raise DataError(f"crop=random in {self.text!r} would cut pictures apart from the noise they were made of")
 
 
 def of_path(name: str, path: str) -> str:

@@ -62,6 +62,10 @@ class Guidance:
         """ValueError where the model, the guide or the sampler does not fit."""
         if sampler.two_times and not model.diffusion.averages and not self.none:
             raise ValueError("steps by an average velocity are not guided: take another model, or no guidance")
+        if sampler.own_times and model.recipe.conditioning.feeds_back:
+            raise ValueError(
+                "each image goes by times of its own here, so a model is not fed its predictions: take heun"
+            )
         if self.threshold is not None and model.recipe.space.bounds is None:
             raise ValueError("dynamic thresholding needs pixels, which have a range; latents have none")
         if guide is not None:
@@ -205,6 +209,11 @@ class AdaptiveProjected(Guidance):
         super().__post_init__()
         if not self.norm > 0:
             raise ValueError(f"norm is above 0, not {self.norm:g}")
+
+    def check(self, model: Model, guide: Model | None, sampler: Sampler) -> None:
+        super().check(model, guide, sampler)
+        if sampler.own_times and self.momentum:
+            raise ValueError("each image goes by times of its own here, which allow no momentum: take apg?momentum=0")
 
     def combine(self) -> Combine:
         return Projected(self.scale, self.parallel, self.momentum, self.norm)

@@ -85,6 +85,7 @@ class Adaptive(Sampler):
     """Absolute error of a step, in the units of x / alpha."""
     order = 0
     evaluations = 3
+    own_times = True
 
     def __post_init__(self) -> None:
         if not self.rtol > 0 or not self.atol > 0:

@@ -15,6 +15,7 @@ from sfumato.cli.train import train_command
 from sfumato.compare import report, runner
 from sfumato.compare.entries import NUMBERS, entries, presets
 from sfumato.papers.presets import PRESETS
+from sfumato.samplers import by_name, evaluations
 
 RESULTS = sorted((Path(runner.__file__).parent / "results").glob("*.json"))
 
@@ -93,6 +94,15 @@ def test_a_guided_row_counts_both_passes_without_a_classifier() -> None:
     free = next(one for one in entries("fashion") if "classifier-free" in one.how)
     assert free.steps(100) == 50
     assert free.steps(1) == 0
+
+
+def test_a_row_of_heun_has_the_evaluations_that_it_says() -> None:
+    """Its last step is one of Euler's, so n steps cost 2 n - 1."""
+    heun = next(one for one in entries("fashion") if one.how == "ODE by Heun")
+    process = PRESETS[heun.preset].recipe.build().gaussian
+    for number in (5, 10, 20, 100):
+        cost = evaluations(by_name(heun.sampler), process, heun.steps(number))
+        assert number - 1 <= cost <= number
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

@@ -151,6 +151,9 @@ def test_from_training_to_pictures_with_labels_and_guidance(tmp_path: Path) -> N
         assert torch.equal(again.network.state_dict()[name], value)
     for sampler, guidance in (("ddim", None), ("heun", "interval?scale=2"), ("unipc", "apg?scale=2")):
         assert model.sample(2, steps=4, sampler=sampler, guidance=guidance).shape == (2, 1, 8, 8)
+    for guidance in (None, "apg?scale=2&momentum=0"):  # without momentum
+        with pytest.raises(ValueError, match="each image goes by times of its own here, so a model is not fed"):
+            model.sample(2, sampler="adaptive", guidance=guidance)
     report = ode_likelihood(model, open_source("digits?limit=2"), runge_kutta(4))
     assert math.isfinite(report.total)
     with pytest.raises(ExportError, match="fed its own predictions"):

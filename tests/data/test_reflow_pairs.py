@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from sfumato.conditioning import Augmented, Labels
 from sfumato.core.randomness import ImageNoise
 from sfumato.data import DataError, open_source
 from sfumato.data.reflow import Pairs, write
+from sfumato.data.stream import open_for_training
 from sfumato.models import Model, load_model
 from sfumato.models.generate import Request
 from sfumato.models.reflow import check_pairs, pairs
@@ -96,12 +98,29 @@ def test_what_is_written_is_read_whole_or_in_two_goes(tmp_path: Path) -> None:
     assert not (tmp_path / "halves.partial").exists()
 
 
+def test_what_could_not_get_its_name_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*paths: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "rename", refused)
+        with pytest.raises(OSError, match="No space left"):
+            write(tmp_path / "pairs", ABOUT, 10, ("x", "y"), made)
+    write(tmp_path / "pairs", ABOUT, 10, ("x", "y"), lambda first: pytest.fail(f"pairs from {first} on are made again"))
+    assert sorted(path.name for path in (tmp_path / "pairs").iterdir()) == [
+        "images.npy", "noise.npy", "reflow.json", "rows.jsonl", "set.json",
+    ]  # fmt: skip
+
+
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     write(tmp_path / "pairs", ABOUT, 10, (), lambda first: (replace(p, labels=None) for p in made(first)))
     with pytest.raises(DataError, match="exists"):
         write(tmp_path / "pairs", ABOUT, 10, (), made)
     with pytest.raises(DataError, match="sfumato reflow MODEL --pairs N"):
         open_source(f"reflow:{tmp_path}")
+    for read in (open_source, open_for_training):
+        with pytest.raises(DataError, match="would cut pictures apart from the noise"):
+            read(f"reflow:{tmp_path / 'pairs'}?size=6&crop=random")
     content = (tmp_path / "pairs" / "noise.npy").read_bytes()
     (tmp_path / "pairs" / "noise.npy").write_bytes(content[:-2])
     with pytest.raises(DataError, match=r"noise.npy has 446 bytes, not 448"):

@@ -115,3 +115,13 @@ def test_what_does_not_fit_is_refused() -> None:
             pictures(made(RECIPES["ddpm"]), guide_model=guide)
     with pytest.raises(ValueError, match="other classes"):
         pictures(model, guide_model=made(model.recipe, ("a", "b", "c")))
+
+
+def test_momentum_needs_the_same_times_for_all_images() -> None:
+    """Adaptive steps are each image's own: with momentum a picture would depend on its batch, without it does not."""
+    model = labelled()
+    options: dict[str, Any] = {"sampler": "adaptive?rtol=0.5&atol=0.5", "seed": 1, "precision": "float32"}
+    with pytest.raises(ValueError, match=r"allow no momentum: take apg\?momentum=0"):
+        model.sample(3, guidance="apg?scale=2", **options)
+    together, alone = (model.sample(3, guidance="apg?scale=2&momentum=0", batch=b, **options).int() for b in (3, 1))
+    assert (together - alone).abs().max() <= 1
