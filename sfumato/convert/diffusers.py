@@ -18,6 +18,7 @@ from sfumato.convert.diffusers_levels import schedule_fields, scheduler_of
 from sfumato.convert.diffusers_weights import WEIGHTS, read_weights
 from sfumato.convert.foreign_unets import check_numbers
 from sfumato.convert.keys import Key, same
+from sfumato.convert.pixels import check_space
 from sfumato.convert.state import ForeignError, State
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.blocks import Attention
@@ -237,7 +238,8 @@ def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
 
     Raises:
         ForeignError: another recipe or network than DDPM's; a schedule, prediction or variance that their scheduler
-            lacks, or a model with labels, which their pipeline does not pass on.
+            lacks, a model with labels, which their pipeline does not pass on, or of other numbers than pixels in
+            [-1, 1].
         OSError: it cannot be written, or exists.
     """
     made = recipe.network
@@ -245,6 +247,7 @@ def write(folder: Path, recipe: Trainable, network: nn.Module) -> None:
         raise ForeignError(f"diffusers' UNet2DModel holds DDPM's network, not {type(made).__name__}")
     if len(recipe.shape) != 3:
         raise ForeignError(f"diffusers' UNet2DModel is for images, not for {kind(recipe.shape)}")
+    check_space(recipe, "DDPMPipeline")
     scheduler = scheduler_of(recipe)
     if recipe.conditioning.classes or recipe.conditioning.pictured:
         raise ForeignError(

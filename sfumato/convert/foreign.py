@@ -30,6 +30,7 @@ from sfumato.convert.facts import Facts, recognise
 from sfumato.convert.files import read_state
 from sfumato.convert.keys import Key, check_fits
 from sfumato.convert.keys import load as fill
+from sfumato.convert.pixels import check_space, official_range
 from sfumato.convert.state import ForeignError, State
 from sfumato.networks.backbone import Backbone
 from sfumato.networks.classifier import Encoder
@@ -166,7 +167,7 @@ def official_state(recipe: Trainable, network: nn.Module, order: str = "legacy")
     Args:
         order: of q, k and v in OpenAI's attention, "legacy" or "new".
 
-    Raises: ForeignError for a network that the official code cannot hold.
+    Raises: ForeignError for a network that the official code cannot hold, or a space that it does not assume.
     """
     kind = type(recipe.network)
     if len(recipe.shape) != 3:
@@ -185,6 +186,7 @@ def official_state(recipe: Trainable, network: nn.Module, order: str = "legacy")
         )
     if conditioning.feeds_back:
         raise ForeignError("the official codes feed no prediction back, so they cannot hold a self-conditioned model")
+    check_space(recipe, "the official code", official_range(recipe))
     tensors = {name: p.detach() for name, p in network.state_dict().items()}
     keys = LAYOUTS[kind].keys(network, order)
     return {key.official: key.read(tensors[key.ours]).clone().contiguous().float().cpu() for key in keys}

@@ -16,6 +16,7 @@ from sfumato.convert import lucidrains, lucidrains_karras
 from sfumato.convert.foreign_lucidrains import TABLES
 from sfumato.convert.keys import Key
 from sfumato.convert.lucidrains_continuous import writable
+from sfumato.convert.pixels import check_space
 from sfumato.convert.state import ForeignError, State
 from sfumato.core import losses
 from sfumato.core.schedules import Level
@@ -104,7 +105,8 @@ COUNTERPARTS: dict[type[Any], Counterpart] = {
 def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
     """What its Trainer writes of a model, without an optimiser: `diffusion.load_state_dict(torch.load(path)["model"])`.
 
-    Raises: ForeignError for another network, or a recipe that no diffusion of the package stands for.
+    Raises: ForeignError for another network, a recipe that no diffusion of the package stands for, or a space that is
+        not pixels in [-1, 1].
     """
     held, counterpart = HELD.get(type(recipe.network)), COUNTERPARTS.get(type(recipe))
     if held is None:
@@ -120,6 +122,7 @@ def training_state(recipe: Trainable, network: nn.Module) -> dict[str, Any]:
         raise ForeignError(
             "its networks see their own predictions only without labels, in GaussianDiffusion and ElucidatedDiffusion"
         )
+    check_space(recipe, "denoising-diffusion-pytorch")
     ours = {name: value.detach().float().cpu() for name, value in network.state_dict().items()}
     weights = {
         f"{counterpart.prefix}{key.official}": key.read(ours[key.ours]).clone().contiguous()

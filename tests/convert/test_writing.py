@@ -17,12 +17,20 @@ import torch
 from sfumato.cli import main
 from sfumato.conditioning import SelfConditioned
 from sfumato.convert import foreign
+from sfumato.convert.lucidrains_written import training_state
 from sfumato.convert.onnx import Export, export
+from sfumato.convert.state import ForeignError
 from sfumato.models import Model
 from sfumato.networks import NETWORKS
+from sfumato.networks.lucidrains_unet import LucidrainsUNet
+from sfumato.networks.ncsnpp import DDPMpp, NCSNpp
+from sfumato.networks.refinenet import RefineNet
 from sfumato.networks.unet import HoUNet
+from sfumato.papers import part_of
 from sfumato.papers.ddpm import DDPM
-from sfumato.spaces import Pixels
+from sfumato.papers.ncsn import NCSN
+from sfumato.papers.score_sde import ScoreSDE
+from sfumato.spaces import Pixels, UnitPixels
 from tests.models.small import made
 
 RECIPE = DDPM((1, 8, 8), HoUNet(channels=32, multipliers=(1,), blocks=1, attention=(), dropout=0.0))
@@ -65,6 +73,38 @@ def test_a_self_conditioned_model_has_no_place_there(
     assert main(["convert", str(source), "--to", to, "--out", str(out)]) == 2
     assert "cannot hold a self-conditioned model" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("space", "words"), [
+    ("latents", "no place for an autoencoder"), ("unit-pixels", "from -0.5 to 0.5"),
+    ("standardised?std=0.5&mean=0.25", "from -2.5 to 1.5"),
+])  # fmt: skip
+def test_a_space_that_the_other_code_does_not_assume_is_refused(space: str, words: str, tmp_path: Path) -> None:
+    """Nothing in a foreign file tells a space, so it would be read, and sampled, as another one."""
+    recipe = replace(RECIPE, shape=(1, 32, 32), space=part_of("space", space))
+    network = recipe.model()
+    with pytest.raises(ForeignError, match=words):
+        foreign.official_state(recipe, network)
+    with pytest.raises(ForeignError, match=words):
+        foreign.save_folder(recipe, network, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    held = replace(recipe, network=LucidrainsUNet(8, (1, 2), (2,)))
+    with pytest.raises(ForeignError, match=words):
+        training_state(held, held.model())
+
+
+def test_score_networks_are_written_of_the_space_that_their_own_code_has() -> None:
+    """1 wide where sigmas count so, 2 wide for VP; the other way round it is refused."""
+    for sde, own, other in (("ve", UnitPixels(), Pixels()), ("vp", Pixels(), UnitPixels())):
+        network = NCSNpp(16, (1,), 1, (), fourier=True) if sde == "ve" else DDPMpp(16, (1,), 1, ())
+        recipe = ScoreSDE((1, 8, 8), network, sde=sde, space=own)  # type: ignore[arg-type]
+        assert foreign.official_state(recipe, recipe.model())
+        with pytest.raises(ForeignError, match="would not sample there"):
+            foreign.official_state(replace(recipe, space=other), recipe.model())
+    small = NCSN((1, 8, 8), RefineNet(8))
+    assert foreign.official_state(small, small.model())
+    with pytest.raises(ForeignError, match=r"from -0.5 to 0.5, and this model on numbers from -1 to 1 \(Pixels\)"):
+        foreign.official_state(replace(small, space=Pixels()), small.model())
 
 
 def test_graphs_that_fail_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
