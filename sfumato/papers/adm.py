@@ -84,16 +84,14 @@ class ADM:
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
-        parameterization = with_variance(PREDICTIONS[self.prediction])
+        parameterization, bins = with_variance(PREDICTIONS[self.prediction]), self.space.bins
 
         def denoise(network: nn.Module, inputs: Inputs) -> Denoise:
             return Denoiser(network, process, parameterization, index, inputs=inputs)
 
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             above = (t + 1).clamp(max=self.steps)
-            term = bound_term(
-                process, learned_range, prediction.mean_detached(), x0, t, t - 1, above, self.space.levels
-            )
+            term = bound_term(process, learned_range, prediction.mean_detached(), x0, t, t - 1, above, bins)
             weight = WEIGHTS.get(self.prediction, losses.eps_weight)
             return losses.weighted(prediction, x0, eps, weight) + 0.001 * self.steps * term
 

@@ -138,7 +138,7 @@ class DDPM:
         betas = self._betas()
         betas = zero_terminal_snr(betas) if self.zero_terminal_snr else betas
         process = GaussianDiffusion(levels_of(betas, self.shift))
-        variance, parameterization = VARIANCES[self.variance], PREDICTIONS[self.prediction]
+        variance, parameterization, bins = VARIANCES[self.variance], PREDICTIONS[self.prediction], self.space.bins
         if self.variance == "learned":
             parameterization = with_variance(parameterization)
 
@@ -148,7 +148,7 @@ class DDPM:
         def criterion(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
             if self.weight == "bound":
                 above = (t + 1).clamp(max=self.steps)
-                return self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above, self.space.levels)
+                return self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above, bins)
             return losses.weighted(prediction, x0, eps, WEIGHTS[self.weight])
 
         whole = self.zero_terminal_snr  # then sampling starts at the last level, which the fast grid leaves out

@@ -99,7 +99,7 @@ class ImprovedDDPM:
 
     def build(self) -> Diffusion:
         process = GaussianDiffusion(levels_of(BETAS[self.betas](self.steps), self.shift))
-        variance, parameterization = VARIANCES[self.variance], PREDICTIONS[self.prediction]
+        variance, parameterization, bins = VARIANCES[self.variance], PREDICTIONS[self.prediction], self.space.bins
         if self.variance == "learned_range":
             parameterization = with_variance(parameterization)
 
@@ -115,7 +115,7 @@ class ImprovedDDPM:
                 return simple
             prediction = prediction.mean_detached() if self.objective == "hybrid" else prediction
             above = (t + 1).clamp(max=self.steps)
-            vlb = self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above, self.space.levels)
+            vlb = self.steps * bound_term(process, variance, prediction, x0, t, t - 1, above, bins)
             return simple + self.vlb_weight * vlb if self.objective == "hybrid" else vlb  # eq. 16
 
         return Diffusion(

@@ -43,8 +43,8 @@ class Space:
     """
 
     levels: Levels = field(default=256, kw_only=True)
-    """Grey levels of the data, by which samples are rounded and decoders cut: 256 or 65536, or 0 for real numbers;
-    taken from the data set."""
+    """Grey levels of the data, by which samples are rounded and decoders cut (see `bins`): 256 or 65536, or 0 for real
+    numbers; taken from the data set."""
     values: Values = field(default=(-1.0, 1.0), kw_only=True)
     """What -1 and 1 stand for where the data are real numbers; taken from the data set."""
 
@@ -90,6 +90,12 @@ class Space:
     def bounds(self) -> tuple[float, float] | None:
         """The range; None where it is unbounded."""
         return self.range if math.isfinite(self.range[1] - self.range[0]) else None
+
+    @property
+    def bins(self) -> int:
+        """Grey levels that the decoder of the bound is cut into (Ho et al. 2020, eq. 13), where clean data lie in [-1, 1];
+        0, the decoder that is a density, where the levels are not those bins."""
+        return self.levels if self.range == (-1, 1) else 0
 
     @property
     def log_volume(self) -> float:

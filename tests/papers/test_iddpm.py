@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +12,16 @@ from torch import Tensor, nn
 
 from sfumato import papers
 from sfumato.conditioning import Labels, LowRes
+from sfumato.core.distributions import discretised_log_prob
 from sfumato.core.likelihood import variational_bound
 from sfumato.core.losses import simple
 from sfumato.core.randomness import ImageNoise
 from sfumato.core.times import LossSecondMoment
+from sfumato.core.variances import reverse
 from sfumato.models import Model
 from sfumato.networks.classifier import Encoder
 from sfumato.networks.unet import ADMUNet, HoUNet, ImprovedUNet
+from sfumato.papers import part_of
 from sfumato.papers.adm import ADM
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
@@ -73,6 +77,29 @@ def test_the_bound_as_a_loss_is_the_bound(recipe: Any) -> None:
         losses = diffusion.loss(network, x0.expand(40, -1, -1, -1), torch.arange(1, 41), lambda x: eps)
     assert torch.allclose(losses.flip(0) / 40, found.terms[0], rtol=1e-3, atol=1e-5)
     assert float(losses.mean()) == pytest.approx(float(found.total - found.prior), rel=1e-4)
+
+
+LEARNED = [
+    replace(IDDPM, objective="vlb"), replace(PLAIN, variance="learned"), replace(GUIDED, conditioning=Labels(3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", LEARNED, ids=["iddpm", "ddpm", "adm"])
+@pytest.mark.parametrize("space", ["pixels", "unit-pixels", "standardised?std=0.5&mean=0.25&bin=0", "pixels?levels=0"])
+def test_the_decoder_in_training_has_bins_in_pixels_alone(recipe: Any, space: str) -> None:
+    """At level 1 the bound is -log p(x_0 | x_1): of a grey level where these are 2 / 255 apart, else a density."""
+    recipe = replace(recipe, space=part_of("space", space))
+    network, diffusion, x0 = shaken(recipe), recipe.build(), recipe.space.encode(images(6))
+    y, one = {"y": torch.arange(6) % 3} if recipe.conditioning.classes else {}, torch.tensor(1)
+    eps = ImageNoise(0, range(6))(x0)
+    with torch.no_grad():
+        loss = diffusion.loss(network, images(6), torch.full((6,), 1), lambda x: eps, **y)
+        seen = diffusion.denoise(network, y)(diffusion.gaussian.level(one, x0).noise(x0, eps), one)
+    assert diffusion.variance is not None
+    p = reverse(diffusion.gaussian, diffusion.variance, seen, one, one - 1, one + 1)
+    nats = -(discretised_log_prob(p, x0) if space == "pixels" else p.log_prob(x0)).flatten(1).mean(1)
+    bits = (loss - simple(seen, eps)) / 0.001 if isinstance(recipe, ADM) else loss
+    assert torch.allclose(bits.double() / 40, nats.double() / math.log(2), rtol=2e-3, atol=1e-4)
 
 
 def test_in_the_hybrid_loss_the_bound_trains_the_variance_alone() -> None:
