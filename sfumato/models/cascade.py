@@ -19,6 +19,7 @@ from sfumato.core.randomness import mix
 from sfumato.core.sampling import Sampler
 from sfumato.core.schedules import Steps
 from sfumato.models.generate import Request, plan
+from sfumato.models.inputs import check_labels
 from sfumato.models.loading import load_model
 from sfumato.models.model import Model
 from sfumato.runtime.files import whole_folder
@@ -109,6 +110,7 @@ class Cascade:
             "steps": steps, "sampler": sampler, "batch": batch, "precision": precision, "progress": progress,
         }  # fmt: skip
         self.moves(n, steps, sampler, scales)
+        check_labels(self.stages[0], labels, n)
         images: Tensor | None = None
         for i, (model, guided) in enumerate(zip(self.stages, scales, strict=True)):
             images = model.sample(

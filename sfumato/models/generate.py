@@ -21,7 +21,7 @@ from sfumato.models import guidance as guides
 from sfumato.models.classifier import Guide
 from sfumato.models.decoded import as_pictures, decoded
 from sfumato.models.guidance import Given, Guidance
-from sfumato.models.inputs import check_attributes, check_pictures
+from sfumato.models.inputs import check_attributes, check_labels, check_pictures
 from sfumato.runtime.precision import autocast, best_precision, for_sampling
 from sfumato.runtime.workers import WorkerPool, batches, distributed
 
@@ -202,6 +202,7 @@ def in_batches(
     Raises: ValueError, at once for what cannot be made, and where pictures come out that are no numbers.
     """
     moves = plan(model, request)
+    check_labels(request.guide.classifier if request.guide else model, labels, request.n)
     where = model.device if pool is None else torch.device(pool.device)
     request = replace(request, precision=request.precision_on(where))
     work = partial(sampled, request=request, labels=labels, film=film)

@@ -1,14 +1,16 @@
-"""What a request gives a model, checked before any work: pictures of the depth and shape of training, attributes."""
+"""What a request gives a model, checked before any work: pictures of the depth and shape of training, labels,
+attributes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
+    from sfumato.models.trained import Trained
 
 KINDS = {256: "uint8", 65536: "uint16", 0: "float32"}
 """What the pictures of a model of so many grey levels are held as."""
@@ -35,6 +37,26 @@ def check_pictures(model: Model, pictures: Tensor, n: int) -> None:
             f"this model {does} {wanted} images, uint8, {n} are asked for; "
             f"given are {len(pictures)} of {found}, {str(pictures.dtype).removeprefix('torch.')}"
         )
+
+
+def check_labels(asked: Trained[Any], labels: Tensor | None, n: int) -> None:
+    """ValueError unless labels are classes of the model, or of the classifier that guides it, and at least so many.
+
+    The label after the last, by which guidance hides classes from a network, is none of them.
+    """
+    count = asked.recipe.conditioning.classes
+    if labels is None and count:
+        raise ValueError("this model was trained with classes, so each picture needs its label")
+    if labels is None:
+        return
+    if not count:
+        raise ValueError("this model was trained without classes, so none can be asked for")
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.ndim != 1 or len(labels) < n or not whole:
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise ValueError(f"{n} pictures need a whole number each as labels, ({n},), not {tuple(labels.shape)} {kind}")
+    for label in labels[(labels < 0) | (labels >= count)].tolist():
+        raise ValueError(f"the labels of this model's classes run from 0 to {count - 1}, so {label} is none")
 
 
 def check_attributes(model: Model, attributes: Tensor | None, n: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from sfumato import samplers, spec
@@ -116,14 +117,14 @@ class Model(Trained[Recipe]):
             raise ValueError(f"{doing} needs a model of pixels; this one is of the latents of an autoencoder")
 
     def check_images(self, images: Tensor, labels: Tensor | None, doing: str) -> None:
-        """ValueError where images (n, C, H, W) of any depth do not fit the model, or labels are missing."""
+        """ValueError where images (n, C, H, W) of any depth, or labels (n,) or (sets, n), do not fit the model."""
         self.alone(doing)
         levels, shape = self.recipe.space.levels, tuple(images.shape[1:])
         if not inputs.is_read(images, levels) or shape != self.recipe.shape:
             wanted = f"{inputs.KINDS[levels]} {kind(self.recipe.shape)} of {self.recipe.shape}"
             raise ValueError(f"the model works on {wanted}, not {shape}")
-        if self.recipe.conditioning.classes and labels is None:
-            raise ValueError("this model was trained with classes, so each picture needs its label")
+        for row in [None] if labels is None else torch.atleast_2d(labels):
+            inputs.check_labels(self, row, len(images))
         self.recipe.conditioning.told(None)
 
     def sample(
@@ -172,8 +173,8 @@ class Model(Trained[Recipe]):
 
         Raises:
             ChildProcessError: a worker died.
-            ValueError: n or batch below 1, steps 0 or above T, an unknown class, a guide that does not fit, guidance
-                of a model that was not trained for it, inputs missing or of another size.
+            ValueError: n or batch below 1, steps 0 or above T, an unknown class, too few labels, a guide that does not
+                fit, guidance of a model that was not trained for it, inputs missing or of another size.
         """
         chosen = self.diffusion.usual(self.sampler(sampler)) if steps == "usual" else steps
         inputs = low_res if picture is None else picture

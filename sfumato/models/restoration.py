@@ -24,6 +24,7 @@ from sfumato.inverse import Function, Measurement, Operator, Posterior
 from sfumato.models import guidance as guides
 from sfumato.models.decoded import as_pictures
 from sfumato.models.guidance import Given, Guidance
+from sfumato.models.inputs import check_labels
 from sfumato.models.model import MOST_OF_EACH, Model
 from sfumato.samplers import DDIM
 from sfumato.spaces import Space
@@ -150,8 +151,7 @@ def _check(
         )
     if noise < 0 or draws < 1:
         raise ValueError(f"noise is not negative and draws are 1 or more, not {noise:g} and {draws}")
-    if model.recipe.conditioning.classes and (labels is None or len(labels) != len(measurement)):
-        raise ValueError("this model was trained with classes, so each picture needs its label")
+    check_labels(model, labels, len(measurement))
     operator.part([0], len(measurement))
 
 

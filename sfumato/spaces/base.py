@@ -93,8 +93,8 @@ class Space:
 
     @property
     def bins(self) -> int:
-        """Grey levels that the decoder of the bound is cut into (Ho et al. 2020, eq. 13), where clean data lie in [-1, 1];
-        0, the decoder that is a density, where the levels are not those bins."""
+        """Grey levels that the bound's decoder is cut into (Ho et al. 2020, eq. 13), where clean data lie in [-1, 1];
+        0, for a decoder that is a density, where the levels are not those bins."""
         return self.levels if self.range == (-1, 1) else 0
 
     @property

@@ -131,6 +131,11 @@ def test_labels_and_guidance_of_each_stage() -> None:
     assert len({image.numpy().tobytes() for image in drawn.values()}) == 4
     assert torch.equal(cascade.sample(4, classes=torch.ones(4, dtype=torch.long), **options), drawn[1.0])
     assert not torch.equal(cascade.sample(4, classes=["c"], **options), drawn[1.0])
+    for wrong, words in ((torch.ones(3, dtype=torch.long), "4 pictures need"), (torch.full((4,), 3), "3 is none")):
+        stages: list[Tensor] = []
+        with pytest.raises(ValueError, match=words):
+            cascade.sample(4, classes=wrong, stages=stages, **options)
+        assert not stages
 
 
 def test_a_cascade_comes_back_from_its_folder(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from sfumato import papers
 from sfumato.conditioning import Labels, LowRes, Together, Unconditional
@@ -76,6 +77,29 @@ def test_classes_by_name_and_number(model: Model) -> None:
     for wrong in ("tree", 3, "-1"):
         with pytest.raises(ValueError, match="cat, dog, hat"):
             model.labels([wrong], 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.tensor([0, 1]), "not \\(2,\\) int64"),
+        (torch.tensor([0, 1, 3]), "run from 0 to 2, so 3 is none"),  # the null label of a network with dropout
+        (torch.tensor([0, -1, 1]), "run from 0 to 2, so -1 is none"),
+        (torch.zeros(3), "float32"),
+        (torch.zeros(3, 1, dtype=torch.long), "not \\(3, 1\\) int64"),
+    ],
+)
+def test_labels_are_checked_before_any_work(labels: Tensor, words: str) -> None:
+    """Of a model with a null label and without, and of one that a classifier guides."""
+    hiding, free = replace(RECIPE, conditioning=Labels(3, 0.1)), replace(GUIDED, conditioning=Unconditional())
+    asked: list[tuple[Model, Guide | None]] = [
+        (made(RECIPE), None), (made(hiding), None), (made(free), Guide(made(CLASSIFIER))),
+    ]  # fmt: skip
+    for model, guide in asked:
+        with pytest.raises(ValueError, match=words):
+            model.sample(3, steps=2, classes=labels, guide=guide, progress=lambda _: pytest.fail("a step was made"))
+    with pytest.raises(ValueError, match="trained without classes, so none can be asked for"):
+        made(free).sample(3, steps=2, classes=labels)
 
 
 @pytest.mark.parametrize("steps", [0, 21])
