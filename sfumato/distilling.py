@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from sfumato.core.distillation import halved
 from sfumato.data.images import Images
 from sfumato.fields import Range, check
-from sfumato.fitting import Training, initial_of, prepare
+from sfumato.fitting import Training, prepare
 from sfumato.models import Model, load_model
 from sfumato.papers.distilled import student
 from sfumato.papers.training import TrainConfig
@@ -25,6 +25,7 @@ from sfumato.runtime.files import whole_file
 from sfumato.runtime.folder import RunError, RunFolder
 from sfumato.runtime.json_file import read_object
 from sfumato.runtime.precision import usable_device
+from sfumato.starting import initial_of
 from sfumato.train.batches import layout
 from sfumato.train.loop import TrainResult
 from sfumato.train.reading import reading

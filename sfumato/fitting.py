@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,19 @@ from sfumato.data import to_float
 from sfumato.data.described import captions_of, described
 from sfumato.data.images import Images
 from sfumato.evaluate.in_training import training_distance
-from sfumato.models import Loaded, Model, load
+from sfumato.models import Model
 from sfumato.models.autoencoder import reconstructions
 from sfumato.models.first_stage import with_first_stage
 from sfumato.models.generate import Request, plan
 from sfumato.models.real import inputs_of
 from sfumato.models.reflow import check_pairs
-from sfumato.networks import NETWORKS
-from sfumato.papers.controlled import controlled
-from sfumato.papers.presets import Preset, preset
 from sfumato.papers.recipe import of_shape, with_data
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.precision import best_precision, usable_device
-from sfumato.runtime.weights import fingerprint
 from sfumato.shapes import kind
-from sfumato.spec import written
-from sfumato.train.initial import Fitted, Initial, fitted
+from sfumato.starting import begun, said_of, taken_again
+from sfumato.train.initial import Fitted, Initial
 from sfumato.train.loop import TrainResult, train
 from sfumato.train.reading import compared
 from sfumato.train.session import Distance, Preview
@@ -114,7 +110,7 @@ class Training:
 
 def prepare(
     recipe: Any, images: Images, settings: TrainConfig, said: Mapping[str, Any], *, validation: Images | None = None,
-    resume: bool = False, initial: Initial | None = None, built: Built | None = None,
+    resume: Path | None = None, initial: Initial | None = None, built: Built | None = None,
 ) -> Training:  # fmt: skip
     """A training of a recipe on images, which has been checked against them, the device and its memory.
 
@@ -122,7 +118,8 @@ def prepare(
         recipe: shape, classes and moments are taken from the images.
         said: for config.json: the preset, the data specs, the command.
         validation: held-out images of the same shape.
-        resume: the recipe's moments are those of the run, and stay.
+        resume: the folder of the run that goes on: the recipe's moments are those of the run, and stay. Where it was
+            stopped before its first checkpoint, it begins once more, at the weights at which it began.
         initial: a model to begin at.
         built: what the recipe builds, where its loss needs more than the recipe.
 
@@ -131,9 +128,12 @@ def prepare(
     """
     device = usable_device(settings.device)
     processes, here = (int(os.environ.get(word, "1")) for word in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    kept = resume or built is not None  # a student reads its teacher's latents
-    recipe, beside = (recipe, None) if kept else with_first_stage(recipe, images.images, device)
-    recipe = fit_to_data(recipe, images, moments=not resume)
+    beside = None
+    if resume is not None:
+        initial, beside = taken_again(resume, recipe, said, images.images, device)
+    elif built is None:  # a student reads its teacher's latents
+        recipe, beside = with_first_stage(recipe, images.images, device)
+    recipe = fit_to_data(recipe, images, moments=resume is None)
     if settings.flip and len(images.shape) == 2:
         raise ValueError(f"flip mirrors left and right, and {images.spec} holds signals: train with --train.no-flip")
     if validation is not None and validation.shape != images.shape:
@@ -151,7 +151,7 @@ def prepare(
     largest = max((part.shape for part in images.parts), key=math.prod)
     most = of_shape(recipe, largest) if images.buckets else recipe
     check_training(most, network, settings, device, processes, here)
-    if recipe.network.frozen and initial is None and not resume:
+    if recipe.network.frozen and initial is None and resume is None:
         raise ValueError("a control leaves the model that it controls as it is, so it needs one: --from MODEL")
     config = {"recipe": papers.to_json(recipe), "parameters": sum(p.numel() for p in network.parameters()), **said}
     preview = previews(recipe, network, settings, images, validation or images)
@@ -161,77 +161,13 @@ def prepare(
     parts = recipe, network, images, validation, settings
     if initial is None:
         return Training(*parts, config, preview, distance, built=built, beside=beside)
-    taken = _begun(initial, recipe, network, images)
+    taken = begun(initial, recipe, network, images)
     origin = {**initial.about, "taken": str(taken)}
     return Training(
         *parts, {**config, "from": origin}, preview, distance, taken,
-        (_described(initial.about), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
+        (said_of(initial), f"weights  {taken}", *(f"note     {s}" for s in compared(initial.recipe, recipe))),
         built, beside,
     )  # fmt: skip
-
-
-def start_from(target: str, weights: str | None = None) -> Initial:
-    """A trained model to begin at: whatever `sfumato.load` takes. ValueError as `load`."""
-    return initial_of(load(target, weights=weights), target)
-
-
-def initial_of(model: Loaded, source: str) -> Initial:
-    """A trained model to begin at, which came from there."""
-    tensors = {name: value.detach().clone() for name, value in model.network.state_dict().items()}
-    about = {
-        "source": source,
-        "weights": model.about.get("weights"),
-        "images": model.about.get("images", 0),
-        "data": model.about.get("data", {}).get("spec"),
-        "fingerprint": fingerprint(tensors),
-    }
-    return Initial(model.recipe, tensors, model.classes, about)
-
-
-def _begun(initial: Initial, recipe: Any, network: nn.Module, images: Images) -> Fitted:
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    try:
-        found = fitted(initial, recipe, shapes, images.classes)
-        _check_frozen(initial, recipe, found, images.classes)
-        return found
-    except ValueError as error:
-        theirs = written(NETWORKS, initial.recipe.network)
-        hint = "" if theirs == written(NETWORKS, recipe.network) else f'; the source has --recipe.network "{theirs}"'
-        raise ValueError(f"{initial.about['source']} cannot be started from: {error}{hint}") from None
-
-
-def _check_frozen(initial: Initial, recipe: Any, found: Fitted, classes: tuple[str, ...]) -> None:
-    """ValueError unless weights that are not trained are all those of the source, and mean the same."""
-    frozen: str = recipe.network.frozen
-    if not frozen:
-        return
-    if other := [name for name in (*found.widened, *found.fresh, *found.left) if name.startswith(frozen)]:
-        raise ValueError(f"{other[0].removeprefix(frozen)} of the frozen model has no counterpart of its shape there")
-    if recipe.conditioning.classes and initial.classes and initial.classes != classes:
-        raise ValueError(f"the frozen model knows the classes {', '.join(initial.classes)}, and the images have others")
-    if said := compared(initial.recipe, recipe):
-        raise ValueError(f"the frozen model would not be read as it was trained: {said[0]}")
-
-
-def preset_from(name: str, source: str | None = None, weights: str | None = None) -> Preset:
-    """The preset of a training that may begin at a model: with gentler numbers; that of a control has its recipe, and
-    its images, where it names some.
-
-    Raises:
-        ValueError: an unknown preset, or a model that is not there or cannot be controlled.
-    """
-    chosen = preset(name)
-    if chosen.source is None:
-        return chosen if source is None else replace(chosen, train=chosen.train.gentle())
-    model = load(source or chosen.source, weights=weights)
-    data = model.about.get("data", {}).get("spec") or chosen.data
-    recipe = controlled(model.recipe, chosen.recipe.conditioning)
-    return replace(chosen, recipe=recipe, data=data, source=source or chosen.source)
-
-
-def _described(about: Mapping[str, Any]) -> str:
-    seen = f"{about['images']:,} images of {about['data']} seen" if about["images"] else "images seen unknown"
-    return f"from     {about['source']}, {about['weights']} weights, {seen}, sha256 {about['fingerprint'][:16]}"
 
 
 def check_out(out: Path) -> None:

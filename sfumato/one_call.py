@@ -15,13 +15,14 @@ from sfumato.data.given import given
 from sfumato.data.sources import parse_spec
 from sfumato.data.splits import test_split
 from sfumato.data.stream import open_for_training
-from sfumato.fitting import check_out, prepare, preset_from, start_from
+from sfumato.fitting import check_out, prepare
 from sfumato.models import Model
 from sfumato.models.loading import load_model
 from sfumato.papers.presets import check_size, with_size
 from sfumato.papers.training import BUDGET, TrainConfig
 from sfumato.runtime.folder import RunFolder
 from sfumato.spec import unknown
+from sfumato.starting import preset_from, start_from
 from sfumato.train.report import write_report
 from sfumato.train.trackers import Watcher
 
@@ -124,8 +125,9 @@ def _trained(
     begin = plan.source if start is None else str(start)
     initial = None if begin is None else start_from(begin)
     training = prepare(
-        plan.recipe, images, plan.settings, plan.said or {}, validation=held_out, resume=plan.resume, initial=initial
-    )
+        plan.recipe, images, plan.settings, plan.said or {}, validation=held_out,
+        resume=folder if plan.resume else None, initial=initial,
+    )  # fmt: skip
     for line in () if quiet else training.remarks:
         print(line)
     watch = [callbacks] if callable(callbacks) else [*callbacks]

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {"data", "convert"},
     {"train", "models"},
     {"likelihood", "evaluate", "cost"},
+    {"starting"},
     {"fitting"},
     {"one_call", "hub", "distilling"},
     {"__init__"},

@@ -15,6 +15,7 @@ from sfumato.papers.training import TrainConfig
 from sfumato.runtime.json_file import parsed
 from sfumato.runtime.opening import read_bounded
 from sfumato.spec import unknown
+from sfumato.starting import recorded
 
 READ = ("preset", "recipe", "data", "validation", "train", "from", "out")
 RECORDED = ("command", "parameters", "history")
@@ -133,7 +134,7 @@ def _source(path: Path, given: Any) -> tuple[str | None, str | None]:
     if isinstance(given, Mapping):
         source, weights = given.get("source"), given.get("weights")
         if isinstance(source, str) and isinstance(weights, str | None):
-            return source, weights if weights in ("online", None) or weights.replace(".", "").isdigit() else None
+            return recorded(given)
     if given is None or isinstance(given, str):
         return given, None
     raise UsageError(f"{path}: from is the name of a model, not {given!r:.100}")

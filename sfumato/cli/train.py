@@ -122,7 +122,7 @@ def _defaults(arguments: list[str]) -> tuple[str, TrainArguments[Any], list[str]
     elif named is None:
         raise UsageError("train needs a preset, for example: sfumato train ddpm/digits (see: sfumato presets)")
     else:
-        from sfumato.fitting import preset_from
+        from sfumato.starting import preset_from
 
         chosen, name = preset_from(named, *(_taken(words, option)[0] for option in ("--from", "--from-weights"))), named
         default = TrainArguments(chosen.recipe, chosen.train, chosen.data, source=chosen.source)
@@ -217,10 +217,11 @@ def _train(
     """Train, or go on where the configuration `before` is given; whatever can be refused is, before `out` is made."""
     from sfumato.data import open_source
     from sfumato.data.stream import open_for_training
-    from sfumato.fitting import check_out, prepare, start_from
+    from sfumato.fitting import check_out, prepare
     from sfumato.networks import NETWORKS
     from sfumato.runtime.precision import usable_device
     from sfumato.spec import written
+    from sfumato.starting import start_from
 
     resume = before is not None
     usable_device(arguments.train.device)
@@ -240,7 +241,7 @@ def _train(
     if before is not None and "from" in before:
         said["from"] = before["from"]
     training = prepare(
-        arguments.recipe, images, arguments.train, said, resume=resume, initial=initial,
+        arguments.recipe, images, arguments.train, said, resume=out if resume else None, initial=initial,
         validation=open_source(validation) if validation else None,
     )  # fmt: skip
     for line in training.remarks:

@@ -10,7 +10,7 @@ import math
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -96,7 +96,7 @@ def train(
         validation: images for the loss by noise level; the training images where None.
         preview: makes pictures from a network, the same ones each time.
         resume, quiet: go on from the newest checkpoint; print nothing.
-        initial: weights to begin at, by key (`initial.fitted`); the run then saves itself before its first step.
+        initial: weights to begin at, by key (`initial.fitted`); the run then saves itself before all else.
         watch: called with every line of metrics and every preview; True asks the run to save and stop.
         distance: measures the samples of a network every `settings.fd_every` (`evaluate.in_training`).
         built: what the recipe builds, where its loss needs more than the recipe, such as a teacher.
@@ -115,23 +115,34 @@ def train(
     precision, reason = best_precision(device) if settings.precision == "auto" else (settings.precision, "as asked")
     with listening() as interrupt, threads(settings.threads):
         sharded = settings.shard and accelerator.num_processes > 1
-        state = first_state(recipe, diffusion.times, settings, device, sharded, None if resume else initial)
+        state = first_state(recipe, diffusion.times, settings, device, sharded, initial)
         rehearse(recipe, diffusion, state, images, precision)
         place = run_folder(accelerator, Path(out), state, images, settings, config, resume)
         shown, main = _display(accelerator, settings, state, quiet), accelerator.is_main_process
         with place as folder, shown as display, trackers.opened(settings, folder, state.images, main) as logs:
-            labelled, kept = bool(recipe.conditioning.classes), encoded_once(recipe, state.network, images, settings)
-            session = Session(
+            labelled = bool(recipe.conditioning.classes)
+            session = _encoded(Session(
                 diffusion, settings, config, accelerator, folder, state, display, interrupt,
                 model=_training_network(accelerator, settings, state),
-                batches=Batches(kept, state.times, settings, labelled, device),
+                batches=Batches(images, state.times, settings, labelled, device),
                 clock=Clock(state.seconds), images=images, validation=validation or images, labelled=labelled,
                 preview=preview, precision=precision, distance=distance, watchers=[*watch, *logs],
-            )  # fmt: skip
+            ), recipe, initial is not None)  # fmt: skip
             announce(session, recipe, reason, resume)
-            if initial is not None and not resume:
-                save(session)
             return _loop(session, captured.Captured(session) if settings.capture else partial(step, session))
+
+
+def _encoded(session: Session, recipe: Trainable, given: bool) -> Session:
+    """The session with images that are encoded once, where that pays; first weights that were given are saved before,
+    so that they need not be where they came from any more."""
+    state, settings = session.state, session.settings
+    with session.clock.standing():
+        if given and state.images == 0:
+            save(session)
+        kept = encoded_once(recipe, state.network, session.images, settings)
+    if kept is session.images:
+        return session
+    return replace(session, batches=Batches(kept, state.times, settings, session.labelled, session.accelerator.device))
 
 
 def _training_network(accelerator: Any, settings: TrainConfig, state: State) -> nn.Module:

@@ -162,7 +162,7 @@ def test_halves_are_the_whole_without_the_autoencoder(stage: Path, digits: Image
     half = RunFolder.open(tmp_path / "halves").latest()
     assert half is not None
     assert 0 < half.progress["images"] < 48
-    prepare(papers.from_json(half.recipe), digits, settings, said, resume=True).run(
+    prepare(papers.from_json(half.recipe), digits, settings, said, resume=tmp_path / "halves").run(
         tmp_path / "halves", resume=True, quiet=True
     )
     whole, halves = (RunFolder.open(tmp_path / name).latest() for name in ("whole", "halves"))
@@ -171,6 +171,31 @@ def test_halves_are_the_whole_without_the_autoencoder(stage: Path, digits: Image
     assert whole.progress["images"] == halves.progress["images"] == 48
     theirs = halves.tensors("model/")
     assert all(torch.equal(value, theirs[name]) for name, value in whole.tensors("model/").items())
+
+
+def test_killed_before_its_first_checkpoint_it_takes_the_autoencoder_again(
+    stage: Path, digits: Images, tmp_path: Path
+) -> None:
+    own, out, said = tmp_path / "own", tmp_path / "run", {"preset": "x", "data": "digits"}
+    shutil.copytree(stage, own)
+    settings = TrainConfig(images=16, **{**SHORT, "preview_images": 0})
+    prepare(recipe(own), digits, settings, said).run(out, quiet=True)
+    whole = RunFolder.open(out).latest()
+    assert whole is not None
+    tensors = whole.tensors("model/")
+    assert sorted(path.name for path in (out / "checkpoints").iterdir())[0] == "000000000.safetensors"
+    shutil.rmtree(out / "checkpoints")  # as a kill before the first of them leaves it
+    prepare(papers.from_json(whole.recipe), digits, settings, said, resume=out).run(out, resume=True, quiet=True)
+    again = RunFolder.open(out).latest()
+    assert again is not None
+    assert all(torch.equal(value, tensors[name]) for name, value in again.tensors("model/").items())
+    shutil.rmtree(out / "checkpoints")
+    shutil.rmtree(own)
+    with pytest.raises(ValueError, match=r"before its first checkpoint, and cannot begin once more: .*no such"):
+        prepare(papers.from_json(whole.recipe), digits, settings, said, resume=out)
+    trained(STAGE, digits, own, 8)
+    with pytest.raises(ValueError, match="the autoencoder has other weights now"):
+        prepare(papers.from_json(whole.recipe), digits, settings, said, resume=out)
 
 
 def test_what_is_kept_is_what_would_be_encoded(run: Path, digits: Images) -> None:

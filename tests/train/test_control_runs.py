@@ -75,7 +75,8 @@ def test_the_frozen_weights_stay_bit_for_bit(base: Path, run: Path) -> None:
 
 def test_a_run_that_goes_on_is_the_run_and_leaves_them_alone(base: Path, run: Path, tmp_path: Path) -> None:
     """Stopped half-way by a smaller budget of the same schedule, as a signal would."""
-    from sfumato.fitting import prepare, preset_from, start_from
+    from sfumato.fitting import prepare
+    from sfumato.starting import preset_from, start_from
 
     chosen = preset_from("control/edges", str(base))
     settings: Any = toy.replace(
@@ -93,7 +94,7 @@ def test_a_run_that_goes_on_is_the_run_and_leaves_them_alone(base: Path, run: Pa
     made.run(whole, quiet=True)
     assert made.run(parts, quiet=True, watch=[watch]).interrupted
     recipe = sfumato.papers.from_json(json.loads((parts / "config.json").read_text())["recipe"])
-    again = prepare(recipe, data, settings, {"preset": "", "data": ""}, resume=True)
+    again = prepare(recipe, data, settings, {"preset": "", "data": ""}, resume=parts)
     assert again.run(parts, resume=True, quiet=True).images == 64
     assert toy.same(toy.tensors(whole), toy.tensors(parts))
     theirs = load_model(base).network.state_dict()

@@ -177,6 +177,20 @@ def test_a_run_goes_on_without_its_source(tmp_path: Path) -> None:
     assert toy.same(toy.tensors(whole), toy.tensors(half))
 
 
+def test_first_weights_are_saved_before_images_are_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+
+    def noted(recipe: Any, network: nn.Module, images: Any, settings: Any) -> Any:
+        saved.append([path.name for path in RunFolder.open(tmp_path / "run").checkpoints()])
+        return images
+
+    monkeypatch.setattr("sfumato.train.loop.encoded_once", noted)
+    config = {"recipe": {"paper": "toy"}}
+    first = toy.Toy().model().state_dict()
+    toy.train(toy.Toy(), toy.images(), toy.SMALL, tmp_path / "run", config=config, initial=first, quiet=True)
+    assert saved == [["000000000.safetensors"]]
+
+
 TINY = ["--train.images", "64", "--train.batch", "16", "--train.preview-images", "0", "--train.validation-images", "8",
         "--train.precision", "float32", "--train.threads", "1"]  # fmt: skip
 
@@ -197,6 +211,34 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     shutil.rmtree(first)
     assert main(["train", "--resume", str(second), "--train.images", "128"]) == 0
     assert json.loads((second / "config.json").read_text())["from"] == config["from"]
+
+
+def test_killed_before_its_first_checkpoint_a_run_begins_at_its_source_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run bit for bit; refused where the source is gone, or is another by now."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    plain = ["train", "ddpm/digits", *TINY, "--recipe.network.channels", "32"]
+    assert main([*plain, "--out", str(first)]) == 0
+    assert main([*plain, "--out", str(second), "--from", str(first), "--from-weights", "online"]) == 0
+    whole, config = toy.tensors(second), json.loads((second / "config.json").read_text())
+    shutil.rmtree(second / "checkpoints")  # as a kill before the first of them leaves it
+    capsys.readouterr()
+    assert main(["train", "--resume", str(second)]) == 0
+    assert f"from     {first}, online weights" in capsys.readouterr().out
+    assert toy.same(toy.tensors(second), whole)
+    assert json.loads((second / "config.json").read_text())["from"] == config["from"]
+    other = [*plain, "--train.seed", "1", "--out", str(first)]
+    for change, said in ((other, "other weights now"), ([], "no such run")):
+        shutil.rmtree(second / "checkpoints", ignore_errors=True)
+        shutil.rmtree(first)
+        assert not change or main(change) == 0
+        capsys.readouterr()
+        assert main(["train", "--resume", str(second)]) == 2
+        heard = capsys.readouterr().err
+        assert f"{second} was stopped before its first checkpoint, and cannot begin once more: " in heard
+        assert said in heard
+        assert heard.count("\n") == 1
 
 
 @pytest.mark.parametrize(
