@@ -52,8 +52,9 @@ class Weights:
     def tensors(self) -> dict[str, Tensor]:
         """The weights by their names in the network; sums are taken in float64.
 
-        Buffers that are no numbers of floating point are those of the first part, as is what is equal in all parts,
-        such as weights that were not trained.
+        Buffers that are no numbers of floating point are those of the first part, the newest, as is what all parts hold
+        alike, each to its own precision (snapshots are float16): what was not trained, such as an autoencoder or the
+        weights beside a control, has no average but itself.
         """
         first, *others = self.parts
         if not others and first.times == 1:
@@ -63,7 +64,7 @@ class Weights:
         constant = {*held} if others else set()
         for part in others:
             for name, value in part.source.tensors(part.prefix).items():
-                if name in constant and not torch.equal(value, held[name]):
+                if name in constant and not torch.equal(value, held[name].to(value.dtype)):
                     constant.discard(name)
                 if name in made:
                     made[name].add_(value.double(), alpha=part.times)

@@ -178,3 +178,30 @@ def test_what_was_not_trained_is_the_same_in_every_average(tmp_path: Path) -> No
     torch.testing.assert_close(made["trained"], torch.full((2,), 0.501 + 3 * 0.502))
     alone = weights.Weights("one", (weights.Part(files[0], "model/", 0.5),)).tensors()
     assert torch.equal(alone["frozen"], 0.5 * frozen)
+
+
+def test_rebuilt_averages_keep_what_was_not_trained(tmp_path: Path) -> None:
+    """Bit for bit, though snapshots hold it in float16, whose rounding a sum of large coefficients would enlarge."""
+    folder = RunFolder.create(tmp_path / "run", {"preset": "x"})
+    frozen = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+
+    def about(images: int) -> dict[str, Any]:
+        progress = {"images": images, "step": images, "seconds": 1.0, "skipped": 0, "skipped_in_a_row": 0}
+        return {"recipe": {}, "train": {}, "data": {}, "progress": progress, "profiles": ["0.05", "0.1"], "ema": []}
+
+    def stored(images: int) -> dict[str, torch.Tensor]:
+        held = {"autoencoder.weight": frozen, "trained": torch.full((10,), 1 + images / 1600)}
+        return {f"profile/{length}/{key}": value for length in ("0.05", "0.1") for key, value in held.items()}
+
+    for images in range(100, 1601, 100):
+        halves = {name: checkpoint.halved(name, value) for name, value in stored(images).items()}
+        folder.save_snapshot(images, halves, about(images))
+    online = {"model/autoencoder.weight": frozen, "model/trained": torch.full((10,), 2.0)}
+    folder.save_checkpoint(1600, {**stored(1600), **online}, about(1600))
+    for length in (0.03, 0.07, 0.15, 0.25):
+        chosen = weights.choose(newest(tmp_path / "run"), length)
+        made = chosen.tensors()
+        assert len(chosen.parts) > 1
+        assert torch.equal(made["autoencoder.weight"], frozen)
+        sums = sum(part.times * (1 + part.source.progress["images"] / 1600) for part in chosen.parts)
+        torch.testing.assert_close(made["trained"], torch.full((10,), sums), rtol=2e-3, atol=0)
