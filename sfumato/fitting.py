@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,10 +136,8 @@ def prepare(
     recipe = fit_to_data(recipe, images, moments=resume is None)
     if settings.flip and len(images.shape) == 2:
         raise ValueError(f"flip mirrors left and right, and {images.spec} holds signals: train with --train.no-flip")
-    if validation is not None and validation.shape != images.shape:
-        raise ValueError(f"validation images are {validation.shape}, training images {images.shape}")
-    if validation is not None and (validation.inputs is None) != (images.inputs is None):
-        raise ValueError("training images and validation images are both pairs, or neither is")
+    if validation is not None:
+        check_validation(recipe, images, validation)
     if images.noise is not None:
         check_pairs(recipe, tuple(images.noise.shape[1:]))
     images = described(recipe.conditioning, images)
@@ -206,6 +204,30 @@ def previews(
         return model.sample(count, steps=steps, seed=1, picture=inputs, attributes=told)
 
     return preview
+
+
+def check_validation(recipe: Any, images: Images, validation: Images) -> None:
+    """ValueError unless held-out images are like those of a training, and their labels mean the same where it has any.
+
+    Args:
+        recipe: fitted to the images.
+    """
+    if validation.shape != images.shape:
+        raise ValueError(f"validation images are {validation.shape}, training images {images.shape}")
+    if (validation.inputs is None) != (images.inputs is None):
+        raise ValueError("training images and validation images are both pairs, or neither is")
+    if not recipe.conditioning.classes:
+        return
+    if validation.labels is None:
+        raise ValueError(f"the model has classes, and the validation images, {validation.spec}, have no labels")
+    if validation.classes != images.classes[: len(validation.classes)]:  # the last ones may be missing
+        ours, theirs = (few(names) for names in (images.classes, validation.classes))
+        raise ValueError(f"the classes of the validation images are {theirs}, those of the training images {ours}")
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Names with commas between, no more than so many."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:

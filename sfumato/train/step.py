@@ -79,15 +79,20 @@ def learn(session: Session, t: Tensor, losses: Tensor) -> None:
 
 
 def _accumulated(session: Session, parts: list[range]) -> Tensor:
-    """Leave the gradient of the whole batch's mean loss in the parameters; returns this process's part of that loss."""
-    found = []
+    """Leave the gradient of the whole batch's mean loss in the parameters; returns this process's part of that loss.
+
+    Training times learn of the batch as a whole: its parts are drawn by the same density.
+    """
+    found, times, seen = [], [], []
     for i, counters in enumerate(parts):
         batch = session.batches(counters)
         seed_dropout(session.settings.seed, counters, session.accelerator.device)
         with _sending(session, i + 1 == len(parts)):
             losses, loss = gradient(session, batch)
         found.append(loss)
-        learn(session, batch.t, losses)
+        times.append(batch.t)
+        seen.append(losses)
+    learn(session, torch.cat(times), torch.cat(seen))
     return reduce(torch.add, found)
 
 

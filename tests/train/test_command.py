@@ -11,7 +11,7 @@ import pytest
 from sfumato.cli import main
 from sfumato.cli.train import with_parts
 from sfumato.conditioning import Labels, LowRes, Unconditional
-from sfumato.fitting import fit_to_data
+from sfumato.fitting import check_validation, fit_to_data
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
@@ -73,6 +73,28 @@ def test_the_data_decide_shape_classes_and_moments(capsys: pytest.CaptureFixture
     x0 = images.images.float() / 127.5 - 1
     assert fitted.space.mean == pytest.approx(float(x0.mean()))
     assert fit_to_data(replace(fitted, steps=7), toy.images(seed=1), moments=False).space == fitted.space
+
+
+def test_labels_of_validation_images_mean_what_those_of_the_training_images_mean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, held_out = toy.images(), toy.images(16, seed=1)
+    recipe = fit_to_data(DDPM(conditioning=Labels(3, 0.1)), images)
+    check_validation(recipe, images, held_out)
+    check_validation(recipe, images, replace(toy.images(16, 2), classes=images.classes[:2]))
+    bare, turned = replace(held_out, labels=None, classes=()), replace(held_out, classes=images.classes[::-1])
+    with pytest.raises(ValueError, match="the model has classes, and the validation images, bars, have no labels"):
+        check_validation(recipe, images, bare)
+    with pytest.raises(ValueError, match="validation images are bar2, bar1, bar0, those of the training images bar0"):
+        check_validation(recipe, images, turned)
+    for other in (bare, turned):
+        check_validation(replace(recipe, conditioning=Unconditional()), images, other)
+    words = ["train", "adm/digits", *TINY, "--validation", "digits:test?classes=9,8,7", "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    heard = capsys.readouterr().err
+    assert "the classes of the validation images are 9, 8, 7, those of the training images 0, 1, 2, 3, 4, ..." in heard
+    assert heard.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_the_data_cannot_give_is_refused() -> None:

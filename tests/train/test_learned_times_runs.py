@@ -53,6 +53,17 @@ def test_a_run_is_its_two_halves(tmp_path: Path) -> None:
     assert int(toy.tensors(tmp_path / "whole")["times/updates"]) == 80
 
 
+def test_parts_of_a_batch_are_the_whole(tmp_path: Path) -> None:
+    """The density takes one step a batch, and all parts of a batch are drawn by the same one."""
+    plain = Learned(dropout=0.0)
+    for parts in (1, 4):
+        toy.run(tmp_path / str(parts), plain, images=320, batch=4, accumulate=parts)
+    whole, split = (toy.tensors(tmp_path / name) for name in ("1", "4"))
+    assert int(whole["times/updates"]) == int(split["times/updates"]) == 80
+    names = [name for name in whole if name.startswith(("model/", "times/"))]
+    assert all(torch.allclose(whole[name].double(), split[name].double(), atol=1e-3) for name in names)
+
+
 def test_the_model_keeps_what_was_learned(tmp_path: Path) -> None:
     """Its grid is sampled along; the bound and other samplers are those of the same weights with even times."""
     settings = replace(toy.SMALL, images=480)
