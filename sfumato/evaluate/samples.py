@@ -15,15 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato import samplers
+from sfumato import samplers, spec
 from sfumato.data import Images, eight_bits
+from sfumato.models import guidance as guides
 from sfumato.models.generate import Request, fulfilled, plan
 from sfumato.models.loading import load_model
 from sfumato.models.model import Model
+from sfumato.models.trained import Trained
+from sfumato.runtime.weights import fingerprint
 from sfumato.runtime.workers import WorkerPool
 
 ROUNDED = "[-1, 1] to the nearest of 256 levels, clamped"
 STORED = "bytes as stored"
+HEX = 16
+"""Digits that are shown of the hashes of what took part in sampling."""
 SHALLOW = "deeper pictures to the nearest of 256 levels, over their whole range"
 
 
@@ -36,7 +41,7 @@ class Samples:
         name: where they come from.
         quantiser: how numbers became bytes.
         labels, classes: (N,) int64 that they were asked for, and the names of those, where there are any.
-        how: sampler, steps, network_evaluations, seed, ...; empty where that is not known.
+        how: sampler, steps, network_evaluations, seed, guidance, what it was by, ...; empty where that is not known.
     """
 
     images: Tensor
@@ -139,9 +144,26 @@ def _how(
         "images_seen": model.about.get("images", "unknown"),
     }
     if request.guide:
-        how["classifier_scale"] = request.guide.scale
-    if request.scale not in (None, 1):
+        how |= {"classifier_scale": request.guide.scale, "classifier": _identity(request.guide.classifier)}
+    if request.guidance is not None or request.guide_model is not None:
+        how["guidance"] = _written(guides.chosen(request.guidance, request.scale, request.guide_model))
+    elif request.scale not in (None, 1):
         how["guidance_scale"] = request.scale
+    if request.guide_model is not None:
+        how["guide_model"] = _identity(request.guide_model)
     if classes:
         how["classes"] = list(classes)
+    for name, given in (("attributes", request.attributes), ("inputs", request.picture)):
+        if given is not None:
+            how[name] = f"sha256 {fingerprint({name: given[: request.n]})[:HEX]}"
     return how
+
+
+def _written(guidance: guides.Guidance) -> str:
+    """The spec of a guidance; of a class of one's own, its values."""
+    return spec.written(guides.GUIDANCE, guidance) if type(guidance) in guides.GUIDANCE.values() else repr(guidance)
+
+
+def _identity(guide: Trained[Any]) -> str:
+    """Which other network took part: where it comes from, and the hash of its weights."""
+    return f"{guide.about.get('path', 'as given')}, sha256 {fingerprint(guide.network.state_dict())[:HEX]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ import torch
 from sfumato import papers
 from sfumato.cli.evaluate import EvaluateArguments, measured
 from sfumato.cli.measuring import default_cache, default_reference, stored_spec
-from sfumato.conditioning import Labels
+from sfumato.conditioning import Attributes, Labels
 from sfumato.data import open_source, pictures
 from sfumato.data.splits import other_split, test_split
 from sfumato.evaluate.samples import sampled
-from sfumato.models import Request, load_model
+from sfumato.models import Guide, Request, load_model
+from sfumato.models.guidance import Interval
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.runtime import checkpoint
+from sfumato.runtime.weights import fingerprint
 from sfumato.samplers import DDIM, name
+from tests.models import small
 
 UNET: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "dropout": 0.0}
 RECIPE = DDPM((1, 8, 8), HoUNet(**UNET), Labels(10), steps=20)
@@ -144,6 +148,33 @@ def test_pictures_are_those_of_sample(trained: Path, sampler: Any, cost: int) ->
     assert found.labels.tolist() == [2, 5, 2, 5, 2, 5, 2]
     assert found.how["network_evaluations"] == cost
     assert found.how["classes"] == ["2", "5"]
+
+
+def test_the_protocol_says_what_guided_the_pictures() -> None:
+    """Each of these makes other pictures, so no two may have the same protocol."""
+    recipe = replace(small.RECIPES["adm"], conditioning=Labels(3, 0.1))
+    model, worse = small.made(recipe, ("a", "b", "c")), small.made(recipe, ("a", "b", "c"))
+    classifier = small.made(small.CLASSIFIER, ("a", "b", "c"))
+    with torch.no_grad():
+        worse.network.conv_out.bias.add_(0.1)
+    requests: list[dict[str, Any]] = [
+        {}, {"scale": 3.0}, {"guidance": "apg?scale=4"}, {"guidance": Interval(scale=4.0)}, {"guide_model": worse},
+        {"guide_model": worse, "scale": 3.0}, {"guide_model": model, "scale": 3.0},
+        {"guide": Guide(classifier, 2.0)}, {"guide": Guide(classifier, 3.0)},
+    ]  # fmt: skip
+    found = [sampled(model, Request(2, 2, precision="float32", **request)).how for request in requests]
+    assert len({json.dumps(how) for how in found}) == len(found)
+    assert found[1]["guidance_scale"] == 3.0
+    assert [how.get("guidance") for how in found[2:7]] == [
+        "apg?scale=4", "interval?scale=4", "autoguidance", "autoguidance?scale=3", "autoguidance?scale=3",
+    ]  # fmt: skip
+    assert found[4]["guide_model"] == f"as given, sha256 {fingerprint(worse.network.state_dict())[:16]}"
+    assert found[7]["classifier"] == f"as given, sha256 {fingerprint(classifier.network.state_dict())[:16]}"
+    told = small.made(replace(recipe, conditioning=Attributes(names=("hat", "beard"))))
+    rows = [torch.tensor([row, row], dtype=torch.int8) for row in ((1, 0), (-1, 0))]
+    hows = [sampled(told, Request(2, 2, precision="float32", attributes=row)).how for row in (None, *rows)]
+    assert "attributes" not in hows[0]
+    assert hows[1]["attributes"] != hows[2]["attributes"]
 
 
 def test_two_processes_make_the_same_pictures(trained: Path) -> None:
