@@ -56,12 +56,12 @@ def chosen(n: int | None, low_res: str | None, inputs: str | None, originals: st
         why = "is no upsampler" if option == "--low-res" else "was not trained with pictures as inputs"
         raise UsageError(f"this model {why}, so it takes no {option} images")
     if option == "--low-res":
-        return _enlarged(n or USUAL, word, side)
+        return _enlarged(n or USUAL, word, model.recipe.shape, side)
     return _inputs(n, word, asked, model) if option == "--inputs" else _of_originals(n, word, model)
 
 
-def _enlarged(n: int, word: str, side: int) -> Inputs:
-    """The images to enlarge, shrunk to what an upsampler takes."""
+def _enlarged(n: int, word: str, shape: tuple[int, ...], side: int) -> Inputs:
+    """The images to enlarge, shrunk to what an upsampler takes that makes images of this shape."""
     from sfumato.data import open_source
     from sfumato.models.real import shrunk
 
@@ -70,7 +70,8 @@ def _enlarged(n: int, word: str, side: int) -> Inputs:
     images = open_source(spec).images
     if len(images) < n:
         raise UsageError(f"{word} has {len(images)} images to enlarge; {n} are asked for (-n)")
-    return Inputs(n, shrunk(images[:n], side) if images.shape[-1] > side else images[:n])
+    larger = images.ndim == 4 and min(images.shape[2:]) >= side < max(images.shape[2:])
+    return Inputs(n, shrunk(images[:n], side, (shape[-2], shape[-1])) if larger else images[:n])
 
 
 def _inputs(n: int | None, word: str, asked: tuple[int, ...], model: Model) -> Inputs:

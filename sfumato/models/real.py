@@ -42,7 +42,20 @@ def inputs_of(recipe: Recipe, images: Images, n: int, seed: int = 0) -> Tensor:
     return to_pixels(made, levels_of(whole))
 
 
-def shrunk(images: Tensor, side: int) -> Tensor:
-    """Pictures (N, C, H, W) -> (N, C, side, side) of their depth, by the mean over areas, as upsamplers are trained."""
-    small = F.interpolate(images.float(), side, mode="area")
+def shrunk(images: Tensor, side: int, proportions: tuple[int, int]) -> Tensor:
+    """Pictures (N, C, H, W) -> (N, C, side, side) of their depth, as an upsampler of images (height, width) is trained.
+
+    Of pictures of other proportions the middle is kept, as it is of training images; then comes the mean over areas.
+    """
+    kept = middle(images, proportions)
+    small = F.interpolate(kept.float(), side, mode="area")
     return small.round().to(images.dtype) if levels_of(images) else small
+
+
+def middle(images: Tensor, proportions: tuple[int, int]) -> Tensor:
+    """The largest middle of pictures (N, C, H, W) that has these proportions, of height and width."""
+    (height, width), (rows, columns) = images.shape[2:], proportions
+    fit = (min(height, round(width * rows / columns)), min(width, round(height * columns / rows)))
+    high, wide = (max(1, side) for side in fit)
+    top, left = (height - high) // 2, (width - wide) // 2
+    return images[:, :, top : top + high, left : left + wide]
