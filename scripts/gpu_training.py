@@ -252,7 +252,7 @@ class Run:
         recipe: Any = preset.recipe
         recipe = replace(recipe, network=replace(recipe.network, **task.network))
         if recipe.space.has_moments:
-            recipe = replace(recipe, space=recipe.space.fitted(to_float(images.images)))
+            recipe = replace(recipe, space=recipe.space.fitted([to_float(images.images)]))
         if settings.precision == "float32":
             torch.backends.cudnn.allow_tf32 = False
         batches = iter(Batches(images, settings.batch, place.device, settings.flip, bool(recipe.conditioning.classes)))

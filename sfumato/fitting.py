@@ -250,5 +250,16 @@ def fit_to_data(recipe: Any, images: Images, *, moments: bool = True) -> Any:
         print("These data have no labels: training without classes.")
     space = recipe.space.of_depth(images.levels, images.card.values)
     if moments and space.has_moments:
-        space = space.fitted(to_float(images.images))
+        space = space.fitted(_in_blocks(images))
     return with_data(recipe, shape, conditioning.fitted(len(images.classes), labelled), space)
+
+
+BLOCK = 1 << 22
+"""Numbers that are measured at a time: a data set may be a file that is larger than memory."""
+
+
+def _in_blocks(images: Images) -> Iterator[Tensor]:
+    """All images of all sizes in [-1, 1], some at a time, (n, C, ...)."""
+    for part in images.parts:
+        for block in part.images.split(max(1, BLOCK // math.prod(part.shape))):
+            yield to_float(block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from sfumato.core.randomness import ImageNoise
 from sfumato.spaces import SPACES, Bits, Measured, Pixels, Space, Standardised, UnitPixels
+from sfumato.spaces.measuring import mean_and_variance
 
 NAMES = [name for name in SPACES if name != "latents"]  # which tests/spaces has
 EVERY: list[Space] = [Pixels(), Measured(0.6), UnitPixels(), Standardised(0.2, 0.7), Bits()]
@@ -51,25 +53,41 @@ def test_ranges_of_the_papers() -> None:
 
 def test_fitted_data_have_mean_0_and_variance_1_with_their_dequantisation() -> None:
     x = images(400)
-    space = Standardised().fitted(x)
+    space = Standardised().fitted([x])
     inside = space.encode(x, torch.randn_like)
     assert inside.mean().item() == pytest.approx(0, abs=0.02)
     assert inside.var().item() == pytest.approx(1, abs=0.02)
     width = (inside - space.encode(x)).abs().max() * 2 * space.std
     assert width.item() == pytest.approx(2 / 255, rel=0.01)
-    assert Bits().fitted(torch.tensor([1.0, 1.0, -1.0, 1.0])) == Bits(0.5)
-    assert Pixels().fitted(x) == Pixels()
+    assert Bits().fitted([torch.tensor([1.0, 1.0, -1.0, 1.0])]) == Bits(0.5)
+    assert Pixels().fitted([x]) == Pixels()
 
 
 def test_the_slips_of_the_published_code_are_there_by_name() -> None:
     """Noise divided by the scale of the data, and moments of the first 512 images."""
     x = torch.cat([images(512), torch.ones(100, 1, 4, 4)])
-    right, faithful = Standardised().fitted(x), Standardised(faithful=True).fitted(x)
-    assert faithful.mean == pytest.approx(x[:512].mean().item())
-    assert right.mean == pytest.approx(x.mean().item())
+    right, faithful = (space.fitted([x]) for space in (Standardised(), Standardised(faithful=True)))
+    assert faithful.mean == pytest.approx(x[:512].double().mean().item())
+    assert right.mean == pytest.approx(x.double().mean().item())
     one = replace(faithful, mean=right.mean, std=right.std)
     u = (one.encode(x, torch.randn_like) - one.encode(x)) * one.std
     assert u.abs().max().item() * 2 == pytest.approx(one.std**2 / 510, rel=0.02)
+
+
+def test_moments_are_those_of_the_whole_however_it_is_cut() -> None:
+    """Float64, of parts of any length; the authors' first 512 images end within one of them."""
+    x = torch.cat([images(512), torch.ones(100, 1, 4, 4)])
+    for space in (Measured(), Standardised(), Standardised(faithful=True), Bits()):
+        whole: Any = space.fitted([x])
+        for cut in (1, 100, 300, 612):
+            parts: Any = space.fitted(iter(x.split(cut)))
+            assert [parts.encode(x[:1]).sum().item(), parts.deviation] == pytest.approx(
+                [whole.encode(x[:1]).sum().item(), whole.deviation], rel=1e-9
+            ), (space, cut)
+    mean, variance = mean_and_variance(x.transpose(0, 1).flatten(1).split(50, 1))
+    assert mean.item() == pytest.approx(x.double().mean().item(), rel=1e-12)
+    assert variance.item() == pytest.approx(x.double().var(correction=0).item(), rel=1e-12)
+    assert mean_and_variance(torch.full((1, 999), 0.1).split(7, 1))[1] == 0
 
 
 def test_dequantisation_belongs_to_an_image() -> None:
@@ -89,6 +107,6 @@ def test_no_deviation_is_refused() -> None:
 
 def test_the_deviation_is_that_of_encoded_data() -> None:
     x = images(400)
-    for space in (Measured().fitted(x), replace(Standardised(), bin=0.0).fitted(x)):
+    for space in (Measured().fitted([x]), replace(Standardised(), bin=0.0).fitted([x])):
         assert space.encode(x).std().item() == pytest.approx(space.deviation, rel=1e-3)
     assert (Pixels().deviation, UnitPixels().deviation) == (0.5, 0.25)  # unmeasured, as of CIFAR-10

@@ -5,6 +5,7 @@ What a model keeps of it are the space, as plain values, and the weights, which 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from sfumato.networks.autoencoder import AutoencoderNet, ConvAutoencoder
 from sfumato.runtime.weights import fingerprint
 from sfumato.spaces import Latents
 from sfumato.spaces.latents import BESIDE
+from sfumato.spaces.measuring import mean_and_variance
 
 MOST = 2_000
 """Images that mean and deviation of the latents are measured on, at most, spread over the set."""
@@ -87,11 +89,13 @@ def _found(target: str) -> tuple[ConvAutoencoder, AutoencoderNet]:
 def measured(net: AutoencoderNet, images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the latents of images, uint8 (N, C, H, W), by channel, float64; those of draws
     from the posterior, of which image i's follows from (0, i)."""
-    total, squares, numbers = torch.zeros(()), torch.zeros(()), 0
     device = next(iter(net.state_dict().values())).device
-    for keys in torch.arange(len(images)).split(BATCH):
-        moments = net.moments(to_float(images[keys].to(device)))
-        z = net.latents(moments, ImageNoise(0, keys.tolist())).cpu().double().transpose(0, 1).flatten(1)
-        total, squares, numbers = total + z.sum(1), squares + z.square().sum(1), numbers + z.shape[1]
-    mean = total / numbers
-    return mean, (squares / numbers - mean.square()).clamp(min=1e-12).sqrt()
+
+    def latents() -> Iterator[Tensor]:
+        for keys in torch.arange(len(images)).split(BATCH):
+            moments = net.moments(to_float(images[keys].to(device)))
+            z = net.latents(moments, ImageNoise(0, keys.tolist()))
+            yield z.cpu().transpose(0, 1).flatten(1)
+
+    mean, variance = mean_and_variance(latents())
+    return mean, variance.clamp(min=1e-12).sqrt()

@@ -9,6 +9,7 @@ volume.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from sfumato.core.distributions import Noise
 from sfumato.fields import Length, Range, check
+from sfumato.spaces.measuring import mean_and_variance
 
 FIRST_IMAGES = 512
 """So many images gave the authors of 2015 their mean and standard deviation."""
@@ -113,8 +115,8 @@ class Space:
         """The shape of what the diffusion sees, for images of this shape (C, H, W)."""
         return shape
 
-    def fitted(self, images: Tensor) -> Space:
-        """The space fitted to a data set (N, C, ...) in [-1, 1], where it has moments of its own."""
+    def fitted(self, parts: Iterable[Tensor]) -> Space:
+        """The space fitted to a data set, in parts (n, C, ...) in [-1, 1], where it has moments of its own."""
         return self
 
     def of_depth(self, levels: Levels, values: tuple[float, ...] = (-1.0, 1.0)) -> Self:
@@ -140,8 +142,8 @@ class Measured(Space):
     def deviation(self) -> float:
         return self.std
 
-    def fitted(self, images: Tensor) -> Measured:
-        return replace(self, std=float(images.std(correction=0)))
+    def fitted(self, parts: Iterable[Tensor]) -> Measured:
+        return replace(self, std=_mean_and_variance(parts)[1] ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,9 @@ class Standardised(Space):
     def decode(self, x: Tensor) -> Tensor:
         return self.std * x + self.mean
 
-    def fitted(self, images: Tensor) -> Standardised:
-        some = images[:FIRST_IMAGES] if self.faithful else images
-        std = float((some.var(correction=0) + self.bin**2 / 12).sqrt())
-        return replace(self, mean=float(some.mean()), std=std)
+    def fitted(self, parts: Iterable[Tensor]) -> Standardised:
+        mean, variance = _mean_and_variance(_first(parts, FIRST_IMAGES) if self.faithful else parts)
+        return replace(self, mean=mean, std=(variance + self.bin**2 / 12) ** 0.5)
 
     def of_depth(self, levels: Levels, values: tuple[float, ...] = (-1.0, 1.0)) -> Self:
         """Noise as wide as a grey level; none for real numbers, nor where there was none."""
@@ -215,5 +216,20 @@ class Bits(Space):
     def decode(self, x: Tensor) -> Tensor:
         return 2 * x - 1
 
-    def fitted(self, images: Tensor) -> Bits:
-        return replace(self, mean=float(images.mean()))
+    def fitted(self, parts: Iterable[Tensor]) -> Bits:
+        return replace(self, mean=_mean_and_variance(parts)[0])
+
+
+def _mean_and_variance(parts: Iterable[Tensor]) -> tuple[float, float]:
+    """Of all the numbers in parts of any shape."""
+    mean, variance = mean_and_variance(part.reshape(1, -1) for part in parts)
+    return mean.item(), variance.item()
+
+
+def _first(parts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    """The first so many images of parts (n, C, ...)."""
+    for part in parts:
+        yield part[:count]
+        count -= len(part)
+        if count <= 0:
+            return

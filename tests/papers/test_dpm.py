@@ -44,7 +44,7 @@ def data(recipe: DPM, n: int = 64) -> torch.Tensor:
 
 def fit(recipe: DPM, x0: torch.Tensor) -> DPM:
     """The recipe with the moments of its data."""
-    return replace(recipe, space=recipe.space.fitted(x0))
+    return replace(recipe, space=recipe.space.fitted([x0]))
 
 
 def moves_of(recipe: DPM, model: Any, steps: int | None = None) -> list[Move]:
@@ -101,7 +101,7 @@ def test_sampling_ends_in_the_units_of_the_data_whatever_the_number_of_steps(rec
 def test_the_slip_of_the_published_code_that_counts_one_divergence_too_many() -> None:
     """T divergences instead of T - 1; the slips of the space are its own (`test_spaces`)."""
     x0 = data(LEAVES, 100)
-    right = replace(LEAVES, space=Standardised(bin=0.0).fitted(x0))
+    right = replace(LEAVES, space=Standardised(bin=0.0).fitted([x0]))
     both = (right, replace(right, faithful=True))
     model, noise = right.model(), lambda: ImageNoise(0, range(100))
     a, b = (r.lower_bound(model, x0, noise()) for r in both)

@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     recipes: dict[str, Any] = {
         "ddpm": DDPM(small.SHAPE, HoUNet(**small.UNET), digits, steps=20, betas="cosine", clip=False),
         "classifier": replace(small.CLASSIFIER, conditioning=digits, steps=20, betas="cosine"),
-        "dpm": DPM(small.SHAPE, space=Standardised().fitted(to_float(images.images)), steps=20),
+        "dpm": DPM(small.SHAPE, space=Standardised().fitted([to_float(images.images)]), steps=20),
     }
     paths = {}
     for name, recipe in recipes.items():

@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from sfumato.cli import main
 from sfumato.cli.train import with_parts
 from sfumato.conditioning import Labels, LowRes, Unconditional
+from sfumato.data.loader import to_float
 from sfumato.fitting import check_validation, fit_to_data
 from sfumato.networks.ncsnpp import NCSNpp
 from sfumato.papers.adm_classifier import NoisyClassifier
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.dpm import DPM
+from sfumato.papers.edm import EDM
 from tests.train import toy
 
 TINY = ["--train.images", "64", "--train.batch", "16", "--train.preview-images", "2", "--train.preview-steps", "2",
@@ -73,6 +76,23 @@ def test_the_data_decide_shape_classes_and_moments(capsys: pytest.CaptureFixture
     x0 = images.images.float() / 127.5 - 1
     assert fitted.space.mean == pytest.approx(float(x0.mean()))
     assert fit_to_data(replace(fitted, steps=7), toy.images(seed=1), moments=False).space == fitted.space
+
+
+def test_moments_are_measured_a_part_of_the_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that is a file may be larger than memory: no more of it is turned into floats than a block."""
+    images, seen = toy.images(), []
+
+    def noted(pixels: Tensor) -> Tensor:
+        seen.append(pixels.numel())
+        return to_float(pixels)
+
+    whole = fit_to_data(EDM(), images).space
+    monkeypatch.setattr("sfumato.fitting.to_float", noted)
+    monkeypatch.setattr("sfumato.fitting.BLOCK", 1000)
+    parts = fit_to_data(EDM(), images).space
+    assert parts.std == pytest.approx(whole.std, rel=1e-12)
+    assert max(seen) <= 1000
+    assert sum(seen) == images.images.numel()
 
 
 def test_labels_of_validation_images_mean_what_those_of_the_training_images_mean(
