@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from sfumato.core.distillation import halved
 from sfumato.data.images import Images
 from sfumato.fields import Range, check
-from sfumato.fitting import Training, prepare
+from sfumato.fitting import Training, few, prepare
 from sfumato.models import Model, load_model
 from sfumato.papers.distilled import student
 from sfumato.papers.training import TrainConfig
@@ -159,6 +159,11 @@ def prepared(
     check_reading(teacher)
     if teacher.recipe.network.frozen:
         raise ValueError("a control is not distilled: distil the model that it controls")
+    if teacher.recipe.conditioning.classes and teacher.classes and teacher.classes != images.classes:
+        theirs, ours = (few(names) for names in (images.classes, teacher.classes))
+        raise ValueError(
+            f"a model is distilled on images of its own classes, {ours}; those of {images.spec} are {theirs}"
+        )
     scale = plan.scale if steps == plan.stages[0] else 1.0
     recipe = student(teacher.recipe, steps, scale)
     order = layout(plan.train, usable_device(plan.train.device), teacher.recipe.shape)

@@ -41,6 +41,12 @@ def student(recipe: Any, steps: int, scale: float = 1.0) -> Distilled:
     return dataclasses.replace(recipe, steps=steps, scale=recipe.scale if scale == 1 else scale)
 
 
+def _depth(space: Space) -> str:
+    """The depth of the images of a space, in words."""
+    low, high = space.values
+    return f"{space.levels:,} grey levels" if space.levels else f"real numbers from {low:g} to {high:g}"
+
+
 @dataclass(frozen=True)
 class Distilled:
     """A model distilled into a few steps of DDIM (Salimans & Ho 2022); by default of a DDPM that predicts v."""
@@ -90,14 +96,17 @@ class Distilled:
         """How noise is drawn in training."""
         return noising_of(self.of)
 
-    def fitted(self, shape: tuple[int, ...], conditioning: Conditioning) -> Distilled:
-        """The same; ValueError for images that are not like the teacher's."""
+    def fitted(self, shape: tuple[int, ...], conditioning: Conditioning, space: Space) -> Distilled:
+        """The same, whose space keeps the teacher's moments; ValueError for images that are not like the teacher's."""
         if shape != self.shape or conditioning != self.conditioning:
             theirs, ours = ("x".join(map(str, sides)) for sides in (shape, self.shape))
             raise ValueError(
                 f"a model is distilled on images like its own, {ours} with {self.conditioning.classes} classes; "
                 f"these are {theirs} with {conditioning.classes}"
             )
+        if (space.levels, space.values) != (self.space.levels, self.space.values):
+            theirs, ours = (_depth(held) for held in (space, self.space))
+            raise ValueError(f"a model is distilled on images like its own, of {ours}; these are of {theirs}")
         return self
 
     def reshaped(self, shape: tuple[int, ...]) -> Distilled:

@@ -87,8 +87,8 @@ class Recipe(Trainable, Protocol):
 class Derived(Protocol):
     """A recipe whose data are those of another recipe, which it holds: it has no field for them to be replaced."""
 
-    def fitted(self, shape: tuple[int, ...], conditioning: Conditioning) -> Trainable:
-        """The recipe for images of this shape and conditioning. ValueError where it is made for others already."""
+    def fitted(self, shape: tuple[int, ...], conditioning: Conditioning, space: Space) -> Trainable:
+        """The recipe for images of this shape, conditioning and space. ValueError where it is made for others."""
         ...
 
     def reshaped(self, shape: tuple[int, ...]) -> Trainable:
@@ -99,7 +99,7 @@ class Derived(Protocol):
 def with_data(recipe: Any, shape: tuple[int, ...], conditioning: Conditioning, space: Space) -> Any:
     """The recipe for images of this shape, conditioning and space. ValueError where it is made for others already."""
     if isinstance(recipe, Derived):
-        return recipe.fitted(shape, conditioning)
+        return recipe.fitted(shape, conditioning, space)
     return replace(recipe, shape=shape, conditioning=conditioning, space=space)
 
 

@@ -21,7 +21,7 @@ from sfumato.core.distillation import ddim, even_times
 from sfumato.core.exact import gaussian
 from sfumato.core.sampling import finish
 from sfumato.data import open_source
-from sfumato.distilling import left, plan_of
+from sfumato.distilling import Plan, left, plan_of, prepared
 from sfumato.models import Model, load_model
 from sfumato.networks.unet import HoUNet
 from sfumato.papers.controlled import controlled
@@ -34,6 +34,7 @@ from sfumato.papers.recipe import Derived, of_shape, with_data
 from sfumato.papers.shortcut import Shortcut
 from sfumato.runtime.folder import RunFolder
 from sfumato.runtime.lock import hold
+from tests.train import toy
 
 NET = HoUNet(channels=8, multipliers=(1,), blocks=1, attention=(), dropout=0.1)
 BASE = DDPM((1, 8, 8), NET, betas="cosine", prediction="v", weight="v", steps=64)
@@ -153,6 +154,25 @@ def test_every_recipe_takes_another_shape_and_a_distilled_one_no_other_data() ->
     assert with_data(recipe, BASE.shape, BASE.conditioning, BASE.space) is recipe
     with pytest.raises(ValueError, match="distilled on images like its own"):
         with_data(recipe, (1, 8, 16), BASE.conditioning, BASE.space)
+    for levels, values, theirs in (
+        (65536, (-1.0, 1.0), "65,536 grey levels"),
+        (0, (0.0, 9.0), "real numbers from 0 to 9"),
+    ):
+        with pytest.raises(ValueError, match=f"like its own, of 256 grey levels; these are of {theirs}"):
+            with_data(recipe, BASE.shape, BASE.conditioning, BASE.space.of_depth(levels, values))
+
+
+def test_the_classes_are_the_teachers_in_their_order() -> None:
+    base, images = replace(BASE, conditioning=Labels(3, 0.1)), toy.images()
+    plan = Plan("x", 4, 2, 1.0, "bars", None, replace(toy.SMALL, flip=False))
+    said = {"preset": "", "data": "bars", "validation": None}
+    teacher = Model(base, base.model().eval(), images.classes, {})
+    assert prepared(teacher, "x", plan, 2, images, said, None).recipe.conditioning == Labels(3, 0.1)
+    turned = replace(images, classes=images.classes[::-1])
+    with pytest.raises(ValueError, match="of its own classes, bar0, bar1, bar2; those of bars are bar2, bar1, bar0"):
+        prepared(teacher, "x", plan, 2, turned, said, None)
+    nameless = Model(base, base.model().eval(), (), {})
+    assert prepared(nameless, "x", plan, 2, turned, said, None).images.classes == turned.classes
 
 
 def test_self_conditioning_is_refused() -> None:
