@@ -53,6 +53,10 @@ class AdamsBashforth(OnGrid):
         if not 1 <= self.order <= 4:
             raise ValueError(f"the order lies between 1 and 4, not {self.order}")
 
+    @property
+    def draws(self) -> bool:
+        return False
+
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
         step = AdamsBashforthStep(process, denoise, self.order)
         distinct = torch.unique_consecutive(times)  # a published grid may repeat a level

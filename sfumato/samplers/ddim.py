@@ -56,6 +56,10 @@ class DDIM(OnGrid):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta lies between 0 and 1, not {self.eta:g}")
 
+    @property
+    def draws(self) -> bool:
+        return self.eta > 0
+
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         return DDIMStep(process, denoise, self.eta)
 

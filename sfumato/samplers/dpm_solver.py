@@ -113,6 +113,10 @@ class DPMSolverPP2M(OnGrid):
 
     order = 2
 
+    @property
+    def draws(self) -> bool:
+        return False
+
     def longest(self, process: GaussianDiffusion, denoise: Denoise) -> DPMSolverPPStep:
         """The step of the most predictions; those at the start, and at the end of few, have fewer."""
         return DPMSolverPPStep(process, denoise)
@@ -155,6 +159,10 @@ class SDEDPMSolverPP2M(DPMSolverPP2M):
         if self.eta < 0:
             raise ValueError(f"eta is not negative, not {self.eta:g}")
 
+    @property
+    def draws(self) -> bool:
+        return self.eta > 0
+
     def longest(self, process: GaussianDiffusion, denoise: Denoise) -> DPMSolverPPStep:
         return DPMSolverPPStep(process, denoise, eta=self.eta)
 
@@ -190,6 +198,10 @@ class DPMSolverPP2S(OnGrid):
 
     order = 2
     evaluations = 2
+
+    @property
+    def draws(self) -> bool:
+        return False
 
     def moves(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
         plan: list[Move] = [(SingleStep(process, denoise, _middle(process, t, s)), t, s) for t, s in pairwise(times)]

@@ -117,7 +117,8 @@ class OnGrid(Sampler):
     """Base class of samplers that go down a grid: even in time by itself, or `?grid=karras`, `log-snr`, `quadratic`,
     `to-clean`, or `learned` with the model (`--recipe.times learned`).
 
-    `?noise=brownian` makes the noise that of one path for each image, which every number of steps follows.
+    `?noise=brownian` makes the noise that of one path for each image, which every number of steps follows; ValueError
+    where a sampler draws none.
     """
 
     grid: Spread | None = field(default=None, kw_only=True)
@@ -134,6 +135,11 @@ class OnGrid(Sampler):
         "noise": {"independent": None, "brownian": brownian},
     }
 
+    @property
+    def draws(self) -> bool:
+        """Whether noise is drawn on the way."""
+        return True
+
     def times(self, schedule: Schedule, steps: Steps = None) -> Tensor:
         """The timesteps; a number of steps is spread by the grid, another grid stays as it is."""
         if self.grid is None or not isinstance(steps, int):
@@ -144,6 +150,8 @@ class OnGrid(Sampler):
         return replace(self, grid=Learned(diffusion.times)) if self.grid is learned else self
 
     def along(self, process: GaussianDiffusion, denoise: Denoise, times: Tensor) -> list[Move]:
+        if self.noise is not None and not self.draws:
+            raise ValueError("this sampler draws no noise, so it has none to be brownian: leave noise out")
         moves = self.moves(process, denoise, times)
         return moves if self.noise is None else self.noise(moves, process)
 

@@ -57,7 +57,7 @@ class ChurnStep:
 class Heun(OnGrid):
     """Heun's second-order steps of the probability flow (Karras et al. 2022).
 
-    churn adds noise before each step, as EDM's S_churn; only between s_min and s_max, in sigma / alpha.
+    churn adds noise before each step, as EDM's S_churn; only between s_min and s_max, in sigma / alpha, times s_noise.
     """
 
     churn: float = 0.0
@@ -70,6 +70,12 @@ class Heun(OnGrid):
     def __post_init__(self) -> None:
         if self.churn < 0 or self.s_noise <= 0:
             raise ValueError(f"churn is not negative and s_noise above 0, not {self.churn:g} and {self.s_noise:g}")
+        if not self.churn and (self.s_min, self.s_max, self.s_noise) != (0, math.inf, 1):
+            raise ValueError("s_min, s_max and s_noise are of churn's noise, and churn is 0: set it, or leave them out")
+
+    @property
+    def draws(self) -> bool:
+        return self.churn > 0
 
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         return HeunStep(process, denoise)

@@ -33,6 +33,10 @@ class MeanFlowSampler(OnGrid):
 
     two_times = True
 
+    @property
+    def draws(self) -> bool:
+        return False
+
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         return MeanFlowStep(process, denoise)
 

@@ -119,6 +119,10 @@ class ReverseDiffusion(OnGrid):
 
     ode: bool = False
 
+    @property
+    def draws(self) -> bool:
+        return not self.ode
+
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         return ReverseDiffusionStep(process, denoise, ode=self.ode)
 
@@ -153,6 +157,10 @@ class EulerODE(OnGrid):
     """Euler's method for the probability-flow ODE in t, continuous time only (Song et al. 2021)."""
 
     order = 1
+
+    @property
+    def draws(self) -> bool:
+        return False
 
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         sde(process)

@@ -90,6 +90,12 @@ class SASolver(OnGrid):
             )
         if self.tau < 0:
             raise ValueError(f"tau is not negative, not {self.tau:g}")
+        if not self.tau and (self.s_min, self.s_max) != (0, math.inf):
+            raise ValueError("s_min and s_max bound tau, which is 0: leave them out")
+
+    @property
+    def draws(self) -> bool:
+        return self.tau > 0
 
     @property
     def convergence(self) -> int:

@@ -81,5 +81,9 @@ class SiT(OnGrid):
     def __post_init__(self) -> None:
         check(self)
 
+    @property
+    def draws(self) -> bool:
+        return self.scale > 0
+
     def step(self, process: GaussianDiffusion, denoise: Denoise) -> Kernel:
         return SiTStep(process, denoise, self.w, self.scale)

@@ -79,6 +79,10 @@ class UniPC(OnGrid):
             raise ValueError(f"order lies between 1 and 4, variant is bh1 or bh2, not {self.order} and {self.variant}")
 
     @property
+    def draws(self) -> bool:
+        return False
+
+    @property
     def convergence(self) -> int:
         return self.order + 1
 

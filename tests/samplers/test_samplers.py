@@ -86,6 +86,9 @@ def test_names_options_and_defaults() -> None:
     ("ddim?churn=2", "has no option 'churn'"),
     ("ancestral?variance=middle", "small or large"),
     ("heun?churn=-1", "not negative"),
+    ("heun?s_noise=1.5&s_min=1", "churn is 0"),
+    ("heun?s_max=2", "churn is 0"),
+    ("sa-solver?tau=0&s_min=1", "tau, which is 0"),
     ("predictor-corrector?snr=0", "above 0"),
     ("annealed-langevin?per_level=0", "at least 1"),
 ])  # fmt: skip

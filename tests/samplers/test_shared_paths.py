@@ -14,6 +14,7 @@ from sfumato.core.betas import linear_betas
 from sfumato.core.exact import gaussian
 from sfumato.core.randomness import ImageNoise
 from sfumato.models import load_model
+from sfumato.samplers.grids import OnGrid
 from tests.samplers.bench import SAMPLERS
 
 MEAN, STD = torch.full((500,), 0.4, dtype=torch.float64), torch.full((500,), 0.5, dtype=torch.float64)
@@ -25,10 +26,10 @@ NO_OPTION = ("adaptive", "annealed-langevin")
 
 
 @cache
-def ends(spec: str, process: str, steps: int, n: int = 4) -> Tensor:
+def ends(spec: str, process: str, steps: int, n: int = 4, seed: int = 0) -> Tensor:
     """Where n images of 500 numbers of Gaussian data end."""
     way, x = PROCESSES[process], torch.zeros(n, 500, dtype=torch.float64)
-    start, noise = ImageNoise(1, range(n))(x), ImageNoise(0, range(n))
+    start, noise = ImageNoise(2, range(n))(x), ImageNoise(seed, range(n))
     return samplers.run(spec, way, gaussian(MEAN, STD).denoise(way), start, steps=steps, noise=noise)
 
 
@@ -60,10 +61,18 @@ def test_every_sampler_takes_it_or_refuses_it_in_one_line(spec: str) -> None:
         assert "\n" not in str(error.value)
         return
     assert samplers.by_name(samplers.name(samplers.by_name(written))) == samplers.by_name(written)
-    one = ends(written, "VP", 8)
-    assert bool(one.isfinite().all())
-    draws = any(word in spec for word in DRAW) and not any(word in spec for word in ("ode=true", "tau=0"))
-    assert torch.equal(ends(spec, "VP", 8), one) != draws
+    sampler, draws = samplers.by_name(spec), any(word in spec for word in DRAW)
+    assert isinstance(sampler, OnGrid)
+    assert sampler.draws == (draws and not any(word in spec for word in ("ode=true", "tau=0")))
+    one = ends(spec, "VP", 8)
+    if sampler.draws:
+        shared = ends(written, "VP", 8)
+        assert bool(shared.isfinite().all())
+        assert not torch.equal(shared, one)
+        return
+    assert torch.equal(one, ends(spec, "VP", 8, seed=1))  # so that the option would change nothing
+    with pytest.raises(ValueError, match="draws no noise, so it has none to be brownian"):
+        ends(written, "VP", 8)
 
 
 def test_evaluations_are_counted_without_noise_of_images() -> None:
