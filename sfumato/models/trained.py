@@ -51,6 +51,8 @@ class Trained(Generic[R]):
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file with the recipe and these weights, which `load` reads again.
 
+        Of where they came from it says the file's name, without the folders of this machine.
+
         Args:
             half: store float16, which halves the file; the weights are float32 again once loaded. ValueError where
                 float16 cannot hold them.
@@ -60,8 +62,11 @@ class Trained(Generic[R]):
         tensors |= {f"times/{name}": value for name, value in self.times.items()}
         data = {**self.about.get("data", {}), "classes": list(self.classes)}
         progress = {name: self.about[name] for name in ("images", "step", "seconds") if name in self.about}
+        origin = {name: self.about.get(name) for name in ("path", "found", "weights")}
+        if origin["path"] is not None:
+            origin["path"] = Path(origin["path"]).name
         about = {"recipe": papers.to_json(self.recipe), "data": data, "progress": progress, "ema": [], "train": {},
-                 "origin": {name: self.about.get(name) for name in ("path", "found", "weights")}}  # fmt: skip
+                 "origin": origin}  # fmt: skip
         checkpoint.save(Path(path), tensors, about)
 
     def labels(self, names: Sequence[str | int] | None, n: int) -> Tensor | None:

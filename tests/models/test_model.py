@@ -125,6 +125,16 @@ def test_a_checkpoint_gives_the_same_pictures(model: Model, tmp_path: Path) -> N
     assert torch.equal(again.sample(2, steps=3), model.sample(2, steps=3))
 
 
+def test_a_saved_model_names_no_folder_of_the_machine(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "first.safetensors")
+    again = load_model(tmp_path / "first.safetensors")
+    assert again.about["path"] == str(tmp_path / "first.safetensors")
+    again.save(tmp_path / "second.safetensors")
+    said = checkpoint.read(tmp_path / "second.safetensors").about
+    assert said["origin"] == {"path": "first.safetensors", "found": None, "weights": "online"}
+    assert str(tmp_path) not in str(said)
+
+
 def test_load_refuses_what_it_cannot_use(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such run folder"):
         load(tmp_path / "nothing")
