@@ -155,7 +155,9 @@ def _planned(
     recipe = _changed(chosen.recipe, changes or {})
     if recipe.build().sampler is None:
         raise ValueError(f"{name} makes no pictures by itself; train it by: sfumato train {name}")
-    return _Plan(name, recipe, _numbers(chosen.train, given), source=chosen.source)
+    numbers = _numbers(chosen.train, given)
+    numbers = numbers if start is None else chosen.train.rewarmed(numbers, given)
+    return _Plan(name, recipe, numbers, source=chosen.source)
 
 
 def _resumed(

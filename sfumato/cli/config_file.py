@@ -60,7 +60,10 @@ def configured(
         raise UsageError(f"{path} names no preset, so it holds a whole recipe and data")
     try:
         recipe = _recipe(path, held.get("recipe", {}), base)
-        train = _train(path, held.get("train", {}), change(base.train if base else TrainConfig()))
+        before = base.train if base else TrainConfig()
+        start, given = change(before), held.get("train", {})
+        train = _train(path, given, start)
+        train = train if start == before else start.rewarmed(train, given)
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, UsageError) else UsageError(f"{path}: {error}") from None
     source, weights = _source(path, held.get("from"))

@@ -30,10 +30,7 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
     """Typed arguments; a wrong one becomes a UsageError of one line. `about` follows the help."""
     import tyro
 
-    arguments = [
-        _count(value) if re.search(r"\.(images|warmup)$", flag) and re.fullmatch(r"[\d._]+[kKmMbB]", value) else value
-        for flag, value in zip(["", *arguments], arguments, strict=False)
-    ]
+    arguments = [_counted(flag, word) for flag, word in zip(["", *arguments], arguments, strict=False)]
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard), unfiltered():
@@ -55,10 +52,16 @@ def parse(kind: type[T], arguments: list[str], program: str, default: T | None =
     return parsed
 
 
-def _count(text: str) -> str:
+def _counted(before: str, word: str) -> str:
+    """A word of a command; with 64000 for 64k where it is the value of an option that counts images."""
+    flag, equals, value = word.partition("=") if word.startswith("-") else (before, "", word)
+    if not re.search(r"\.(\w+[-_])?(images|warmup|decay[-_]after)$", flag) or not re.fullmatch(
+        r"[\d._]+[kKmMbB]", value
+    ):
+        return word
     from sfumato.papers.training import parse_count
 
-    return str(parse_count(text))
+    return f"{flag}=" * bool(equals) + str(parse_count(value))
 
 
 # ---------------------------------------------------------------- steps, models, images, folders

@@ -77,6 +77,9 @@ def train_command(arguments: list[str]) -> int:
     default, rest = _with_parts(default, rest)
     kind: Any = TrainArguments
     parsed: TrainArguments[Any] = parse(kind[type(default.recipe)], rest, f"sfumato train {name}", default)
+    named = {word.partition("=")[0].removeprefix("--train.") for word in rest}
+    if "--from" in named:
+        parsed = replace(parsed, train=default.train.rewarmed(parsed.train, named))
     if parsed.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes need one run folder: --out DIR")
     if parsed.out and started(parsed.out, parsed.train.device):

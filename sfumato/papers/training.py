@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -44,6 +44,9 @@ TRACKERS = {"csv": "", "tensorboard": "tensorboard", "wandb": "wandb"}
 
 USUAL_SNAPSHOTS, MOST_OF_SNAPSHOTS = 16, 2 << 30
 """Snapshots of averages where no number is asked for, and their bytes, in float16."""
+
+GENTLE_STEPS = 500
+"""Steps over which the learning rate rises where weights are good already."""
 
 BUDGET = ("images", "minutes")
 MAY_CHANGE = (
@@ -163,7 +166,13 @@ class TrainConfig:
 
     def gentle(self) -> TrainConfig:
         """The same for weights that are good already: a low rate, which rises while Adam's moments are empty."""
-        return replace(self, learning_rate=self.learning_rate / 5, warmup=500 * self.batch)
+        return replace(self, learning_rate=self.learning_rate / 5, warmup=GENTLE_STEPS * self.batch)
+
+    def rewarmed(self, after: TrainConfig, named: Collection[str]) -> TrainConfig:
+        """Gentle numbers `after` others were named: as many steps of warm-up by another batch, unless it was named."""
+        if "warmup" in named or self.warmup != GENTLE_STEPS * self.batch:
+            return after
+        return replace(after, warmup=GENTLE_STEPS * after.batch)
 
     def snapshots_of(self, parameters: int) -> int:
         """How many snapshots of the averages a run keeps of a network of so many parameters."""

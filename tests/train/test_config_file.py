@@ -83,6 +83,8 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
     assert configured(
         written(tmp_path, "[train]\nseed = 3\n"), "ddpm/digits", TrainConfig.gentle
     ).train == TrainConfig.from_json({**base.train.gentle().to_json(), "seed": 3})
+    half = configured(written(tmp_path, "[train]\nbatch = 16\n"), "ddpm/digits", TrainConfig.gentle).train
+    assert (half.batch, half.warmup) == (16, 8_000)
     other = configured(written(tmp_path, 'recipe.paper = "flow"\n'), "ddpm/digits").recipe
     assert to_json(other)["paper"] == "flow"
     assert from_json(to_json(other)) == other

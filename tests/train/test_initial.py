@@ -207,7 +207,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     config = json.loads((second / "config.json").read_text())
     assert config["from"]["source"] == str(first)
     assert config["train"]["learning_rate"] == pytest.approx(2e-3 / 5)
-    assert config["train"]["warmup"] == 32_000
+    assert config["train"]["warmup"] == 500 * 16  # steps of the batch that was named
     shutil.rmtree(first)
     assert main(["train", "--resume", str(second), "--train.images", "128"]) == 0
     assert json.loads((second / "config.json").read_text())["from"] == config["from"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sfumato.cli.parsing import parse
+from sfumato.cli.train import ResumeArguments
 from sfumato.papers.training import SUFFIXES, TrainConfig, parse_count
 from sfumato.train.learning_rate import learning_rate_at
 
@@ -83,6 +86,33 @@ def test_whichever_budget_is_spent_first_counts() -> None:
     assert TrainConfig(images=1_000).progress(0, 1e9) == 0
     assert TrainConfig().progress(10**12, 300.0) == 0.5
     assert TrainConfig().budget() == "10 minutes"
+
+
+def test_gentle_numbers_warm_up_over_as_many_steps_by_another_batch() -> None:
+    gentle = TrainConfig(batch=32).gentle()
+    assert (gentle.warmup, gentle.learning_rate) == (16_000, pytest.approx(2e-4))
+    assert gentle.rewarmed(replace(gentle, batch=256), {"batch"}).warmup == 128_000
+    assert gentle.rewarmed(replace(gentle, batch=256, warmup=7), {"batch", "warmup"}).warmup == 7
+    plain = TrainConfig(batch=32)
+    assert plain.rewarmed(replace(plain, batch=256), {"batch"}).warmup == plain.warmup
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--train.images", "500k"], "images", 500_000),
+        (["--train.images=500k"], "images", 500_000),
+        (["--train.warmup=1.5k"], "warmup", 1_500),
+        (["--train.decay-after", "500k"], "decay_after", 500_000),
+        (["--train.decay-after=2M"], "decay_after", 2_000_000),
+        (["--train.decay_after", "2M"], "decay_after", 2_000_000),
+        (["--train.fd-images", "10k"], "fd_images", 10_000),
+        (["--train.images=64"], "images", 64),
+    ],
+)
+def test_counts_of_the_command_line(words: list[str], name: str, value: int) -> None:
+    parsed = parse(ResumeArguments, ["--resume", "x", *words], "sfumato train")
+    assert getattr(parsed.train, name) == value
 
 
 def test_settings_survive_json() -> None:
