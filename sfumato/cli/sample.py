@@ -83,8 +83,7 @@ class SampleArguments:
     classifier_scale: Scale = 1.0
     """How strongly the classifier guides."""
     low_res: str | None = None
-    """For an upsampler: the images to enlarge, a data spec, an npz or a folder; of larger ones the middle, in the
-    proportions of the model's images, is shrunk first."""
+    """For an upsampler: the images to enlarge, a data spec, an npz or a folder; the middle of larger ones is shrunk."""
     inputs: str | None = None
     """For a model with pictures as inputs: a folder, which is brought to its size, or a data spec such as
     pair:INPUTS|TARGETS. One output for each."""
