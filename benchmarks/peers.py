@@ -26,6 +26,7 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from ema_pytorch import EMA
+from shares import NETS
 from stand_in import without_torchvision
 from torch import Tensor
 
@@ -34,17 +35,13 @@ from sfumato.convert.foreign import save_folder
 from sfumato.data import Images, open_source
 from sfumato.models import Model
 from sfumato.networks import fused
-from sfumato.networks.unet import HoUNet
 from sfumato.papers.ddpm import DDPM
 from sfumato.papers.training import TrainConfig
 from sfumato.runtime.precision import best_precision
 from sfumato.train.loop import train
 
 RESULTS = Path(__file__).parent / "results"
-SIZES = {
-    "CIFAR-10 DDPM": DDPM(network=HoUNet(dropout=0.0)),
-    "small, 28x28": DDPM((1, 28, 28), HoUNet(channels=32, multipliers=(1, 2, 3), attention=(4,), dropout=0.0)),
-}
+SIZES = {name: recipe for name, (recipe, _) in NETS.items()}
 STEPS = 10
 """Of sampling."""
 

@@ -69,7 +69,7 @@ def taken_again(
         again, beside = with_first_stage(recipe, images, device)
         for name, now, then in (
             ("the model", initial and initial.about["fingerprint"], said.get("from", {}).get("fingerprint")),
-            ("the autoencoder", beside and again.space.sha256, getattr(recipe.space, "sha256", None)),
+            ("the autoencoder", beside and again.space.sha256, beside and recipe.space.sha256),
         ):
             if now and now != then:
                 raise ValueError(f"{name} has other weights now")
